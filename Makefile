@@ -1,0 +1,54 @@
+# Every target installs what it needs into .venv, once; after a change of pyproject.toml or constraints.txt, again.
+# pip's own variables work, for instance for a torch without CUDA (a much smaller download):
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint format screenshot
+
+PYTHON ?= python3
+CASE ?=
+OUT ?= out
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
+WITH_DISPLAY := tools/with_display
+
+help:  ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+demo: .venv/runtime.stamp  ## Segment the sample case, or CASE=path, into OUT=out
+	$(BIN)/napari-braintumor demo $(if $(CASE),"$(CASE)") --output "$(OUT)"
+
+test: lint .venv/display.stamp  ## Lint, check types and manifest, run the quick tests
+	$(BIN)/npe2 validate --imports src/napari_braintumor/napari.yaml
+	$(WITH_DISPLAY) $(BIN)/pytest -m "not slow"
+
+lint: .venv/dev.stamp  ## Check style, types and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev.stamp  ## Put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+screenshot: .venv/dev.stamp .venv/display.stamp  ## Take the README's picture anew
+	$(WITH_DISPLAY) $(BIN)/python tools/make_screenshot.py
+
+.venv/bin/python:
+	PYTHON="$(PYTHON)" tools/make_venv .venv
+
+.venv/runtime.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) .
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) '.[dev]'
+	@touch .venv/runtime.stamp $@
+
+.venv/display.stamp: tools/display_packages.txt | .venv/bin/python
+	tools/install_debian_packages $$(cat tools/display_packages.txt)
+	@touch $@

@@ -1,0 +1,338 @@
+"""``napari-braintumor``: the engine from the command line, for one case or a whole cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean, median
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from napari_braintumor import engine
+from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig, TrainPlan
+from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
+from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.record import save_segmentation
+from napari_braintumor.engine.sample import sample_folder
+from napari_braintumor.engine.store import ModelStore
+from napari_braintumor.engine.types import (
+    REGION_LABELS,
+    BatchDone,
+    CaseEvaluated,
+    EpochDone,
+    Noted,
+    Reference,
+    Segmentation,
+    Segmented,
+    SlicesDone,
+    Trained,
+    Volume,
+)
+
+app = typer.Typer(
+    help="Segment brain tumors in MRI. Research only: not a medical device.", no_args_is_help=True, add_completion=False
+)
+console = Console(soft_wrap=True)
+
+Cases = Annotated[
+    list[Path], typer.Argument(help="Case folders, folders of cases, or single files.", show_default=False)
+]
+Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Name of a model, or path of a model file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Runtime = Annotated[str, typer.Option(help="auto, openvino or torch.")]
+Modalities = Annotated[
+    str | None,
+    typer.Option(help="Names of a multi-channel file's channels, or the ones to use of each case: T1,FLAIR,T1ce."),
+]
+Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; twice the time.")]
+KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
+MinVolume = Annotated[float | None, typer.Option("--min-volume-ml", help="Remove smaller islands of tumor.")]
+
+
+@app.command()
+def segment(
+    cases: Cases,
+    output: Out = Path("out"),
+    model: Model = DEFAULT_MODEL,
+    modalities: Modalities = None,
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    mirroring: Mirroring = False,
+    keep_largest: KeepLargest = False,
+    min_volume_ml: MinVolume = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="nii.gz, nii or tif; default: as the source.")
+    ] = None,
+) -> None:
+    """Segment cases; write labels on each scan's own grid and a JSON record."""
+    config = _build(
+        SegmentConfig,
+        model=model,
+        device=device,
+        runtime=runtime,
+        test_time_mirroring=mirroring,
+        keep_largest=keep_largest,
+        min_volume_ml=min_volume_ml,
+    )
+    failed = 0
+    with _errors_said():
+        found = find_cases(cases, _split_names(modalities))
+    for case in found:
+        try:
+            result = _segment_one(read_case(case), config)
+            labels, _ = save_segmentation(result, output, f".{file_format.lstrip('.')}" if file_format else None)
+        except BrainTumorError as error:
+            failed += 1
+            _say_error(error, case.name)
+            continue
+        _print_volumes(result)
+        console.print(f"  labels: {labels}")
+    if failed:
+        console.print(f"{failed} of {len(found)} cases failed.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    case: Annotated[
+        Path | None, typer.Argument(help="A case of yours; left out, the sample case.", show_default=False)
+    ] = None,
+    output: Out = Path("out"),
+    model: Model = DEFAULT_MODEL,
+) -> None:
+    """Segment the sample case, or a case of yours, and draw the result."""
+    from napari_braintumor.engine.overlay import save_overlay
+
+    with _errors_said():
+        found = find_cases(case or sample_folder())
+        if len(found) > 1:
+            raise DataError(f"'{case}' holds {len(found)} cases. Name one of them, or use 'napari-braintumor segment'.")
+        volume, reference = read_case(found[0]), read_reference(found[0])
+        result = _segment_one(volume, _build(SegmentConfig, model=model))
+        labels, record = save_segmentation(result, output)
+        picture = output / f"{result.name}_tumor.png"
+        save_overlay(volume, result, picture, reference)
+        _print_volumes(result, reference)
+        console.print(f"  labels: {labels}\n  record: {record}\n  picture: {picture}")
+
+
+@app.command()
+def evaluate(
+    cases: Cases,
+    model: Model = DEFAULT_MODEL,
+    modalities: Modalities = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only patients that the model's training never saw.")
+    ] = False,
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    mirroring: Mirroring = False,
+    min_volume_ml: MinVolume = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the table to this CSV file.")
+    ] = None,
+) -> None:
+    """Compare a model with reference masks: volume Dice and HD95 for each case and region."""
+    config = _build(
+        SegmentConfig,
+        model=model,
+        device=device,
+        runtime=runtime,
+        test_time_mirroring=mirroring,
+        min_volume_ml=min_volume_ml,
+    )
+    results: list[CaseEvaluated] = []
+    with _errors_said():
+        found = find_cases(cases)
+        for event in engine.evaluate(found, config, _split_names(modalities), held_out):
+            if isinstance(event, Noted):
+                console.print(f"[dim]{event.text}[/dim]")
+            elif isinstance(event, CaseEvaluated):
+                results.append(event)
+                scores = "  ".join(f"{name} {value:.3f}" for name, value in event.dice.items())
+                console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
+        if output is not None:
+            _write_csv(results, output)
+    _print_evaluation(results)
+
+
+@app.command()
+def train(
+    plan: Annotated[Path, typer.Argument(help="A training plan, JSON.")],
+    data: Annotated[Path | None, typer.Option(help="Folder that the plan's relative case paths start from.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the run; wins over the plan's.")
+    ] = None,
+) -> None:
+    """Train a model by a plan; stop with Ctrl+C, the best weights so far are kept."""
+    with _errors_said():
+        try:
+            chosen = TrainPlan.model_validate_json(plan.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"The plan '{plan}' cannot be read: {error.strerror}. Check the path.") from error
+        except ValidationError as error:
+            raise SettingsError(
+                f"The plan '{plan}' is not valid: {_first_problem(error)}. Correct it there."
+            ) from error
+        update: dict[str, Any] = {}
+        if data is not None:
+            update["cases"] = tuple(data / path for path in chosen.cases)
+        if output is not None:
+            update["output"] = output
+        try:
+            _follow_training(chosen.model_copy(update=update))
+        except KeyboardInterrupt:
+            console.print(f"Stopped. The best weights so far are in '{chosen.output / chosen.name}'.")
+            raise typer.Exit(130) from None
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show this model's card.", show_default=False)] = None,
+) -> None:
+    """List the models, or show one model's card."""
+    with _errors_said():
+        if name is not None:
+            card = ModelStore().find(name).card
+            assert card is not None
+            console.print_json(card.model_dump_json())
+            return
+        table = Table("model", "architecture", "modalities", "regions", "Dice (held out)", "licence")
+        for model in ModelStore().list():
+            if model.card is None:
+                table.add_row(model.name, f"[red]unusable: {model.problem}[/red]")
+                continue
+            card = model.card
+            dice = ", ".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in card.metrics if m.held_out)
+            regions = ", ".join(region.name for region in card.regions)
+            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence)
+        console.print(table)
+
+
+def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
+    console.print(
+        f"[bold]{volume.name}[/bold]  {', '.join(volume.modalities)}  {' x '.join(map(str, volume.shape))} voxels"
+    )
+    with _progress_bar() as progress:
+        task = progress.add_task("slices", total=None)
+        for event in engine.segment(volume, config):
+            match event:
+                case SlicesDone(done, total):
+                    progress.update(task, completed=done, total=total)
+                case Noted(text):
+                    console.print(f"  {text}")
+                case Segmented(segmentation):
+                    return segmentation
+    raise AssertionError("the engine ended without a segmentation")
+
+
+def _follow_training(plan: TrainPlan) -> None:
+    with _progress_bar() as progress:
+        task = progress.add_task("reading cases", total=None)
+        for event in engine.train(plan):
+            match event:
+                case Noted(text):
+                    console.print(text)
+                case BatchDone(step, steps, loss):
+                    progress.update(task, completed=step, total=steps, description=f"loss {loss:.3f}")
+                case EpochDone():
+                    dice = "  ".join(f"{name} {value:.3f}" for name, value in event.dice.items())
+                    console.print(
+                        f"epoch {event.epoch:3d}  loss {event.loss:.4f}  rate {event.learning_rate:.2e}  {dice}  "
+                        f"{'best' if event.best else '    '}  {event.seconds / 60:.1f} min"
+                    )
+                case Trained(path, score):
+                    console.print(f"Best score {score:.3f}. The model is in '{path}'.")
+
+
+def _progress_bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
+def _print_volumes(result: Segmentation, reference: Reference | None = None) -> None:
+    from napari_braintumor.engine.metrics import volume_dice
+
+    for name, ml in result.volumes_ml.items():
+        line = f"  {name:16s} {ml:8.1f} mL"
+        if reference is not None and name in reference.regions:
+            import numpy as np
+
+            dice = volume_dice(np.isin(result.labels, REGION_LABELS[name]), reference.regions[name])
+            line += f"   Dice {dice:.3f} with the reference"
+        console.print(line)
+    provenance = result.provenance
+    console.print(
+        f"  {provenance['model']} on {provenance['device']} ({provenance['runtime']}), {provenance['seconds']} s"
+    )
+
+
+def _print_evaluation(results: list[CaseEvaluated]) -> None:
+    table = Table("group", "region", "n", "mean Dice", "median Dice", "median HD95 mm", "held out")
+    for group in sorted({result.group for result in results}):
+        members = [result for result in results if result.group == group]
+        for region in dict.fromkeys(name for result in members for name in result.dice):
+            rows = [result for result in members if region in result.dice]
+            dice = [row.dice[region] for row in rows]
+            distance = median(row.hd95_mm[region] for row in rows)
+            seen = {row.held_out for row in rows}
+            held_out = (
+                {True: "yes", False: "NO: seen in training", None: "unknown"}[seen.pop()] if len(seen) == 1 else "mixed"
+            )
+            table.add_row(
+                group, region, str(len(rows)), f"{mean(dice):.3f}", f"{median(dice):.3f}", f"{distance:.1f}", held_out
+            )
+    console.print(table)
+    console.print("Volume Dice of thresholded masks, mean over cases; both masks empty counts 1, one empty counts 0.")
+
+
+def _write_csv(results: list[CaseEvaluated], path: Path) -> None:
+    lines = ["case,group,region,dice,hd95_mm,predicted_ml,reference_ml,held_out"]
+    for r in results:
+        lines += [
+            f"{r.case},{r.group},{n},{d:.4f},{r.hd95_mm[n]:.2f},{r.predicted_ml[n]:.3f},{r.reference_ml[n]:.3f},{r.held_out}"
+            for n, d in r.dice.items()
+        ]
+    try:
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written: {error.strerror}. Choose another file.") from error
+
+
+def _split_names(names: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in names.split(",") if part.strip()) if names else None
+
+
+def _build(kind: type[SegmentConfig], **settings: Any) -> SegmentConfig:
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        _say_error(SettingsError(f"{_first_problem(error)}. Run 'napari-braintumor --help' to see what is possible."))
+        raise typer.Exit(2) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])} = {first['input']!r}: {first['msg']}"
+
+
+def _say_error(error: BrainTumorError, case: str = "") -> None:
+    Console(stderr=True, soft_wrap=True).print(
+        f"{case + ': ' if case else ''}{error}", style="red", markup=False, highlight=False
+    )
+
+
+@contextmanager
+def _errors_said() -> Iterator[None]:
+    try:
+        yield
+    except BrainTumorError as error:
+        _say_error(error)
+        raise typer.Exit(1) from None

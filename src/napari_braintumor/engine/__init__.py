@@ -1,0 +1,41 @@
+"""The engine's face: `segment`, `train` and `evaluate`, generators of events. Knows no napari and no Qt.
+
+Nothing heavy is imported here: a generator's body starts at the first `next()`, and only there the torch half is
+imported, so that it loads in whichever thread drives the generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from napari_braintumor.engine.config import SegmentConfig, TrainPlan
+from napari_braintumor.engine.types import EvaluationEvent, SegmentEvent, TrainingEvent, Volume
+
+if TYPE_CHECKING:
+    from napari_braintumor.engine.files.cases import CaseFiles
+
+__all__ = ["evaluate", "segment", "train"]
+
+
+def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
+    """Segment a volume; see `napari_braintumor.engine.inference.segment`."""
+    from napari_braintumor.engine import inference
+
+    yield from inference.segment(volume, config)
+
+
+def train(plan: TrainPlan) -> Iterator[TrainingEvent]:
+    """Train a model; see `napari_braintumor.engine.training.train`."""
+    from napari_braintumor.engine import training
+
+    yield from training.train(plan)
+
+
+def evaluate(
+    cases: Sequence[CaseFiles], config: SegmentConfig, modalities: tuple[str, ...] | None = None, held_out: bool = False
+) -> Iterator[EvaluationEvent]:
+    """Compare a model with reference masks; see `napari_braintumor.engine.evaluation.evaluate`."""
+    from napari_braintumor.engine import evaluation
+
+    yield from evaluation.evaluate(cases, config, modalities, held_out)

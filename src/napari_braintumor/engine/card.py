@@ -1,0 +1,87 @@
+"""The model card: everything that is needed to use a model and to judge it, stored inside its weights file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_braintumor.engine.types import MODALITIES
+
+Spacing = tuple[float | None, float | None, float | None]
+"""Voxel size in mm along Z, Y, X that a network works at; None leaves that axis on the case's own grid."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(_Frozen):
+    """A target of the network, and how it is painted."""
+
+    name: str
+    label: Annotated[int, Field(ge=1, le=255)]
+    label_name: str
+    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+GLIOMA_REGIONS = (
+    Region(name="whole tumor", label=2, label_name="edema", color="#4fae5b"),
+    Region(name="tumor core", label=1, label_name="necrotic core", color="#d64550"),
+    Region(name="enhancing tumor", label=3, label_name="enhancing tumor", color="#f2c14e"),
+)
+"""The BraTS regions, outermost first: painting them in this order gives the labels 2, 1, 3."""
+
+
+class DataSource(_Frozen):
+    """A data set a model was trained on."""
+
+    name: str
+    patients: Annotated[int, Field(ge=0)]
+    licence: str
+    defines: tuple[str, ...] = Field(description="The regions its annotation defines.")
+    note: str = ""
+
+
+class Metric(_Frozen):
+    """A figure measured on named cases."""
+
+    data: str
+    region: str
+    modalities: tuple[str, ...]
+    measure: str = "volume Dice"
+    mean: float
+    median: float | None = None
+    n: Annotated[int, Field(ge=1)]
+    held_out: bool = Field(description="True if training saw none of these patients.")
+
+
+class ModelCard(_Frozen):
+    """What a model is, what it needs, what it was trained on and how well it did."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+    version: str = "1"
+    title: str = ""
+    parent: str | None = None
+    architecture: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    spatial_dims: Literal[2, 3] = 2
+    modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = MODALITIES
+    accepts_missing: bool = Field(False, description="True if any subset of the modalities will do.")
+    regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=16)] = GLIOMA_REGIONS
+    plane: Literal["axial"] = "axial"
+    spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
+    normalisation: Literal["head z-score"] = "head z-score"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
+    parameters: Annotated[int, Field(ge=0)] = 0
+    trained_on: tuple[DataSource, ...] = ()
+    training_patients: tuple[str, ...] = ()
+    validation_patients: tuple[str, ...] = Field((), description="Patients the best weights were chosen by.")
+    held_out_patients: tuple[str, ...] = Field((), description="Patients that training never saw in any way.")
+    metrics: tuple[Metric, ...] = ()
+    licence: str = ""
+    intended_use: str = "Research. Not a medical device."
+    limitations: str = ""
+    created: str = ""

@@ -1,0 +1,172 @@
+"""Label files: what their numbers mean in each convention, and writing them beside the scan they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix
+from napari_braintumor.engine.files.nifti import write_nifti_labels
+from napari_braintumor.engine.files.tiff import write_tiff_labels
+from napari_braintumor.engine.types import Reference, SourceGrid
+
+WHOLE, CORE, ENHANCING = "whole tumor", "tumor core", "enhancing tumor"
+
+CONVENTIONS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "brats2012": {WHOLE: (1, 2), CORE: (2,)},
+    "brats2013": {WHOLE: (1, 2, 3, 4), CORE: (1, 3, 4), ENHANCING: (4,)},
+    "brats2017": {WHOLE: (1, 2, 4), CORE: (1, 4), ENHANCING: (4,)},
+    "brats2023": {WHOLE: (1, 2, 3), CORE: (1, 3), ENHANCING: (3,)},
+    "brats2024": {WHOLE: (1, 2, 3), CORE: (1, 3), ENHANCING: (3,)},
+    "bratsped2024": {WHOLE: (1, 2, 3, 4), CORE: (1, 2, 3), ENHANCING: (1,)},
+    "decathlon": {WHOLE: (1, 2, 3), CORE: (2, 3), ENHANCING: (3,)},
+    "whole": {WHOLE: ()},
+    "core": {CORE: ()},
+    "enhancing": {ENHANCING: ()},
+}
+"""For each convention the file values that make each region it defines; ``()`` stands for everything in the mask.
+
+2013 holds for 2013 to 2016, 2017 for 2017 to 2022. The labels that this plugin writes are those of 2023. In 2024,
+4 is the resection cavity, which is in no region.
+"""
+
+_CAVITY = {"brats2024": (4,)}
+_MOST = 65535
+
+
+def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: SourceGrid) -> Reference:
+    """Read the numbers of a mask as regions.
+
+    Parameters
+    ----------
+    array_ZYX
+        ``(Z, Y, X)``, whole numbers from 0 on, of any kind.
+    convention
+        A key of `CONVENTIONS`. For ``whole``, ``core`` and ``enhancing`` all values but 0 are inside, or those above
+        127 where there are any, since masks saved as pictures are gray at their edges.
+    source
+        The grid of the mask.
+
+    Raises
+    ------
+    DataError
+        If there is no such convention, or the mask holds a value that it does not define.
+    """
+    if convention not in CONVENTIONS:
+        raise DataError(f"There is no label convention '{convention}'. Known are: {', '.join(CONVENTIONS)}.")
+    where = f"Mask '{source.path.name}'" if source.path else "The mask"
+    values_ZYX, values = _whole_numbers(array_ZYX, where)
+    table = CONVENTIONS[convention]
+    known = {value for members in table.values() for value in members} | {0, *_CAVITY.get(convention, ())}
+    strange = [] if convention in ("whole", "core", "enhancing") else sorted(set(values) - known)
+    if strange:
+        raise DataError(
+            f"{where} holds the values {', '.join(map(str, strange))}, which the convention '{convention}' does not "
+            f"define (it has {', '.join(map(str, sorted(known)))}). Choose the convention that the mask was drawn by."
+        )
+    highest = max(values)
+    regions = {}
+    for region, members in table.items():
+        inside = np.zeros(highest + 1, np.bool_)
+        inside[[value for value in members if value <= highest]] = True
+        if not members:
+            inside[128 if highest > 127 else 1 :] = True
+        regions[region] = inside[values_ZYX]
+    return Reference(regions, convention, source)
+
+
+def guess_convention(values: Iterable[int]) -> str | None:
+    """Tell the convention from a mask's values, as far as they tell it.
+
+    Parameters
+    ----------
+    values
+        The values that occur; 0 does not count.
+
+    Returns
+    -------
+    str or None
+        None where the values fit several conventions that disagree: a lone 4 (enhancing tumor until 2022, cavity or
+        edema in 2024), a lone 1 or 255 (any region of a binary mask), 3 together with 4, or nothing at all.
+    """
+    present = set(values) - {0}
+    if len(present) > 1 and present <= {1, 2, 4} and 4 in present:
+        return "brats2017"
+    if present and present <= {1, 2, 3} and present != {1}:
+        return "brats2023"
+    return None
+
+
+def label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
+    """Return the values that occur in a mask, in rising order.
+
+    Raises
+    ------
+    DataError
+        If they are not whole numbers from 0 on.
+    """
+    return _whole_numbers(array, f"Mask '{source.path.name}'" if source.path else "The mask")[1]
+
+
+def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """Return the mask as integers, and its values."""
+    if array.size == 0:
+        raise DataError(f"{where} has no voxels. Expected was a label for each voxel of the scan.")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= _MOST):  # so that NaN fails too
+        raise DataError(f"{where} holds values from {low:g} to {high:g}. Expected were labels from 0 to {_MOST}.")
+    whole = array if array.dtype.kind in "bu" else array.astype(np.uint16)
+    if array.dtype.kind == "f" and not np.array_equal(whole, array):
+        raise DataError(f"{where} holds fractions. Expected were whole numbers, one for each kind of tissue.")
+    whole = whole.astype(np.uint8) if high <= 255 else whole
+    return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel())))
+
+
+def label_suffix(source: SourceGrid) -> str:
+    """Return the ending of the label file that belongs to a scan: ``.tif`` for TIFF, else ``.nii.gz``."""
+    return ".tif" if source.format == "tiff" else ".nii.gz"
+
+
+def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path: Path) -> Path:
+    """Write labels in the format that the file's name asks for.
+
+    Parameters
+    ----------
+    labels_ZYX
+        ``(Z, Y, X)``, values from 0 to 255.
+    source
+        The grid of the scan.
+    path
+        Ending in ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``. Written whole or not at all.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    DataError
+        If the ending is another, a label does not fit into 8 bits, the shape is not the scan's, or the file cannot
+        be written.
+    """
+    path = Path(path)
+    if labels_ZYX.size and not (labels_ZYX.min() >= 0 and labels_ZYX.max() <= 255):
+        raise DataError(
+            f"Labels reach from {labels_ZYX.min()} to {labels_ZYX.max()}. Expected were values from 0 to 255. "
+            "Renumber them first."
+        )
+    labels = labels_ZYX.astype(np.uint8, copy=False)
+    suffix = find_suffix(path)
+    if suffix in NIFTI_SUFFIXES:
+        write_nifti_labels(labels, source, path)
+    elif suffix in TIFF_SUFFIXES:
+        write_tiff_labels(labels, source, path)
+    else:
+        raise DataError(f"Labels cannot be written as '{path.name}'. Expected was .nii.gz, .nii, .tif or .tiff.")
+    return path

@@ -1,0 +1,233 @@
+"""TIFF stacks <-> arrays with axes (Z, Y, X).
+
+A TIFF does not say how the head lies in it. Its axes are taken as stored: Z through the pages, taken to grow from
+inferior to superior, Y downwards to posterior, X rightwards to the patient's left.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._access import TIFF_SUFFIXES, check_labels, check_readable, find_suffix, replacing
+from napari_braintumor.engine.types import SourceGrid, default_grid
+
+_DAMAGED = (OSError, EOFError, ValueError, IndexError, KeyError, TypeError, RuntimeError, struct.error, zlib.error)
+"""What tifffile raises on files that are not what their name says (its own error is a ValueError)."""
+
+_MM = {
+    "nm": 1e-6,
+    "µm": 1e-3,
+    "um": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "mm": 1.0,
+    "cm": 10.0,
+    "m": 1000.0,
+    "inch": 25.4,
+}
+
+
+def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
+    """Read a TIFF stack.
+
+    Parameters
+    ----------
+    path
+        A ``.tif`` or ``.tiff`` file: a slice, a stack of slices, or a stack with channels, plain, ImageJ or OME.
+
+    Returns
+    -------
+    tuple
+        The values as stored, ``(Z, Y, X)`` or ``(C, Z, Y, X)``; the grid, with `spacing_known` False and 1 mm where
+        the file (OME or ImageJ) states no size; and the names of the channels, empty where it states none.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, empty, damaged, of another format, or its axes cannot be told.
+    """
+    check_readable(path)
+    try:
+        with _complete(), tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            array, axes = series.asarray(), series.axes
+            len(tiff.pages)  # walks to the end of the file
+            spacing, names = _read_metadata(tiff)
+    except _DAMAGED as error:
+        raise DataError(
+            f"'{path.name}' is damaged, cut short or not a TIFF file that can be read here ({str(error).rstrip('.')}). "
+            "Copy it again, or save it uncompressed."
+        ) from error
+    array = _order_axes(array, axes, path)
+    z, y, x = array.shape[-3:]
+    known = spacing is not None and (spacing[0] is not None or z == 1)
+    z_mm, y_mm, x_mm = spacing or (None, 1.0, 1.0)
+    grid = default_grid((z, y, x), (z_mm or 1.0, y_mm, x_mm), path=path, format="tiff", spacing_known=known)
+    channels = len(array) if array.ndim == 4 else 1
+    return array, grid, names if len(names) == channels else ()
+
+
+def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
+    """Read a stack stored as one TIFF a slice.
+
+    Parameters
+    ----------
+    paths
+        The slices, in order.
+
+    Returns
+    -------
+    tuple
+        As `read_tiff`.
+
+    Raises
+    ------
+    DataError
+        As `read_tiff`, or if the slices differ in shape.
+    """
+    slices = [read_tiff(path) for path in paths]
+    first, grid, names = slices[0]
+    for path, (array, _, _) in zip(paths, slices, strict=True):
+        if array.shape != first.shape:
+            raise DataError(
+                f"Slices '{paths[0].name}' {first.shape} and '{path.name}' {array.shape} differ in shape. "
+                "The slices of a case must share one grid. Remove the one that does not belong."
+            )
+    array = np.concatenate([array for array, _, _ in slices], axis=-3)
+    z, y, x = array.shape[-3:]
+    # How far slices of separate files lie apart is stated nowhere.
+    return (
+        array,
+        default_grid((z, y, x), (1.0, *grid.spacing[1:]), path=paths[0], format="tiff", spacing_known=False),
+        names,
+    )
+
+
+def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path) -> None:
+    """Write labels as an OME-TIFF with axes ZYX, zlib compressed, with the voxel size where it is known.
+
+    Parameters
+    ----------
+    labels_ZYX
+        uint8 ``(Z, Y, X)``.
+    source
+        The grid of the scan.
+    path
+        Ending in ``.tif`` or ``.tiff``. It appears only when it is complete.
+
+    Raises
+    ------
+    DataError
+        If the shape is not the source's, the name has another ending, or the file cannot be written.
+    """
+    if find_suffix(path) not in TIFF_SUFFIXES:
+        raise DataError(f"'{path.name}' is no TIFF name. Expected was a name that ends in .tif or .tiff.")
+    check_labels(labels_ZYX, source)
+    metadata: dict[str, Any] = {"axes": "ZYX", "Name": "tumor labels"}
+    if source.spacing_known:
+        for axis, size in zip("ZYX", source.spacing, strict=True):
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
+    with replacing(path) as temporary:
+        tifffile.imwrite(
+            temporary, np.asarray(labels_ZYX, np.uint8), ome=True, metadata=metadata, compression="zlib",
+            photometric="minisblack",
+        )  # fmt: skip
+
+
+class _Complaints(logging.Handler):
+    """Hears what tifffile logs in this thread about pages that are not there."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.thread = threading.get_ident()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message of a record."""
+        if record.thread == self.thread and "TiffPages" in record.getMessage():
+            self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _complete() -> Iterator[None]:
+    """Raise where tifffile only logs that pages are missing, and would return those it found."""
+    complaints = _Complaints()
+    log = logging.getLogger("tifffile")
+    log.addHandler(complaints)
+    try:
+        yield
+    finally:
+        log.removeHandler(complaints)
+    if complaints.messages:
+        raise tifffile.TiffFileError(complaints.messages[0])
+
+
+def _order_axes(array: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
+    """Bring an array with tifffile's axis letters to (Z, Y, X) or (C, Z, Y, X)."""
+    keep = [i for i, (size, axis) in enumerate(zip(array.shape, axes, strict=True)) if size > 1 or axis in "YX"]
+    array, axes = array.reshape([array.shape[i] for i in keep]), "".join(axes[i] for i in keep)
+    if array.ndim == 4 and not set(axes) & set("CSZ"):  # axes that nobody named
+        axes = "ZYXC" if array.shape[-1] <= 4 else "CZYX" if array.shape[0] <= 4 else axes
+    letters = ["C" if axis in "CS" else axis if axis in "YX" else "Z" for axis in axes]
+    if sorted(letters) not in (["X", "Y"], ["X", "Y", "Z"], ["C", "X", "Y"], ["C", "X", "Y", "Z"]):
+        raise DataError(
+            f"'{path.name}' has the axes {axes} with the shape {array.shape}. Expected was one stack of slices, "
+            "with at most one axis of channels. Save it as OME-TIFF with axes ZYX or CZYX."
+        )
+    array = np.transpose(array, [letters.index(axis) for axis in "CZYX" if axis in letters])
+    return array if "Z" in letters else np.expand_dims(array, -3)
+
+
+def _read_metadata(tiff: tifffile.TiffFile) -> tuple[tuple[float | None, float, float] | None, tuple[str, ...]]:
+    """Return the voxel size along Z, Y, X in mm, None where not stated, and the names of the channels."""
+    if tiff.is_ome and tiff.ome_metadata:
+        return _read_ome(tiff.ome_metadata)
+    if tiff.is_imagej and tiff.imagej_metadata:
+        return _read_imagej(tiff)
+    return None, ()
+
+
+def _read_ome(xml: str) -> tuple[tuple[float | None, float, float] | None, tuple[str, ...]]:
+    pixels = next(
+        (e for e in ElementTree.fromstring(xml).iter() if e.tag.endswith("}Pixels") or e.tag == "Pixels"), None
+    )
+    if pixels is None:
+        return None, ()
+    sizes: list[float | None] = []
+    for axis in "ZYX":
+        size = float(pixels.get(f"PhysicalSize{axis}") or 0)
+        factor = _MM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").replace("\u03bc", "µ"), 0.0)
+        sizes.append(size * factor if size * factor > 0 else None)
+    names = [e.get("Name") or "" for e in pixels if e.tag.endswith("Channel")]
+    z, y, x = sizes
+    return (None if y is None or x is None else (z, y, x)), tuple(names) if all(names) else ()
+
+
+def _read_imagej(tiff: tifffile.TiffFile) -> tuple[tuple[float | None, float, float] | None, tuple[str, ...]]:
+    metadata: dict[str, Any] = tiff.imagej_metadata or {}
+    unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ").replace("\u03bc", "µ")
+    names = tuple(str(name) for name in metadata.get("Labels") or ())[: int(metadata.get("channels", 1))]
+    tags = tiff.pages.first.tags
+    if unit not in _MM or "XResolution" not in tags or "YResolution" not in tags:
+        return None, names
+    sizes = []
+    for key in ("YResolution", "XResolution"):
+        pixels, units = tags[key].value
+        if not pixels or not units:
+            return None, names
+        sizes.append(units / pixels * _MM[unit])
+    spacing = metadata.get("spacing")
+    return (float(spacing) * _MM[unit] if spacing else None, sizes[0], sizes[1]), names

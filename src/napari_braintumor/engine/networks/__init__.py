@@ -1,0 +1,1 @@
+"""The networks: torch only, nothing of ours."""

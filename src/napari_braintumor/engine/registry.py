@@ -1,0 +1,100 @@
+"""The table of architectures. A new one is a file in `networks` and a row here; nothing else needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from napari_braintumor.engine.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network design.
+
+    Attributes
+    ----------
+    title
+        As people write it.
+    target
+        ``module:Class`` under `napari_braintumor.engine.networks`.
+    defaults
+        Options that this row fixes or changes.
+    divisor
+        Input sides that are multiples of this need no padding inside the network.
+    spatial_dims
+        The dimensions it can be built for.
+    """
+
+    title: str
+    target: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    divisor: int = 16
+    spatial_dims: tuple[int, ...] = (2, 3)
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "unet": Architecture("U-Net", "unet:UNet", divisor=16),
+    "res_unet": Architecture("Res-UNet with attention", "res_unet:ResUNet", divisor=8),
+    "u2net": Architecture("U²-Net", "u2net:U2Net", {"size": "full"}, divisor=32),
+    "u2net_small": Architecture("U²-Net small", "u2net:U2Net", {"size": "small"}, divisor=32),
+    "fcn32s": Architecture("FCN-32s", "fcn:FCN", {"stride": 32}, divisor=32, spatial_dims=(2,)),
+    "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, divisor=32, spatial_dims=(2,)),
+    "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, divisor=32, spatial_dims=(2,)),
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return a row of the table.
+
+    Raises
+    ------
+    ModelError
+        If there is no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        raise ModelError(f"There is no architecture '{name}'. Known are: {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[name]
+
+
+def build_network(
+    name: str, *, in_channels: int, out_channels: int, spatial_dims: int = 2, options: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Parameters
+    ----------
+    name
+        A key of `ARCHITECTURES`.
+    in_channels, out_channels
+        Modalities in, regions out.
+    spatial_dims
+        2 or 3.
+    options
+        The architecture's own options; they win over the row's defaults.
+
+    Raises
+    ------
+    ModelError
+        If the architecture is unknown, cannot be built for these dimensions, or refuses an option.
+    """
+    row = find_architecture(name)
+    if spatial_dims not in row.spatial_dims:
+        raise ModelError(f"{row.title} cannot be built in {spatial_dims}-D. Choose one of {row.spatial_dims}.")
+    module, _, cls = row.target.partition(":")
+    network = getattr(import_module(f"napari_braintumor.engine.networks.{module}"), cls)
+    try:
+        built: nn.Module = network(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            **{**row.defaults, **(options or {})},
+        )
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{row.title} cannot be built with these options: {error}.") from error
+    return built

@@ -1,0 +1,336 @@
+"""The values that travel between files, models and layers. NumPy only; all of them frozen.
+
+Axis order everywhere: M modality, R region, Z inferior to superior, Y anterior to posterior, X patient's right to
+left (LPS with axes reversed), so that an axial slice shows as radiologists see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
+"""The MRI sequences known by name, in the order in which they are offered."""
+
+REGIONS = ("whole tumor", "tumor core", "enhancing tumor")
+"""The nested regions, outermost first."""
+
+LABELS: Mapping[int, str] = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
+"""What an integer in a label layer means (BraTS 2023 numbers)."""
+
+REGION_LABELS: Mapping[str, tuple[int, ...]] = {
+    "whole tumor": (1, 2, 3),
+    "tumor core": (1, 3),
+    "enhancing tumor": (3,),
+}
+"""The labels that together make each region."""
+
+FileFormat = Literal["nifti", "tiff", "array"]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceGrid:
+    """The grid an image had before its axes were reordered: all that is needed to write labels back onto it.
+
+    Attributes
+    ----------
+    shape
+        Voxels along the three spatial axes, in the source's own order.
+    affine
+        ``(4, 4)`` float64, source voxel index to RAS millimetres.
+    axes
+        For each of our axes Z, Y, X the source axis it came from.
+    flips
+        For each of our axes Z, Y, X whether it runs against the source axis.
+    path
+        The file the first modality came from, or None for arrays made in memory.
+    format
+        What the source was, so that labels are written in the same kind of file.
+    header
+        The binary NIfTI header of the source, or empty: keeps qform and sform codes exact.
+    spacing_known
+        False where the file states no voxel size, so that millimetres and millilitres are guesses.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    path: Path | None = None
+    format: FileFormat = "array"
+    header: bytes = b""
+    spacing_known: bool = True
+
+    def to_source(self, array_ZYX: NDArray[Any]) -> NDArray[Any]:
+        """Put an array with axes (Z, Y, X) back into the source's own axis order and directions."""
+        flipped = array_ZYX[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
+        return np.transpose(flipped, np.argsort(self.axes))
+
+    def from_source(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Reorder a source array, whose last three axes are spatial, to (..., Z, Y, X)."""
+        first = array.ndim - 3
+        order = (*range(first), *(first + axis for axis in self.axes))
+        index = (*(slice(None),) * first, *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))
+        return np.transpose(array, order)[index]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Z, Y, X."""
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        z, y, x = (float(lengths[axis]) for axis in self.axes)
+        return z, y, x
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Position of our voxel (0, 0, 0) in mm: superior, posterior, left."""
+        corner = np.zeros(3)
+        for axis, flip in zip(self.axes, self.flips, strict=True):
+            corner[axis] = self.shape[axis] - 1 if flip else 0
+        right, anterior, superior = self.affine[:3, :3] @ corner + self.affine[:3, 3]
+        return float(superior), float(-anterior), float(-right)
+
+
+def grid_from_affine(shape: tuple[int, int, int], affine: NDArray[np.floating[Any]], **extra: Any) -> SourceGrid:
+    """Find how the axes of a grid are to be reordered to come closest to (Z, Y, X) in LPS.
+
+    Parameters
+    ----------
+    shape
+        Voxels along the three axes of the source.
+    affine
+        ``(4, 4)``, source voxel index to RAS mm; may be oblique. It must be invertible.
+    **extra
+        Further fields of `SourceGrid`.
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # The assignment of source axes to world axes with the largest total alignment; six ways, so try them all.
+    world = max(
+        ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)),
+        key=lambda p: sum(abs(directions[p[axis], axis]) for axis in range(3)),
+    )
+    axes = (world.index(2), world.index(1), world.index(0))
+    wanted_sign = {0: -1.0, 1: -1.0, 2: 1.0}  # left, posterior, superior in RAS coordinates
+    flips = tuple(bool(directions[w, axis] * wanted_sign[w] < 0) for w, axis in zip((2, 1, 0), axes, strict=True))
+    return SourceGrid(tuple(shape), affine, axes, flips, **extra)  # type: ignore[arg-type]
+
+
+def default_grid(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1, 1, 1), **extra: Any
+) -> SourceGrid:
+    """Return the grid of an array that already has axes (Z, Y, X), with voxel (0, 0, 0) at the world's origin."""
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = spacing[0], -spacing[1], -spacing[2], 1
+    return SourceGrid(shape, affine, **extra)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A case in memory: its modalities on one grid.
+
+    Attributes
+    ----------
+    data
+        float32 ``(M, Z, Y, X)``, finite.
+    modalities
+        The names of the M channels, for instance ``("T1", "FLAIR")``.
+    source
+        The grid the data came from.
+    name
+        What the case is called.
+    """
+
+    data: NDArray[np.float32]
+    modalities: tuple[str, ...]
+    source: SourceGrid
+    name: str = "case"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along Z, Y, X."""
+        z, y, x = self.data.shape[1:]
+        return z, y, x
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Z, Y, X."""
+        return self.source.spacing
+
+    def with_modalities(self, wanted: tuple[str, ...]) -> Volume:
+        """Return the same case with only these of its modalities, in this order."""
+        index = [self.modalities.index(name) for name in wanted]
+        return replace(self, data=self.data[index], modalities=tuple(wanted))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A mask drawn by people, as regions: a mask may define only some of them.
+
+    Attributes
+    ----------
+    regions
+        For each region that the mask's convention defines, bool ``(Z, Y, X)``.
+    convention
+        The name of the label convention by which the file was read.
+    source
+        The grid of the mask's file.
+    """
+
+    regions: Mapping[str, NDArray[np.bool_]]
+    convention: str
+    source: SourceGrid
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """uint8 ``(Z, Y, X)`` with the numbers of `LABELS`, painted outermost first."""
+        return labels_from_regions(self.regions)
+
+
+def labels_from_regions(regions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """Paint nested regions into one label array, outermost first: 2 edema, 1 necrotic core, 3 enhancing."""
+    shape = next(iter(regions.values())).shape
+    labels = np.zeros(shape, np.uint8)
+    for name, label in (("whole tumor", 2), ("tumor core", 1), ("enhancing tumor", 3)):
+        if name in regions:
+            labels[regions[name]] = label
+    return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The result of a model on a volume.
+
+    Attributes
+    ----------
+    labels
+        uint8 ``(Z, Y, X)``, on the volume's grid.
+    label_names
+        What each label that the model can give is called.
+    label_colors
+        ``#rrggbb`` for each label.
+    regions
+        The regions the model predicts, outermost first.
+    volumes_ml
+        Millilitres of each region.
+    source
+        The grid of the volume it was made from.
+    name
+        The case's name.
+    provenance
+        Model, version, sha256, settings, device, runtime, seconds: JSON values only.
+    probabilities
+        float16 ``(R, Z, Y, X)`` in 0 to 1, where asked for.
+    """
+
+    labels: NDArray[np.uint8]
+    label_names: Mapping[int, str]
+    label_colors: Mapping[int, str]
+    regions: tuple[str, ...]
+    volumes_ml: Mapping[str, float]
+    source: SourceGrid
+    name: str = "case"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    probabilities: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something the user should know happened, in one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SlicesDone:
+    """A batch of slices came out of the network."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """The segmentation is complete."""
+
+    segmentation: Segmentation
+
+
+SegmentEvent = Noted | SlicesDone | Segmented
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """A training step was taken. `loss` is the batch's loss, `learning_rate` the rate it used."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch ended and the validation patients were measured.
+
+    Attributes
+    ----------
+    dice
+        Mean volume Dice over the validation cases for each region they define, 0 to 1.
+    score
+        The one number by which the best weights are chosen: the mean of `dice`.
+    seconds
+        Since the training began.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    learning_rate: float
+    dice: Mapping[str, float]
+    score: float
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The training is over; the best weights are in `path` with their card."""
+
+    path: Path
+    score: float
+
+
+TrainingEvent = Noted | BatchDone | EpochDone | Trained
+
+
+@dataclass(frozen=True)
+class CaseEvaluated:
+    """One case was compared with its reference.
+
+    Attributes
+    ----------
+    dice
+        Volume Dice per region, 0 to 1; only the regions that the reference defines and the model predicts.
+    hd95_mm
+        95th percentile of the symmetric surface distance per region, mm.
+    held_out
+        True if the model's card lists the patient as a validation patient, False if it was trained on, None if
+        the card does not know the patient.
+    """
+
+    case: str
+    group: str
+    dice: Mapping[str, float]
+    hd95_mm: Mapping[str, float]
+    predicted_ml: Mapping[str, float]
+    reference_ml: Mapping[str, float]
+    held_out: bool | None
+    seconds: float
+
+
+EvaluationEvent = Noted | SlicesDone | CaseEvaluated

@@ -1,0 +1,12 @@
+"""The sample case that napari offers under File > Open Sample."""
+
+from __future__ import annotations
+
+from napari_braintumor.engine.sample import sample_folder
+from napari_braintumor.layers import LayerData
+from napari_braintumor.readers import read_layers
+
+
+def open_sample() -> list[LayerData]:
+    """Open the synthetic case that ships with the package: four modalities and the mask they were made from."""
+    return read_layers(sample_folder())

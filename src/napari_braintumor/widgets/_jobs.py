@@ -1,0 +1,148 @@
+"""Run a generator of the engine in a napari worker thread, and tell a dock what becomes of it.
+
+A `Job` belongs to its dock: when the dock or the whole viewer goes away, the job asks its thread to stop and nobody is
+called any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import napari
+from napari.qt.threading import create_worker
+from napari.utils import progress
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_braintumor import __version__
+from napari_braintumor.engine.errors import BrainTumorError
+
+logger = logging.getLogger("napari_braintumor")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job could not finish.
+
+    Attributes
+    ----------
+    text
+        One sentence for the user.
+    details
+        Traceback and versions for a report; empty if the user can mend it.
+    """
+
+    text: str
+    details: str = ""
+
+
+class Job(QObject):
+    """A generator that runs in the background; signals arrive in the GUI thread.
+
+    Parameters
+    ----------
+    parent
+        The dock that the job belongs to.
+    title
+        Shown in napari's activity dock.
+    generator
+        A generator function whose body starts in the worker thread. Events with `done` and `total` move the bar.
+    *args
+        Its arguments.
+    """
+
+    happened = Signal(object)
+    """An event of the generator."""
+
+    failed = Signal(object)
+    """A `Failure`; `ended` follows."""
+
+    ended = Signal()
+    """The thread is free: the generator finished, failed or was cancelled. Sent once, last."""
+
+    def __init__(self, parent: QObject, title: str, generator: Callable[..., Iterator[Any]], *args: Any) -> None:
+        super().__init__(parent)
+        self.cancelled = False
+        self._bar = _Bar(title)
+        self._worker = create_worker(_run, generator, args)
+        self._worker.yielded.connect(self._receive)
+        self._worker.finished.connect(self._finish)
+        self.destroyed.connect(partial(_abandon, self._worker, self._bar))
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the generator to stop at its next event."""
+        self.cancelled = True
+        self._worker.quit()
+
+    def _receive(self, event: Any) -> None:
+        if isinstance(event, Failure):
+            self.failed.emit(event)
+            return
+        if hasattr(event, "done") and hasattr(event, "total"):
+            self._bar.move(event.done, event.total)
+        if not self.cancelled:
+            self.happened.emit(event)
+
+    def _finish(self) -> None:
+        self._bar.close()
+        self.ended.emit()
+
+
+class _Bar:
+    """A bar in napari's activity dock, which may be closed twice."""
+
+    def __init__(self, title: str) -> None:
+        self._bar = progress(total=0, desc=title, leave=False)
+        self._open = True
+
+    def move(self, done: int, total: int) -> None:
+        if self._bar.total != total:
+            self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._bar.close()
+
+
+def _run(generator: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
+    """Run a generator and turn what it raises into a last event, so that napari does not show it a second time."""
+    # The worker would turn the warnings of torch and others into notifications; it restores this when it ends.
+    warnings.showwarning = _log_warning
+    try:
+        yield from generator(*args)
+    except BrainTumorError as error:
+        yield Failure(str(error))
+    except Exception as error:
+        logger.exception("A job failed")
+        yield _describe_bug(error)
+
+
+def _describe_bug(error: Exception) -> Failure:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        text = "There is not enough memory for this. Close other programs, or choose a smaller batch or another device."
+    else:
+        text = f"Something went wrong that should not: {type(error).__name__}: {error}. Copy the details to report it."
+    versions = f"napari-braintumor {__version__}, napari {napari.__version__}, Python {platform.python_version()}, "
+    return Failure(text, f"{versions}{platform.platform()}\n\n{''.join(traceback.format_exception(error))}")
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    logger.info("%s: %s", category.__name__, message)
+
+
+def _abandon(worker: Any, bar: _Bar, *_: object) -> None:
+    """Stop a thread whose dock is gone."""
+    worker.quit()
+    bar.close()

@@ -1,0 +1,604 @@
+"""The Segment dock: choose scans and a model, press Segment, get the tumor as a label layer with its volumes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Layer
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QPixmap, QWheelEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_braintumor import engine
+from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.errors import BrainTumorError, DataError
+from napari_braintumor.engine.files.labels import label_suffix, write_labels
+from napari_braintumor.engine.record import describe_segmentation
+from napari_braintumor.engine.registry import ARCHITECTURES
+from napari_braintumor.engine.store import ModelStore, StoredModel
+from napari_braintumor.engine.types import MODALITIES, Noted, Segmentation, Segmented, SegmentEvent, SlicesDone
+from napari_braintumor.layers import (
+    Placement,
+    Selection,
+    match_modalities,
+    modality_of,
+    scans_in,
+    select_layers,
+    update_or_add_labels,
+    update_or_add_probabilities,
+    volume_from_selection,
+)
+from napari_braintumor.widgets._jobs import Failure, Job
+from napari_braintumor.widgets._settings import Row, SettingsForm
+from napari_braintumor.writers import save_labels
+
+if TYPE_CHECKING:
+    import napari
+
+ADVANCED = {
+    "threshold": Row("Threshold", empty="the model's own", low=0.05, high=0.95, step=0.05),
+    "min_volume_ml": Row("Smallest island, mL", empty="the model's own", high=1000),
+    "keep_largest": Row("Keep only the largest tumor"),
+    "test_time_mirroring": Row("Average with the mirrored scan"),
+    "probabilities": Row("Show probabilities as layers"),
+    "device": Row("Device"),
+    "runtime": Row("Runtime"),
+    "batch_size": Row("Slices at a time", empty="automatic", low=1, high=256, step=1, decimals=0),
+}
+"""The rows under Advanced: with the model, all fields of `SegmentConfig`."""
+
+_DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
+
+
+def segment_selection(selection: Selection, config: SegmentConfig) -> Iterator[SegmentEvent]:
+    """Read the voxels of layers and segment them; runs in a worker thread."""
+    yield from engine.segment(volume_from_selection(selection), config)
+
+
+class SegmentDock(QWidget):
+    """The Segment dock.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are offered; napari passes it by this name.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setObjectName("brain-tumor-segment")
+        self._viewer = napari_viewer
+        self._models: list[StoredModel] = []
+        self._picked: dict[str, Layer | None] = {}  # what the user chose; the other slots are filled automatically
+        self._selection: Selection | None = None
+        self._placement: Placement | None = None  # of the run under way
+        self._job: Job | None = None
+        self._started_s = 0.0
+        self._first_done = 0
+        self._result: Segmentation | None = None
+        self._result_layer: Layer | None = None
+        self._failure: Failure | None = None
+
+        self._build()
+        self.reload_models()
+        for layer in self._viewer.layers:
+            layer.events.name.connect(self._refill)
+        self._viewer.layers.events.inserted.connect(self._watch_new)
+        self._viewer.layers.events.removed.connect(self._refill)
+        self._viewer.layers.events.reordered.connect(self._refill)
+        self.destroyed.connect(partial(_unwatch, self._viewer.layers, self._watch_new, self._refill))
+
+    # ------------------------------------------------------------------------------------------------ what is chosen
+
+    @property
+    def config(self) -> SegmentConfig:
+        """The form as a config.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            Never, as long as the rows keep to the config's bounds.
+        """
+        model = self.model
+        return SegmentConfig(model=model.name if model else DEFAULT_MODEL, **self.advanced.values())
+
+    @property
+    def model(self) -> StoredModel | None:
+        """The chosen model."""
+        index = self.model_box.currentIndex()
+        return self._models[index] if 0 <= index < len(self._models) else None
+
+    @property
+    def chosen(self) -> dict[str, Layer]:
+        """For each modality that the model uses and that is not set to none, its layer."""
+        return {m: slot.layer for m, slot in self.slots.items() if slot.layer is not None and slot.isEnabled()}
+
+    def reload_models(self) -> None:
+        """Read the store again, keeping the chosen model if it is still there."""
+        before = self.model
+        self._models = ModelStore().list()
+        self.model_box.blockSignals(True)
+        self.model_box.clear()
+        for stored in self._models:
+            title = stored.card.title if stored.card and stored.card.title else stored.name
+            self.model_box.addItem(title if stored.card else f"{stored.name} (unusable)")
+            self.model_box.setItemData(self.model_box.count() - 1, stored.problem or title, Qt.ItemDataRole.ToolTipRole)
+        usable = [i for i, stored in enumerate(self._models) if stored.card]
+        wanted = [before.path] if before else []
+        wanted += [stored.path for stored in self._models if stored.name == DEFAULT_MODEL]
+        wanted += [self._models[i].path for i in usable]
+        if wanted:
+            paths = [stored.path for stored in self._models]
+            self.model_box.setCurrentIndex(next((paths.index(path) for path in wanted if path in paths), 0))
+        self.model_box.blockSignals(False)
+        self._show_model()
+
+    # ------------------------------------------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+        self.device_line = _line(_DEVICE_UNKNOWN, "Where the network runs")
+        column.addWidget(self.device_line)
+
+        self.model_box = _Combo()
+        _name(self.model_box, "Model", "The model that draws the tumor")
+        self.model_box.currentIndexChanged.connect(self._show_model)
+        self.card_line = _line("", "What the model is")
+        column.addWidget(self.model_box)
+        column.addWidget(self.card_line)
+
+        scans = QGroupBox("Scans")
+        scans_column = QVBoxLayout(scans)
+        self._slot_form = QFormLayout()
+        scans_column.addLayout(self._slot_form)
+        self.slots: dict[str, _LayerSlot] = {}
+        self.guess_row = QWidget()
+        guess = QFormLayout(self.guess_row)
+        guess.setContentsMargins(0, 0, 0, 0)
+        guess.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
+        self.guess_label = _line("", "Question")
+        self.guess_box = _Combo()
+        _name(self.guess_box, "Modality of the unnamed scan", "Its name does not tell which modality it is")
+        self.guess_box.activated.connect(self._refill)
+        guess.addRow(self.guess_label, self.guess_box)
+        scans_column.addWidget(self.guess_row)
+        self.autofill_button = QPushButton("Fill by name")
+        _name(
+            self.autofill_button, "Fill by name", "Forget what was chosen by hand and match the layers by their names"
+        )
+        self.autofill_button.clicked.connect(self._autofill)
+        scans_column.addWidget(self.autofill_button)
+        column.addWidget(scans)
+
+        self.check_line = _line("", "Whether the scans can be segmented")
+        column.addWidget(self.check_line)
+
+        advanced = QCollapsible("Advanced")
+        advanced.setDuration(0)
+        self.advanced = SettingsForm(SegmentConfig, ADVANCED)
+        advanced.addWidget(self.advanced)
+        advanced.collapse(animate=False)
+        column.addWidget(advanced)
+
+        self.message = _line("", "Messages")
+        self.details_button = QPushButton("Copy details")
+        _name(self.details_button, "Copy details", "Copy the traceback and versions, to report the problem")
+        self.details_button.clicked.connect(self._copy_details)
+        column.addWidget(self.message)
+        column.addWidget(self.details_button)
+        for widget in (self.message, self.details_button, self.guess_row):
+            widget.hide()
+
+        self.result_card = _ResultCard()
+        self.result_card.save_button.clicked.connect(self._save)
+        self.result_card.copy_button.clicked.connect(self._copy_record)
+        column.addWidget(self.result_card)
+
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setWidget(body)
+
+        self.progress_bar = QProgressBar()
+        _name(self.progress_bar, "Progress", "Slices done")
+        self.progress_line = _line("", "Progress in words")
+        self.segment_button = QPushButton("Segment")
+        self.segment_button.setAccessibleName("Segment")
+        self.segment_button.setDefault(True)
+        self.segment_button.clicked.connect(self._start)
+        self.cancel_button = QPushButton("Cancel")
+        _name(self.cancel_button, "Cancel", "Stop after the slices that are being computed")
+        self.cancel_button.clicked.connect(self._cancel)
+        for widget in (self.progress_bar, self.progress_line, self.cancel_button):
+            widget.hide()
+
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll, 1)
+        footer = QVBoxLayout()
+        footer.setContentsMargins(9, 0, 9, 9)
+        for widget in (self.progress_line, self.progress_bar, self.segment_button, self.cancel_button):
+            footer.addWidget(widget)
+        outer.addLayout(footer)
+
+    def _show_model(self) -> None:
+        """Describe the chosen model and offer a slot for each modality it may use."""
+        model = self.model
+        card = model.card if model else None
+        if card is not None:
+            self.card_line.setText(describe_card(card))
+            self.card_line.setToolTip("\n".join(filter(None, (card.intended_use, card.limitations))))
+        else:
+            self.card_line.setText(model.problem if model else "No model is installed.")
+        used = card.modalities if card else MODALITIES
+        offered = (*MODALITIES, *(modality for modality in used if modality not in MODALITIES))
+        if tuple(self.slots) != offered:
+            while self._slot_form.rowCount():
+                self._slot_form.removeRow(0)
+            self.slots = {}
+            for modality in offered:
+                slot = _LayerSlot()
+                slot.setAccessibleName(f"Layer of {modality}")
+                slot.activated.connect(partial(self._pick, modality))
+                self._slot_form.addRow(modality, slot)
+                self.slots[modality] = slot
+        for modality, slot in self.slots.items():
+            slot.setEnabled(modality in used)
+            slot.setToolTip(f"The {modality} scan" if modality in used else f"This model does not use {modality}")
+        guessed = self.guess_box.currentText()
+        self.guess_box.clear()
+        self.guess_box.addItems(used)
+        best = next((m for m in (guessed, "FLAIR", "T1ce") if m in used), used[0])
+        self.guess_box.setCurrentText(best)
+        self._refill()
+
+    # ------------------------------------------------------------------------------------------------ filling slots
+
+    def _watch_new(self, event: Any) -> None:
+        event.value.events.name.connect(self._refill)
+        self._refill()
+
+    def _pick(self, modality: str, _: int = 0) -> None:
+        """Keep what the user chose; the slots that were not chosen follow the chosen layer's case."""
+        self._picked.pop(modality, None)
+        self._picked[modality] = self.slots[modality].layer
+        self._refill()
+
+    def _autofill(self) -> None:
+        self._picked.clear()
+        self._refill()
+
+    def _refill(self, _: Any = None) -> None:
+        """Offer the layers that are open now, match them to the slots, and check them."""
+        scans = scans_in(self._viewer.layers)
+        self._picked = {m: layer for m, layer in self._picked.items() if layer is None or layer in scans}
+        anchor = next((layer for layer in reversed(list(self._picked.values())) if layer is not None), None)
+        matched: dict[str, Layer] = dict(match_modalities(scans, anchor))
+        unnamed = [layer for layer in scans if modality_of(layer) is None and layer.ndim == 3]
+        ask = bool(unnamed) and not matched and all(layer is None for layer in self._picked.values())
+        if ask:
+            self.guess_label.setText(f"Which modality is '{unnamed[-1].name}'?")
+            matched = {self.guess_box.currentText(): unnamed[-1]}
+        self.guess_row.setVisible(ask)
+        taken = [layer for layer in self._picked.values() if layer is not None]
+        for modality, slot in self.slots.items():
+            layer = self._picked.get(modality, matched.get(modality))
+            slot.offer(scans, None if modality not in self._picked and layer in taken else layer)
+        self._check()
+
+    def _check(self) -> None:
+        """Say whether the chosen layers can be segmented, or why not."""
+        self._selection = None
+        model = self.model
+        if model is None:
+            reason = "no model is installed."
+        elif model.card is None:
+            reason = model.problem
+        else:
+            try:
+                selection = select_layers(self.chosen)
+                _check_modalities(model.card, selection)
+                self._selection, reason = selection, ""
+            except BrainTumorError as error:
+                reason = str(error)
+        self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
+        self.segment_button.setEnabled(self._selection is not None)
+        self.segment_button.setToolTip(reason or "Draw the tumor as a label layer")
+
+    def _describe(self, selection: Selection) -> str:
+        grid = selection.placement.grid
+        spacing = " x ".join(f"{side:.3g}" for side in grid.spacing)
+        size = f"voxels of {spacing} mm" if grid.spacing_known else "voxel size unknown, so mL are a guess"
+        shape = " x ".join(map(str, selection.shape))
+        text = f"Ready: {selection.name}, {', '.join(selection.arrays)}, {shape}, {size}."
+        if not self.guess_row.isHidden():
+            text += f" Taken as {self.guess_box.currentText()}: change it above if it is not."
+        return text
+
+    # ------------------------------------------------------------------------------------------------ running
+
+    def _start(self) -> None:
+        self._check()
+        if self._selection is None or self._job is not None:
+            return
+        self._tell("")
+        self._placement = self._selection.placement
+        self._started_s = 0.0
+        title = f"Segment {self._selection.name}"
+        self._job = Job(self, title, segment_selection, self._selection, self.config)
+        self._job.happened.connect(self._follow)
+        self._job.failed.connect(self._fail)
+        self._job.ended.connect(self._end)
+        self.progress_bar.setRange(0, 0)
+        self.progress_line.setText("Loading the model…")
+        self._show_running(True)
+        self._job.start()
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+            self.cancel_button.setEnabled(False)
+            self.progress_line.setText("Cancelling…")
+
+    def _follow(self, event: SegmentEvent) -> None:
+        if isinstance(event, SlicesDone):
+            self._show_progress(event)
+        elif isinstance(event, Noted):
+            self._tell("\n".join(filter(None, (self.message.text(), event.text))))
+        else:
+            assert isinstance(event, Segmented)
+            self._show_result(event.segmentation)
+
+    def _show_progress(self, event: SlicesDone) -> None:
+        now_s = time.monotonic()
+        if not self._started_s:
+            self._started_s, self._first_done = now_s, event.done
+        self.progress_bar.setRange(0, event.total)
+        self.progress_bar.setValue(event.done)
+        text = f"{event.done} of {event.total} slices"
+        if event.done > self._first_done:
+            left_s = (now_s - self._started_s) / (event.done - self._first_done) * (event.total - event.done)
+            text += f", {_in_words(left_s)} left"
+        self.progress_line.setText(text)
+
+    def _show_result(self, segmentation: Segmentation) -> None:
+        assert self._placement is not None
+        self._result = segmentation
+        self._result_layer = update_or_add_labels(self._viewer, segmentation, self._placement)
+        update_or_add_probabilities(self._viewer, segmentation, self._placement)
+        self.result_card.show_segmentation(segmentation)
+        provenance = segmentation.provenance
+        self.device_line.setText(
+            f"Device: {str(provenance.get('device', 'unknown')).upper()} ({provenance.get('runtime', 'unknown')}), "
+            f"last run {_in_words(float(provenance.get('seconds', 0)))}"
+        )
+
+    def _fail(self, failure: Failure) -> None:
+        self._failure = failure
+        self._tell(f"Not segmented: {failure.text}")
+        self.details_button.setVisible(bool(failure.details))
+        show_error(failure.text)
+
+    def _end(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            if job.cancelled:
+                self._tell("Cancelled. No layer was changed.")
+            job.deleteLater()
+        self._show_running(False)
+        self._check()
+
+    def _show_running(self, running: bool) -> None:
+        self.cancel_button.setEnabled(True)
+        self.segment_button.setVisible(not running)
+        for widget in (self.cancel_button, self.progress_bar, self.progress_line):
+            widget.setVisible(running)
+
+    def _tell(self, text: str) -> None:
+        self.message.setText(text)
+        self.message.setVisible(bool(text))
+        self.details_button.hide()
+
+    # ------------------------------------------------------------------------------------------------ results
+
+    def _save(self) -> None:
+        """Ask for a file and write the label layer as it is now; the result itself if the layer is gone."""
+        if self._result is None:
+            return
+        source = self._result.source
+        folder = source.path.parent if source.path else Path.home()
+        proposed = folder / f"{self._result.name}_tumor{label_suffix(source)}"
+        kinds = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
+        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), kinds)
+        if path:
+            self.save_to(Path(path))
+
+    def save_to(self, path: Path) -> None:
+        """Write the last result's label layer, with corrections, or tell why not."""
+        assert self._result is not None
+        try:
+            if self._result_layer is not None and self._result_layer in self._viewer.layers:
+                save_labels(self._result_layer, path)
+            else:
+                write_labels(self._result.labels, self._result.source, path)
+        except DataError as error:
+            self._tell(f"Not saved: {error}")
+            show_warning(str(error))
+        else:
+            self._tell(f"Saved {path}.")
+
+    def _copy_record(self) -> None:
+        if self._result is not None:
+            _copy(json.dumps(describe_segmentation(self._result), indent=1))
+            self._tell("The record is in the clipboard.")
+
+    def _copy_details(self) -> None:
+        if self._failure is not None:
+            _copy(f"{self._failure.text}\n\n{self._failure.details}")
+
+
+class _ResultCard(QGroupBox):
+    """What was found: the legend of the label layer with milliliters, the regions, and what to do with them."""
+
+    def __init__(self) -> None:
+        super().__init__("Result")
+        column = QVBoxLayout(self)
+        self.headline = _line("", "Result in words")
+        self.legend = QWidget()
+        column.addWidget(self.headline)
+        self._grid = QGridLayout(self.legend)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setColumnStretch(1, 1)
+        column.addWidget(self.legend)
+        buttons = QHBoxLayout()
+        self.save_button = QPushButton("Save NIfTI…")
+        _name(self.save_button, "Save labels", "Save the label layer, with your corrections, on the grid of the scan")
+        self.copy_button = QPushButton("Copy record")
+        _name(self.copy_button, "Copy record", "Copy volumes, model, settings and source as JSON")
+        buttons.addWidget(self.save_button)
+        buttons.addWidget(self.copy_button)
+        column.addLayout(buttons)
+        self.hide()
+
+    def show_segmentation(self, segmentation: Segmentation) -> None:
+        """Fill the card."""
+        while item := self._grid.takeAt(0):
+            if widget := item.widget():
+                widget.deleteLater()
+        found = any(segmentation.volumes_ml.values())
+        guess = "" if segmentation.source.spacing_known else " The voxel size is unknown, so mL are a guess."
+        self.headline.setText(f"{'Tumor' if found else 'No tumor found'} [{segmentation.name}].{guess}")
+        voxel_ml = 1.0
+        for side in segmentation.source.spacing:
+            voxel_ml *= side
+        rows: list[tuple[str | None, str, float]] = [
+            (segmentation.label_colors[label], name, float((segmentation.labels == label).sum()) * voxel_ml / 1000)
+            for label, name in sorted(segmentation.label_names.items())
+        ]
+        rows += [(None, f"= {region}", segmentation.volumes_ml.get(region, 0.0)) for region in segmentation.regions]
+        for row, (color, name, ml) in enumerate(rows):
+            if color:
+                pixmap = QPixmap(14, 14)
+                pixmap.fill(QColor(color))
+                swatch = QLabel()
+                swatch.setPixmap(pixmap)
+                swatch.setAccessibleName(f"Color of {name}")
+                self._grid.addWidget(swatch, row, 0)
+            self._grid.addWidget(QLabel(name), row, 1)
+            self._grid.addWidget(QLabel(f"{ml:.1f} mL"), row, 2, Qt.AlignmentFlag.AlignRight)
+        self.show()
+
+
+class _Combo(QComboBox):
+    """A combo that stays narrow and does not change when the dock is scrolled over it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        """Leave the wheel to the dock: a modality must not change unseen."""
+        if event is not None:
+            event.ignore()
+
+
+class _LayerSlot(_Combo):
+    """The layer of one modality, or none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._layers: list[Layer | None] = [None]
+        self.addItem("none")
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen layer."""
+        return self._layers[max(self.currentIndex(), 0)]
+
+    def offer(self, layers: Iterable[Layer], chosen: Layer | None) -> None:
+        """List layers, uppermost first, and choose one."""
+        self._layers = [None, *reversed(list(layers))]
+        self.clear()
+        self.addItems(["none" if layer is None else layer.name for layer in self._layers])
+        self.setCurrentIndex(self._layers.index(chosen) if chosen in self._layers else 0)
+
+
+def describe_card(card: ModelCard) -> str:
+    """Return the most important of a card in a few words."""
+    network = ARCHITECTURES[card.architecture].title if card.architecture in ARCHITECTURES else card.architecture
+    inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
+    measured = next((m for m in card.metrics if m.held_out and m.region == card.regions[0].name), None)
+    dice = f"{measured.region}: {measured.measure} {measured.mean:.2f}, n = {measured.n}" if measured else ""
+    regions = ", ".join(region.name for region in card.regions)
+    return " · ".join(filter(None, (network, inputs, regions, dice, card.licence)))
+
+
+def _check_modalities(card: ModelCard, selection: Selection) -> None:
+    missing = [modality for modality in card.modalities if modality not in selection.arrays]
+    if missing and not card.accepts_missing:
+        raise DataError(f"{', '.join(missing)} is missing. This model needs {', '.join(card.modalities)}. Open it too.")
+
+
+def _unwatch(layers: Any, on_insert: Any, on_change: Any, *_: object) -> None:
+    """Let go of a viewer that outlives the dock."""
+    layers.events.inserted.disconnect(on_insert)
+    layers.events.removed.disconnect(on_change)
+    layers.events.reordered.disconnect(on_change)
+    for layer in layers:
+        layer.events.name.disconnect(on_change)
+
+
+def _name(widget: QWidget, name: str, tooltip: str) -> None:
+    widget.setAccessibleName(name)
+    widget.setToolTip(tooltip)
+
+
+def _line(text: str, name: str) -> QLabel:
+    """Return a label that wraps, so that the dock can be narrow."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setMinimumWidth(40)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    label.setAccessibleName(name)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _copy(text: str) -> None:
+    clipboard = QApplication.clipboard()
+    if clipboard is not None:
+        clipboard.setText(text)

@@ -1,0 +1,119 @@
+"""What all tests share. Nothing here imports napari or Qt: the engine's tests run without a display."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_braintumor.engine.card import GLIOMA_REGIONS
+from napari_braintumor.engine.types import (
+    MODALITIES,
+    REGION_LABELS,
+    Segmentation,
+    SourceGrid,
+    Volume,
+    default_grid,
+    grid_from_affine,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real scans; see the marker of the same name."""
+    folder = Path(os.environ.get("BRAINTUMOR_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"No real scans at '{folder}'; set BRAINTUMOR_DATA to their folder.")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the user's own models, so that no test touches those."""
+    folder = tmp_path / "models"
+    monkeypatch.setenv("BRAINTUMOR_MODELS", str(folder))
+    return folder
+
+
+def _make_volume(
+    modalities: tuple[str, ...] = MODALITIES, source: SourceGrid | None = None, name: str = "patient7"
+) -> Volume:
+    """A case of noise with a bright corner, so that no flip or swap of axes goes unseen."""
+    source = source or default_grid((6, 20, 16), (3.0, 1.5, 1.0))
+    shape = tuple(source.shape[axis] for axis in source.axes)
+    data = np.random.default_rng(0).normal(100, 10, (len(modalities), *shape)).astype(np.float32)
+    data[:, :2, :5, :4] = 300
+    return Volume(data, modalities, source, name)
+
+
+def _make_segmentation(volume: Volume) -> Segmentation:
+    """A result with a tumor in the corner that `_make_volume` makes bright."""
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[:2, :5, :4] = 2
+    labels[:2, :3, :2] = 1
+    labels[0, 0, :2] = 3
+    voxel_ml = float(np.prod(volume.spacing)) / 1000
+    return Segmentation(
+        labels=labels,
+        label_names={region.label: region.label_name for region in GLIOMA_REGIONS},
+        label_colors={region.label: region.color for region in GLIOMA_REGIONS},
+        regions=tuple(REGION_LABELS),
+        volumes_ml={name: float(np.isin(labels, values).sum()) * voxel_ml for name, values in REGION_LABELS.items()},
+        source=volume.source,
+        name=volume.name,
+        provenance={"model": "fake", "device": "cpu", "runtime": "torch", "seconds": 1.5},
+    )
+
+
+@pytest.fixture
+def synthetic_volume() -> Callable[..., Volume]:
+    """Make a synthetic case: of these modalities, on this grid, by this name."""
+    return _make_volume
+
+
+@pytest.fixture
+def synthetic_segmentation() -> Callable[[Volume], Segmentation]:
+    """Make the result of a volume."""
+    return _make_segmentation
+
+
+@pytest.fixture
+def volume() -> Volume:
+    """A synthetic case with four modalities, anisotropic, on a grid of its own."""
+    return _make_volume()
+
+
+@pytest.fixture
+def oblique_grid() -> SourceGrid:
+    """The grid of a sagittal scan, tilted by ten degrees, whose axes are swapped and flipped against ours."""
+    angle = np.deg2rad(10)
+    tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine = np.eye(4)
+    affine[:3, :3] = tilt @ np.array([[0, 0, 3.0], [1.0, 0, 0], [0, -1.5, 0]])
+    affine[:3, 3] = (-20, 14, 33)
+    return grid_from_affine((16, 20, 6), affine, format="nifti")
+
+
+@pytest.fixture
+def segmentation(volume: Volume) -> Segmentation:
+    """A result made from `volume`."""
+    return _make_segmentation(volume)
+
+
+@pytest.fixture
+def without_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that holds only what a test puts there."""
+    monkeypatch.setattr("napari_braintumor.engine.store.bundled_folder", lambda: tmp_path / "no models")
+
+
+@pytest.fixture
+def plugins() -> None:
+    """Let napari know the plugins that are installed, this one among them."""
+    from npe2 import PluginManager
+
+    PluginManager.instance().discover()

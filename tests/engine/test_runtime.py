@@ -1,0 +1,128 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from napari_braintumor.engine import runtime
+from napari_braintumor.engine.errors import SettingsError
+from napari_braintumor.engine.runtime import Ladder, choose_autocast, choose_device, choose_runtime, is_out_of_memory
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class FakeRunner:
+    """Doubles its input; runs out of memory above `limit` slices."""
+
+    runtime = "torch"
+
+    def __init__(self, limit: int, device: torch.device = CUDA) -> None:
+        self.limit = limit
+        self.device = device
+        self.sizes: list[int] = []
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(batch))
+        if len(batch) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch * 2
+
+
+@pytest.fixture
+def no_cuda_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+
+BATCH = torch.arange(16.0).reshape(16, 1, 1, 1)
+
+
+def test_a_batch_that_fits_runs_in_one_piece() -> None:
+    runner = FakeRunner(16)
+    ladder = Ladder(runner, 16, pytest.fail)
+    assert torch.equal(ladder(BATCH), BATCH * 2)
+    assert runner.sizes == [16]
+    assert ladder.notes == []
+
+
+def test_when_memory_runs_out_smaller_batches_are_tried_and_said(no_cuda_calls) -> None:
+    runner = FakeRunner(4)
+    ladder = Ladder(runner, 16, pytest.fail)
+    assert torch.equal(ladder(BATCH), BATCH * 2)
+    assert runner.sizes == [16, 8, 4, 4, 4, 4]
+    assert ladder.notes == [
+        "Memory ran out on cuda; going on with 8 slices at a time.",
+        "Memory ran out on cuda; going on with 4 slices at a time.",
+    ]
+
+
+def test_when_one_slice_does_not_fit_the_gpu_the_cpu_takes_over(no_cuda_calls) -> None:
+    ladder = Ladder(FakeRunner(0), 2, lambda: FakeRunner(99, CPU))
+    assert torch.equal(ladder(BATCH), BATCH * 2)
+    assert ladder.runner.device == CPU
+    assert "with a single slice; going on, slower, on the CPU" in ladder.notes[-1]
+
+
+def test_when_one_slice_does_not_fit_the_computer_the_user_is_told() -> None:
+    with pytest.raises(SettingsError, match="Memory ran out on the CPU with a single slice"):
+        Ladder(FakeRunner(0, CPU), 1, pytest.fail)(BATCH)
+
+
+def test_other_failures_are_not_taken_for_exhausted_memory() -> None:
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a bug")
+
+    fail.device = CPU
+    with pytest.raises(RuntimeError, match="a bug"):
+        Ladder(fail, 1, pytest.fail)(BATCH)
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated ...)"))
+    assert is_out_of_memory(MemoryError())
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch, cuda: bool, mps: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == expected
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="'cuda' is not available here"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16), ((7, 5), torch.float16)]
+)
+def test_autocast_follows_the_card_s_capability(monkeypatch, capability, expected) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert choose_autocast(CUDA) == expected
+
+
+def test_a_cpu_never_gets_reduced_precision() -> None:
+    assert choose_autocast(CPU) is None
+
+
+def test_auto_runtime_is_openvino_on_the_cpu_only_where_it_is_installed(monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "find_spec", lambda _: SimpleNamespace())
+    assert choose_runtime("auto", CPU) == "openvino"
+    assert choose_runtime("auto", CUDA) == "torch"
+    monkeypatch.setattr(runtime, "find_spec", lambda _: None)
+    assert choose_runtime("auto", CPU) == "torch"
+
+
+def test_openvino_where_it_cannot_run_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match="OpenVINO is not installed"):
+        choose_runtime("openvino", CPU)
+    monkeypatch.setattr(runtime, "find_spec", lambda _: SimpleNamespace())
+    with pytest.raises(SettingsError, match="OpenVINO runs on the CPU here"):
+        choose_runtime("openvino", CUDA)
+
+
+def test_a_device_is_described_in_words(monkeypatch) -> None:
+    assert runtime.describe_device(CPU).startswith("CPU, ")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
+    assert runtime.describe_device(CUDA) == "Some GPU, 3.0 of 8.0 GiB free"

@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.transforms import fill_head, foreground, prepare, working_shape
+from napari_braintumor.engine.types import MODALITIES, default_grid
+
+
+def test_intensities_become_z_scores_over_the_head_and_zero_outside(make_volume) -> None:
+    volume, _ = make_volume(0)
+    prepared = prepare(volume, MODALITIES)
+    values = prepared.data[3][prepared.head]
+    assert values.mean() == pytest.approx(0, abs=0.05)
+    assert values.std() == pytest.approx(1, abs=0.1)
+    assert (prepared.data[:, ~prepared.head] == 0).all()
+
+
+def test_scaling_an_image_changes_nothing(make_volume) -> None:
+    volume, _ = make_volume(0)
+    scaled = replace(volume, data=volume.data * 7)
+    assert prepare(scaled, MODALITIES).data == pytest.approx(prepare(volume, MODALITIES).data, abs=1e-4)
+
+
+def test_absent_modalities_are_zero_and_order_follows_the_card(make_volume) -> None:
+    volume, _ = make_volume(0)
+    shuffled = volume.with_modalities(("FLAIR", "T1"))
+    prepared = prepare(shuffled, MODALITIES)
+    whole = prepare(volume, MODALITIES)
+    assert prepared.present.tolist() == [True, False, False, True]
+    assert (prepared.data[1:3] == 0).all()
+    assert np.corrcoef(prepared.data[3].ravel(), whole.data[3].ravel())[0, 1] > 0.99
+
+
+def test_the_crop_holds_the_head_and_its_sides_and_corner_are_multiples_of_the_divisor(make_volume) -> None:
+    volume, _ = make_volume(0)
+    prepared = prepare(volume, MODALITIES, divisor=16)
+    full = prepare(volume, MODALITIES, divisor=16, crop=False)
+    assert prepared.head.sum() == full.head.sum()
+    assert all(s.start % 16 == 0 and (s.stop - s.start) % 16 == 0 for s in prepared.box[1:])
+
+
+def test_the_crop_holds_the_same_values_as_the_frame(make_volume) -> None:
+    volume, _ = make_volume(0)
+    prepared = prepare(volume, MODALITIES)
+    full = prepare(volume, MODALITIES, crop=False)
+    assert np.array_equal(prepared.data, prepared.crop(full.data))
+
+
+@pytest.mark.parametrize("spacing", [(None, None, None), (None, 2.0, 2.0), (None, 1.3, 1.7)])
+def test_what_lies_on_the_crop_is_brought_back_to_its_own_place(make_volume, spacing) -> None:
+    volume, reference = make_volume(1)
+    prepared = prepare(volume, MODALITIES, spacing)
+    mask = torch.from_numpy(reference.regions["whole tumor"].astype(np.float32))[None]
+    from napari_braintumor.engine.transforms import resize
+
+    on_crop = torch.from_numpy(prepared.crop(resize(mask, prepared.frame).numpy())) * 20 - 10
+    restored = np.zeros(volume.shape, bool)
+    restored[prepared.box[0]] = (prepared.restore(on_crop)[0] > 0).numpy()
+    truth = reference.regions["whole tumor"]
+    overlap = 2 * (restored & truth).sum() / (restored.sum() + truth.sum())
+    assert overlap > (0.999 if spacing == (None, None, None) else 0.93)
+
+
+def test_the_working_grid_keeps_the_extent_of_the_case() -> None:
+    assert working_shape((155, 240, 240), (1, 1, 1), (None, 2.0, 2.0)) == (155, 120, 120)
+    assert working_shape((20, 256, 255), (5, 0.9, 0.9), (None, 2.0, 2.0)) == (20, 115, 115)
+    assert working_shape((20, 256, 255), (5, 0.9, 0.9), (1.0, None, None)) == (100, 256, 255)
+
+
+def test_a_head_is_told_from_noisy_air() -> None:
+    random = np.random.default_rng(0)
+    image = np.abs(random.normal(0, 8, (8, 64, 64))).astype(np.float32)
+    image[:, 16:48, 20:44] += 400
+    found = fill_head(foreground(image))
+    assert found[:, 16:48, 20:44].all()
+    assert found.mean() == pytest.approx(32 * 24 / 64**2, abs=0.02)
+
+
+def test_negative_intensities_of_a_brain_on_a_zero_background_belong_to_the_head(make_volume) -> None:
+    volume, _ = make_volume(0)
+    standardised = np.where(volume.data != 0, (volume.data - 100) / 10, 0).astype(np.float32)
+    head = prepare(volume, MODALITIES, crop=False).head
+    found = prepare(replace(volume, data=standardised), MODALITIES, crop=False).head
+    assert (head ^ found).sum() < 0.02 * head.sum()
+
+
+def test_a_case_without_any_modality_of_the_model_is_refused(make_volume) -> None:
+    volume, _ = make_volume(0)
+    with pytest.raises(DataError, match="'case0' has T1, but the model needs at least one of FLAIR"):
+        prepare(volume.with_modalities(("T1",)), ("FLAIR",))
+
+
+def test_an_image_of_background_only_has_no_head(make_volume) -> None:
+    volume, _ = make_volume(0)
+    with pytest.raises(DataError, match="No head was found in 'case0'"):
+        prepare(replace(volume, data=np.zeros_like(volume.data), source=default_grid(volume.shape)), MODALITIES)

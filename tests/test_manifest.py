@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+PACKAGE = Path(import_module("napari_braintumor").__file__ or "").parent
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    return PluginManifest.from_distribution("napari-braintumor")
+
+
+def test_the_manifest_is_valid(manifest):
+    manifest.validate_imports()
+    assert manifest.display_name == "Brain Tumor"
+    assert set(manifest.categories) == {"Segmentation", "Annotation", "Measurement", "IO"}
+
+
+def test_the_icon_ships_with_the_package(manifest):
+    package, _, name = manifest.icon.partition(":")
+    assert package == "napari_braintumor"
+    assert (PACKAGE / name).read_text().startswith("<svg")
+
+
+def test_the_link_at_the_top_leads_to_the_manifest_in_the_package():
+    link = Path(__file__).parents[1] / "napari.yaml"
+    if not link.exists():
+        pytest.skip("not in a source tree")
+    assert link.resolve() == PACKAGE / "napari.yaml"
+
+
+def test_the_dock_is_in_the_menu_of_segmentation(manifest):
+    (item,) = manifest.contributions.menus["napari/layers/segment"]
+    assert item.command in {widget.command for widget in manifest.contributions.widgets}
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.NII", "a.NII.GZ", "a.tif", "a.TIFF"])
+def test_the_reader_is_offered_for(manifest, name):
+    (reader,) = manifest.contributions.readers
+    assert reader.accepts_directories
+    assert any(fnmatch(name, pattern) for pattern in reader.filename_patterns)
+
+
+def test_the_reader_does_not_claim_every_gz(manifest):
+    (reader,) = manifest.contributions.readers
+    assert not any(fnmatch("archive.gz", pattern) for pattern in reader.filename_patterns)
+
+
+def test_no_command_imports_torch_or_monai(manifest):
+    modules = {command.python_name.partition(":")[0] for command in manifest.contributions.commands}
+    lines = [*(f"import {module}" for module in sorted(modules)), "import sys"]
+    lines += ["print(sorted({'torch', 'monai', 'openvino'} & set(sys.modules)))"]
+    code = "; ".join(lines)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Layer
+from napari.utils.notifications import notification_manager
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.types import SourceGrid, Volume
+from napari_braintumor.layers import volume_from_layers
+from napari_braintumor.readers import find_reader, read_layers
+
+NAMES = {"T1": "t1", "T1ce": "t1ce", "T2": "t2", "FLAIR": "flair"}
+
+
+def write_case(folder: Path, volume: Volume, mask: bool = True) -> Path:
+    case = folder / volume.name
+    case.mkdir(parents=True)
+    for modality, array_ZYX in zip(volume.modalities, volume.data, strict=True):
+        image = nib.Nifti1Image(volume.source.to_source(array_ZYX), volume.source.affine)
+        nib.save(image, case / f"{volume.name}_{NAMES[modality]}.nii.gz")
+    if mask:
+        labels = volume.source.to_source((volume.data[0] == 300).astype(np.uint8) * 2)
+        nib.save(nib.Nifti1Image(labels, volume.source.affine), case / f"{volume.name}_seg.nii.gz")
+    return case
+
+
+def read(path: Path | list[Path]) -> list[Layer]:
+    paths = [str(item) for item in path] if isinstance(path, list) else str(path)
+    reader = find_reader(paths)
+    assert reader is not None
+    return [Layer.create(*layer) for layer in reader(paths)]
+
+
+def test_a_case_folder_opens_with_its_mask(tmp_path, synthetic_volume, oblique_grid: SourceGrid):
+    volume = synthetic_volume(source=oblique_grid)
+    *images, mask = read(write_case(tmp_path, volume))
+    assert [layer.name for layer in images] == [f"{m} [patient7]" for m in volume.modalities]
+    back = volume_from_layers(dict(zip(volume.modalities, images, strict=True)))
+    np.testing.assert_array_equal(back.data, volume.data)
+    assert mask.name == "Reference [patient7]"
+    np.testing.assert_array_equal(mask.data == 2, volume.data[0] == 300)
+
+
+def test_a_file_opens_without_its_siblings(tmp_path, volume):
+    folder = write_case(tmp_path, volume)
+    assert [layer.name for layer in read(folder / "patient7_t2.nii.gz")] == ["T2 [patient7]"]
+
+
+def test_several_files_open_as_one_case(tmp_path, volume):
+    folder = write_case(tmp_path, volume)
+    files = [folder / f"patient7_{kind}.nii.gz" for kind in ("flair", "t1")]
+    assert [layer.name for layer in read(files)] == ["T1 [patient7]", "FLAIR [patient7]"]
+
+
+def test_upper_case_names_open_too(tmp_path, volume):
+    nib.save(nib.Nifti1Image(volume.data[0], np.eye(4)), tmp_path / "scan.nii")
+    (tmp_path / "scan.nii").rename(tmp_path / "SCAN_FLAIR.NII")
+    assert read(tmp_path / "SCAN_FLAIR.NII")[0].metadata["braintumor"]["modality"] == "FLAIR"
+
+
+def test_a_scan_of_unknown_modality_is_a_plain_image(tmp_path, volume):
+    nib.save(nib.Nifti1Image(volume.data[0], np.diag([-1.0, -1, 2, 1])), tmp_path / "scan.nii.gz")
+    (layer,) = read(tmp_path / "scan.nii.gz")
+    assert layer.name == "scan"
+    assert tuple(layer.scale) == (2, 1, 1)
+    assert layer.metadata["braintumor"]["modality"] is None
+
+
+def test_the_channels_of_an_unnamed_file_are_taken_apart(tmp_path, volume):
+    nib.save(nib.Nifti1Image(np.moveaxis(volume.data, 0, -1), np.eye(4)), tmp_path / "all.nii.gz")
+    assert [layer.name for layer in read(tmp_path / "all.nii.gz")] == [f"all channel {i}" for i in (1, 2, 3, 4)]
+
+
+def test_saved_results_open_as_labels_with_their_names(tmp_path, volume):
+    labels = (volume.data[0] == 300).astype(np.uint8) * 3
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "patient7_tumor.nii.gz")
+    (layer,) = read(tmp_path / "patient7_tumor.nii.gz")
+    assert layer._type_string == "labels"
+    assert list(layer.features["name"])[1:] == ["necrotic core", "edema", "enhancing tumor"]
+
+
+def test_a_mask_by_itself_opens_as_labels(tmp_path, volume):
+    labels = (volume.data[0] == 300).astype(np.uint8) * 7
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "x_mask.nii.gz")
+    (layer,) = read(tmp_path / "x_mask.nii.gz")
+    assert layer._type_string == "labels"
+    assert layer.data.max() == 7
+
+
+def test_a_mask_that_cannot_be_understood_does_not_keep_the_scan_closed(tmp_path, volume):
+    folder = write_case(tmp_path, volume, mask=False)
+    nib.save(
+        nib.Nifti1Image(np.full((16, 20, 6), 0.5, np.float32), volume.source.affine), folder / "patient7_seg.nii.gz"
+    )
+    notification_manager.records.clear()
+    assert len(read(folder)) == 4
+    assert "The scan is opened without its mask." in notification_manager.records[-1].message
+
+
+def test_a_few_cases_open_together(tmp_path, synthetic_volume):
+    for name in ("anna", "bert"):
+        write_case(tmp_path, synthetic_volume(("T1", "FLAIR"), name=name), mask=False)
+    assert [layer.name for layer in read(tmp_path)] == ["T1 [anna]", "FLAIR [anna]", "T1 [bert]", "FLAIR [bert]"]
+
+
+def test_many_cases_are_refused_by_number(tmp_path, synthetic_volume):
+    for i in range(5):
+        write_case(tmp_path / "cohort", synthetic_volume(("T1",), name=f"p{i}"), mask=False)
+    with pytest.raises(DataError, match=r"'cohort' holds 5 cases, from 'p0' to 'p4'. At most 4 can be open at once"):
+        read(tmp_path / "cohort")
+
+
+def test_many_tiff_cases_are_refused_by_number(tmp_path):
+    for i in range(5):
+        tifffile.imwrite(tmp_path / f"TCGA_DU_000{i}_19950101.tif", np.zeros((3, 8, 8, 3), np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match="holds 5 cases"):
+        read(tmp_path)
+
+
+def test_a_tiff_case_opens(tmp_path, volume):
+    tifffile.imwrite(tmp_path / "patient_flair.tif", volume.data[3], metadata={"axes": "ZYX"}, imagej=True)
+    assert [layer.name for layer in read(tmp_path / "patient_flair.tif")] == ["FLAIR [patient]"]
+
+
+@pytest.mark.parametrize("name", ["cells.tif", "plate_t1.tif", "notes.txt", "scan.nii.txt"])
+def test_ordinary_pictures_and_other_files_are_left_to_others(tmp_path, name):
+    tifffile.imwrite(tmp_path / name, np.random.default_rng(0).integers(0, 255, (64, 48), np.uint8))
+    assert find_reader(str(tmp_path / name)) is None
+
+
+def test_a_folder_without_scans_is_left_to_others(tmp_path):
+    assert find_reader(str(tmp_path)) is None
+    tifffile.imwrite(tmp_path / "cells.tif", np.random.default_rng(0).integers(0, 255, (64, 48), np.uint8))
+    assert find_reader(str(tmp_path)) is None
+
+
+def test_a_damaged_nifti_file_is_told(tmp_path):
+    (tmp_path / "broken_t1.nii.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=r"'broken_t1.nii.gz'"):
+        read_layers(str(tmp_path / "broken_t1.nii.gz"))
+
+
+def test_napari_opens_a_case_folder_with_this_plugin(tmp_path, volume, plugins):
+    viewer = ViewerModel()
+    viewer.open(str(write_case(tmp_path, volume)), plugin="napari-braintumor")
+    assert [layer.name for layer in viewer.layers][-1] == "Reference [patient7]"
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["FLAIR [patient7]"]
+
+
+@pytest.mark.real_data
+def test_a_brats_case_opens(real_data):
+    layers = read(min((real_data / "brats").glob("BraTS2021_*")))
+    assert [layer.name.split(" ")[0] for layer in layers] == ["T1", "T1ce", "T2", "FLAIR", "Reference"]
+    assert layers[0].data.shape == (155, 240, 240)
