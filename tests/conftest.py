@@ -22,6 +22,8 @@ from napari_braintumor.engine.types import (
 
 ROOT = Path(__file__).parents[1]
 
+pytest_plugins = ("toy_cases",)
+
 
 @pytest.fixture
 def real_data() -> Path:
@@ -103,12 +105,6 @@ def oblique_grid() -> SourceGrid:
 def segmentation(volume: Volume) -> Segmentation:
     """A result made from `volume`."""
     return _make_segmentation(volume)
-
-
-@pytest.fixture
-def without_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that holds only what a test puts there."""
-    monkeypatch.setattr("napari_braintumor.engine.store.bundled_folder", lambda: tmp_path / "no models")
 
 
 @pytest.fixture

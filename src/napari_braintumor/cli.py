@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from napari_braintumor import engine
+from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig, TrainPlan
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
 from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
@@ -300,10 +301,8 @@ def _write_csv(results: list[CaseEvaluated], path: Path) -> None:
             f"{r.case},{r.group},{n},{d:.4f},{r.hd95_mm[n]:.2f},{r.predicted_ml[n]:.3f},{r.reference_ml[n]:.3f},{r.held_out}"
             for n, d in r.dice.items()
         ]
-    try:
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be written: {error.strerror}. Choose another file.") from error
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _split_names(names: str | None) -> tuple[str, ...] | None:

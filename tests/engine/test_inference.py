@@ -72,7 +72,7 @@ def test_a_model_with_its_own_grid_answers_on_the_case_s_grid(make_volume, toy_m
 def test_progress_counts_the_slices_with_head(make_volume, toy_model) -> None:
     events = list(segment(make_volume(0)[0], SegmentConfig(model=str(toy_model), device="cpu")))
     counts = [event for event in events if isinstance(event, SlicesDone)]
-    assert counts[-1].done == counts[-1].total == 12
+    assert counts[-1].done == counts[-1].total == 10  # of 12 slices the first and last hold no head
     assert [count.done for count in counts] == sorted(count.done for count in counts)
 
 
@@ -94,6 +94,13 @@ def test_a_model_that_needs_all_modalities_says_which_are_missing(make_volume, t
     path = save_model(tmp_path / "strict.safetensors", load_weights(toy_model), card)
     with pytest.raises(ModelError, match="lacks T2, FLAIR"):
         result_of(make_volume(0)[0].with_modalities(("T1", "T1ce")), model=str(path))
+
+
+def test_a_three_dimensional_model_is_refused_for_now(make_volume, toy_model, tmp_path) -> None:
+    card = read_card(toy_model).model_copy(update={"spatial_dims": 3})
+    path = save_model(tmp_path / "solid.safetensors", load_weights(toy_model), card)
+    with pytest.raises(ModelError, match="is three-dimensional, which cannot be run yet"):
+        result_of(make_volume(0)[0], model=str(path))
 
 
 def test_a_modality_the_model_does_not_know_is_noted_and_left_out(make_volume, toy_model) -> None:

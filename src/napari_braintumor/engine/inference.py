@@ -121,8 +121,10 @@ def check_modalities(card: ModelCard, volume: Volume) -> None:
     Raises
     ------
     ModelError
-        If the model needs modalities that the volume lacks.
+        If the model needs modalities that the volume lacks, or is three-dimensional.
     """
+    if card.spatial_dims != 2:
+        raise ModelError(f"The model '{card.name}' is three-dimensional, which cannot be run yet. Choose a 2-D model.")
     missing = [name for name in card.modalities if name not in volume.modalities]
     if missing and not card.accepts_missing:
         raise ModelError(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import label_suffix, write_labels
 from napari_braintumor.engine.types import Segmentation
@@ -56,7 +57,8 @@ def save_segmentation(segmentation: Segmentation, folder: Path, suffix: str | No
             stem.with_name(stem.name + (suffix or label_suffix(segmentation.source))),
         )
         record = stem.with_name(stem.name + ".json")
-        record.write_text(json.dumps(describe_segmentation(segmentation), indent=1) + "\n", encoding="utf-8")
+        with replacing(record) as temporary:
+            temporary.write_text(json.dumps(describe_segmentation(segmentation), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."

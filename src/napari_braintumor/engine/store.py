@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_data_path
 from pydantic import ValidationError
 
+from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import ModelError
 
@@ -161,6 +161,11 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
         A state dict; integer tensors are kept as they are.
     card
         Goes into the header.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
     """
     import torch
     from safetensors.torch import save
@@ -173,10 +178,9 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
     plain = save(half)
     digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
     blob = save(half, metadata={CARD_KEY: card.model_dump_json(), DIGEST_KEY: digest})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        file.write(blob)
-    Path(file.name).replace(path)
+    with replacing(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(blob)
     return path
 
 

@@ -129,10 +129,9 @@ def prepare(
             f"'{volume.name}' has {', '.join(volume.modalities)}, but the model needs at least one of "
             f"{', '.join(modalities)}. Name the images by their MRI sequence."
         )
-    known = tuple(name for name in modalities if name in volume.modalities)
     frame = working_shape(volume.shape, volume.spacing, spacing)
-    data = np.ascontiguousarray(volume.with_modalities(known).data)
-    data = resize(torch.from_numpy(data), frame).numpy()
+    known = [volume.modalities.index(name) for name in modalities if name in volume.modalities]
+    data = [resize(torch.from_numpy(volume.data[i : i + 1]), frame)[0].numpy() for i in known]  # one at a time: memory
     foregrounds = [foreground(channel) for channel in data]
     head = fill_head(np.logical_or.reduce(foregrounds))
     if not head.any():

@@ -10,9 +10,10 @@ import logging
 import platform
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 from typing import Any
 
 import napari
@@ -22,6 +23,8 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_braintumor import __version__
 from napari_braintumor.engine.errors import BrainTumorError
+
+Events = Generator[Any, None, None]
 
 logger = logging.getLogger("napari_braintumor")
 
@@ -66,14 +69,14 @@ class Job(QObject):
     ended = Signal()
     """The thread is free: the generator finished, failed or was cancelled. Sent once, last."""
 
-    def __init__(self, parent: QObject, title: str, generator: Callable[..., Iterator[Any]], *args: Any) -> None:
+    def __init__(self, parent: QObject, title: str, generator: Callable[..., Events], *args: Any) -> None:
         super().__init__(parent)
-        self.cancelled = False
+        self._stop = Event()
         self._bar = _Bar(title)
-        self._worker = create_worker(_run, generator, args)
+        self._worker = create_worker(_run, generator, args, self._stop)
         self._worker.yielded.connect(self._receive)
         self._worker.finished.connect(self._finish)
-        self.destroyed.connect(partial(_abandon, self._worker, self._bar))
+        self.destroyed.connect(partial(_abandon, self._stop, self._bar))
 
     def start(self) -> None:
         """Start the thread."""
@@ -81,17 +84,22 @@ class Job(QObject):
 
     def cancel(self) -> None:
         """Ask the generator to stop at its next event."""
-        self.cancelled = True
-        self._worker.quit()
+        self._stop.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
 
     def _receive(self, event: Any) -> None:
         if isinstance(event, Failure):
             self.failed.emit(event)
             return
-        if hasattr(event, "done") and hasattr(event, "total"):
-            self._bar.move(event.done, event.total)
         if not self.cancelled:
             self.happened.emit(event)
+        # Moving the bar lets Qt deliver the next event inside this call, so it must come after telling of this one.
+        if hasattr(event, "done") and hasattr(event, "total"):
+            self._bar.move(event.done, event.total)
 
     def _finish(self) -> None:
         self._bar.close()
@@ -116,12 +124,19 @@ class _Bar:
             self._bar.close()
 
 
-def _run(generator: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
-    """Run a generator and turn what it raises into a last event, so that napari does not show it a second time."""
+def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -> Events:
+    """Run a generator and turn what it raises into a last event, so that napari does not show it a second time.
+
+    It is stopped here and not by napari's `quit`, which would leave it suspended with all that it holds in memory.
+    """
     # The worker would turn the warnings of torch and others into notifications; it restores this when it ends.
     warnings.showwarning = _log_warning
     try:
-        yield from generator(*args)
+        for event in (events := generator(*args)):
+            yield event
+            if stop.is_set():
+                events.close()
+                return
     except BrainTumorError as error:
         yield Failure(str(error))
     except Exception as error:
@@ -142,7 +157,7 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
     logger.info("%s: %s", category.__name__, message)
 
 
-def _abandon(worker: Any, bar: _Bar, *_: object) -> None:
+def _abandon(stop: Event, bar: _Bar, *_: object) -> None:
     """Stop a thread whose dock is gone."""
-    worker.quit()
+    stop.set()
     bar.close()

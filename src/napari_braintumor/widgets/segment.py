@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QPixmap, QWheelEvent
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap, QWheelEvent
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
     QFileDialog,
     QFormLayout,
+    QFrame,
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
@@ -59,21 +60,21 @@ if TYPE_CHECKING:
     import napari
 
 ADVANCED = {
-    "threshold": Row("Threshold", empty="the model's own", low=0.05, high=0.95, step=0.05),
-    "min_volume_ml": Row("Smallest island, mL", empty="the model's own", high=1000),
+    "threshold": Row("Threshold", empty="auto", low=0.05, high=0.95, step=0.05),
+    "min_volume_ml": Row("Smallest island, mL", empty="auto", high=1000),
     "keep_largest": Row("Keep only the largest tumor"),
     "test_time_mirroring": Row("Average with the mirrored scan"),
     "probabilities": Row("Show probabilities as layers"),
     "device": Row("Device"),
     "runtime": Row("Runtime"),
-    "batch_size": Row("Slices at a time", empty="automatic", low=1, high=256, step=1, decimals=0),
+    "batch_size": Row("Slices at a time", empty="auto", low=1, high=256, step=1, decimals=0),
 }
 """The rows under Advanced: with the model, all fields of `SegmentConfig`."""
 
 _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
 
-def segment_selection(selection: Selection, config: SegmentConfig) -> Iterator[SegmentEvent]:
+def segment_selection(selection: Selection, config: SegmentConfig) -> Generator[SegmentEvent, None, None]:
     """Read the voxels of layers and segment them; runs in a worker thread."""
     yield from engine.segment(volume_from_selection(selection), config)
 
@@ -101,6 +102,7 @@ class SegmentDock(QWidget):
         self._result: Segmentation | None = None
         self._result_layer: Layer | None = None
         self._failure: Failure | None = None
+        self._docked = False
 
         self._build()
         self.reload_models()
@@ -110,6 +112,14 @@ class SegmentDock(QWidget):
         self._viewer.layers.events.removed.connect(self._refill)
         self._viewer.layers.events.reordered.connect(self._refill)
         self.destroyed.connect(partial(_unwatch, self._viewer.layers, self._watch_new, self._refill))
+
+    def event(self, event: QEvent | None) -> bool:
+        """Go away when the dock is closed: napari only takes the widget out, and a run would go on unseen."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is None and self._docked:
+                self.deleteLater()
+            self._docked = self.parent() is not None
+        return super().event(event)
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 
@@ -123,7 +133,9 @@ class SegmentDock(QWidget):
             Never, as long as the rows keep to the config's bounds.
         """
         model = self.model
-        return SegmentConfig(model=model.name if model else DEFAULT_MODEL, **self.advanced.values())
+        alike = [stored for stored in self._models if model and stored.name == model.name]
+        chosen = DEFAULT_MODEL if model is None else model.name if len(alike) == 1 else str(model.path)
+        return SegmentConfig(model=chosen, **self.advanced.values())
 
     @property
     def model(self) -> StoredModel | None:
@@ -199,8 +211,10 @@ class SegmentDock(QWidget):
         self.check_line = _line("", "Whether the scans can be segmented")
         column.addWidget(self.check_line)
 
-        advanced = QCollapsible("Advanced")
+        # The arrow is text: icons of QCollapsible are drawn once, before the theme's colors are known.
+        advanced = QCollapsible("▸ Advanced", expandedIcon=QIcon(), collapsedIcon=QIcon())
         advanced.setDuration(0)
+        advanced.toggled.connect(lambda is_open: advanced.setText("▾ Advanced" if is_open else "▸ Advanced"))
         self.advanced = SettingsForm(SegmentConfig, ADVANCED)
         advanced.addWidget(self.advanced)
         advanced.collapse(animate=False)
@@ -220,7 +234,7 @@ class SegmentDock(QWidget):
         self.result_card.copy_button.clicked.connect(self._copy_record)
         column.addWidget(self.result_card)
 
-        scroll = QScrollArea()
+        self.scroll_area = scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -502,8 +516,12 @@ class _ResultCard(QGroupBox):
             (segmentation.label_colors[label], name, float((segmentation.labels == label).sum()) * voxel_ml / 1000)
             for label, name in sorted(segmentation.label_names.items())
         ]
-        rows += [(None, f"= {region}", segmentation.volumes_ml.get(region, 0.0)) for region in segmentation.regions]
-        for row, (color, name, ml) in enumerate(rows):
+        rows += [(None, region, segmentation.volumes_ml.get(region, 0.0)) for region in segmentation.regions]
+        line = QFrame()
+        line.setFrameShape(QFrame.Shape.HLine)
+        self._grid.addWidget(line, len(segmentation.label_names), 0, 1, 3)
+        for i, (color, name, ml) in enumerate(rows):
+            row = i if color else i + 1
             if color:
                 pixmap = QPixmap(14, 14)
                 pixmap.fill(QColor(color))

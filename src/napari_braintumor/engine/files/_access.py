@@ -1,10 +1,7 @@
-"""What the readers and writers share: names of files, checks, and writing so that no half-written file is ever seen."""
+"""What the readers and writers share: names of files and checks."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +60,3 @@ def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:
             f"Labels {labels_ZYX.shape} and their scan {expected} differ in shape. "
             "Expected was one label for each voxel. Make the labels on the grid of the scan."
         )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes `path`'s place when the block ends well.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be written.
-    """
-    if path.is_dir():
-        raise DataError(f"'{path}' is a folder. Expected was the name of a file to write.")
-    temporary = path.with_name(f".{strip_suffix(path)}.{os.getpid()}.part{find_suffix(path)}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"'{path}' cannot be written: {error.strerror or error}. Choose a folder that exists and may be written to."
-        ) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()

@@ -20,8 +20,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import TIFF_SUFFIXES, check_labels, check_readable, find_suffix, replacing
+from napari_braintumor.engine.files._access import TIFF_SUFFIXES, check_labels, check_readable, find_suffix
 from napari_braintumor.engine.types import SourceGrid, default_grid
 
 _DAMAGED = (OSError, EOFError, ValueError, IndexError, KeyError, TypeError, RuntimeError, struct.error, zlib.error)

@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+
+from napari_braintumor.engine import evaluate
+from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.types import CaseEvaluated, Noted
+
+
+@pytest.fixture
+def config(toy_model) -> SegmentConfig:
+    return SegmentConfig(model=str(toy_model), device="cpu")
+
+
+def test_every_case_is_measured_and_known_to_be_seen_or_held_out(case_folder, config) -> None:
+    results = {event.case: event for event in evaluate(find_cases(case_folder), config)}
+    assert len(results) == 8
+    assert {name: result.held_out for name, result in results.items()} == {
+        **{f"case{n}": False for n in range(7)},
+        "case7": True,
+    }
+    assert results["case7"].dice["whole tumor"] > 0.6
+    assert results["case7"].reference_ml["whole tumor"] > results["case7"].reference_ml["enhancing tumor"] > 0
+
+
+def test_only_held_out_patients_are_measured_where_asked(case_folder, config) -> None:
+    results = list(evaluate(find_cases(case_folder), config, held_out=True))
+    assert [result.case for result in results] == ["case7"]
+
+
+def test_a_case_can_be_measured_with_some_of_its_modalities(case_folder, config) -> None:
+    cases = find_cases(case_folder / "case7")
+    flair = next(iter(evaluate(cases, config, ("FLAIR",))))
+    everything = next(iter(evaluate(cases, config)))
+    assert isinstance(flair, CaseEvaluated)
+    assert flair.dice != everything.dice
+
+
+def test_cases_without_reference_or_wanted_modality_are_passed_over_and_noted(case_folder, config) -> None:
+    cases = find_cases(case_folder)[:3]
+    mixed = [replace(cases[0], reference=()), replace(cases[1], images=cases[1].images[:1]), cases[2]]
+    notes = [event.text for event in evaluate(mixed, config, ("FLAIR",)) if isinstance(event, Noted)]
+    assert notes == [
+        "case0 is passed over: it has no reference.",
+        "case1 is passed over: it has none of the modalities.",
+    ]
+
+
+def test_when_nothing_is_left_to_measure_the_user_is_told(case_folder, config) -> None:
+    with pytest.raises(DataError, match=r"None of the 1 cases found can be evaluated.*held-out"):
+        list(evaluate(find_cases(case_folder / "case0"), config, held_out=True))

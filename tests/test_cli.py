@@ -1,0 +1,125 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_braintumor.cli import app
+from napari_braintumor.engine.store import save_model
+
+run = CliRunner().invoke
+
+
+def test_segment_writes_labels_on_the_scan_s_grid_and_a_record(case_folder, toy_model, tmp_path) -> None:
+    result = run(app, ["segment", str(case_folder / "case7"), "-o", str(tmp_path), "-m", str(toy_model)])
+    assert result.exit_code == 0, result.output
+    assert "whole tumor" in result.output
+    labels = nib.load(tmp_path / "case7_tumor.nii.gz")
+    scan = nib.load(case_folder / "case7" / "case7_t1.nii.gz")
+    assert labels.shape == scan.shape
+    assert np.array_equal(labels.affine, scan.affine)
+    record = json.loads((tmp_path / "case7_tumor.json").read_text())
+    assert record["model"] == "toy"
+    assert record["volumes_ml"]["whole tumor"] > 0
+
+
+def test_a_broken_case_does_not_stop_the_others_and_the_exit_code_tells(case_folder, toy_model, tmp_path) -> None:
+    broken = tmp_path / "broken" / "x_t1.nii.gz"
+    broken.parent.mkdir()
+    broken.write_bytes(b"not a scan")
+    paths = [str(broken.parent), str(case_folder / "case7")]
+    result = run(app, ["segment", *paths, "-o", str(tmp_path / "out"), "-m", str(toy_model)])
+    assert result.exit_code == 1
+    assert "1 of 2 cases failed" in result.output
+    assert (tmp_path / "out" / "case7_tumor.nii.gz").exists()
+
+
+def test_demo_prints_volumes_and_writes_labels_record_and_picture(case_folder, toy_model, tmp_path) -> None:
+    result = run(app, ["demo", str(case_folder / "case7"), "-o", str(tmp_path), "-m", str(toy_model)])
+    assert result.exit_code == 0, result.output
+    assert "mL" in result.output
+    assert "with the reference" in result.output
+    assert {path.suffix for path in tmp_path.iterdir()} == {".gz", ".json", ".png"}
+
+
+def test_demo_takes_one_case_only(case_folder, toy_model) -> None:
+    result = run(app, ["demo", str(case_folder), "-m", str(toy_model)])
+    assert result.exit_code == 1
+    assert "holds 8 cases" in result.output
+
+
+def test_evaluate_prints_means_and_writes_a_table(case_folder, toy_model, tmp_path) -> None:
+    table = tmp_path / "table.csv"
+    result = run(app, ["evaluate", str(case_folder), "-m", str(toy_model), "--held-out", "-o", str(table)])
+    assert result.exit_code == 0, result.output
+    assert "held out" in result.output
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {row["case"] for row in rows} == {"case7"}
+    assert {row["region"] for row in rows} == {"whole tumor", "tumor core", "enhancing tumor"}
+
+
+def test_train_follows_a_plan(toy_plan, case_folder, tmp_path) -> None:
+    plan = toy_plan.model_copy(update={"epochs": 1, "steps_per_epoch": 2, "cases": (Path(case_folder.name),)})
+    path = tmp_path / "plan.json"
+    path.write_text(plan.model_dump_json())
+    result = run(app, ["train", str(path), "--data", str(case_folder.parent), "-o", str(tmp_path / "runs")])
+    assert result.exit_code == 0, result.output
+    assert "epoch   1" in result.output
+    assert (tmp_path / "runs" / "toy" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"name": "a"}', "is not valid: cases"), ('{"name": "a", "cases": ["b"], "colour": 1}', "is not valid: colour")],
+)
+def test_a_plan_that_is_not_valid_is_explained(tmp_path, content, message) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(content)
+    result = run(app, ["train", str(path)])
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_a_missing_plan_is_said_to_be_missing(tmp_path) -> None:
+    result = run(app, ["train", str(tmp_path / "none.json")])
+    assert result.exit_code == 1
+    assert "cannot be read" in result.output
+
+
+def test_models_lists_them_and_shows_a_card(toy_model, tmp_path, monkeypatch) -> None:
+    import torch
+
+    from napari_braintumor.engine.store import read_card
+
+    save_model(tmp_path / "toy.safetensors", {"a": torch.zeros(1)}, read_card(toy_model))
+    monkeypatch.setenv("BRAINTUMOR_MODELS", str(tmp_path))
+    assert "toy" in run(app, ["models"]).output
+    card = json.loads(run(app, ["models", "toy"]).output)
+    assert card["architecture"] == "unet"
+
+
+def test_an_unknown_model_and_an_impossible_setting_are_explained(case_folder) -> None:
+    unknown = run(app, ["segment", str(case_folder / "case7"), "-m", "nothing"])
+    assert unknown.exit_code == 1
+    assert "no model 'nothing'" in unknown.output
+    impossible = run(app, ["segment", str(case_folder / "case7"), "--device", "abacus"])
+    assert impossible.exit_code == 2
+    assert "device = 'abacus'" in impossible.output
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path) -> None:
+    result = run(app, ["segment", str(tmp_path / "nowhere")])
+    assert result.exit_code == 1
+    assert "nowhere" in result.output
+
+
+def test_help_comes_without_loading_torch() -> None:
+    code = "import sys; sys.argv = ['x', '--help']\nfrom napari_braintumor.cli import app\n"
+    code += "try: app()\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules and 'napari' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

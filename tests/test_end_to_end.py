@@ -1,0 +1,150 @@
+"""A real napari window, and its real buttons. Needs a display: run under Xvfb where there is none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from napari.utils.notifications import notification_manager
+
+from napari_braintumor import engine
+from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.store import ModelStore, StoredModel
+from napari_braintumor.engine.types import Segmentation, Segmented, SegmentEvent, SlicesDone, Volume
+from napari_braintumor.widgets.segment import SegmentDock
+
+SECONDS = 8
+
+
+class SlowEngine:
+    """Stands in for `engine.segment`: stops after each slice until the test goes on, so that a test can step in."""
+
+    def __init__(self, make_result: Callable[[Volume], Segmentation]) -> None:
+        self.make_result = make_result
+        self.slices = 10
+        self.go_on = threading.Event()
+        self.left = threading.Event()
+
+    def __call__(self, volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
+        try:
+            for done in range(1, self.slices + 1):
+                yield SlicesDone(done, self.slices)
+                if done == 4:
+                    assert self.go_on.wait(SECONDS)
+            yield Segmented(self.make_result(volume))
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch, synthetic_segmentation: Any) -> Iterator[SlowEngine]:
+    """A slow engine and a model that needs no file."""
+    slow = SlowEngine(synthetic_segmentation)
+    card = ModelCard(name=DEFAULT_MODEL, architecture="unet", accepts_missing=True)
+    monkeypatch.setattr(engine, "segment", slow)
+    monkeypatch.setattr(ModelStore, "list", lambda self: [StoredModel(DEFAULT_MODEL, Path("fake"), card)])
+    yield slow
+    slow.go_on.set()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any) -> Any:
+    notification_manager.records.clear()
+    return make_napari_viewer()
+
+
+def open_sample_and_dock(viewer: Any) -> SegmentDock:
+    viewer.open_sample("napari-braintumor", "sample-case")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-braintumor", "Segment")
+    assert isinstance(dock, SegmentDock)
+    return dock
+
+
+def start(qtbot: Any, dock: SegmentDock) -> None:
+    dock.segment_button.click()
+    qtbot.waitUntil(lambda: dock.progress_bar.value() == 4, timeout=SECONDS * 1000)
+
+
+def finish(qtbot: Any, dock: SegmentDock) -> None:
+    qtbot.waitUntil(lambda: not dock.segment_button.isHidden(), timeout=SECONDS * 1000)
+
+
+def results(viewer: Any) -> list[Labels]:
+    return [layer for layer in viewer.layers if layer.metadata["braintumor"].get("role") == "tumor"]
+
+
+def test_the_sample_case_is_segmented_with_one_click(viewer, qtbot, slow):
+    dock = open_sample_and_dock(viewer)
+    assert dock.check_line.text().startswith("Ready: ")
+    slow.go_on.set()
+    dock.segment_button.click()
+    finish(qtbot, dock)
+    (layer,) = results(viewer)
+    scan = next(iter(dock.chosen.values()))
+    assert layer.data.shape == scan.data.shape
+    np.testing.assert_array_equal(layer.scale, scan.scale)
+    np.testing.assert_array_equal(layer.translate, scan.translate)
+    assert dock.result_card.isVisibleTo(dock)
+    assert not notification_manager.records
+
+
+def test_cancelling_halfway_leaves_the_viewer_as_it_was(viewer, qtbot, slow):
+    dock = open_sample_and_dock(viewer)
+    start(qtbot, dock)
+    dock.cancel_button.click()
+    slow.go_on.set()
+    finish(qtbot, dock)
+    assert results(viewer) == []
+    assert dock.message.text() == "Cancelled. No layer was changed."
+    assert slow.left.wait(SECONDS)
+
+
+def test_layers_may_be_deleted_during_a_run(viewer, qtbot, slow):
+    dock = open_sample_and_dock(viewer)
+    start(qtbot, dock)
+    viewer.layers.clear()
+    slow.go_on.set()
+    finish(qtbot, dock)
+    assert len(results(viewer)) == 1
+
+
+def test_the_dock_may_be_closed_during_a_run(viewer, qtbot, slow):
+    viewer.open_sample("napari-braintumor", "sample-case")
+    window_dock, dock = viewer.window.add_plugin_dock_widget("napari-braintumor", "Segment")
+    start(qtbot, dock)
+    with qtbot.waitSignal(dock.destroyed, timeout=SECONDS * 1000):
+        window_dock.destroyOnClose()
+    slow.go_on.set()
+    assert slow.left.wait(SECONDS)
+    viewer.layers.clear()
+    assert not notification_manager.records
+
+
+def test_the_viewer_may_be_closed_during_a_run(viewer, qtbot, slow):
+    dock = open_sample_and_dock(viewer)
+    start(qtbot, dock)
+    worker = dock._job._worker
+    threading.Timer(0.5, slow.go_on.set).start()
+    viewer.close()
+    qtbot.waitUntil(lambda: not worker.is_running, timeout=SECONDS * 1000)
+    assert not notification_manager.records
+
+
+@pytest.mark.slow
+def test_the_shipped_model_finds_the_tumor_of_the_sample_case(viewer, qtbot):
+    if DEFAULT_MODEL not in {model.name for model in ModelStore().list()}:
+        pytest.skip(f"The model '{DEFAULT_MODEL}' is not in the package yet.")
+    dock = open_sample_and_dock(viewer)
+    dock.segment_button.click()
+    qtbot.waitUntil(lambda: not dock.segment_button.isHidden(), timeout=240_000)
+    assert dock.message.isHidden(), dock.message.text()
+    (layer,) = results(viewer)
+    (reference,) = (other for other in viewer.layers if other.metadata["braintumor"].get("role") == "reference")
+    found, drawn = layer.data > 0, reference.data > 0
+    assert 2 * (found & drawn).sum() / (found.sum() + drawn.sum()) > 0.7
