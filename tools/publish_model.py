@@ -22,7 +22,8 @@ LICENCE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (
     "Trained on few patients with gliomas (and meningioma slices), mostly before treatment. Not for other diseases, "
     "children, or scans after surgery. Axial scans only; modalities must be registered. Small or faint tumors are "
-    "missed; bright vessels and artefacts may be taken for tumor. It works at 2 mm in-plane, so thin structures are smoothed."
+    "missed; bright vessels and artefacts may be taken for tumor. It works at 2 mm in-plane, so thin structures are "
+    "smoothed."
 )
 SUBSETS = (MODALITIES, ("FLAIR",), ("T1ce",))
 FOLDERS = ("lgg", "lgg_half", "brats", "btp")

@@ -32,6 +32,7 @@ from napari_braintumor.engine.types import (
     Segmentation,
     Segmented,
     SlicesDone,
+    Started,
     Trained,
     Volume,
 )
@@ -229,6 +230,8 @@ def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
                     progress.update(task, completed=done, total=total)
                 case Noted(text):
                     console.print(f"  {text}")
+                case Started(device):
+                    progress.update(task, description=device)
                 case Segmented(segmentation):
                     return segmentation
     raise AssertionError("the engine ended without a segmentation")

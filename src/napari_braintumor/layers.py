@@ -22,9 +22,11 @@ from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_modality
+from napari_braintumor.engine.inspection import Inspection, inspect_images
 from napari_braintumor.engine.types import (
     LABELS,
     MODALITIES,
+    REGION_LABELS,
     Reference,
     Segmentation,
     SourceGrid,
@@ -193,12 +195,10 @@ def label_layer(
     """
     counts = np.bincount(np.asarray(array).ravel(), minlength=max(names, default=0) + 1)
     voxel_ml = float(np.prod(place.grid.spacing)) / 1000
-    palette: dict[int | None, str] = {None: "transparent", 0: "transparent"}
-    palette.update({label: colors[label] for label in names})
     options = {
         **place.options,
         "name": name,
-        "colormap": DirectLabelColormap(color_dict=palette),
+        "colormap": make_colormap({label: colors[label] for label in names}),
         "features": {  # napari's status bar shows the row whose index is the label under the mouse
             "index": [0, *sorted(names)],
             "name": ["background", *(names[label] for label in sorted(names))],
@@ -209,6 +209,25 @@ def label_layer(
         "metadata": place.remember(case=case, role=role, **more),
     }
     return array, options, "labels"
+
+
+def make_colormap(colors: Mapping[int, str], region: str | None = None) -> DirectLabelColormap:
+    """Color labels each by its own color or, for a region, all that belong to it by the region's color.
+
+    Parameters
+    ----------
+    colors
+        ``#rrggbb`` for each label; the background and all other labels are transparent.
+    region
+        A key of `REGION_LABELS`; labels outside it are transparent.
+    """
+    palette: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    if region is None:
+        palette.update({label: color for label, color in colors.items()})  # noqa: C416 (None is a key here too)
+    else:
+        own = {r.name: r.color for r in GLIOMA_REGIONS}.get(region, next(iter(colors.values())))
+        palette.update({label: own for label in REGION_LABELS.get(region, ()) if label in colors})
+    return DirectLabelColormap(color_dict=palette)
 
 
 def labels_from_segmentation(segmentation: Segmentation, place: Placement | None = None) -> LayerData:
@@ -412,6 +431,13 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
         _check_fit(place, chosen[other][1], names[first], names[other])
     shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
     return Selection(chosen, place, _case_name(list(layers.values())), shape)  # type: ignore[arg-type]
+
+
+def inspect_selection(selection: Selection) -> Inspection | None:
+    """Take a quick look at the images of a selection; None where a layer is lazy and looking would take long."""
+    if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
+        return None
+    return inspect_images({modality: place.from_layer(data) for modality, (data, place) in selection.arrays.items()})
 
 
 def volume_from_selection(selection: Selection) -> Volume:

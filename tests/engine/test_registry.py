@@ -93,12 +93,12 @@ def test_the_divisor_is_enough_for_a_shift_by_it_to_shift_the_result(name: str) 
 
 
 def test_an_unknown_architecture_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="no architecture 'resnet'. Known are: unet, "):
+    with pytest.raises(ModelError, match=r"no architecture 'resnet'. Known are: unet, "):
         build("resnet", 2)
 
 
 def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(ModelError, match="U-Net cannot be built with these options: .*depth"):
+    with pytest.raises(ModelError, match=r"U-Net cannot be built with these options: .*depth"):
         build("unet", 2, depth=3)
 
 

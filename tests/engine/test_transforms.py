@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.transforms import fill_head, foreground, prepare, working_shape
+from napari_braintumor.engine.inspection import foreground
+from napari_braintumor.engine.transforms import fill_head, prepare, resize, working_shape
 from napari_braintumor.engine.types import MODALITIES, default_grid
 
 
@@ -54,8 +55,6 @@ def test_what_lies_on_the_crop_is_brought_back_to_its_own_place(make_volume, spa
     volume, reference = make_volume(1)
     prepared = prepare(volume, MODALITIES, spacing)
     mask = torch.from_numpy(reference.regions["whole tumor"].astype(np.float32))[None]
-    from napari_braintumor.engine.transforms import resize
-
     on_crop = torch.from_numpy(prepared.crop(resize(mask, prepared.frame).numpy())) * 20 - 10
     restored = np.zeros(volume.shape, bool)
     restored[prepared.box[0]] = (prepared.restore(on_crop)[0] > 0).numpy()

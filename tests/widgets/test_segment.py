@@ -30,6 +30,7 @@ from napari_braintumor.engine.types import (
     Segmented,
     SegmentEvent,
     SlicesDone,
+    Started,
     Volume,
     default_grid,
 )
@@ -61,6 +62,7 @@ class FakeEngine:
         self.threads.append(threading.current_thread())
         for note in self.notes:
             yield Noted(note)
+        yield Started("CPU, 2 cores", "torch")
         for done in range(1, self.slices + 1):
             yield SlicesDone(done, self.slices)
             if self.wait and done == 1:
@@ -128,7 +130,40 @@ def test_slots_fill_from_the_open_layers(dock, viewer, volume):
     open_case(viewer, volume)
     assert [slot.currentText() for slot in dock.slots.values()] == [f"{m} [patient7]" for m in volume.modalities]
     assert dock.segment_button.isEnabled()
-    assert dock.check_line.text() == ("Ready: patient7, T1, T1ce, T2, FLAIR, 6 x 20 x 16, voxels of 3 x 1.5 x 1 mm.")
+    assert dock.check_line.text() == (
+        "Ready: patient7, T1, T1ce, T2, FLAIR, 6 x 20 x 16, voxels of 3 x 1.5 x 1 mm, with skull."
+    )
+
+
+def test_a_scan_that_does_not_overlap_the_others_is_said(dock, viewer, volume):
+    data = volume.data.copy()
+    data[:, :, :, :8] = 0
+    data[2] = data[2, :, :, ::-1]
+    open_case(viewer, replace(volume, data=data))
+    assert "The heads in T1 and T2 overlap by only 0%" in dock.check_line.text()
+    assert dock.segment_button.isEnabled()
+
+
+def test_before_the_first_run_the_card_tells_about_how_long_it_takes(dock, viewer, models, volume):
+    open_case(viewer, volume)
+    assert dock.device_line.text() == "Device: CPU or CUDA, found at the first run"
+    models[0] = replace(models[0], card=CARD.model_copy(update={"cpu_seconds_per_slice": 2.0}))
+    dock.reload_models()
+    assert dock.device_line.text().endswith("on a CPU with two cores about 12 s")
+
+
+def test_a_region_can_be_shown_in_place_of_labels_without_changing_them(dock, viewer, volume, qtbot):
+    open_case(viewer, volume)
+    run(qtbot, dock)
+    layer = viewer.layers["Tumor [patient7]"]
+    before = layer.data.copy()
+    dock.result_card.show_box.setCurrentText("Show tumor core")
+    colors = {label: tuple(layer.colormap.map(label)) for label in (1, 2, 3)}
+    assert colors[1] == colors[3]
+    assert colors[2][3] == 0  # edema is no core, so it is transparent
+    dock.result_card.show_box.setCurrentText("Show labels")
+    assert len({tuple(layer.colormap.map(label)) for label in (1, 2, 3)}) == 3
+    np.testing.assert_array_equal(layer.data, before)
 
 
 def test_layers_that_were_open_before_the_dock_are_found(qtbot, viewer, models, volume):
@@ -335,7 +370,7 @@ def test_a_run_adds_labels_where_the_scan_is_and_tells_the_volumes(dock, viewer,
         "necrotic core", "0.0 mL", "edema", "0.1 mL", "enhancing tumor", "0.0 mL",
         "whole tumor", "0.2 mL", "tumor core", "0.1 mL", "enhancing tumor", "0.0 mL",
     ]  # fmt: skip
-    assert dock.device_line.text() == "Device: CPU (torch), last run 2 s"
+    assert dock.device_line.text() == "Device: CPU, 2 cores (torch), last run 2 s"
 
 
 def test_the_engine_runs_in_another_thread(dock, viewer, volume, fake, qtbot):

@@ -75,6 +75,9 @@ class ModelCard(_Frozen):
     normalisation: Literal["head z-score"] = "head z-score"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
+    cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Measured where the model was made, on two CPU cores; for an estimate of the time."
+    )
     parameters: Annotated[int, Field(ge=0)] = 0
     trained_on: tuple[DataSource, ...] = ()
     training_patients: tuple[str, ...] = ()

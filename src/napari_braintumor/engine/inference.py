@@ -15,11 +15,20 @@ from scipy import ndimage
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.inspection import inspect_images
 from napari_braintumor.engine.registry import find_architecture
-from napari_braintumor.engine.runtime import CPU_BATCH, GPU_BATCH, Ladder, choose_device, choose_runtime, start_runner
+from napari_braintumor.engine.runtime import (
+    CPU_BATCH,
+    GPU_BATCH,
+    Ladder,
+    choose_device,
+    choose_runtime,
+    describe_device,
+    start_runner,
+)
 from napari_braintumor.engine.store import ModelStore, file_sha256
 from napari_braintumor.engine.transforms import Prepared, prepare_for
-from napari_braintumor.engine.types import Noted, Segmentation, Segmented, SegmentEvent, SlicesDone, Volume
+from napari_braintumor.engine.types import Noted, Segmentation, Segmented, SegmentEvent, SlicesDone, Started, Volume
 
 CHUNK_SLICES = 8
 """Slices whose logits are in memory at once on their way back to the case's grid."""
@@ -38,7 +47,8 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     Yields
     ------
     SegmentEvent
-        `Noted` for what the user should know, `SlicesDone` after each chunk, and `Segmented` last.
+        `Noted` for what the user should know, `Started` when the network is ready, `SlicesDone` after each chunk, and
+        `Segmented` last.
 
     Raises
     ------
@@ -58,6 +68,9 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     if not volume.source.spacing_known:
         yield Noted("The voxel size is not known, so mm and mL are guesses.")
 
+    for text in inspect_images(dict(zip(volume.modalities, volume.data, strict=True))).findings:
+        yield Noted(text)
+
     prepared = prepare_for(card, volume, find_architecture(card.architecture).divisor)
     shape = (len(card.modalities), *prepared.head.shape[1:])
     batch_size = config.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
@@ -66,6 +79,7 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
         batch_size,
         lambda: start_runner(model, "torch", torch.device("cpu"), shape),
     )
+    yield Started(describe_device(device), ladder.runner.runtime)
     threshold = config.threshold or card.threshold
     regions = np.zeros((len(card.regions), *volume.shape), bool)
     probabilities = np.zeros(regions.shape, np.float16) if config.probabilities else None

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from napari_braintumor.engine.card import ModelCard, Spacing
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.inspection import foreground
 from napari_braintumor.engine.types import Volume
 
 HEAD_MARGIN_VOX = 8
@@ -175,25 +176,6 @@ def resize(array_CZYX: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tenso
         )
         array_CZYX = columns.reshape(channels, *shape)
     return array_CZYX
-
-
-def foreground(image_ZYX: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell tissue from air in one image, with or without skull.
-
-    Where one value fills a good part of the image it is taken for the background (zero after skull stripping);
-    otherwise zero is. Air is noisy, so that tissue is what rises above a small part of the bright end.
-    """
-    corner = float(image_ZYX.min()) if image_ZYX.min() < 0 else 0.0
-    candidates, counts = np.unique(image_ZYX[::4, ::4, ::4], return_counts=True)
-    common = float(candidates[counts.argmax()])
-    is_flat = counts.max() > 0.15 * counts.sum()
-    distance = np.abs(image_ZYX - common) if is_flat else image_ZYX - corner
-    positive = distance[distance > 0]
-    if positive.size == 0:
-        return np.zeros(image_ZYX.shape, bool)
-    bright = float(np.percentile(positive[:: max(1, positive.size // 200_000)], 99))
-    result: NDArray[np.bool_] = distance > 0.08 * bright
-    return result
 
 
 def fill_head(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:

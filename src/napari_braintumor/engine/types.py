@@ -246,6 +246,14 @@ class Noted:
 
 
 @dataclass(frozen=True)
+class Started:
+    """A network is ready: `device` in words (a GPU with its free memory), `runtime` ``openvino`` or ``torch``."""
+
+    device: str
+    runtime: str
+
+
+@dataclass(frozen=True)
 class SlicesDone:
     """A batch of slices came out of the network."""
 
@@ -260,7 +268,7 @@ class Segmented:
     segmentation: Segmentation
 
 
-SegmentEvent = Noted | SlicesDone | Segmented
+SegmentEvent = Noted | Started | SlicesDone | Segmented
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,20 @@ from napari_braintumor.engine.files.labels import label_suffix, write_labels
 from napari_braintumor.engine.record import describe_segmentation
 from napari_braintumor.engine.registry import ARCHITECTURES
 from napari_braintumor.engine.store import ModelStore, StoredModel
-from napari_braintumor.engine.types import MODALITIES, Noted, Segmentation, Segmented, SegmentEvent, SlicesDone
+from napari_braintumor.engine.types import (
+    MODALITIES,
+    Noted,
+    Segmentation,
+    Segmented,
+    SegmentEvent,
+    SlicesDone,
+    Started,
+)
 from napari_braintumor.layers import (
     Placement,
     Selection,
+    inspect_selection,
+    make_colormap,
     match_modalities,
     modality_of,
     scans_in,
@@ -232,6 +242,7 @@ class SegmentDock(QWidget):
         self.result_card = _ResultCard()
         self.result_card.save_button.clicked.connect(self._save)
         self.result_card.copy_button.clicked.connect(self._copy_record)
+        self.result_card.show_box.currentIndexChanged.connect(self._show_region)
         column.addWidget(self.result_card)
 
         self.scroll_area = scroll = QScrollArea()
@@ -342,16 +353,31 @@ class SegmentDock(QWidget):
                 self._selection, reason = selection, ""
             except BrainTumorError as error:
                 reason = str(error)
+        self._show_expectation()
         self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
         self.segment_button.setEnabled(self._selection is not None)
         self.segment_button.setToolTip(reason or "Draw the tumor as a label layer")
+
+    def _show_expectation(self) -> None:
+        """Before the first run: about how long it will take, if the model's card tells."""
+        card = self.model.card if self.model else None
+        if self._result is None and self._job is None:
+            text = _DEVICE_UNKNOWN
+            if card is not None and card.cpu_seconds_per_slice and self._selection is not None:
+                expected_s = card.cpu_seconds_per_slice * self._selection.shape[0]
+                text += f"; on a CPU with two cores about {_in_words(expected_s)}"
+            self.device_line.setText(text)
 
     def _describe(self, selection: Selection) -> str:
         grid = selection.placement.grid
         spacing = " x ".join(f"{side:.3g}" for side in grid.spacing)
         size = f"voxels of {spacing} mm" if grid.spacing_known else "voxel size unknown, so mL are a guess"
         shape = " x ".join(map(str, selection.shape))
-        text = f"Ready: {selection.name}, {', '.join(selection.arrays)}, {shape}, {size}."
+        text = f"Ready: {selection.name}, {', '.join(selection.arrays)}, {shape}, {size}"
+        inspection = inspect_selection(selection)
+        if inspection is not None:
+            text += ", skull-stripped" if inspection.skull_stripped else ", with skull"
+        text = " ".join((f"{text}.", *(inspection.findings if inspection is not None else ())))
         if not self.guess_row.isHidden():
             text += f" Taken as {self.guess_box.currentText()}: change it above if it is not."
         return text
@@ -384,6 +410,8 @@ class SegmentDock(QWidget):
     def _follow(self, event: SegmentEvent) -> None:
         if isinstance(event, SlicesDone):
             self._show_progress(event)
+        elif isinstance(event, Started):
+            self.device_line.setText(f"Device: {event.device} ({event.runtime})")
         elif isinstance(event, Noted):
             self._tell("\n".join(filter(None, (self.message.text(), event.text))))
         else:
@@ -408,11 +436,8 @@ class SegmentDock(QWidget):
         self._result_layer = update_or_add_labels(self._viewer, segmentation, self._placement)
         update_or_add_probabilities(self._viewer, segmentation, self._placement)
         self.result_card.show_segmentation(segmentation)
-        provenance = segmentation.provenance
-        self.device_line.setText(
-            f"Device: {str(provenance.get('device', 'unknown')).upper()} ({provenance.get('runtime', 'unknown')}), "
-            f"last run {_in_words(float(provenance.get('seconds', 0)))}"
-        )
+        seconds = float(segmentation.provenance.get("seconds", 0))
+        self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {_in_words(seconds)}")
 
     def _fail(self, failure: Failure) -> None:
         self._failure = failure
@@ -441,6 +466,14 @@ class SegmentDock(QWidget):
         self.details_button.hide()
 
     # ------------------------------------------------------------------------------------------------ results
+
+    def _show_region(self) -> None:
+        """Color the label layer by its labels, or all labels of one region alike; the labels themselves stay."""
+        if self._result is None or self._result_layer not in self._viewer.layers:
+            return
+        assert self._result_layer is not None
+        region = self.result_card.show_box.currentData()
+        self._result_layer.colormap = make_colormap(self._result.label_colors, region)
 
     def _save(self) -> None:
         """Ask for a file and write the label layer as it is now; the result itself if the layer is gone."""
@@ -491,6 +524,9 @@ class _ResultCard(QGroupBox):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setColumnStretch(1, 1)
         column.addWidget(self.legend)
+        self.show_box = _Combo()
+        _name(self.show_box, "Show labels or a region", "A region is made of several labels; saving is not changed")
+        column.addWidget(self.show_box)
         buttons = QHBoxLayout()
         self.save_button = QPushButton("Save NIfTI…")
         _name(self.save_button, "Save labels", "Save the label layer, with your corrections, on the grid of the scan")
@@ -531,6 +567,12 @@ class _ResultCard(QGroupBox):
                 self._grid.addWidget(swatch, row, 0)
             self._grid.addWidget(QLabel(name), row, 1)
             self._grid.addWidget(QLabel(f"{ml:.1f} mL"), row, 2, Qt.AlignmentFlag.AlignRight)
+        self.show_box.blockSignals(True)
+        self.show_box.clear()
+        self.show_box.addItem("Show labels", None)
+        for region in segmentation.regions:
+            self.show_box.addItem(f"Show {region}", region)
+        self.show_box.blockSignals(False)
         self.show()
 
 

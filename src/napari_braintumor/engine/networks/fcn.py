@@ -87,8 +87,8 @@ class FCN(nn.Module):
         self.score = nn.Conv2d(width, out_channels, 1)
         skips = {32: [], 16: [8], 8: [8, 4]}[stride]
         self.skip_scores = nn.ModuleList(nn.Conv2d(trunk_width * times, out_channels, 1) for times in skips)
-        self.up = nn.ModuleList(_make_upsampling(out_channels, 2) for _ in skips)
-        self.up_last = _make_upsampling(out_channels, stride)
+        self.up = nn.ModuleList(make_bilinear(out_channels, 2) for _ in skips)
+        self.up_last = make_bilinear(out_channels, stride)
 
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -111,43 +111,55 @@ class FCN(nn.Module):
         logits: Tensor = self.up_last(scores)
         return logits.narrow(2, 0, height).narrow(3, 0, width)
 
+    def load_vgg16(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Start the trunk from a VGG-16 that was trained to classify photographs.
 
-def load_vgg16(network: FCN, state: Mapping[str, Tensor]) -> None:
-    """Start a network's trunk from a VGG-16 that was trained to classify photographs.
+        As modalities are no colors, the first layer's kernels are averaged over red, green and blue and scaled by 3/M
+        for M modalities: M equal images give what the gray photograph would.
+
+        Parameters
+        ----------
+        state
+            Tensors named ``features.0.weight`` to ``features.28.bias``, as torchvision names those of its `vgg16`;
+            others are ignored.
+
+        Returns
+        -------
+        list of str
+            The names of the tensors that were loaded.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is missing or has another shape than the trunk's. Then nothing is loaded.
+        """
+        own = self.features.state_dict()
+        modalities = own["0.weight"].shape[1]
+        loaded = {}
+        for name, tensor in own.items():
+            source = f"features.{name}"
+            expected = tuple(tensor.shape) if name != "0.weight" else (len(tensor), 3, 3, 3)
+            if source not in state:
+                raise ValueError(f"'{source}' is missing, must be a tensor of shape {expected} as in VGG-16")
+            if tuple(state[source].shape) != expected:
+                raise ValueError(f"'{source}' has shape {tuple(state[source].shape)}, must be {expected}")
+            loaded[name] = state[source]
+        gray = loaded["0.weight"].mean(dim=1, keepdim=True)
+        loaded["0.weight"] = gray.expand(-1, modalities, -1, -1) * (3 / modalities)
+        self.features.load_state_dict(loaded)
+        return [f"features.{name}" for name in loaded]
+
+
+def make_bilinear(channels: int, factor: int) -> nn.ConvTranspose2d:
+    """Return a bias-free transposed convolution that starts as bilinear interpolation of each channel by itself.
 
     Parameters
     ----------
-    network
-        Has its weights replaced in place; its `fc6`, `fc7` and scores stay as they are.
-    state
-        Tensors named ``features.0.weight`` to ``features.28.bias``, as torchvision names those of its `vgg16`; others
-        are ignored. As modalities are no colors, the first layer's kernels are averaged over red, green and blue and
-        scaled by 3/M for M modalities: M equal images give what a gray photograph would.
-
-    Raises
-    ------
-    ValueError
-        If a tensor is missing or has another shape than the trunk's.
+    channels
+        Channels in and out.
+    factor
+        How many times longer the sides become; even.
     """
-    own = network.features.state_dict()
-    missing = [f"features.{name}" for name in own if f"features.{name}" not in state]
-    if missing:
-        raise ValueError(f"The weights lack {', '.join(missing)}. A VGG-16 without batch normalisation has them all.")
-    loaded = {name: state[f"features.{name}"] for name in own}
-    first = loaded["0.weight"]
-    modalities = own["0.weight"].shape[1]
-    loaded["0.weight"] = first.mean(dim=1, keepdim=True).repeat(1, modalities, 1, 1) * (first.shape[1] / modalities)
-    for name, tensor in loaded.items():
-        if tensor.shape != own[name].shape:
-            raise ValueError(
-                f"'features.{name}' has shape {tuple(tensor.shape)}, but the network's is {tuple(own[name].shape)}. "
-                "VGG-16 fits a trunk_width of 64."
-            )
-    network.features.load_state_dict(loaded)
-
-
-def _make_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """Return a transposed convolution that starts as bilinear interpolation of each channel by itself."""
     layer = nn.ConvTranspose2d(channels, channels, 2 * factor, stride=factor, padding=factor // 2, bias=False)
     tent = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
     with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 class ResUNet(nn.Module):
     """Deep residual U-Net of depth three with attention on its skips.
 
-    Pre-activated residual blocks of 1, 2, 4 and 8 times `width` channels; a stride of 2 leads down, nearest-neighbour
+    Pre-activated residual blocks of 1, 2, 4 and 8 times `width` channels; a stride of 2 leads down, nearest-neighbor
     up-sampling up, and a 1x1 convolution makes the logits. Any input size works: the far sides are padded with zeros
     to multiples of 8 and the logits cut back.
 
@@ -67,14 +69,9 @@ class ResUNet(nn.Module):
             nn.ReLU(inplace=True),
             conv(width, width, 3, padding=1),
         )
-        self.down = nn.ModuleList(
-            _ResBlock(above, here, 2, spatial_dims) for above, here in zip(widths[:3], widths[1:], strict=True)
-        )
+        self.down = nn.ModuleList(ResidualBlock(above, here, 2, spatial_dims) for above, here in pairwise(widths))
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.gates = nn.ModuleList(
-            _AttentionGate(here, 2 * here, spatial_dims) if attention else _NoGate() for here in widths[2::-1]
-        )
-        self.merge = nn.ModuleList(_ResBlock(3 * here, here, 1, spatial_dims) for here in widths[2::-1])
+        self.merge = nn.ModuleList(ResidualBlock(3 * here, here, 1, spatial_dims) for here in widths[2::-1])
         self.head = conv(width, out_channels, 1)
 
         for module in self.modules():
@@ -82,9 +79,10 @@ class ResUNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for gate in self.gates:
-            if isinstance(gate, _AttentionGate):
-                gate.open()
+        # Made last, because gates start with weights of their own.
+        self.gates = nn.ModuleList(
+            AttentionGate(here, 2 * here, spatial_dims) if attention else _NoGate() for here in widths[2::-1]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(N, out_channels, ...)`` of images ``(N, in_channels, ...)``, the same size."""
@@ -104,8 +102,18 @@ class ResUNet(nn.Module):
         return logits
 
 
-class _ResBlock(nn.Module):
-    """Two pre-activated 3x3 convolutions, plus the raw input through a normalised 1x1 convolution."""
+class ResidualBlock(nn.Module):
+    """Two pre-activated 3x3 convolutions, plus the raw input through a normalised 1x1 convolution.
+
+    Parameters
+    ----------
+    channels_in, channels_out
+        Channels before and after.
+    stride
+        2 halves every side.
+    spatial_dims
+        2 or 3.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, spatial_dims: int) -> None:
         super().__init__()
@@ -125,12 +133,23 @@ class _ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a map ``(N, channels_out, ...)`` with sides divided by the stride."""
         total: Tensor = self.residual(x) + self.shortcut(x)
         return total
 
 
-class _AttentionGate(nn.Module):
-    """Weight a skip, 0 to 1 at each position, by what the coarser decoder level sees there."""
+class AttentionGate(nn.Module):
+    """Weight a skip, 0 to 1 at each position, by what the coarser decoder level sees there.
+
+    Fresh weights let nearly everything through, so that training starts close to the network without attention.
+
+    Parameters
+    ----------
+    skip_channels, coarse_channels
+        Channels of the skip and of the decoder's map, whose sides are half as long.
+    spatial_dims
+        2 or 3.
+    """
 
     def __init__(self, skip_channels: int, coarse_channels: int, spatial_dims: int) -> None:
         super().__init__()
@@ -144,13 +163,11 @@ class _AttentionGate(nn.Module):
             nn.Upsample(scale_factor=2, mode="nearest"),
         )
         self.psi = conv(inner, 1, 1)
-
-    def open(self) -> None:
-        """Let nearly everything through, so that training starts from the network without attention."""
-        nn.init.normal_(self.psi.weight, std=0.5 / self.psi.in_channels**0.5)
+        nn.init.normal_(self.psi.weight, std=0.5 / inner**0.5)
         nn.init.constant_(self.psi.bias, 4.0)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """Return the skip ``(N, skip_channels, ...)``, all channels of a position weighted alike."""
         return skip * torch.sigmoid(self.psi(F.relu(self.from_skip(skip) + self.from_coarse(coarse))))
 
 
