@@ -112,6 +112,14 @@ def test_an_unknown_model_and_an_impossible_setting_are_explained(case_folder) -
     assert "device = 'abacus'" in impossible.output
 
 
+def test_an_output_folder_that_cannot_be_written_to_is_named(case_folder, toy_model, tmp_path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file, not a folder")
+    result = run(app, ["segment", str(case_folder / "case7"), "-m", str(toy_model), "-o", str(taken)])
+    assert result.exit_code == 1
+    assert "taken' cannot be written to" in result.output
+
+
 def test_a_path_that_is_not_there_is_named(tmp_path) -> None:
     result = run(app, ["segment", str(tmp_path / "nowhere")])
     assert result.exit_code == 1

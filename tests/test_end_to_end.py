@@ -136,10 +136,7 @@ def test_the_viewer_may_be_closed_during_a_run(viewer, qtbot, slow):
     assert not notification_manager.records
 
 
-@pytest.mark.slow
 def test_the_shipped_model_finds_the_tumor_of_the_sample_case(viewer, qtbot):
-    if DEFAULT_MODEL not in {model.name for model in ModelStore().list()}:
-        pytest.skip(f"The model '{DEFAULT_MODEL}' is not in the package yet.")
     dock = open_sample_and_dock(viewer)
     dock.segment_button.click()
     qtbot.waitUntil(lambda: not dock.segment_button.isHidden(), timeout=240_000)

@@ -48,18 +48,23 @@ def test_full_u2net_can_be_built_in_three_dimensions() -> None:
 def test_every_weight_gets_a_gradient_and_training_lowers_the_loss(name: str, dims: int) -> None:
     network = build(name, dims, **({"dropout": 0.0} if name.startswith(("unet", "fcn")) else {})).train()
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(2, 4, *(32,) * dims, generator=generator)
+    side, rate = {2: (32, 1e-2), 3: (16, 1e-3)}[dims]
+    image = torch.rand(2, 4, *(side,) * dims, generator=generator)
     target = (image[:, :3] > 0.5).float()
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    optimiser = torch.optim.SGD(network.parameters(), rate)
     losses = []
-    for _ in range(6):
+    for _ in range(4):
         outputs = network(image)
         outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
         loss = torch.stack([functional.binary_cross_entropy_with_logits(each, target) for each in outputs]).sum()
         optimiser.zero_grad()
         loss.backward()
-        without = [key for key, weight in network.named_parameters() if weight.grad is None]
-        assert without == []
+        gradients = {key: weight.grad for key, weight in network.named_parameters()}
+        assert [key for key, gradient in gradients.items() if gradient is None] == []
+        # In 3-D the deepest map is a single voxel, which batch norm over two images makes +-1 whatever the weights.
+        assert (
+            dims == 3 or [key for key, gradient in gradients.items() if gradient.ndim > 1 and not gradient.any()] == []
+        )
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
@@ -68,7 +73,7 @@ def test_every_weight_gets_a_gradient_and_training_lowers_the_loss(name: str, di
 @pytest.mark.parametrize(("name", "dims"), KINDS)
 def test_evaluation_is_repeatable_and_weights_survive_a_state_dict(name: str, dims: int) -> None:
     network = build(name, dims).eval()
-    image = torch.rand(1, 4, *(33,) * dims)
+    image = torch.rand(1, 4, *{2: (33, 33), 3: (17, 17, 17)}[dims])
     torch.manual_seed(1)
     other = build_network(name, in_channels=4, out_channels=3, spatial_dims=dims, options=SMALL.get(name)).eval()
     other.load_state_dict(copy.deepcopy(network.state_dict()))
@@ -83,11 +88,12 @@ def test_the_divisor_is_enough_for_a_shift_by_it_to_shift_the_result(name: str) 
     divisor = ARCHITECTURES[name].divisor
     assert divisor & (divisor - 1) == 0
     network = build(name, 2).eval()
-    image = torch.zeros(1, 4, 6 * divisor, 6 * divisor)
-    image[..., 2 * divisor : 3 * divisor, 2 * divisor : 3 * divisor] = torch.rand(1, 4, divisor, divisor)
+    # Eight cells: the farthest that an FCN sees of the square then still lies inside.
+    image = torch.zeros(1, 4, 8 * divisor, 8 * divisor)
+    image[..., 3 * divisor : 4 * divisor, 3 * divisor : 4 * divisor] = torch.rand(1, 4, divisor, divisor)
     with torch.no_grad():
         logits, shifted = network(image), network(image.roll((divisor, divisor), (2, 3)))
-    inside = (..., slice(2 * divisor, 3 * divisor), slice(2 * divisor, 3 * divisor))
+    inside = (..., slice(3 * divisor, 4 * divisor), slice(3 * divisor, 4 * divisor))
     moved = shifted.roll((-divisor, -divisor), (2, 3))
     assert (logits[inside] - moved[inside]).abs().max() < 0.1 * logits[inside].abs().max()
 

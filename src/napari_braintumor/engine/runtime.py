@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -105,16 +105,15 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {os.cpu_count()} cores ({platform.machine()})"
 
 
-@lru_cache(maxsize=4)
-def load_network(path: str, sha256: str) -> nn.Module:
-    """Build a model's network with its weights, ready for use; kept in memory between runs.
+def load_network(path: Path) -> nn.Module:
+    """Build a model's network with its weights, ready for use.
 
     Raises
     ------
     ModelError
         If the file is damaged or its tensors do not fit its architecture.
     """
-    card = read_card(Path(path))
+    card = read_card(path)
     network = build_network(
         card.architecture,
         in_channels=len(card.modalities),
@@ -123,10 +122,10 @@ def load_network(path: str, sha256: str) -> nn.Module:
         options=card.options,
     )
     try:
-        network.load_state_dict(load_weights(Path(path)))
+        network.load_state_dict(load_weights(path))
     except RuntimeError as error:
         raise ModelError(
-            f"The tensors in '{Path(path).name}' do not fit the architecture on its card ({card.architecture}): "
+            f"The tensors in '{path.name}' do not fit the architecture on its card ({card.architecture}): "
             f"{str(error).splitlines()[-1].strip()}. Use the file as it was made."
         ) from error
     return network.eval().requires_grad_(False)
@@ -167,31 +166,29 @@ class OpenVinoRunner:
 
     Parameters
     ----------
-    compiled
-        A model compiled for one input shape.
+    network
+        In evaluation mode. It belongs to this runner: OpenVINO goes on using the memory of its weights.
+    shape
+        Of the images that will come, ``(1, M, H, W)``.
     """
 
     runtime = "openvino"
     device = torch.device("cpu")
 
-    def __init__(self, compiled: Any) -> None:
-        self.request = compiled.create_infer_request()
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int, int]) -> None:
+        import openvino
+
+        self.network = network
+        model = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)`` of images ``(N, M, H, W)``."""
         images = np.ascontiguousarray(batch_NMHW.numpy())
-        outputs = [self.request.infer([image[None]])[0].copy() for image in images]
+        request = self.compiled.create_infer_request()  # of its own: two docks may use one compiled model at once
+        outputs = [request.infer([image[None]])[0].copy() for image in images]
         return torch.from_numpy(np.concatenate(outputs))
-
-
-@lru_cache(maxsize=8)
-def _compile(path: str, sha256: str, shape: tuple[int, ...]) -> Any:
-    import openvino
-
-    network = load_network(path, sha256).float().cpu()
-    model = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    return openvino.Core().compile_model(model, "CPU", settings)
 
 
 def start_runner(model: StoredModel, runtime: str, device: torch.device, shape: tuple[int, int, int]) -> Runner:
@@ -213,10 +210,14 @@ def start_runner(model: StoredModel, runtime: str, device: torch.device, shape: 
     ModelError
         If the file is damaged.
     """
-    sha256 = file_sha256(model.path)
+    return _start_runner(model.path, file_sha256(model.path), runtime, device, shape)
+
+
+@lru_cache(maxsize=4)
+def _start_runner(path: Path, sha256: str, runtime: str, device: torch.device, shape: tuple[int, int, int]) -> Runner:
     if runtime == "openvino":
-        return OpenVinoRunner(_compile(str(model.path), sha256, (1, *shape)))
-    return TorchRunner(load_network(str(model.path), sha256), device)
+        return OpenVinoRunner(load_network(path), (1, *shape))
+    return TorchRunner(load_network(path), device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

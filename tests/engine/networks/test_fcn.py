@@ -66,7 +66,7 @@ def test_the_published_width_has_the_published_number_of_weights(stride: int, ex
     assert sum(p.numel() for p in network.parameters()) == expected
 
 
-@pytest.mark.parametrize("options", [{"stride": 4}, {"spatial_dims": 3}])
+@pytest.mark.parametrize("options", [{"stride": 4}, {"spatial_dims": 3}, {"width": 0}])
 def test_an_impossible_option_is_refused(options) -> None:
     with pytest.raises(ValueError, match="must be"):
         FCN(in_channels=1, out_channels=1, **options)

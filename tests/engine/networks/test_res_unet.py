@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from napari_braintumor.engine.networks.res_unet import AttentionGate, ResUNet
+from napari_braintumor.engine.networks.res_unet import AttentionGate, ResidualBlock, ResUNet
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,13 @@ def test_a_gate_weights_all_channels_of_a_place_alike() -> None:
 def test_an_impossible_option_is_refused(options) -> None:
     with pytest.raises(ValueError, match="must be"):
         ResUNet(in_channels=1, out_channels=1, **options)
+
+
+@pytest.mark.parametrize("channels", [4, 8, 16])
+def test_a_block_of_stride_two_is_safe_in_channels_last_order(channels: int) -> None:
+    block = ResidualBlock(channels, 2 * channels, 2, 2).to(memory_format=torch.channels_last)
+    for _ in range(4):  # with a strided 1x1 convolution torch 2.13 crashes here
+        image = torch.rand(2, channels, 32, 32).contiguous(memory_format=torch.channels_last)
+        block(image.requires_grad_()).mean().backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()

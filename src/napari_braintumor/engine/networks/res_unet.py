@@ -127,14 +127,14 @@ class ResidualBlock(nn.Module):
             nn.ReLU(inplace=True),
             conv(channels_out, channels_out, 3, padding=1, bias=False),
         )
-        self.shortcut = nn.Sequential(
-            conv(channels_in, channels_out, 1, stride=stride, bias=False),
-            norm(channels_out),
-        )
+        self.shortcut = nn.Sequential(conv(channels_in, channels_out, 1, bias=False), norm(channels_out))
+        # A 1x1 convolution with a stride is one of every stride-th voxel. Written out, because torch 2.13 on a CPU
+        # corrupts memory in the backward pass of the strided one for 8 or fewer channels in channels-last order.
+        self.every: tuple[Any, ...] = (..., *(slice(None, None, stride),) * spatial_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a map ``(N, channels_out, ...)`` with sides divided by the stride."""
-        total: Tensor = self.residual(x) + self.shortcut(x)
+        total: Tensor = self.residual(x) + self.shortcut(x[self.every])
         return total
 
 
