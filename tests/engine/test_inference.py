@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import load_weights, read_card, save_model
 from napari_braintumor.engine.transforms import prepare_for
 from napari_braintumor.engine.types import Noted, Segmented, SlicesDone, Started
+from toy_cases import write_case
 
 
 def result_of(volume, **settings):
@@ -204,3 +208,24 @@ def test_memory_that_runs_out_halfway_is_noted_and_changes_nothing(make_volume, 
         "going on with 2 slices at a time."
     )
     assert np.array_equal(events[-1].segmentation.labels, expected)
+
+
+def test_segmenting_opens_no_connection(make_volume, toy_model, tmp_path) -> None:
+    write_case(tmp_path, *make_volume(0))
+    code = f"""
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append((event, args)) if event.startswith("socket.") else None)
+import time
+from napari_braintumor.engine import segment
+from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.files.cases import find_cases, read_case
+from pathlib import Path
+config = SegmentConfig(model={str(toy_model)!r}, device="cpu", runtime="openvino")
+list(segment(read_case(find_cases(Path({str(tmp_path)!r}))[0]), config))
+time.sleep(1)
+assert not opened, opened
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "CI"}  # some programs keep quiet under CI
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr

@@ -176,12 +176,19 @@ class OpenVinoRunner:
     device = torch.device("cpu")
 
     def __init__(self, network: nn.Module, shape: tuple[int, int, int, int]) -> None:
-        import openvino
+        from openvino import Core
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         self.network = network
-        model = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+        # Not openvino.convert_model: that reports its use to a web analytics service, and no scan's program should.
+        decoder = TorchScriptPythonDecoder(network, example_input=torch.zeros(shape))
+        front_end = FrontEndManager().load_by_framework("pytorch")
+        loaded = front_end.load(decoder)
+        model = front_end.convert(loaded)
+        model.reshape(shape)
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self.compiled = Core().compile_model(model, "CPU", settings)
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)`` of images ``(N, M, H, W)``."""
