@@ -3,7 +3,7 @@
 The patients are those that the run's plan held out, so training saw none of them. Each set is measured with all its
 modalities and with FLAIR and T1ce alone.
 
-Usage: python tools/publish_model.py RUN_FOLDER DATA_FOLDER
+Usage: python tools/publish_model.py RUN_FOLDER DATA_FOLDER MIN_VOLUME_ML
 """
 
 import json
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from statistics import mean, median
 
-from napari_braintumor.engine import evaluate
+from napari_braintumor.engine import evaluate, segment
 from napari_braintumor.engine.card import DataSource, Metric
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.cases import find_cases, read_case
 from napari_braintumor.engine.store import bundled_folder, load_weights, read_card, save_model
-from napari_braintumor.engine.types import MODALITIES, CaseEvaluated, Noted
+from napari_braintumor.engine.types import MODALITIES, CaseEvaluated, Noted, Segmented
 
 LICENCE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (
@@ -29,14 +29,16 @@ SUBSETS = (MODALITIES, ("FLAIR",), ("T1ce",))
 FOLDERS = ("lgg", "lgg_half", "brats", "btp")
 
 
-def main(run: Path, data: Path) -> None:
+def main(run: Path, data: Path, min_volume_ml: float) -> None:
     path = run / "model.safetensors"
     card = read_card(path)
     cases = find_cases([data / folder for folder in FOLDERS])
     metrics: list[Metric] = []
     for subset in SUBSETS:
         results = []
-        for event in evaluate(cases, SegmentConfig(model=str(path), device="cpu"), subset, held_out=True):
+        for event in evaluate(
+            cases, SegmentConfig(model=str(path), device="cpu", min_volume_ml=min_volume_ml), subset, held_out=True
+        ):
             if isinstance(event, CaseEvaluated):
                 results.append(event)
             elif isinstance(event, Noted):
@@ -64,6 +66,9 @@ def main(run: Path, data: Path) -> None:
             sources.append(DataSource(patients=patients, **row))
     complete = card.model_copy(
         update={
+            "parent": None,
+            "min_volume_ml": min_volume_ml,
+            "cpu_seconds_per_slice": round(measure_seconds_per_slice(path, data), 3),
             "metrics": tuple(metrics),
             "trained_on": tuple(sources),
             "licence": LICENCE,
@@ -74,5 +79,14 @@ def main(run: Path, data: Path) -> None:
     print(f"{published} ({published.stat().st_size / 1e6:.2f} MB)")
 
 
+def measure_seconds_per_slice(path: Path, data: Path) -> float:
+    """Time a second run, when everything is loaded and compiled."""
+    volume = read_case(find_cases(data / "brats")[0])
+    for _ in range(2):
+        result = [event for event in segment(volume, SegmentConfig(model=str(path), device="cpu"))][-1]
+    assert isinstance(result, Segmented)
+    return float(result.segmentation.provenance["seconds"]) / volume.shape[0]
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))

@@ -11,7 +11,7 @@ from napari_braintumor.engine import inference, segment
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.inference import nest_regions, paint_labels, remove_islands
+from napari_braintumor.engine.inference import nest_logits, paint_labels, remove_islands
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import load_weights, read_card, save_model
@@ -39,9 +39,9 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
     with torch.no_grad():
         for z in range(volume.shape[0]):
             logits = network(torch.from_numpy(prepared.data[None, :, z]))
-            logits = logits.masked_fill(torch.from_numpy(~prepared.head[z]), -30.0)
+            logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.head[z]), -30.0)
             regions[:, z] = (prepared.restore(logits.transpose(0, 1))[:, 0] > 0).numpy()
-    return paint_labels(nest_regions(regions), card)
+    return paint_labels(regions, card)
 
 
 def test_a_trained_model_finds_the_tumor_of_a_case_it_never_saw(make_volume, toy_model) -> None:
@@ -169,6 +169,21 @@ def test_small_islands_are_removed_and_the_largest_kept() -> None:
     assert remove_islands(regions, 0, True).sum() == 3 * 6 * 6
     assert remove_islands(regions, 0, False) is regions
     assert remove_islands(np.zeros_like(regions), 5, True).sum() == 0
+
+
+def test_nested_logits_never_rise_inwards_and_change_only_where_they_contradict() -> None:
+    import torch
+
+    logits = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    nested = nest_logits(logits)
+    assert (nested.diff(dim=1) <= 1e-6).all()
+    agreeing = (logits.diff(dim=1) <= 0).all(dim=1, keepdim=True).expand_as(logits)
+    assert torch.allclose(nested[agreeing], logits[agreeing], atol=1e-5)
+    assert torch.allclose(nest_logits(nested), nested, atol=1e-5)
+    one = nest_logits(torch.tensor([-4.0, 2.0, 8.0]).reshape(1, 3, 1, 1))
+    assert one.flatten().tolist() == pytest.approx([2.0, 2.0, 2.0])
+    two = nest_logits(torch.tensor([-4.0, 6.0, -9.0]).reshape(1, 3, 1, 1))
+    assert two.flatten().tolist() == pytest.approx([1.0, 1.0, -9.0])
 
 
 def test_painting_goes_from_the_outermost_region_inwards() -> None:

@@ -76,6 +76,9 @@ class TrainPlan(_Frozen):
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.998, description="Decay of the running average of the weights (EMA); 0 turns it off."
     )
+    keep: Literal["best", "last"] = Field(
+        "best", description="Which epoch's weights are kept; last is better where few patients are there to choose by."
+    )
     epochs: Annotated[int, Field(ge=1)] = Field(50, description="Rounds, each followed by a validation.")
     steps_per_epoch: Annotated[int, Field(ge=1)] = Field(100, description="Batches in a round.")
     minutes: Annotated[float, Field(gt=0)] | None = Field(

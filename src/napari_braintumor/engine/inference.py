@@ -99,7 +99,6 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
 
     voxel_ml = float(np.prod(volume.spacing)) / 1000
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
-    regions = nest_regions(regions)
     regions = remove_islands(regions, round(min_volume_ml / voxel_ml), config.keep_largest)
     labels = paint_labels(regions, card)
     yield Segmented(
@@ -153,21 +152,55 @@ def predict_slices(prepared: Prepared, slices: NDArray[np.integer], ladder: Ladd
     Returns
     -------
     Tensor
-        Logits ``(R, len(slices), Y, X)`` on the case's own in-plane grid.
+        Logits ``(R, len(slices), Y, X)`` on the case's own in-plane grid, nested by `nest_logits`.
     """
     batch_NMHW = torch.from_numpy(np.ascontiguousarray(prepared.data[:, slices].swapaxes(0, 1)))
     logits_NRHW = ladder(batch_NMHW)
     if mirroring:
         logits_NRHW = (logits_NRHW + ladder(batch_NMHW.flip(-1)).flip(-1)) / 2
     outside = torch.from_numpy(~prepared.head[slices])[:, None]
-    return prepared.restore(logits_NRHW.masked_fill(outside, -30.0).transpose(0, 1))
+    return prepared.restore(nest_logits(logits_NRHW).masked_fill(outside, -30.0).transpose(0, 1))
 
 
-def nest_regions(regions_RZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Let every region hold the ones inside it, so that labels and regions tell the same volumes; works in place."""
-    for outer in range(len(regions_RZYX) - 2, -1, -1):
-        regions_RZYX[outer] |= regions_RZYX[outer + 1]
-    return regions_RZYX
+def nest_logits(logits_NRHW: torch.Tensor) -> torch.Tensor:
+    """Make nested regions agree: no inner region is more likely than the one around it.
+
+    Where a network contradicts itself, the logits of the regions concerned are averaged; elsewhere nothing changes.
+    Taking the outer region's word alone would lose enhancing tumor where a missing modality hides the rest; taking the
+    inner region's word alone would add its false alarms to the whole tumor.
+
+    Parameters
+    ----------
+    logits_NRHW
+        Regions outermost first.
+
+    Returns
+    -------
+    Tensor
+        The closest logits, in the least-squares sense, that do not rise from outer to inner regions.
+
+    References
+    ----------
+    Barlow et al. 1972, Statistical Inference under Order Restrictions: the min-max formula of isotonic regression.
+    """
+    regions = logits_NRHW.shape[1]
+    sums = torch.nn.functional.pad(logits_NRHW.cumsum(1), (0, 0, 0, 0, 1, 0))
+
+    def mean(first: int, last: int) -> torch.Tensor:
+        return (sums[:, last + 1] - sums[:, first]) / (last + 1 - first)
+
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    torch.stack([mean(outer, inner) for inner in range(region, regions)]).amax(0)
+                    for outer in range(region + 1)
+                ]
+            ).amin(0)
+            for region in range(regions)
+        ],
+        dim=1,
+    )
 
 
 def remove_islands(regions_RZYX: NDArray[np.bool_], min_vox: int, keep_largest: bool) -> NDArray[np.bool_]:

@@ -37,7 +37,7 @@ FINAL_RATE = 0.005
 
 
 def train(plan: TrainPlan) -> Iterator[TrainingEvent]:
-    """Train a model and keep the weights that did best on the plan's validation patients.
+    """Train a model and keep the weights that did best on the plan's validation patients, or the last ones.
 
     The weights and their card are in ``plan.output / plan.name / model.safetensors`` from the first epoch on, so that
     whoever stops listening keeps the best so far.
@@ -113,8 +113,8 @@ def train(plan: TrainPlan) -> Iterator[TrainingEvent]:
         dice = validate(measured, validation, plan, device)
         score = float(np.mean(list(dice.values()))) if dice else 0.0
         is_best = score > best_score
-        if is_best:
-            best_score = score
+        best_score = max(score, best_score)
+        if is_best or plan.keep == "last":
             card = _describe(plan, split, training, dice, len(validation), parameters)
             save_model(folder / "model.safetensors", measured.state_dict(), card)
         yield EpochDone(
@@ -122,7 +122,7 @@ def train(plan: TrainPlan) -> Iterator[TrainingEvent]:
         )
         if progress.is_over:
             break
-    yield Trained(folder / "model.safetensors", best_score)
+    yield Trained(folder / "model.safetensors", best_score if plan.keep == "best" else score)
 
 
 class Progress:
@@ -223,7 +223,7 @@ def _describe(
     return ModelCard(
         name=plan.name,
         title=plan.title,
-        parent=plan.start_from,
+        parent=ModelStore().find(plan.start_from).name if plan.start_from else None,
         architecture=plan.architecture,
         options=plan.options,
         modalities=plan.modalities,
