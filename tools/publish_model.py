@@ -83,7 +83,7 @@ def measure_seconds_per_slice(path: Path, data: Path) -> float:
     """Time a second run, when everything is loaded and compiled."""
     volume = read_case(find_cases(data / "brats")[0])
     for _ in range(2):
-        result = [event for event in segment(volume, SegmentConfig(model=str(path), device="cpu"))][-1]
+        *_, result = segment(volume, SegmentConfig(model=str(path), device="cpu"))
     assert isinstance(result, Segmented)
     return float(result.segmentation.provenance["seconds"]) / volume.shape[0]
 

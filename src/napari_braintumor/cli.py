@@ -49,10 +49,11 @@ Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for the result
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of a model, or path of a model file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Runtime = Annotated[str, typer.Option(help="auto, openvino or torch.")]
-Modalities = Annotated[
+Channels = Annotated[
     str | None,
-    typer.Option(help="Names of a multi-channel file's channels, or the ones to use of each case: T1,FLAIR,T1ce."),
+    typer.Option("--modalities", help="Names of the channels of a file that does not tell them: T1,FLAIR,T1ce."),
 ]
+Subset = Annotated[str | None, typer.Option("--modalities", help="Use only these of each case: FLAIR,T1ce.")]
 Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; twice the time.")]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
 MinVolume = Annotated[float | None, typer.Option("--min-volume-ml", help="Remove smaller islands of tumor.")]
@@ -63,7 +64,7 @@ def segment(
     cases: Cases,
     output: Out = Path("out"),
     model: Model = DEFAULT_MODEL,
-    modalities: Modalities = None,
+    modalities: Channels = None,
     device: Device = "auto",
     runtime: Runtime = "auto",
     mirroring: Mirroring = False,
@@ -129,7 +130,7 @@ def demo(
 def evaluate(
     cases: Cases,
     model: Model = DEFAULT_MODEL,
-    modalities: Modalities = None,
+    modalities: Subset = None,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Only patients that the model's training never saw.")
     ] = False,

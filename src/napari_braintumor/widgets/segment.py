@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +12,15 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap, QWheelEvent
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QApplication,
-    QComboBox,
     QFileDialog,
     QFormLayout,
-    QFrame,
-    QGridLayout,
     QGroupBox,
-    QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -63,6 +57,8 @@ from napari_braintumor.layers import (
     volume_from_selection,
 )
 from napari_braintumor.widgets._jobs import Failure, Job
+from napari_braintumor.widgets._parts import Combo, LayerSlot, make_line, name_widget
+from napari_braintumor.widgets._result_card import ResultCard
 from napari_braintumor.widgets._settings import Row, SettingsForm
 from napari_braintumor.writers import save_labels
 
@@ -185,13 +181,13 @@ class SegmentDock(QWidget):
         column = QVBoxLayout(body)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
 
-        self.device_line = _line(_DEVICE_UNKNOWN, "Where the network runs")
+        self.device_line = make_line(_DEVICE_UNKNOWN, "Where the network runs")
         column.addWidget(self.device_line)
 
-        self.model_box = _Combo()
-        _name(self.model_box, "Model", "The model that draws the tumor")
+        self.model_box = Combo()
+        name_widget(self.model_box, "Model", "The model that draws the tumor")
         self.model_box.currentIndexChanged.connect(self._show_model)
-        self.card_line = _line("", "What the model is")
+        self.card_line = make_line("", "What the model is")
         column.addWidget(self.model_box)
         column.addWidget(self.card_line)
 
@@ -199,26 +195,26 @@ class SegmentDock(QWidget):
         scans_column = QVBoxLayout(scans)
         self._slot_form = QFormLayout()
         scans_column.addLayout(self._slot_form)
-        self.slots: dict[str, _LayerSlot] = {}
+        self.slots: dict[str, LayerSlot] = {}
         self.guess_row = QWidget()
         guess = QFormLayout(self.guess_row)
         guess.setContentsMargins(0, 0, 0, 0)
         guess.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
-        self.guess_label = _line("", "Question")
-        self.guess_box = _Combo()
-        _name(self.guess_box, "Modality of the unnamed scan", "Its name does not tell which modality it is")
+        self.guess_label = make_line("", "Question")
+        self.guess_box = Combo()
+        name_widget(self.guess_box, "Modality of the unnamed scan", "Its name does not tell which modality it is")
         self.guess_box.activated.connect(self._refill)
         guess.addRow(self.guess_label, self.guess_box)
         scans_column.addWidget(self.guess_row)
         self.autofill_button = QPushButton("Fill by name")
-        _name(
+        name_widget(
             self.autofill_button, "Fill by name", "Forget what was chosen by hand and match the layers by their names"
         )
         self.autofill_button.clicked.connect(self._autofill)
         scans_column.addWidget(self.autofill_button)
         column.addWidget(scans)
 
-        self.check_line = _line("", "Whether the scans can be segmented")
+        self.check_line = make_line("", "Whether the scans can be segmented")
         column.addWidget(self.check_line)
 
         # The arrow is text: icons of QCollapsible are drawn once, before the theme's colors are known.
@@ -230,16 +226,16 @@ class SegmentDock(QWidget):
         advanced.collapse(animate=False)
         column.addWidget(advanced)
 
-        self.message = _line("", "Messages")
+        self.message = make_line("", "Messages")
         self.details_button = QPushButton("Copy details")
-        _name(self.details_button, "Copy details", "Copy the traceback and versions, to report the problem")
+        name_widget(self.details_button, "Copy details", "Copy the traceback and versions, to report the problem")
         self.details_button.clicked.connect(self._copy_details)
         column.addWidget(self.message)
         column.addWidget(self.details_button)
         for widget in (self.message, self.details_button, self.guess_row):
             widget.hide()
 
-        self.result_card = _ResultCard()
+        self.result_card = ResultCard()
         self.result_card.save_button.clicked.connect(self._save)
         self.result_card.copy_button.clicked.connect(self._copy_record)
         self.result_card.show_box.currentIndexChanged.connect(self._show_region)
@@ -252,14 +248,14 @@ class SegmentDock(QWidget):
         scroll.setWidget(body)
 
         self.progress_bar = QProgressBar()
-        _name(self.progress_bar, "Progress", "Slices done")
-        self.progress_line = _line("", "Progress in words")
+        name_widget(self.progress_bar, "Progress", "Slices done")
+        self.progress_line = make_line("", "Progress in words")
         self.segment_button = QPushButton("Segment")
         self.segment_button.setAccessibleName("Segment")
         self.segment_button.setDefault(True)
         self.segment_button.clicked.connect(self._start)
         self.cancel_button = QPushButton("Cancel")
-        _name(self.cancel_button, "Cancel", "Stop after the slices that are being computed")
+        name_widget(self.cancel_button, "Cancel", "Stop after the slices that are being computed")
         self.cancel_button.clicked.connect(self._cancel)
         for widget in (self.progress_bar, self.progress_line, self.cancel_button):
             widget.hide()
@@ -289,7 +285,7 @@ class SegmentDock(QWidget):
                 self._slot_form.removeRow(0)
             self.slots = {}
             for modality in offered:
-                slot = _LayerSlot()
+                slot = LayerSlot()
                 slot.setAccessibleName(f"Layer of {modality}")
                 slot.activated.connect(partial(self._pick, modality))
                 self._slot_form.addRow(modality, slot)
@@ -511,107 +507,6 @@ class SegmentDock(QWidget):
             _copy(f"{self._failure.text}\n\n{self._failure.details}")
 
 
-class _ResultCard(QGroupBox):
-    """What was found: the legend of the label layer with milliliters, the regions, and what to do with them."""
-
-    def __init__(self) -> None:
-        super().__init__("Result")
-        column = QVBoxLayout(self)
-        self.headline = _line("", "Result in words")
-        self.legend = QWidget()
-        column.addWidget(self.headline)
-        self._grid = QGridLayout(self.legend)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setColumnStretch(1, 1)
-        column.addWidget(self.legend)
-        self.show_box = _Combo()
-        _name(self.show_box, "Show labels or a region", "A region is made of several labels; saving is not changed")
-        column.addWidget(self.show_box)
-        buttons = QHBoxLayout()
-        self.save_button = QPushButton("Save NIfTI…")
-        _name(self.save_button, "Save labels", "Save the label layer, with your corrections, on the grid of the scan")
-        self.copy_button = QPushButton("Copy record")
-        _name(self.copy_button, "Copy record", "Copy volumes, model, settings and source as JSON")
-        buttons.addWidget(self.save_button)
-        buttons.addWidget(self.copy_button)
-        column.addLayout(buttons)
-        self.hide()
-
-    def show_segmentation(self, segmentation: Segmentation) -> None:
-        """Fill the card."""
-        while item := self._grid.takeAt(0):
-            if widget := item.widget():
-                widget.deleteLater()
-        found = any(segmentation.volumes_ml.values())
-        guess = "" if segmentation.source.spacing_known else " The voxel size is unknown, so mL are a guess."
-        self.headline.setText(f"{'Tumor' if found else 'No tumor found'} [{segmentation.name}].{guess}")
-        voxel_ml = 1.0
-        for side in segmentation.source.spacing:
-            voxel_ml *= side
-        rows: list[tuple[str | None, str, float]] = [
-            (segmentation.label_colors[label], name, float((segmentation.labels == label).sum()) * voxel_ml / 1000)
-            for label, name in sorted(segmentation.label_names.items())
-        ]
-        rows += [(None, region, segmentation.volumes_ml.get(region, 0.0)) for region in segmentation.regions]
-        line = QFrame()
-        line.setFrameShape(QFrame.Shape.HLine)
-        self._grid.addWidget(line, len(segmentation.label_names), 0, 1, 3)
-        for i, (color, name, ml) in enumerate(rows):
-            row = i if color else i + 1
-            if color:
-                pixmap = QPixmap(14, 14)
-                pixmap.fill(QColor(color))
-                swatch = QLabel()
-                swatch.setPixmap(pixmap)
-                swatch.setAccessibleName(f"Color of {name}")
-                self._grid.addWidget(swatch, row, 0)
-            self._grid.addWidget(QLabel(name), row, 1)
-            self._grid.addWidget(QLabel(f"{ml:.1f} mL"), row, 2, Qt.AlignmentFlag.AlignRight)
-        self.show_box.blockSignals(True)
-        self.show_box.clear()
-        self.show_box.addItem("Show labels", None)
-        for region in segmentation.regions:
-            self.show_box.addItem(f"Show {region}", region)
-        self.show_box.blockSignals(False)
-        self.show()
-
-
-class _Combo(QComboBox):
-    """A combo that stays narrow and does not change when the dock is scrolled over it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-    def wheelEvent(self, event: QWheelEvent | None) -> None:
-        """Leave the wheel to the dock: a modality must not change unseen."""
-        if event is not None:
-            event.ignore()
-
-
-class _LayerSlot(_Combo):
-    """The layer of one modality, or none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._layers: list[Layer | None] = [None]
-        self.addItem("none")
-
-    @property
-    def layer(self) -> Layer | None:
-        """The chosen layer."""
-        return self._layers[max(self.currentIndex(), 0)]
-
-    def offer(self, layers: Iterable[Layer], chosen: Layer | None) -> None:
-        """List layers, uppermost first, and choose one."""
-        self._layers = [None, *reversed(list(layers))]
-        self.clear()
-        self.addItems(["none" if layer is None else layer.name for layer in self._layers])
-        self.setCurrentIndex(self._layers.index(chosen) if chosen in self._layers else 0)
-
-
 def describe_card(card: ModelCard) -> str:
     """Return the most important of a card in a few words."""
     network = ARCHITECTURES[card.architecture].title if card.architecture in ARCHITECTURES else card.architecture
@@ -635,23 +530,6 @@ def _unwatch(layers: Any, on_insert: Any, on_change: Any, *_: object) -> None:
     layers.events.reordered.disconnect(on_change)
     for layer in layers:
         layer.events.name.disconnect(on_change)
-
-
-def _name(widget: QWidget, name: str, tooltip: str) -> None:
-    widget.setAccessibleName(name)
-    widget.setToolTip(tooltip)
-
-
-def _line(text: str, name: str) -> QLabel:
-    """Return a label that wraps, so that the dock can be narrow."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setMinimumWidth(40)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-    label.setAccessibleName(name)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
 
 
 def _in_words(seconds: float) -> str:
