@@ -46,6 +46,29 @@ def write_case(folder: Path, volume: Volume, reference: Reference | None = None)
     return case
 
 
+def segment_plainly(volume, path: Path) -> np.ndarray:
+    """The slow, obvious way: whole frame, one slice at a time, eager float32, no crop, no runtime."""
+    import torch
+
+    from napari_braintumor.engine.inference import nest_logits, paint_labels
+    from napari_braintumor.engine.registry import build_network
+    from napari_braintumor.engine.store import load_weights, read_card
+    from napari_braintumor.engine.transforms import prepare_for
+
+    card = read_card(path)
+    network = build_network(card.architecture, in_channels=4, out_channels=3, options=card.options)
+    network.load_state_dict(load_weights(path))
+    network.eval()
+    prepared = prepare_for(card, volume, 16, crop=False)
+    regions = np.zeros((3, *volume.shape), bool)
+    with torch.no_grad():
+        for z in range(volume.shape[0]):
+            logits = network(torch.from_numpy(prepared.data[None, :, z]))
+            logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.head[z]), -30.0)
+            regions[:, z] = (prepared.restore(logits.transpose(0, 1))[:, 0] > 0).numpy()
+    return paint_labels(regions, card)
+
+
 @pytest.fixture
 def make_volume() -> Callable[..., tuple[Volume, Reference]]:
     return make_case

@@ -213,8 +213,9 @@ def models(
                 table.add_row(model.name, f"[red]unusable: {model.problem}[/red]")
                 continue
             card = model.card
-            dice = ", ".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in card.metrics if m.held_out)
-            regions = ", ".join(region.name for region in card.regions)
+            measured = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
+            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in measured)
+            regions = "\n".join(region.name for region in card.regions)
             table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence)
         console.print(table)
 

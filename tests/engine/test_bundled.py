@@ -10,6 +10,7 @@ from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.store import ModelStore, bundled_folder, load_weights
 from napari_braintumor.engine.types import CaseEvaluated, Segmented
+from toy_cases import segment_plainly
 
 MODELS = [model for model in ModelStore().list() if model.bundled]
 
@@ -62,3 +63,12 @@ def test_a_real_patient_that_training_never_saw_is_segmented(real_data, patient:
     (result,) = (e for e in evaluate(cases, SegmentConfig(device="cpu"), held_out=True) if isinstance(e, CaseEvaluated))
     assert result.held_out
     assert result.dice["whole tumor"] > 0.6
+
+
+@pytest.mark.real_data
+def test_cropping_to_the_head_leaves_a_real_case_as_it_is(real_data) -> None:
+    volume = read_case(find_cases(real_data / "brats" / "BraTS2021_00014")[0])
+    plain = segment_plainly(volume, ModelStore().find(DEFAULT_MODEL).path)
+    *_, result = segment(volume, SegmentConfig(device="cpu"))
+    assert (plain == result.segmentation.labels).mean() >= 0.999
+    assert volume_dice(result.segmentation.labels > 0, plain > 0) >= 0.999

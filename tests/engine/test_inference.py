@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,35 +12,15 @@ from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.inference import nest_logits, paint_labels, remove_islands
 from napari_braintumor.engine.metrics import volume_dice
-from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import load_weights, read_card, save_model
-from napari_braintumor.engine.transforms import prepare_for
 from napari_braintumor.engine.types import Noted, Segmented, SlicesDone, Started
-from toy_cases import write_case
+from toy_cases import segment_plainly, write_case
 
 
 def result_of(volume, **settings):
     events = list(segment(volume, SegmentConfig(device="cpu", **settings)))
     assert isinstance(events[-1], Segmented)
     return events[-1].segmentation
-
-
-def segment_plainly(volume, path: Path) -> np.ndarray:
-    """The slow, obvious way: whole frame, one slice at a time, eager float32, no crop, no runtime."""
-    import torch
-
-    card = read_card(path)
-    network = build_network(card.architecture, in_channels=4, out_channels=3, options=card.options)
-    network.load_state_dict(load_weights(path))
-    network.eval()
-    prepared = prepare_for(card, volume, 16, crop=False)
-    regions = np.zeros((3, *volume.shape), bool)
-    with torch.no_grad():
-        for z in range(volume.shape[0]):
-            logits = network(torch.from_numpy(prepared.data[None, :, z]))
-            logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.head[z]), -30.0)
-            regions[:, z] = (prepared.restore(logits.transpose(0, 1))[:, 0] > 0).numpy()
-    return paint_labels(regions, card)
 
 
 def test_a_trained_model_finds_the_tumor_of_a_case_it_never_saw(make_volume, toy_model) -> None:

@@ -31,6 +31,15 @@ def test_weights_and_card_come_back_as_they_were_saved(model: Path) -> None:
     assert read_card(model) == CARD
 
 
+def test_large_statistics_survive_and_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = save_model(tmp_path / "wide.safetensors", {"running_var": torch.tensor([1e6, 1e-7])}, CARD)
+    assert torch.equal(load_weights(path)["running_var"], torch.tensor([1e6, 1e-7]))
+    for bad in (torch.full((2, 2), 1e6), torch.tensor([float("nan")])):
+        with pytest.raises(ModelError, match="'kernel' holds values that are not finite"):
+            save_model(tmp_path / "bad.safetensors", {"kernel": bad}, CARD)
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
 def test_a_saved_model_leaves_no_temporary_file_behind(model: Path) -> None:
     assert list(model.parent.iterdir()) == [model]
 

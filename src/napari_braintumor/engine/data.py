@@ -32,6 +32,9 @@ from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_cas
 from napari_braintumor.engine.registry import find_architecture
 from napari_braintumor.engine.transforms import prepare, resize
 
+TRAINING_MARGIN_VOX = 8
+"""Working-grid voxels kept around the head in training: patches should show head, not air."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
@@ -123,7 +126,7 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     if reference is None:
         raise DataError(f"'{case.name}' has no reference mask, so it cannot be trained on. Add one, or leave it out.")
     divisor = find_architecture(plan.architecture).divisor
-    prepared = prepare(volume, plan.modalities, plan.spacing, divisor)
+    prepared = prepare(volume, plan.modalities, plan.spacing, divisor, margin_vox=TRAINING_MARGIN_VOX)
     regions = np.zeros((len(plan.regions), *prepared.head.shape), bool)
     known = np.array([name in reference.regions for name in plan.regions])
     for index, name in enumerate(plan.regions):

@@ -151,7 +151,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Path:
-    """Write weights as float16 with their card, atomically.
+    """Write weights with their card, atomically: kernels as float16, vectors and numbers as they are.
 
     Parameters
     ----------
@@ -166,14 +166,20 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
     ------
     DataError
         If the file cannot be written.
+    ModelError
+        If a weight is not finite.
     """
     import torch
     from safetensors.torch import save
 
+    # Kernels lose nothing by half the bits. Biases and statistics stay as they are: they are few, and the variance of a
+    # deep layer may be beyond what float16 can hold.
     half = {
-        name: (tensor.half() if tensor.dtype in (torch.float32, torch.float64) else tensor).detach().cpu().contiguous()
+        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).detach().cpu().contiguous()
         for name, tensor in weights.items()
     }
+    if broken := [name for name, tensor in half.items() if not bool(torch.isfinite(tensor).all())]:
+        raise ModelError(f"The model was not saved: '{broken[0]}' holds values that are not finite. Train it again.")
     # The checksum covers the tensors alone, which lie behind the header and do not change with it.
     plain = save(half)
     digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()

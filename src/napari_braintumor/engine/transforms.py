@@ -23,8 +23,8 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspection import foreground
 from napari_braintumor.engine.types import Volume
 
-HEAD_MARGIN_VOX = 8
-"""Working-grid voxels kept around the head, so that a crop hardly changes what convolutions see."""
+HEAD_MARGIN_VOX = 24
+"""Working-grid voxels kept around the head in use: with fewer, what convolutions see at the border changes labels."""
 
 CLIP_Z = 5.0
 """z-scores beyond this carry no more information than this."""
@@ -102,6 +102,7 @@ def prepare(
     divisor: int = 16,
     *,
     crop: bool = True,
+    margin_vox: int = HEAD_MARGIN_VOX,
 ) -> Prepared:
     """Bring a case onto the working grid, normalise it over the head and crop it to the head.
 
@@ -118,6 +119,8 @@ def prepare(
         windows fall where they would in the whole frame.
     crop
         False keeps the whole frame, padded to the divisor: slower, and the same result but for rounding.
+    margin_vox
+        Voxels of the working grid kept around the head.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def prepare(
     head = fill_head(np.logical_or.reduce(foregrounds))
     if not head.any():
         raise DataError(f"No head was found in '{volume.name}': it seems to hold only background. Check the images.")
-    box = head_box(head, divisor) if crop else frame_box(frame, divisor)
+    box = head_box(head, divisor, margin_vox) if crop else frame_box(frame, divisor)
     head = _cut(head, box)
     prepared = np.zeros((len(modalities), *head.shape), np.float32)
     for index, channel, inside in zip(np.flatnonzero(present), data, foregrounds, strict=True):
@@ -188,7 +191,7 @@ def fill_head(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.stack([ndimage.binary_fill_holes(plane) if plane.any() else plane for plane in tissue_ZYX])
 
 
-def head_box(head_ZYX: NDArray[np.bool_], divisor: int) -> Box:
+def head_box(head_ZYX: NDArray[np.bool_], divisor: int, margin_vox: int) -> Box:
     """Return the head's bounding box: slices that hold head, and in-plane a margin and multiples of the divisor."""
     bounds = [slice(0, 0)] * 3
     for axis in range(3):
@@ -196,8 +199,8 @@ def head_box(head_ZYX: NDArray[np.bool_], divisor: int) -> Box:
         if axis == 0:
             bounds[axis] = slice(int(hit[0]), int(hit[-1]) + 1)
         else:
-            start = max(0, int(hit[0]) - HEAD_MARGIN_VOX) // divisor * divisor
-            stop = min(head_ZYX.shape[axis], int(hit[-1]) + 1 + HEAD_MARGIN_VOX)
+            start = max(0, int(hit[0]) - margin_vox) // divisor * divisor
+            stop = min(head_ZYX.shape[axis], int(hit[-1]) + 1 + margin_vox)
             bounds[axis] = slice(start, start + -(-(stop - start) // divisor) * divisor)
     return bounds[0], bounds[1], bounds[2]
 

@@ -512,7 +512,11 @@ def describe_card(card: ModelCard) -> str:
     network = ARCHITECTURES[card.architecture].title if card.architecture in ARCHITECTURES else card.architecture
     inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
     measured = next((m for m in card.metrics if m.held_out and m.region == card.regions[0].name), None)
-    dice = f"{measured.region}: {measured.measure} {measured.mean:.2f}, n = {measured.n}" if measured else ""
+    dice = (
+        f"{measured.region} in {measured.data}: {measured.measure} {measured.mean:.2f}, n = {measured.n}"
+        if measured
+        else ""
+    )
     regions = ", ".join(region.name for region in card.regions)
     return " · ".join(filter(None, (network, inputs, regions, dice, card.licence)))
 
