@@ -257,7 +257,7 @@ def test_the_model_is_described_by_its_card(dock):
     assert dock.model_box.currentText() == "Glioma U-Net"
     assert dock.card_line.text() == (
         "U-Net · T1, T1ce, T2, FLAIR or any of them · whole tumor, tumor core, enhancing tumor · "
-        "whole tumor: volume Dice 0.84, n = 10 · CC BY-NC-SA 4.0"
+        "whole tumor in LGG: volume Dice 0.84, n = 10 · CC BY-NC-SA 4.0"
     )
 
 
