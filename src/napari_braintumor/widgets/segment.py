@@ -260,6 +260,7 @@ class SegmentDock(QWidget):
         for widget in (self.progress_bar, self.progress_line, self.cancel_button):
             widget.hide()
 
+        self.setMinimumWidth(300)  # with less, the scroll bar would hide the right end of the rows
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll, 1)
