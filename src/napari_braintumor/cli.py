@@ -23,7 +23,6 @@ from napari_braintumor.engine.record import save_segmentation
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
-    REGION_LABELS,
     BatchDone,
     CaseEvaluated,
     EpochDone,
@@ -35,6 +34,7 @@ from napari_braintumor.engine.types import (
     Started,
     Trained,
     Volume,
+    region_from_labels,
 )
 
 app = typer.Typer(
@@ -269,9 +269,7 @@ def _print_volumes(result: Segmentation, reference: Reference | None = None) -> 
     for name, ml in result.volumes_ml.items():
         line = f"  {name:16s} {ml:8.1f} mL"
         if reference is not None and name in reference.regions:
-            import numpy as np
-
-            dice = volume_dice(np.isin(result.labels, REGION_LABELS[name]), reference.regions[name])
+            dice = volume_dice(region_from_labels(result.labels, name), reference.regions[name])
             line += f"   Dice {dice:.3f} with the reference"
         console.print(line)
     provenance = result.provenance

@@ -221,12 +221,13 @@ def make_colormap(colors: Mapping[int, str], region: str | None = None) -> Direc
     region
         A key of `REGION_LABELS`; labels outside it are transparent.
     """
+    of_region = {r.name: r.color for r in GLIOMA_REGIONS}
     palette: dict[int | None, str] = {None: "transparent", 0: "transparent"}
-    if region is None:
-        palette.update({label: color for label, color in colors.items()})  # noqa: C416 (None is a key here too)
-    else:
-        own = {r.name: r.color for r in GLIOMA_REGIONS}.get(region, next(iter(colors.values())))
-        palette.update({label: own for label in REGION_LABELS.get(region, ()) if label in colors})
+    for label, color in colors.items():
+        if region is None:
+            palette[label] = color
+        elif label in REGION_LABELS.get(region, ()):
+            palette[label] = of_region.get(region, color)
     return DirectLabelColormap(color_dict=palette)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -88,3 +89,8 @@ class ModelCard(_Frozen):
     intended_use: str = "Research. Not a medical device."
     limitations: str = ""
     created: str = ""
+
+    def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
+        """Return the modalities that the model needs and that are not there; none where any subset will do."""
+        there = set(available)
+        return () if self.accepts_missing else tuple(name for name in self.modalities if name not in there)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError
@@ -14,7 +12,7 @@ from napari_braintumor.engine.files.cases import CaseFiles, read_case, read_refe
 from napari_braintumor.engine.inference import segment
 from napari_braintumor.engine.metrics import hd95_mm, region_volume_ml, volume_dice
 from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import REGION_LABELS, CaseEvaluated, EvaluationEvent, Noted, Segmented
+from napari_braintumor.engine.types import CaseEvaluated, EvaluationEvent, Noted, Segmented, region_from_labels
 
 
 def evaluate(
@@ -93,7 +91,7 @@ def evaluate_case(
     predicted_ml: dict[str, float] = {}
     reference_ml: dict[str, float] = {}
     for name in (region.name for region in card.regions if region.name in reference.regions):
-        predicted = np.isin(labels, REGION_LABELS[name])
+        predicted = region_from_labels(labels, name)
         dice[name] = volume_dice(predicted, reference.regions[name])
         hd95[name] = hd95_mm(predicted, reference.regions[name], volume.spacing)
         predicted_ml[name] = region_volume_ml(predicted, volume.spacing)

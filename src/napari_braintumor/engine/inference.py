@@ -74,10 +74,11 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     prepared = prepare_for(card, volume, find_architecture(card.architecture).divisor)
     shape = (len(card.modalities), *prepared.head.shape[1:])
     batch_size = config.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+    sha256 = file_sha256(model.path)
     ladder = Ladder(
-        start_runner(model, runtime, device, shape),
+        start_runner(model.path, sha256, runtime, device, shape),
         batch_size,
-        lambda: start_runner(model, "torch", torch.device("cpu"), shape),
+        lambda: start_runner(model.path, sha256, "torch", torch.device("cpu"), shape),
     )
     yield Started(describe_device(device), ladder.runner.runtime)
     threshold = config.threshold or card.threshold
@@ -114,7 +115,7 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
                 "program": "napari-braintumor",
                 "model": card.name,
                 "model_version": card.version,
-                "model_sha256": file_sha256(model.path),
+                "model_sha256": sha256,
                 "modalities_used": [name for name in card.modalities if name in volume.modalities],
                 "settings": config.model_dump(mode="json"),
                 "device": ladder.runner.device.type,
@@ -138,8 +139,7 @@ def check_modalities(card: ModelCard, volume: Volume) -> None:
     """
     if card.spatial_dims != 2:
         raise ModelError(f"The model '{card.name}' is three-dimensional, which cannot be run yet. Choose a 2-D model.")
-    missing = [name for name in card.modalities if name not in volume.modalities]
-    if missing and not card.accepts_missing:
+    if missing := card.lacks(volume.modalities):
         raise ModelError(
             f"The model '{card.name}' needs {', '.join(card.modalities)}, but '{volume.name}' lacks "
             f"{', '.join(missing)}. Add the images, or choose a model that accepts missing modalities."
@@ -189,18 +189,13 @@ def nest_logits(logits_NRHW: torch.Tensor) -> torch.Tensor:
     def mean(first: int, last: int) -> torch.Tensor:
         return (sums[:, last + 1] - sums[:, first]) / (last + 1 - first)
 
-    return torch.stack(
-        [
-            torch.stack(
-                [
-                    torch.stack([mean(outer, inner) for inner in range(region, regions)]).amax(0)
-                    for outer in range(region + 1)
-                ]
-            ).amin(0)
-            for region in range(regions)
-        ],
-        dim=1,
-    )
+    fitted = []
+    for region in range(regions):
+        highest = [
+            torch.stack([mean(outer, inner) for inner in range(region, regions)]).amax(0) for outer in range(region + 1)
+        ]
+        fitted.append(torch.stack(highest).amin(0))
+    return torch.stack(fitted, dim=1)
 
 
 def remove_islands(regions_RZYX: NDArray[np.bool_], min_vox: int, keep_largest: bool) -> NDArray[np.bool_]:

@@ -50,17 +50,17 @@ def save_segmentation(segmentation: Segmentation, folder: Path, suffix: str | No
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stem = folder / f"{segmentation.name}_tumor"
-        labels = write_labels(
-            segmentation.labels,
-            segmentation.source,
-            stem.with_name(stem.name + (suffix or label_suffix(segmentation.source))),
-        )
-        record = stem.with_name(stem.name + ".json")
-        with replacing(record) as temporary:
-            temporary.write_text(json.dumps(describe_segmentation(segmentation), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
         ) from error
+    stem = folder / f"{segmentation.name}_tumor"
+    labels = write_labels(
+        segmentation.labels,
+        segmentation.source,
+        stem.with_name(stem.name + (suffix or label_suffix(segmentation.source))),
+    )
+    record = stem.with_name(stem.name + ".json")
+    with replacing(record) as temporary:
+        temporary.write_text(json.dumps(describe_segmentation(segmentation), indent=1) + "\n", encoding="utf-8")
     return labels, record

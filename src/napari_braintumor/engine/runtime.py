@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.store import StoredModel, file_sha256, load_weights, read_card
+from napari_braintumor.engine.store import load_weights, read_card
 
 CPU_BATCH = 1
 GPU_BATCH = 16
@@ -198,13 +198,16 @@ class OpenVinoRunner:
         return torch.from_numpy(np.concatenate(outputs))
 
 
-def start_runner(model: StoredModel, runtime: str, device: torch.device, shape: tuple[int, int, int]) -> Runner:
+@lru_cache(maxsize=4)
+def start_runner(path: Path, sha256: str, runtime: str, device: torch.device, shape: tuple[int, int, int]) -> Runner:
     """Load a model onto its runtime; a second start with the same model and shape is quick.
 
     Parameters
     ----------
-    model
+    path
         The model's file.
+    sha256
+        Of the file, so that a file that was replaced is loaded anew.
     runtime
         ``"openvino"`` or ``"torch"``.
     device
@@ -217,11 +220,6 @@ def start_runner(model: StoredModel, runtime: str, device: torch.device, shape: 
     ModelError
         If the file is damaged.
     """
-    return _start_runner(model.path, file_sha256(model.path), runtime, device, shape)
-
-
-@lru_cache(maxsize=4)
-def _start_runner(path: Path, sha256: str, runtime: str, device: torch.device, shape: tuple[int, int, int]) -> Runner:
     if runtime == "openvino":
         return OpenVinoRunner(load_network(path), (1, *shape))
     return TorchRunner(load_network(path), device)

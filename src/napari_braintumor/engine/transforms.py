@@ -59,11 +59,6 @@ class Prepared:
     frame: tuple[int, int, int]
     shape: tuple[int, int, int]
 
-    @property
-    def source_slices(self) -> slice:
-        """The slices of the case's own grid that the crop covers, where Z was not resampled."""
-        return self.box[0]
-
     def crop(self, array_CZYX: NDArray[Any]) -> NDArray[Any]:
         """Cut an array on the whole working grid to the crop, with zeros where the crop reaches beyond it."""
         return _cut(array_CZYX, self.box)

@@ -201,6 +201,11 @@ def labels_from_regions(regions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.
     return labels
 
 
+def region_from_labels(labels: NDArray[np.integer[Any]], region: str) -> NDArray[np.bool_]:
+    """Return where labels belong to a region, a key of `REGION_LABELS`; the way back from `labels_from_regions`."""
+    return np.isin(labels, REGION_LABELS[region])
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """The result of a model on a volume.

@@ -523,8 +523,7 @@ def describe_card(card: ModelCard) -> str:
 
 
 def _check_modalities(card: ModelCard, selection: Selection) -> None:
-    missing = [modality for modality in card.modalities if modality not in selection.arrays]
-    if missing and not card.accepts_missing:
+    if missing := card.lacks(selection.arrays):
         raise DataError(f"{', '.join(missing)} is missing. This model needs {', '.join(card.modalities)}. Open it too.")
 
 
