@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_braintumor.engine import train
-from napari_braintumor.engine.config import TrainPlan
+from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.types import MODALITIES, Reference, Volume, default_grid
 
 SHAPE = (12, 72, 64)

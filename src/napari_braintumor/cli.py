@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import mean, median
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import psutil
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -16,23 +20,26 @@ from rich.table import Table
 
 from napari_braintumor import engine
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig, TrainPlan
+from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
 from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.record import save_segmentation
+from napari_braintumor.engine.runs import Run, describe_event, describe_problem, read_plan, read_side
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     BatchDone,
     CaseEvaluated,
-    EpochDone,
     Noted,
+    PreviewDone,
     Reference,
+    SeedEvaluated,
     Segmentation,
     Segmented,
     SlicesDone,
     Started,
-    Trained,
+    Verified,
     Volume,
     region_from_labels,
 )
@@ -138,6 +145,13 @@ def evaluate(
     runtime: Runtime = "auto",
     mirroring: Mirroring = False,
     min_volume_ml: MinVolume = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(help="A run's split.json: measure its validation side only, be it patients or slices."),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(help="volume, or seed: also the original project's measure, which flatters, side by side.")
+    ] = "volume",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the table to this CSV file.")
     ] = None,
@@ -152,11 +166,17 @@ def evaluate(
         min_volume_ml=min_volume_ml,
     )
     results: list[CaseEvaluated] = []
+    seed: SeedEvaluated | None = None
     with _errors_said():
+        if convention not in ("volume", "seed"):
+            raise SettingsError(f"There is no convention '{convention}'. Known are volume and seed.")
         found = find_cases(cases)
-        for event in engine.evaluate(found, config, _split_names(modalities), held_out):
+        side = read_side(split) if split is not None else None
+        for event in engine.evaluate(found, config, _split_names(modalities), held_out, side, convention == "seed"):
             if isinstance(event, Noted):
                 console.print(f"[dim]{event.text}[/dim]")
+            elif isinstance(event, SeedEvaluated):
+                seed = event
             elif isinstance(event, CaseEvaluated):
                 results.append(event)
                 scores = "  ".join(f"{name} {value:.3f}" for name, value in event.dice.items())
@@ -164,36 +184,48 @@ def evaluate(
         if output is not None:
             _write_csv(results, output)
     _print_evaluation(results)
+    if seed is not None:
+        _print_side_by_side(results, seed)
 
 
 @app.command()
 def train(
-    plan: Annotated[Path, typer.Argument(help="A training plan, JSON.")],
+    plan: Annotated[Path, typer.Argument(help="A training plan (JSON), or the folder of a run to go on with.")],
     data: Annotated[Path | None, typer.Option(help="Folder that the plan's relative case paths start from.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the run; wins over the plan's.")
     ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, max=100, help="Cross-validate: one run for each of so many parts of the patients.")
+    ] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only try one batch, and tell what the training will need.")
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Run at low priority, so that other programs stay quick.")
+    ] = False,
 ) -> None:
-    """Train a model by a plan; stop with Ctrl+C, the best weights so far are kept."""
+    """Train a model by a plan, or go on with a run. Ctrl+C stops and keeps the best; a run can always go on later."""
+    if background:
+        _lower_priority()
     with _errors_said():
-        try:
-            chosen = TrainPlan.model_validate_json(plan.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"The plan '{plan}' cannot be read: {error.strerror}. Check the path.") from error
-        except ValidationError as error:
-            raise SettingsError(
-                f"The plan '{plan}' is not valid: {_first_problem(error)}. Correct it there."
-            ) from error
-        update: dict[str, Any] = {}
+        if (plan / "plan.json").exists():
+            _follow_training(Run.open(plan))
+            return
+        update: dict[str, Any] = {} if output is None else {"output": output}
+        chosen = read_plan(plan)
         if data is not None:
             update["cases"] = tuple(data / path for path in chosen.cases)
-        if output is not None:
-            update["output"] = output
-        try:
-            _follow_training(chosen.model_copy(update=update))
-        except KeyboardInterrupt:
-            console.print(f"Stopped. The best weights so far are in '{chosen.output / chosen.name}'.")
-            raise typer.Exit(130) from None
+        chosen = chosen.model_copy(update=update)
+        if check:
+            with TemporaryDirectory() as folder:
+                _check_plan(chosen.model_copy(update={"output": Path(folder)}))
+            return
+        for part in range(1, folds + 1):
+            fold = {"fold": (part, folds), "name": f"{chosen.name}-fold{part}"}
+            _follow_training(chosen.model_copy(update=fold))
+        if not folds:
+            _follow_training(chosen)
 
 
 @app.command()
@@ -239,23 +271,53 @@ def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
     raise AssertionError("the engine ended without a segmentation")
 
 
-def _follow_training(plan: TrainPlan) -> None:
-    with _progress_bar() as progress:
+def _follow_training(what: TrainPlan | Run) -> None:
+    if int(os.environ.get("RANK", "0")) > 0:
+        console.quiet = True  # of several processes the first one speaks
+    with _progress_bar() as progress, _stopping_gently(what):
         task = progress.add_task("reading cases", total=None)
-        for event in engine.train(plan):
-            match event:
-                case Noted(text):
-                    console.print(text)
-                case BatchDone(step, steps, loss):
-                    progress.update(task, completed=step, total=steps, description=f"loss {loss:.3f}")
-                case EpochDone():
-                    dice = "  ".join(f"{name} {value:.3f}" for name, value in event.dice.items())
-                    console.print(
-                        f"epoch {event.epoch:3d}  loss {event.loss:.4f}  rate {event.learning_rate:.2e}  {dice}  "
-                        f"{'best' if event.best else '    '}  {event.seconds / 60:.1f} min"
-                    )
-                case Trained(path, score):
-                    console.print(f"Best score {score:.3f}. The model is in '{path}'.")
+        for event in engine.train(what):
+            if isinstance(event, BatchDone):
+                progress.update(task, completed=event.step, total=event.steps, description=f"loss {event.loss:.3f}")
+            elif not isinstance(event, PreviewDone):
+                console.print(describe_event(event), markup=False, highlight=False)
+
+
+def _check_plan(plan: TrainPlan) -> None:
+    """Tell what a plan needs, without training."""
+    with closing(engine.train(plan)) as events:
+        for event in events:
+            console.print(describe_event(event), markup=False, highlight=False)
+            if isinstance(event, Verified):
+                return
+
+
+@contextmanager
+def _stopping_gently(what: TrainPlan | Run) -> Iterator[None]:
+    """Let Ctrl+C and SIGTERM end a training after its present batch; a second one ends it at once."""
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        run = what if isinstance(what, Run) else Run(what.output / what.name)
+        if not run.folder.exists():
+            raise KeyboardInterrupt
+        run.request_stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Ended at once. The run goes on from its last checkpoint when it is started again.")
+        raise typer.Exit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lower_priority() -> None:
+    process = psutil.Process()
+    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if hasattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS") else 10)
 
 
 def _progress_bar() -> Progress:
@@ -297,6 +359,27 @@ def _print_evaluation(results: list[CaseEvaluated]) -> None:
     console.print("Volume Dice of thresholded masks, mean over cases; both masks empty counts 1, one empty counts 0.")
 
 
+def _print_side_by_side(results: list[CaseEvaluated], seed: SeedEvaluated) -> None:
+    rows = [result for result in results if seed.region in result.dice]
+    missed, lesions = sum(row.missed[seed.region] for row in rows), sum(row.lesions[seed.region] for row in rows)
+    table = Table("row", "what it is", "Dice", "median HD95 mm", "missed lesions")
+    table.add_row(
+        "seed-style",
+        f"soft, background averaged in, batches of 16 of {seed.slices} tumor slices",
+        f"{seed.dice:.3f}",
+        "",
+        "",
+    )
+    table.add_row(
+        "honest",
+        f"thresholded, foreground, volume by volume, n = {len(rows)}",
+        f"{mean(row.dice[seed.region] for row in rows):.3f}",
+        f"{median(row.hd95_mm[seed.region] for row in rows):.1f}",
+        f"{missed} of {lesions}",
+    )
+    console.print(table)
+
+
 def _write_csv(results: list[CaseEvaluated], path: Path) -> None:
     lines = ["case,group,region,dice,hd95_mm,predicted_ml,reference_ml,held_out"]
     for r in results:
@@ -316,13 +399,8 @@ def _build(kind: type[SegmentConfig], **settings: Any) -> SegmentConfig:
     try:
         return kind(**settings)
     except ValidationError as error:
-        _say_error(SettingsError(f"{_first_problem(error)}. Run 'napari-braintumor --help' to see what is possible."))
+        _say_error(SettingsError(f"{describe_problem(error)}. Run 'napari-braintumor --help' to see what is possible."))
         raise typer.Exit(2) from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])} = {first['input']!r}: {first['msg']}"
 
 
 def _say_error(error: BrainTumorError, case: str = "") -> None:

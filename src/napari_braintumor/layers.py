@@ -274,6 +274,7 @@ def update_or_add_labels(viewer: ViewerModel, segmentation: Segmentation, place:
     if layer is None:
         return viewer.add_labels(data, **options)
     changed = np.nonzero(layer.data != data)
+    # What was reviewed were the labels before.
     layer.colormap, layer.metadata = options["colormap"], {**layer.metadata, **options["metadata"]}
     if changed[0].size:
         layer.data_setitem(changed, data[changed])
@@ -642,3 +643,103 @@ def _case_name(layers: list[Layer]) -> str:
     same = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
     shared = names[0][:same].strip(" _-.[(")
     return shared if len(shared) > 2 else names[0]
+
+
+# --------------------------------------------------------------------------------------------- to learn from layers
+
+
+def masks_in(layers: Iterable[Layer]) -> list[Labels]:
+    """Return the label layers that may serve as a mask: not the preview of a training."""
+    return [
+        layer for layer in layers if isinstance(layer, Labels) and layer.metadata.get(KEY, {}).get("role") != "preview"
+    ]
+
+
+def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:
+    """Return a label layer's array with axes (Z, Y, X), checked to lie where the scans lie.
+
+    Raises
+    ------
+    DataError
+        If it is no three-dimensional layer, or lies elsewhere or has another shape: then it belongs to another scan.
+    """
+    _check_three_dimensional(layer)
+    place = find_placement(layer)
+    shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
+    # A layer that was drawn on a scan lies where napari shows the scan, whatever either knows of its file.
+    here, there = (np.asarray(each.matrix) for each in (selection.placement, place))
+    if shape != selection.shape or (layer.data.ndim == 3 and not np.allclose(here, there, atol=1e-3)):
+        raise DataError(
+            f"Labels '{layer.name}' {shape} do not lie on the scans {selection.shape}: they belong to another image. "
+            "Choose the labels that were drawn on these scans."
+        )
+    return selection.placement.from_layer(np.asarray(_level_0(layer)))
+
+
+def reviewed_slices(layer: Labels) -> tuple[int, ...]:
+    """Return the slices along Z, from inferior, that the user marked as reviewed."""
+    return tuple(layer.metadata.get(KEY, {}).get("reviewed", ()))
+
+
+def mark_reviewed(layer: Labels, z: int, reviewed: bool = True) -> None:
+    """Mark a slice along Z as looked through by a person, or take the mark back."""
+    marks = set(reviewed_slices(layer)) - {z} | ({z} if reviewed else set())
+    layer.metadata = {**layer.metadata, KEY: {**layer.metadata.get(KEY, {}), "reviewed": tuple(sorted(marks))}}
+
+
+def slice_at(layer: Layer, point: Iterable[float]) -> int | None:
+    """Return which slice of a layer, along Z from inferior, a point of the world lies in; None outside of it.
+
+    Raises
+    ------
+    DataError
+        If the layer is not three-dimensional.
+    """
+    _check_three_dimensional(layer)
+    place = find_placement(layer)
+    index = np.asarray(layer.world_to_data(tuple(point)[-3:]), float)
+    axis = place.grid.axes[0] if place.in_source_order else 0
+    size = layer.data.shape[axis]
+    at = round(float(index[axis]))
+    if not 0 <= at < size:
+        return None
+    return size - 1 - at if place.in_source_order and place.grid.flips[0] else at
+
+
+def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDArray[np.uint8]) -> Labels | None:
+    """Show what a network in training predicts in one slice of a case, where its scans are open.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, or its model.
+    case
+        The case's name.
+    z
+        The slice, from inferior.
+    labels_YX
+        With the numbers of `LABELS`.
+
+    Returns
+    -------
+    Labels or None
+        The layer; None where no scan of that case and size is open.
+    """
+    for scan in scans_in(viewer.layers):
+        if np.ndim(_level_0(scan)) != 3 or case not in (_case_of(scan), _case_name([scan])):
+            continue
+        place = find_placement(scan)
+        shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
+        if shape[1:] != labels_YX.shape or not 0 <= z < shape[0]:
+            continue
+        array_ZYX = np.zeros(shape, np.uint8)
+        array_ZYX[z] = labels_YX
+        data = place.to_layer(array_ZYX)
+        layer = _find_result(viewer, Labels, case, "preview", data.shape, place)
+        if layer is not None:
+            layer.data = data
+            return layer
+        colors = {region.label: region.color for region in GLIOMA_REGIONS}
+        made, options, _ = label_layer(data, place, f"Preview [{case}]", LABELS, colors, case=case, role="preview")
+        return viewer.add_labels(made, **options)
+    return None

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from napari_braintumor.engine.config import SegmentConfig, TrainPlan
+from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.plan import TrainPlan
 
 
 def test_a_setting_out_of_its_bounds_is_refused() -> None:

@@ -1,46 +1,90 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from napari_braintumor.engine import train
-from napari_braintumor.engine.config import TrainPlan
-from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.errors import DataError, ModelError
+from napari_braintumor.engine.fitting import Fit
+from napari_braintumor.engine.plan import FineTuning, TrainPlan, plan_fine_tuning
+from napari_braintumor.engine.runs import Run
 from napari_braintumor.engine.store import load_weights, read_card
-from napari_braintumor.engine.training import Progress, build_optimiser, build_schedule
-from napari_braintumor.engine.types import BatchDone, EpochDone, Noted, Trained
+from napari_braintumor.engine.types import (
+    BatchDone,
+    EpochDone,
+    Failed,
+    Judged,
+    Noted,
+    PreviewDone,
+    Resumed,
+    Stopped,
+    Trained,
+    Verified,
+)
 
 
-def rates(plan: TrainPlan, steps: int) -> list[float]:
-    optimiser = build_optimiser(nn.Linear(2, 2), plan)
-    progress = Progress(plan)
-    schedule = build_schedule(optimiser, plan, progress)
-    seen = []
-    for _ in range(steps):
-        seen.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        progress.step()
-        schedule.step()
-    return seen
+def only(events: list, kind: type) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def same_weights(one: Path, two: Path) -> bool:
+    first, second = load_weights(one), load_weights(two)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def short_plan(toy_plan: TrainPlan, tmp_path: Path) -> TrainPlan:
+    """A training of seconds, with everything random in it."""
+    more = {"output": tmp_path, "epochs": 3, "steps_per_epoch": 4, "augmentation": "full"}
+    return toy_plan.model_copy(update={**more, "options": {"width": 4, "dropout": 0.3}})
 
 
 def test_a_training_learns_to_find_a_tumor(trained) -> None:
-    last = [event for event in trained if isinstance(event, EpochDone)][-1]
-    assert last.dice["whole tumor"] > 0.6
-    losses = [event.loss for event in trained if isinstance(event, BatchDone)]
+    assert only(trained, EpochDone)[-1].dice["whole tumor"] > 0.6
+    losses = [event.loss for event in only(trained, BatchDone)]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
 
 
-def test_a_training_tells_its_data_every_batch_every_epoch_and_its_end(trained, toy_plan) -> None:
+def test_a_training_tells_its_data_its_needs_every_batch_every_epoch_and_its_end(trained, toy_plan) -> None:
     assert isinstance(trained[0], Noted)
-    assert sum(isinstance(event, BatchDone) for event in trained) == 120
-    assert sum(isinstance(event, EpochDone) for event in trained) == 3
+    needs = only(trained, Verified)[0]
+    assert needs.parameters == 122_507
+    assert 1 < needs.memory_mb < 1000
+    assert needs.minutes < 10
+    assert len(only(trained, BatchDone)) == 120
+    assert len(only(trained, EpochDone)) == 3
     assert isinstance(trained[-1], Trained)
+
+
+def test_a_run_leaves_all_its_files(trained, toy_plan) -> None:
+    folder = toy_plan.output / toy_plan.name
+    assert {path.name for path in folder.iterdir()} == {
+        *("plan.json", "split.json", "events.jsonl", "log.txt", "checkpoint.safetensors", "model.safetensors"),
+        *("curves.png", "preview.npz"),
+    }
+    run = Run.open(folder)
+    assert run.status == "complete"
+    assert len(only(run.read_events(), BatchDone)) == 120
+
+
+def test_the_preview_shows_a_validation_slice_on_its_own_grid(trained, toy_plan) -> None:
+    with np.load(toy_plan.output / toy_plan.name / "preview.npz") as preview:
+        assert str(preview["case"]) == "case6"
+        assert preview["image"].shape == preview["predicted"].shape == preview["reference"].shape == (72, 64)
+        agree = ((preview["predicted"] > 0) & (preview["reference"] > 0)).sum()
+        assert 2 * agree / ((preview["predicted"] > 0).sum() + (preview["reference"] > 0).sum()) > 0.6
+        assert int(preview["epoch"]) == 3
 
 
 def test_the_best_weights_are_kept_with_a_card_that_names_the_patients(trained, toy_model) -> None:
     card = read_card(toy_model)
-    best = max(event.score for event in trained if isinstance(event, EpochDone))
+    best = max(event.score for event in only(trained, EpochDone))
     assert trained[-1].score == best
     assert np.mean([metric.mean for metric in card.metrics]) == pytest.approx(best)
     assert card.training_patients == tuple(f"case{n}" for n in range(6))
@@ -48,77 +92,259 @@ def test_the_best_weights_are_kept_with_a_card_that_names_the_patients(trained, 
     assert card.accepts_missing
 
 
-def test_the_same_plan_gives_the_same_weights(toy_plan, tmp_path) -> None:
-    weights = []
-    for name in ("first", "second"):
-        plan = toy_plan.model_copy(update={"epochs": 1, "steps_per_epoch": 4, "output": tmp_path / name})
-        weights.append(load_weights(list(train(plan))[-1].path))
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+def test_the_same_plan_gives_the_same_weights(short_plan, tmp_path) -> None:
+    first, second = (
+        list(train(short_plan.model_copy(update={"output": tmp_path / name})))[-1].path for name in ("a", "b")
+    )
+    assert same_weights(first, second)
 
 
-def test_whoever_stops_listening_keeps_the_best_so_far(toy_plan, tmp_path) -> None:
-    plan = toy_plan.model_copy(update={"steps_per_epoch": 2, "output": tmp_path})
-    events = train(plan)
+def test_a_run_killed_at_any_moment_ends_with_the_same_weights_to_the_bit(short_plan, tmp_path) -> None:
+    """Kill -9 at three random moments, each time resumed by the command line."""
+    plan = short_plan.model_copy(update={"epochs": 6})
+    whole = list(train(plan.model_copy(update={"output": tmp_path / "whole"})))[-1].path
+    run = Run.start(plan.model_copy(update={"output": tmp_path / "killed"}))
+    command = [sys.executable, "-m", "napari_braintumor", "train", str(run.folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    random = np.random.default_rng()
+    for _ in range(3):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        seen = sum(1 for event in run.read_events() if isinstance(event, BatchDone))
+        enough, until = seen + int(random.integers(1, 8)), time.monotonic() + 60
+        while sum(1 for event in run.read_events() if isinstance(event, BatchDone)) < enough:
+            assert time.monotonic() < until
+            if child.poll() is not None:
+                break
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert not run.is_running
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    assert only(run.read_events(), Resumed)
+    assert same_weights(run.model_path, whole)
+
+
+def test_a_complete_run_is_not_trained_again(trained, toy_plan) -> None:
+    again = list(train(Run.open(toy_plan.output / toy_plan.name)))
+    assert not only(again, BatchDone)
+    assert again[-1].score == trained[-1].score
+
+
+def test_whoever_stops_listening_keeps_the_best_so_far(short_plan) -> None:
+    events = train(short_plan)
     next(event for event in events if isinstance(event, EpochDone))
     events.close()
-    assert read_card(tmp_path / "toy" / "model.safetensors").name == "toy"
+    assert read_card(short_plan.output / "toy" / "model.safetensors").name == "toy"
 
 
-def test_training_goes_on_from_a_model(toy_plan, toy_model, tmp_path) -> None:
-    plan = toy_plan.model_copy(
-        update={
-            "start_from": str(toy_model),
-            "epochs": 1,
-            "steps_per_epoch": 1,
-            "learning_rate": 1e-9,
-            "output": tmp_path,
-        }
+def test_a_run_asked_to_stop_ends_after_its_batch_and_goes_on_later_to_the_same_weights(short_plan, tmp_path) -> None:
+    whole = list(train(short_plan.model_copy(update={"output": tmp_path / "whole"})))[-1].path
+    run = Run.start(short_plan)
+    told = []
+    for event in train(run):
+        told.append(event)
+        if isinstance(event, BatchDone) and event.step == 2:
+            run.request_stop()
+    assert only(told, BatchDone)[-1].step == 2
+    assert only(told, Stopped)
+    assert told[-1].path == run.model_path
+    assert run.model_path.exists()
+    assert run.status == "stopped"
+    assert list(train(run))[-1].path == run.model_path
+    assert same_weights(run.model_path, whole)
+
+
+def test_a_loss_that_turns_nan_stops_the_run_at_the_last_good_weights(short_plan, monkeypatch) -> None:
+    def accumulate(self, network, batch):
+        return float("nan") if self.state.step == 5 else real(self, network, batch)
+
+    real = Fit.accumulate
+    monkeypatch.setattr(Fit, "accumulate", accumulate)
+    events = list(train(short_plan))
+    assert only(events, BatchDone)[-1].step == 5
+    assert "The loss became NaN at step 6" in only(events, Stopped)[0].reason
+    assert all(tensor.isfinite().all() for tensor in load_weights(events[-1].path).values())
+
+
+def test_when_memory_runs_out_batches_go_through_in_pieces_and_it_is_said(short_plan, monkeypatch) -> None:
+    def forward(self, network, batch):
+        if len(batch[0]) / self.state.pieces > 2:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: out of memory")
+        return real(self, network, batch)
+
+    real = Fit.accumulate
+    monkeypatch.setattr(Fit, "accumulate", forward)
+    events = list(train(short_plan))
+    assert any("in 4 pieces of 2 slices" in note.text for note in only(events, Noted))
+    assert isinstance(events[-1], Trained)
+
+
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole_for_a_loss_that_is_a_mean(toy_plan) -> None:
+    plan = toy_plan.model_copy(update={"averaging": 0.0})
+    torch.manual_seed(0)
+    fit = Fit(torch.nn.Conv2d(4, 3, 1), plan, torch.device("cpu"))
+    fit.loss = lambda output, target, known: (output - target).square().mean()
+    batch = [torch.randn(6, 4, 8, 8), torch.rand(6, 3, 8, 8), torch.ones(6, 3, dtype=torch.bool)]
+    gradients = []
+    for pieces in (1, 3):
+        fit.network.zero_grad()
+        fit.state.pieces = pieces
+        fit.accumulate(fit.network, batch)
+        gradients.append(fit.network.weight.grad.clone())
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+@pytest.fixture
+def stale(monkeypatch) -> None:
+    """Validation finds the same Dice each time."""
+    import napari_braintumor.engine.training as training
+
+    monkeypatch.setattr(training, "validate", lambda *_: {"whole tumor": 0.5})
+
+
+def test_training_ends_early_when_nothing_gets_better(short_plan, stale) -> None:
+    plan = short_plan.model_copy(update={"epochs": 9, "steps_per_epoch": 1, "patience": 2})
+    events = list(train(plan))
+    assert len(only(events, EpochDone)) == 3
+    assert only(events, Stopped)[0].reason == "No better score in 2 epochs."
+
+
+def test_a_plateau_halves_the_rate(short_plan, stale) -> None:
+    more = {"schedule": "plateau", "plateau_patience": 1, "learning_rate": 1e-9, "warm_up": 0.0, "epochs": 4}
+    epochs = only(list(train(short_plan.model_copy(update=more))), EpochDone)
+    assert epochs[0].learning_rate == pytest.approx(1e-9)
+    assert [epoch.learning_rate * 1e9 for epoch in epochs] == pytest.approx([1, 1, 0.5, 0.25])
+
+
+def test_training_goes_on_from_a_model(short_plan, toy_model) -> None:
+    update = {"start_from": str(toy_model), "epochs": 1, "steps_per_epoch": 1, "learning_rate": 1e-9}
+    events = list(train(short_plan.model_copy(update=update)))
+    assert only(events, EpochDone)[0].dice["whole tumor"] > 0.6
+    assert any("tensors loaded as they were" in note.text for note in only(events, Noted))
+
+
+def test_a_model_of_another_architecture_cannot_be_started_from(short_plan, toy_model) -> None:
+    plan = short_plan.model_copy(
+        update={"start_from": str(toy_model), "architecture": "res_unet", "options": {"width": 4}}
     )
-    epoch = next(event for event in train(plan) if isinstance(event, EpochDone))
-    assert epoch.dice["whole tumor"] > 0.6
+    with pytest.raises(ModelError, match="architecture"):
+        list(train(plan))
+    assert isinstance(Run.open(plan.output / "toy").read_events()[-1], Failed)
 
 
-def test_a_training_that_is_out_of_time_ends(toy_plan, tmp_path) -> None:
-    plan = toy_plan.model_copy(update={"minutes": 0.001, "output": tmp_path})
-    assert isinstance(list(train(plan))[-1], Trained)
+def test_cases_that_changed_since_the_run_began_are_noticed(short_plan, case_folder, tmp_path) -> None:
+    import shutil
+
+    folder = tmp_path / "cases"
+    shutil.copytree(case_folder, folder)
+    run = Run.start(short_plan.model_copy(update={"cases": (folder,)}))
+    for event in (events := train(run)):
+        if isinstance(event, PreviewDone):  # told after the checkpoint was written
+            break
+    events.close()
+    shutil.rmtree(folder / "case1")
+    with pytest.raises(DataError, match="The cases are not those that the run 'toy' began with"):
+        list(train(run))
+
+
+def test_a_training_that_is_out_of_time_ends(short_plan) -> None:
+    events = list(train(short_plan.model_copy(update={"minutes": 0.0001, "epochs": 1000})))
+    assert isinstance(events[-1], Trained)
+    assert len(only(events, EpochDone)) == 1
 
 
 @pytest.mark.parametrize("architecture", ["res_unet", "u2net_small", "fcn8s"])
-def test_every_kind_of_network_takes_a_training_step(toy_plan, tmp_path, architecture) -> None:
+def test_every_kind_of_network_takes_a_training_step(short_plan, architecture) -> None:
     options = {"res_unet": {"width": 4}, "u2net_small": {}, "fcn8s": {"width": 8, "trunk_width": 4}}[architecture]
-    plan = toy_plan.model_copy(
-        update={
-            "architecture": architecture,
-            "options": options,
-            "epochs": 1,
-            "steps_per_epoch": 1,
-            "batch_size": 2,
-            "output": tmp_path,
-        }
-    )
-    assert isinstance(list(train(plan))[-1], Trained)
+    update = {"architecture": architecture, "options": options, "epochs": 1, "steps_per_epoch": 1, "batch_size": 2}
+    assert isinstance(list(train(short_plan.model_copy(update=update)))[-1], Trained)
 
 
-def test_an_option_the_network_does_not_know_is_refused(toy_plan, tmp_path) -> None:
-    plan = toy_plan.model_copy(update={"options": {"depth": 9}, "output": tmp_path})
+def test_an_option_the_network_does_not_know_is_refused(short_plan) -> None:
     with pytest.raises(ModelError, match="cannot be built with these options"):
-        list(train(plan))
+        list(train(short_plan.model_copy(update={"options": {"depth": 9}})))
 
 
-def test_a_cyclic_rate_rises_and_falls_between_its_bounds(toy_plan) -> None:
-    seen = rates(toy_plan.model_copy(update={"schedule": "cyclic", "cycle_steps": 10, "learning_rate": 0.6}), 41)
-    assert seen[0] == seen[20] == seen[40] == pytest.approx(0.1)
-    assert seen[10] == seen[30] == max(seen) == pytest.approx(0.6)
+# ------------------------------------------------------------------------------------------------------ fine-tuning
 
 
-def test_a_one_cycle_rate_warms_up_and_ends_near_zero(toy_plan) -> None:
-    seen = rates(toy_plan.model_copy(update={"schedule": "one_cycle", "learning_rate": 0.6}), 120)
-    assert seen[0] < 0.1
-    assert max(seen) == pytest.approx(0.6, rel=0.01)
-    assert seen.index(max(seen)) < 10
-    assert seen[-1] < 0.01
-    assert seen[10:] == sorted(seen[10:], reverse=True)
+@pytest.fixture
+def tuning_plan(toy_model, case_folder, tmp_path) -> TrainPlan:
+    return plan_fine_tuning(
+        read_card(toy_model),
+        str(toy_model),
+        "tuned",
+        (case_folder / "case7",),
+        output=tmp_path,
+        patch=(64, 64),
+        threads=1,
+        minutes=None,
+        epochs=3,
+        steps_per_epoch=5,
+        device="cpu",
+    )
 
 
-def test_a_constant_rate_stays(toy_plan) -> None:
-    assert set(rates(toy_plan.model_copy(update={"schedule": "constant"}), 5)) == {toy_plan.learning_rate}
+def test_a_tuned_version_that_is_better_is_accepted_and_knows_its_parent(tuning_plan, case_folder) -> None:
+    replay = FineTuning(replay=tuple(case_folder / f"case{n}" for n in range(4)), allowed_loss=0.5)
+    events = list(train(tuning_plan.model_copy(update={"fine_tuning": replay, "learning_rate": 2e-3})))
+    verdict = only(events, Judged)[0]
+    assert verdict.accepted
+    assert verdict.after > verdict.before
+    assert verdict.replay_after is not None
+    card = read_card(events[-1].path)
+    assert card.parent == "toy"
+    assert "case7" in card.training_patients
+    assert card.held_out_patients == ()
+
+
+def test_a_tuned_version_that_is_not_better_is_refused_and_no_model_is_left(tuning_plan) -> None:
+    events = list(train(tuning_plan.model_copy(update={"learning_rate": 1e-12})))
+    verdict = only(events, Judged)[0]
+    assert not verdict.accepted
+    assert "no version was better than the parent" in verdict.reason
+    assert events[-1].path is None
+    assert not (tuning_plan.output / "tuned" / "model.safetensors").exists()
+    assert (tuning_plan.output / "tuned" / "parent.safetensors").exists()
+
+
+def test_a_version_that_forgets_is_refused(tuning_plan, case_folder, monkeypatch) -> None:
+    """The replay set's Dice is made to fall by 0.05, whatever was learnt."""
+    import napari_braintumor.engine.training as training
+
+    def validate(network, parts, plan, device):
+        dice = real(network, parts, plan, device)
+        names = {part.case.name for part in parts}
+        calls.append(names)
+        forgot = "case7" not in names and sum("case7" not in call for call in calls) > 1
+        return {name: value - 0.05 if forgot else value for name, value in dice.items()}
+
+    real, calls = training.validate, []
+    monkeypatch.setattr(training, "validate", validate)
+    replay = FineTuning(replay=tuple(case_folder / f"case{n}" for n in range(4)), allowed_loss=0.01)
+    events = list(train(tuning_plan.model_copy(update={"fine_tuning": replay, "learning_rate": 2e-3})))
+    assert not only(events, Judged)[0].accepted
+
+
+def test_batch_norm_statistics_and_early_stages_stay_as_the_parent_left_them(tuning_plan, toy_model) -> None:
+    frozen = FineTuning(frozen_stages=2, unfrozen_by=1.0)
+    more = {"fine_tuning": frozen, "learning_rate": 1e-2, "averaging": 0.0}
+    path = list(train(tuning_plan.model_copy(update=more)))[-1].path
+    assert path is not None
+    parent, tuned = load_weights(toy_model), load_weights(path)
+    same = {name for name in parent if torch.equal(parent[name], tuned[name])}
+    assert {name for name in parent if "running" in name} <= same
+    assert {name for name in parent if name.startswith(("down.0.", "down.1."))} <= same
+    assert not any(name in same for name in parent if name.startswith("up.") and name.endswith("weight"))
+
+
+def test_without_a_replay_set_the_parent_s_answers_stand_in(tuning_plan, case_folder, tmp_path) -> None:
+    from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+    from napari_braintumor.engine.files.written import write_case
+
+    case = find_cases(case_folder / "case7")[0]
+    volume, reference = read_case(case), read_reference(case)
+    written = write_case(tmp_path / "new", volume, reference.labels, "brats2023", reviewed=[4, 6, 8])
+    events = list(train(tuning_plan.model_copy(update={"cases": (written,)})))
+    assert any("the parent's own answers on 7 slices" in note.text for note in only(events, Noted))
+    assert only(events, Judged)

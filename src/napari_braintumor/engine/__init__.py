@@ -6,10 +6,12 @@ imported, so that it loads in whichever thread drives the generator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from napari_braintumor.engine.config import SegmentConfig, TrainPlan
+from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.runs import Run
 from napari_braintumor.engine.types import EvaluationEvent, SegmentEvent, TrainingEvent, Volume
 
 if TYPE_CHECKING:
@@ -25,17 +27,22 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     yield from inference.segment(volume, config)
 
 
-def train(plan: TrainPlan) -> Iterator[TrainingEvent]:
-    """Train a model; see `napari_braintumor.engine.training.train`."""
+def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
+    """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.train`."""
     from napari_braintumor.engine import training
 
-    yield from training.train(plan)
+    yield from training.train(what)
 
 
 def evaluate(
-    cases: Sequence[CaseFiles], config: SegmentConfig, modalities: tuple[str, ...] | None = None, held_out: bool = False
+    cases: Sequence[CaseFiles],
+    config: SegmentConfig,
+    modalities: tuple[str, ...] | None = None,
+    held_out: bool = False,
+    side: Mapping[str, Sequence[int] | None] | None = None,
+    seed_style: bool = False,
 ) -> Iterator[EvaluationEvent]:
     """Compare a model with reference masks; see `napari_braintumor.engine.evaluation.evaluate`."""
     from napari_braintumor.engine import evaluation
 
-    yield from evaluation.evaluate(cases, config, modalities, held_out)
+    yield from evaluation.evaluate(cases, config, modalities, held_out, side, seed_style)

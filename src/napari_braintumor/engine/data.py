@@ -1,36 +1,34 @@
-"""Cases on disk -> slices to train on: split by patient, prepared once, drawn and varied again and again."""
+"""Cases on disk -> batches of slices: prepared once, kept within a bound of memory, drawn and varied again and again.
+
+What is drawn depends on the plan's seed and the number of the slice alone, never on what was drawn before. So a run
+that was killed goes on exactly, workers may prepare batches in any order, and each of several processes draws its own
+part.
+"""
 
 # N batch, M modality, R region, H height, W width
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config.type_definitions import NdarrayOrTensor
-from monai.transforms import (
-    Compose,
-    OneOf,
-    Rand2DElasticd,
-    RandAdjustContrastd,
-    RandAffined,
-    RandFlipd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-)
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from napari_braintumor.engine.config import TrainPlan
+from napari_braintumor.engine.augmentation import build_augmentation, vary
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case, read_reference
+from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.registry import find_architecture
-from napari_braintumor.engine.transforms import prepare, resize
+from napari_braintumor.engine.splits import Split, split_patients, split_slices
+from napari_braintumor.engine.transforms import Prepared, prepare, resize
+from napari_braintumor.engine.types import Noted
 
 TRAINING_MARGIN_VOX = 8
 """Working-grid voxels kept around the head in training: patches should show head, not air."""
@@ -38,79 +36,169 @@ TRAINING_MARGIN_VOX = 8
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """A case with its reference on the network's working grid, kept small for the cache.
+    """A case with its reference on the network's working grid.
 
     Attributes
     ----------
-    image
-        float16 ``(M, z, y, x)``, z-scores, zero outside the head and where a modality is absent.
+    name, patient, group
+        As in `CaseFiles`.
+    prepared
+        The images, float16, with the way back to the case's own grid.
     regions
-        bool ``(R, z, y, x)`` in the plan's order.
-    head
-        bool ``(z, y, x)``.
-    present
-        bool ``(M,)``: the modalities the case has.
+        ``(R, z, y, x)`` in the plan's order: bool, or float16 where a model's probabilities are the target.
     known
         bool ``(R,)``: the regions its annotation defines.
+    slices
+        ``(z,)``: which slice of the case's own grid each slice of the crop is.
+    counted
+        Slices of the crop that a person has looked through, rising.
     """
 
     name: str
     patient: str
     group: str
-    image: NDArray[np.float16]
-    regions: NDArray[np.bool_]
-    head: NDArray[np.bool_]
-    present: NDArray[np.bool_]
+    prepared: Prepared
+    regions: NDArray[Any]
     known: NDArray[np.bool_]
+    slices: NDArray[np.intp]
+    counted: NDArray[np.intp]
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays take."""
+        return int(self.prepared.data.nbytes + self.prepared.head.nbytes + self.regions.nbytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some slices of a case: what one side of a split has of it."""
+
+    case: TrainingCase
+    slices: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Split:
-    """The cases of a plan, no patient on both sides."""
+class TrainingData:
+    """What a run learns from and is judged by.
 
-    training: tuple[CaseFiles, ...]
-    validation: tuple[CaseFiles, ...]
+    Attributes
+    ----------
+    training, validation
+        The two sides of the split.
+    replay
+        Cases that the parent of a tuned model knew, to draw from.
+    replay_judged
+        Such cases that are not drawn from, to measure what is forgotten.
+    split
+        The patients on each side.
+    """
+
+    training: tuple[Part, ...]
+    validation: tuple[Part, ...]
+    replay: tuple[Part, ...]
+    replay_judged: tuple[Part, ...]
+    split: Split
 
     @property
-    def training_patients(self) -> tuple[str, ...]:
-        """The patients training sees, sorted."""
-        return tuple(sorted({case.patient for case in self.training}))
+    def megabytes(self) -> float:
+        """What is held in memory."""
+        parts = (*self.training, *self.validation, *self.replay, *self.replay_judged)
+        cases = {id(part.case): part.case for part in parts}
+        return sum(c.nbytes for c in cases.values() if not isinstance(c.prepared.data, np.memmap)) / 1e6
 
-    @property
-    def validation_patients(self) -> tuple[str, ...]:
-        """The patients the best weights are chosen by, sorted."""
-        return tuple(sorted({case.patient for case in self.validation}))
+    def describe(self) -> dict[str, Any]:
+        """Return who is on which side, as JSON; slices are numbered on the case's own grid, None stands for all."""
+
+        def side(parts: Sequence[Part]) -> dict[str, Any]:
+            return {
+                part.case.name: None
+                if len(part.slices) == len(part.case.slices)
+                else part.case.slices[part.slices].tolist()
+                for part in parts
+            }
+
+        return {
+            "by": "slice" if self.split.by_slice else "patient",
+            "training_patients": list(self.split.training),
+            "validation_patients": list(self.split.validation),
+            "training": side(self.training),
+            "validation": side(self.validation),
+            "replay": side(self.replay),
+            "replay_judged": side(self.replay_judged),
+        }
 
 
-def split_cases(plan: TrainPlan) -> Split:
-    """Find the plan's cases and split them by patient, leaving out those the plan holds out.
+def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | TrainingData]:
+    """Find, read and prepare the cases of a plan; those that cannot be used are left out with a note.
+
+    Parameters
+    ----------
+    plan
+        Which cases, and how they are split.
+    cache_folder
+        Takes the cases that exceed the plan's memory.
+
+    Yields
+    ------
+    Noted or TrainingData
+        Notes as cases are left out, and the data at the end.
 
     Raises
     ------
     DataError
-        If a named patient is not there, or one side would be empty.
+        If too little is left to train on.
     """
-    cases = [case for folder in plan.cases for case in find_cases(folder) if case.reference]
-    patients = sorted({case.patient for case in cases})
-    named = plan.held_out + (plan.validation if isinstance(plan.validation, tuple) else ())
-    if missing := sorted(set(named) - set(patients)):
+    everything = [case for folder in plan.cases for case in find_cases(folder)]
+    names = [case.name for case in everything]
+    if twins := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
-            f"The plan names patients that are not among its cases: {', '.join(missing)}. Correct their names."
+            f"'{twins[0]}' was found in more than one of the plan's folders. Expected was every case once. "
+            "Take one of the folders out of the plan, or rename the case."
         )
-    available = [patient for patient in patients if patient not in plan.held_out]
-    if isinstance(plan.validation, tuple):
-        chosen = set(plan.validation) - set(plan.held_out)
-    else:
-        count = max(1, round(plan.validation * len(available)))
-        chosen = set(np.random.default_rng(plan.seed).permutation(available)[:count].tolist())
-    training = tuple(case for case in cases if case.patient in available and case.patient not in chosen)
-    validation = tuple(case for case in cases if case.patient in chosen)
-    if not training or not validation:
+    found = [case for case in everything if case.patient not in plan.held_out]
+    room = _Room(plan.cache_gb * 1e9, cache_folder)
+    cases: list[TrainingCase] = []
+    reasons: list[str] = []
+    files: list[CaseFiles] = []
+    for case in found:
+        try:
+            cases.append(room.keep(load_training_case(case, plan)))
+            files.append(case)
+        except DataError as error:
+            reasons.append(f"{case.name} is left out: {error}")
+            yield Noted(reasons[-1])
+    if not cases:
         raise DataError(
-            f"{len(patients)} patients with a reference mask were found, which leaves {len(training)} cases for "
-            f"training and {len(validation)} for validation. Training needs at least one patient on each side."
+            f"None of the {len(found)} cases found can be trained on. The first: "
+            f"{reasons[0] if reasons else 'all of them are held out.'}"
         )
-    return Split(training, validation)
+    split = split_patients([*files, *(case for case in everything if case.patient in plan.held_out)], plan)
+    training, validation = [], []
+    for one in cases:
+        if split.by_slice:
+            learnt, judged = split_slices(one.counted, plan, one.name)
+            training.append(Part(one, learnt))
+            validation.append(Part(one, judged))
+        else:
+            (training if one.patient in split.training else validation).append(Part(one, one.counted))
+    training, validation = ([part for part in side if len(part.slices)] for side in (training, validation))
+    if not training:
+        raise DataError("No slice is left to learn from. Mark more slices as reviewed, or mark none to use all.")
+    replay: list[Part] = []
+    if plan.fine_tuning is not None:
+        for case in (case for folder in plan.fine_tuning.replay for case in find_cases(folder)):
+            if case.patient in split.training or case.patient in plan.held_out:
+                continue
+            try:
+                old = room.keep(load_training_case(case, plan))
+                replay.append(Part(old, old.counted))
+            except DataError as error:
+                yield Noted(f"{case.name} is left out of the replay set: {error}")
+    # Of a single case both uses must be made.
+    drawn, measured = (replay[::2], replay[1::2]) if len(replay) > 1 else (replay, replay)
+    if plan.fine_tuning is not None:
+        measured = _spread(measured, plan.fine_tuning.replay_cases)
+    yield TrainingData(tuple(training), tuple(validation), tuple(drawn), tuple(measured), split)
 
 
 def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
@@ -119,157 +207,231 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     Raises
     ------
     DataError
-        If the files cannot be used.
+        If the files cannot be used, or none of the plan's modalities or regions is there.
     """
+    if not case.reference:
+        raise DataError(f"'{case.name}' has no reference mask, so it cannot be trained on. Add one, or leave it out.")
+    has = tuple(image.modality for image in case.images)
+    if not set(has) & set(plan.modalities):
+        raise DataError(
+            f"'{case.name}' has {', '.join(has)}, but the plan wants {', '.join(plan.modalities)}. "
+            "At least one must be there."
+        )
     volume = read_case(case)
     reference = read_reference(case)
-    if reference is None:
-        raise DataError(f"'{case.name}' has no reference mask, so it cannot be trained on. Add one, or leave it out.")
+    assert reference is not None
+    known = np.array([name in reference.regions for name in plan.regions])
+    if not known.any():
+        raise DataError(
+            f"The mask of '{case.name}' defines {', '.join(reference.regions)}, but the plan wants "
+            f"{', '.join(plan.regions)}. At least one must be there."
+        )
     divisor = find_architecture(plan.architecture).divisor
     prepared = prepare(volume, plan.modalities, plan.spacing, divisor, margin_vox=TRAINING_MARGIN_VOX)
     regions = np.zeros((len(plan.regions), *prepared.head.shape), bool)
-    known = np.array([name in reference.regions for name in plan.regions])
     for index, name in enumerate(plan.regions):
         if known[index]:
             mask = torch.from_numpy(reference.regions[name].astype(np.float32))[None]
             regions[index] = prepared.crop(resize(mask, prepared.frame).numpy())[0] >= 0.5
-    return TrainingCase(
-        case.name,
-        case.patient,
-        case.group,
-        prepared.data.astype(np.float16),
-        regions,
-        prepared.head,
-        prepared.present,
-        known,
-    )
+    inside = np.arange(prepared.box[0].start, prepared.box[0].stop)
+    slices = ((inside + 0.5) * volume.shape[0] / prepared.frame[0]).astype(np.intp)
+    counted = np.arange(len(slices), dtype=np.intp)
+    if case.reviewed is not None:
+        counted = np.flatnonzero(np.isin(slices, case.reviewed))
+    if not len(counted):
+        raise DataError(
+            f"None of the slices of '{case.name}' that were marked as reviewed shows the head. Mark others."
+        )
+    half = replace(prepared, data=prepared.data.astype(np.float16))
+    return TrainingCase(case.name, case.patient, case.group, half, regions, known, slices, counted)
 
 
-class DropModalitiesd:
-    """Blank a random subset of the modalities that are there, never all of them.
+def distilled(part: Part, probabilities_RZHW: NDArray[np.float16]) -> Part | None:
+    """Return the slices of a case that nobody reviewed, with a model's probabilities as their target.
 
-    Reads and writes ``image`` ``(M, H, W)``; reads ``present`` ``(M,)``.
+    None where every slice was reviewed.
     """
-
-    def __init__(self, chance: float, random: np.random.Generator) -> None:
-        self.chance = chance
-        self.random = random
-
-    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the item with some modalities set to zero."""
-        there = np.flatnonzero(data["present"])
-        if len(there) > 1 and self.random.random() < self.chance:
-            kept = self.random.permutation(there)[: self.random.integers(1, len(there))]
-            dropped = np.setdiff1d(there, kept)
-            data["image"][dropped] = 0
-        return data
+    case = part.case
+    rest = np.setdiff1d(np.arange(len(case.slices), dtype=np.intp), case.counted)
+    if not len(rest):
+        return None
+    return Part(replace(case, regions=probabilities_RZHW, known=np.ones_like(case.known)), rest)
 
 
-def build_augmentation(plan: TrainPlan) -> Compose:
-    """Return the plan's random variation of one slice: a dictionary of ``image`` (M, H, W) and ``masks`` (R + 1, H, W).
-
-    Image and masks always move together; masks are moved without blending. The last mask is the head.
-    """
-    keys, modes = ["image", "masks"], ["bilinear", "nearest"]
-    affine = {"rotate_range": np.pi / 8, "scale_range": (0.2, 0.2), "translate_range": (6, 6), "padding_mode": "zeros"}
-    steps: list[Any] = []
-    if plan.augmentation != "none":
-        steps += [RandFlipd(keys, prob=0.5, spatial_axis=1), RandAffined(keys, prob=0.8, mode=modes, **affine)]
-    if plan.augmentation == "full":
-        # 10-pixel displacements at the nodes of a coarse grid, bicubic in between (Ronneberger et al. 2015).
-        elastic = Rand2DElasticd(keys, spacing=(32, 32), magnitude_range=(0, 5), prob=1.0, mode=modes, **affine)
-        steps[-1] = OneOf([steps[-1], elastic], weights=[0.75, 0.25])
-    if plan.augmentation != "none":
-        steps += [
-            RandScaleIntensityd("image", factors=0.2, prob=0.5, channel_wise=True),
-            RandShiftIntensityd("image", offsets=0.3, prob=0.5, channel_wise=True),
-        ]
-    if plan.augmentation == "full":
-        steps += [
-            RandAdjustContrastd("image", gamma=(0.7, 1.5), prob=0.3, retain_stats=True),
-            RandGaussianSmoothd("image", sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), prob=0.15),
-            RandGaussianNoised("image", std=0.15, prob=0.2),
-        ]
-    return Compose(steps).set_random_state(plan.seed)
+def _spread(parts: Sequence[Part], count: int) -> list[Part]:
+    """Return so many of a list, evenly spread over it."""
+    if len(parts) <= count:
+        return list(parts)
+    return [parts[round(index)] for index in np.linspace(0, len(parts) - 1, count)]
 
 
-class SliceSampler:
-    """An endless, repeatable stream of training batches.
+class _Room:
+    """Keeps cases in memory up to a bound, and those beyond it in files that the system maps as it needs them."""
+
+    def __init__(self, limit_bytes: float, folder: Path) -> None:
+        self.left = limit_bytes
+        self.folder = folder
+
+    def keep(self, case: TrainingCase) -> TrainingCase:
+        self.left -= case.nbytes
+        if self.left >= 0:
+            return case
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            data = self._map(f"{case.group}-{case.name}-image", case.prepared.data)
+            head = self._map(f"{case.group}-{case.name}-head", case.prepared.head)
+            regions = self._map(f"{case.group}-{case.name}-regions", case.regions)
+        except OSError as error:
+            raise DataError(
+                f"'{case.name}' cannot be cached in '{self.folder}': {error.strerror}. Make room there, or raise "
+                "cache_gb."
+            ) from error
+        return replace(case, prepared=replace(case.prepared, data=data, head=head), regions=regions)
+
+    def _map(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        np.save(path, array)
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r")
+        return mapped
+
+
+class SliceDataset(Dataset[Any]):
+    """Slice number n of a training, drawn and varied from the plan's seed and n alone.
 
     Groups of cases are drawn by their weights, a case of the group evenly, then a slice of it, more often one with
-    tumor; the slice is cut to the plan's patch, varied, and some of its modalities are blanked.
+    tumor; the slice is cut to the plan's patch, varied, and some of its modalities are blanked. Where there is old
+    knowledge to hold on to, a share of the numbers, evenly spread, draws from it instead.
 
     Parameters
     ----------
-    cases
-        Prepared training cases.
+    new
+        What is to be learnt.
+    old
+        What must not be forgotten; may be empty.
     plan
-        The plan's patch, shares, weights, augmentation, batch size and seed are used.
+        Its patch, shares, weights, augmentation and seed are used.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], plan: TrainPlan) -> None:
+    def __init__(self, new: Sequence[Part], old: Sequence[Part], plan: TrainPlan) -> None:
         self.plan = plan
-        self.random = np.random.default_rng(plan.seed)
-        self.groups: dict[str, list[TrainingCase]] = {}
-        for case in cases:
-            self.groups.setdefault(case.group, []).append(case)
+        self.new, self.old = _Pool(new, plan), _Pool(old, plan) if old else None
+        self.old_share = plan.fine_tuning.replay_share if plan.fine_tuning and old else 0.0
+        self.augment = build_augmentation(plan)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image ``(M, H, W)``, regions ``(R, H, W)`` from 0 to 1 and known regions ``(R,)``."""
+        random = np.random.default_rng([self.plan.seed, number])
+        is_old = int((number + 1) * self.old_share) > int(number * self.old_share)
+        part, z = (self.old if self.old and is_old else self.new).draw(random)
+        case = part.case
+        modalities = len(case.prepared.present)
+        stacked = np.concatenate(
+            [case.prepared.data[:, z], case.regions[:, z], case.prepared.head[None, z]], dtype=np.float32
+        )
+        stacked = cut_patch(stacked, self.plan.patch, random)
+        item = {"image": torch.from_numpy(stacked[:modalities]), "masks": torch.from_numpy(stacked[modalities:])}
+        item = vary(self.augment, item, int(random.integers(2**31)))
+        image, masks = item["image"], item["masks"]
+        present = torch.from_numpy(drop_modalities(case.prepared.present, self.plan.modality_dropout, random))
+        image = image * (masks[-1:] > 0.5) * present[:, None, None]
+        return image, masks[:-1].clamp(0, 1), torch.from_numpy(case.known)
+
+
+class _Pool:
+    """Parts to draw slices from."""
+
+    def __init__(self, parts: Sequence[Part], plan: TrainPlan) -> None:
+        self.tumor_share = plan.tumor_share
+        self.groups: dict[str, list[tuple[Part, NDArray[np.intp]]]] = {}
+        for part in parts:
+            with_tumor = (np.asarray(part.case.regions)[:, part.slices] > 0.5).any((0, 2, 3))
+            self.groups.setdefault(part.case.group, []).append((part, part.slices[with_tumor]))
         weights = np.array([plan.group_weights.get(name, 1.0) for name in self.groups])
         if weights.sum() == 0:
             raise DataError("Every group of cases has the weight 0 in the plan. Give at least one a weight above 0.")
         self.weights = weights / weights.sum()
-        self.tumor_slices = {case.name: np.flatnonzero(case.regions.any((0, 2, 3))) for case in cases}
-        self.augment = build_augmentation(plan)
-        self.drop = DropModalitiesd(plan.modality_dropout, self.random)
 
-    def draw_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a batch: image ``(N, M, H, W)``, regions ``(N, R, H, W)`` as 0 and 1, known regions ``(N, R)``."""
-        items = [self._draw_slice() for _ in range(self.plan.batch_size)]
-        images, regions, known = zip(*items, strict=True)
-        return torch.stack(images), torch.stack(regions), torch.from_numpy(np.stack(known))
-
-    def _draw_slice(self) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
-        group = list(self.groups.values())[self.random.choice(len(self.groups), p=self.weights)]
-        case = group[self.random.integers(len(group))]
-        with_tumor = self.tumor_slices[case.name]
-        if len(with_tumor) and self.random.random() < self.plan.tumor_share:
-            z = int(with_tumor[self.random.integers(len(with_tumor))])
-        else:
-            z = int(self.random.integers(case.image.shape[1]))
-        masks = np.concatenate([case.regions[:, z], case.head[None, z]])
-        stacked = self._cut_patch(np.concatenate([case.image[:, z].astype(np.float32), masks.astype(np.float32)]))
-        modalities = case.image.shape[0]
-        item: dict[str, Any] = {
-            "image": torch.from_numpy(stacked[:modalities]),
-            "masks": torch.from_numpy(stacked[modalities:]),
-            "present": case.present,
-        }
-        item = self.augment(item)
-        image, moved = plain_tensor(item["image"]), plain_tensor(item["masks"])
-        image = image * (moved[-1:] > 0.5) * torch.from_numpy(case.present)[:, None, None]
-        item = self.drop({"image": image, "present": case.present})
-        return item["image"], (moved[:-1] > 0.5).float(), case.known
-
-    def _cut_patch(self, array_CYX: NDArray[np.float32]) -> NDArray[np.float32]:
-        patch = np.zeros((array_CYX.shape[0], *self.plan.patch), np.float32)
-        source: list[slice] = []
-        target: list[slice] = []
-        for have, want in zip(array_CYX.shape[1:], self.plan.patch, strict=True):
-            spare = have - want
-            start = int(self.random.integers(min(spare, 0), max(spare, 0) + 1))
-            source.append(slice(max(start, 0), min(start + want, have)))
-            target.append(slice(max(-start, 0), max(-start, 0) + source[-1].stop - source[-1].start))
-        patch[:, target[0], target[1]] = array_CYX[:, source[0], source[1]]
-        return patch
+    def draw(self, random: np.random.Generator) -> tuple[Part, int]:
+        group = list(self.groups.values())[random.choice(len(self.groups), p=self.weights)]
+        part, with_tumor = group[random.integers(len(group))]
+        wanted = with_tumor if len(with_tumor) and random.random() < self.tumor_share else part.slices
+        return part, int(wanted[random.integers(len(wanted))])
 
 
-def plain_tensor(array: NdarrayOrTensor) -> Tensor:
-    """Strip what MONAI's transforms wrap around a tensor."""
-    return torch.as_tensor(array).as_subclass(Tensor).to(torch.float32)
+def make_loader(
+    dataset: SliceDataset,
+    plan: TrainPlan,
+    first_step: int,
+    steps: int,
+    *,
+    rank: int,
+    processes: int,
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader[Any]:
+    """Return the batches of steps `first_step` to `steps` for one of several processes.
+
+    Parameters
+    ----------
+    dataset
+        Where slices come from.
+    plan
+        Its batch size is used.
+    first_step, steps
+        The steps still to be done.
+    rank, processes
+        Which part of each batch is drawn.
+    workers
+        Processes that prepare batches ahead; 0 prepares them as they are needed.
+    pin_memory
+        Lets a GPU fetch batches while it computes.
+    """
+    size = plan.batch_size
+
+    def first_of(step: int) -> int:
+        return (step * processes + rank) * size
+
+    batches = [range(first_of(step), first_of(step) + size) for step in range(first_step, steps)]
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pin_memory)  # type: ignore[arg-type]
 
 
-def count_groups(cases: Sequence[TrainingCase]) -> Mapping[str, int]:
+def choose_workers(plan: TrainPlan, on_gpu: bool) -> int:
+    """Return how many processes prepare batches: none where they would only take cores away from the network."""
+    if plan.workers is not None:
+        return plan.workers
+    cores = os.cpu_count() or 1
+    return min(8, cores - 1) if on_gpu else min(4, cores // 4) if cores > 4 else 0
+
+
+def drop_modalities(present: NDArray[np.bool_], chance: float, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Blank, by chance, a random subset of the modalities that are there, never all of them."""
+    there = np.flatnonzero(present)
+    if len(there) < 2 or random.random() >= chance:
+        return present.copy()
+    kept = np.zeros_like(present)
+    kept[random.permutation(there)[: random.integers(1, len(there))]] = True
+    return kept
+
+
+def cut_patch(
+    array_CYX: NDArray[np.float32], patch: tuple[int, int], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Cut a patch at a random place; an array that is smaller lies at a random place in it, zeros around."""
+    cut = np.zeros((array_CYX.shape[0], *patch), np.float32)
+    source: list[slice] = []
+    target: list[slice] = []
+    for have, want in zip(array_CYX.shape[1:], patch, strict=True):
+        spare = have - want
+        start = int(random.integers(min(spare, 0), max(spare, 0) + 1))
+        source.append(slice(max(start, 0), min(start + want, have)))
+        target.append(slice(max(-start, 0), max(-start, 0) + source[-1].stop - source[-1].start))
+    cut[:, target[0], target[1]] = array_CYX[:, source[0], source[1]]
+    return cut
+
+
+def count_groups(parts: Sequence[Part]) -> Mapping[str, int]:
     """Return how many patients each group has."""
     patients: dict[str, set[str]] = {}
-    for case in cases:
-        patients.setdefault(case.group, set()).add(case.patient)
+    for part in parts:
+        patients.setdefault(part.case.group, set()).add(part.case.patient)
     return {name: len(members) for name, members in patients.items()}

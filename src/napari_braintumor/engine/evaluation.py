@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, read_case, read_reference
 from napari_braintumor.engine.inference import segment
-from napari_braintumor.engine.metrics import hd95_mm, region_volume_ml, volume_dice
+from napari_braintumor.engine.metrics import (
+    count_missed_lesions,
+    hd95_mm,
+    region_volume_ml,
+    seed_dice,
+    seed_sums,
+    volume_dice,
+)
 from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import CaseEvaluated, EvaluationEvent, Noted, Segmented, region_from_labels
+from napari_braintumor.engine.types import (
+    CaseEvaluated,
+    EvaluationEvent,
+    Noted,
+    Reference,
+    SeedEvaluated,
+    Segmentation,
+    Segmented,
+    Volume,
+    region_from_labels,
+)
+
+Side = Mapping[str, Sequence[int] | None]
+"""The cases of one side of a run's split by name, each with its slices along Z, or None for all."""
 
 
 def evaluate(
-    cases: Sequence[CaseFiles], config: SegmentConfig, modalities: tuple[str, ...] | None = None, held_out: bool = False
+    cases: Sequence[CaseFiles],
+    config: SegmentConfig,
+    modalities: tuple[str, ...] | None = None,
+    held_out: bool = False,
+    side: Side | None = None,
+    seed_style: bool = False,
 ) -> Iterator[EvaluationEvent]:
     """Segment cases and compare each with its reference.
 
@@ -30,11 +58,16 @@ def evaluate(
         Use only these of each case; cases that have none of them are passed over with a note.
     held_out
         Use only patients that the model's card lists as held out.
+    side
+        Use only these cases, and of each only these slices.
+    seed_style
+        Also measure as the original project did.
 
     Yields
     ------
     EvaluationEvent
-        `CaseEvaluated` for each case, and `Noted`. Dice is 1 where both masks are empty, 0 where one is.
+        `CaseEvaluated` for each case, and `Noted`; `SeedEvaluated` last, where asked for. Dice is 1 where both masks
+        are empty, 0 where one is.
 
     Raises
     ------
@@ -44,6 +77,10 @@ def evaluate(
     card = ModelStore().find(config.model).card
     assert card is not None
     wanted = [case for case in cases if not held_out or case.patient in card.held_out_patients]
+    if side is not None:
+        wanted = [case for case in wanted if case.name in side]
+    outermost = card.regions[0].name
+    sums: list[NDArray[np.float64]] = []
     measured = 0
     for case in wanted:
         names = tuple(image.modality for image in case.images)
@@ -52,50 +89,62 @@ def evaluate(
             lacking = "none of the modalities" if case.reference else "no reference"
             yield Noted(f"{case.name} is passed over: it has {lacking}.")
             continue
-        result = evaluate_case(case, config, card, modalities)
-        if result is None:
+        started = time.perf_counter()
+        volume = read_case(case)
+        if not (chosen := tuple(name for name in volume.modalities if name in chosen)):
             yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
             continue
+        reference = read_reference(case)
+        assert reference is not None
+        result = _segment(volume.with_modalities(chosen), config, seed_style)
+        slices = side[case.name] if side is not None else None
+        only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
         measured += 1
-        yield result
+        yield _compare(case, volume, reference, result, card, only, time.perf_counter() - started)
+        if result.probabilities is not None and outermost in reference.regions:
+            truth = reference.regions[outermost][only]
+            of_slices = seed_sums(result.probabilities[0][only], truth)
+            sums.append(of_slices[truth.any((1, 2))])
     if not measured:
         raise DataError(
             f"None of the {len(cases)} cases found can be evaluated: they need a reference mask"
             + (", and must be among the model's held-out patients." if held_out else ".")
         )
+    if seed_style and sums and sum(map(len, sums)):
+        pooled = np.concatenate(sums)
+        yield SeedEvaluated(outermost, seed_dice(pooled), len(pooled))
 
 
-def evaluate_case(
-    case: CaseFiles, config: SegmentConfig, card: ModelCard, modalities: tuple[str, ...] | None = None
-) -> CaseEvaluated | None:
-    """Segment one case and compare it with its reference; None if it has none of the modalities.
+def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) -> Segmentation:
+    config = config.model_copy(update={"probabilities": with_probabilities})
+    return next(event.segmentation for event in segment(volume, config) if isinstance(event, Segmented))
 
-    Raises
-    ------
-    BrainTumorError
-        If the case cannot be read or does not fit the model.
-    """
-    started = time.perf_counter()
-    volume = read_case(case)
-    if modalities is not None:
-        chosen = tuple(name for name in volume.modalities if name in modalities)
-        if not chosen:
-            return None
-        volume = volume.with_modalities(chosen)
-    reference = read_reference(case)
-    assert reference is not None
-    labels = next(event.segmentation.labels for event in segment(volume, config) if isinstance(event, Segmented))
-    seconds = time.perf_counter() - started
+
+def _compare(
+    case: CaseFiles,
+    volume: Volume,
+    reference: Reference,
+    result: Segmentation,
+    card: ModelCard,
+    slices: NDArray[np.intp],
+    seconds: float,
+) -> CaseEvaluated:
+    """Compare a result with its reference on some slices."""
     dice: dict[str, float] = {}
     hd95: dict[str, float] = {}
     predicted_ml: dict[str, float] = {}
     reference_ml: dict[str, float] = {}
+    missed: dict[str, int] = {}
+    lesions: dict[str, int] = {}
     for name in (region.name for region in card.regions if region.name in reference.regions):
-        predicted = region_from_labels(labels, name)
-        dice[name] = volume_dice(predicted, reference.regions[name])
-        hd95[name] = hd95_mm(predicted, reference.regions[name], volume.spacing)
+        predicted, truth = region_from_labels(result.labels, name)[slices], reference.regions[name][slices]
+        dice[name] = volume_dice(predicted, truth)
+        hd95[name] = hd95_mm(predicted, truth, volume.spacing)
         predicted_ml[name] = region_volume_ml(predicted, volume.spacing)
-        reference_ml[name] = region_volume_ml(reference.regions[name], volume.spacing)
+        reference_ml[name] = region_volume_ml(truth, volume.spacing)
+        missed[name], lesions[name] = count_missed_lesions(predicted, truth)
     seen = case.patient in card.training_patients or case.patient in card.validation_patients
     held_out = True if case.patient in card.held_out_patients else False if seen else None
-    return CaseEvaluated(case.name, case.group, dice, hd95, predicted_ml, reference_ml, held_out, seconds)
+    return CaseEvaluated(
+        case.name, case.group, dice, hd95, predicted_ml, reference_ml, held_out, seconds, missed, lesions
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, label
 from scipy.spatial import KDTree
 
 Mask = NDArray[np.bool_]
@@ -71,6 +71,47 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing: tuple[float, float, floa
     # Surfaces are thin: a tree over their points beats a distance transform of the box, above all when a stray
     # voxel makes the box as large as the head.
     return max(float(np.percentile(KDTree(to).query(of)[0], 95)) for of, to in ((a, b), (b, a)))
+
+
+def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
+    """Return how many lesions of the reference the prediction does not touch, and how many there are.
+
+    A lesion is a part whose voxels touch by a face, an edge or a corner (26-connected).
+    """
+    lesions, count = label(reference, np.ones((3, 3, 3)))
+    return count - len(set(np.unique(lesions[prediction])) - {0}), int(count)
+
+
+def seed_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
+    """Return for each slice what `seed_dice` adds up: ``(Z, 6)``.
+
+    Overlap, predicted and reference sums of the foreground, then the same of the background, in voxels.
+    """
+    p = probability_ZYX.astype(np.float64)
+    t = reference_ZYX.astype(np.float64)
+    size = float(np.prod(p.shape[1:]))
+    both, predicted, there = (p * t).sum((1, 2)), p.sum((1, 2)), t.sum((1, 2))
+    return np.stack([both, predicted, there, size - predicted - there + both, size - predicted, size - there], axis=1)
+
+
+def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
+    """Soft Dice as the original project measured it, for comparison only: it flatters.
+
+    Probabilities are not thresholded, 16 slices are pooled, 1 is added to numerator and denominator, foreground and
+    background are averaged, and the batches are averaged. An empty prediction scores about 0.5.
+
+    Parameters
+    ----------
+    sums
+        Of `seed_sums`, ``(slices, 6)``.
+    batch_size
+        Slices that are pooled.
+    """
+    scores = []
+    for start in range(0, len(sums), batch_size):
+        pooled = sums[start : start + batch_size].sum(0).reshape(2, 3)
+        scores.append(((2 * pooled[:, 0] + 1) / (pooled[:, 1] + pooled[:, 2] + 1)).mean())
+    return float(np.mean(scores))
 
 
 def region_volume_ml(mask: Mask, spacing: tuple[float, float, float]) -> float:

@@ -29,6 +29,8 @@ class Architecture:
         Input sides that are multiples of this need no padding inside the network.
     spatial_dims
         The dimensions it can be built for.
+    encoder
+        How the names of the parameters of each encoder stage begin, from the input inwards; for staged unfreezing.
     """
 
     title: str
@@ -36,16 +38,25 @@ class Architecture:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     divisor: int = 16
     spatial_dims: tuple[int, ...] = (2, 3)
+    encoder: tuple[tuple[str, ...], ...] = ()
 
+
+_UNET_STAGES = (("down.0.",), ("down.1.",), ("down.2.",), ("down.3.",), ("bottom.",))
+_RES_UNET_STAGES = (("stem.", "stem_residual."), ("down.0.",), ("down.1.",), ("down.2.",))
+_U2NET_STAGES = tuple((f"stage{number}.",) for number in range(1, 7))
+_VGG_STAGES = tuple(
+    tuple(f"features.{layer}." for layer in layers)
+    for layers in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "unet": Architecture("U-Net", "unet:UNet", divisor=16),
-    "res_unet": Architecture("Res-UNet with attention", "res_unet:ResUNet", divisor=8),
-    "u2net": Architecture("U²-Net", "u2net:U2Net", {"size": "full"}, divisor=32),
-    "u2net_small": Architecture("U²-Net small", "u2net:U2Net", {"size": "small"}, divisor=32),
-    "fcn32s": Architecture("FCN-32s", "fcn:FCN", {"stride": 32}, divisor=32, spatial_dims=(2,)),
-    "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, divisor=32, spatial_dims=(2,)),
-    "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, divisor=32, spatial_dims=(2,)),
+    "unet": Architecture("U-Net", "unet:UNet", divisor=16, encoder=_UNET_STAGES),
+    "res_unet": Architecture("Res-UNet with attention", "res_unet:ResUNet", divisor=8, encoder=_RES_UNET_STAGES),
+    "u2net": Architecture("U²-Net", "u2net:U2Net", {"size": "full"}, divisor=32, encoder=_U2NET_STAGES),
+    "u2net_small": Architecture("U²-Net small", "u2net:U2Net", {"size": "small"}, divisor=32, encoder=_U2NET_STAGES),
+    "fcn32s": Architecture("FCN-32s", "fcn:FCN", {"stride": 32}, 32, (2,), _VGG_STAGES),
+    "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, 32, (2,), _VGG_STAGES),
+    "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, 32, (2,), _VGG_STAGES),
 }
 
 

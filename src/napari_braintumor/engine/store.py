@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -111,6 +112,41 @@ class ModelStore:
                 return model
         names = ", ".join(model.name for model in models if model.card) or "none"
         raise ModelError(f"There is no model '{name_or_path}'. Known are: {names}. A path must end in '{SUFFIX}'.")
+
+    def install(self, path: Path) -> StoredModel:
+        """Copy a model file into the user's folder, under its card's name.
+
+        Raises
+        ------
+        ModelError
+            If the file is no model, or another model of that name is there.
+        DataError
+            If it cannot be written.
+        """
+        card = read_card(path)
+        target = self.folder / f"{card.name}{SUFFIX}"
+        taken = target.exists() or card.name in {model.name for model in self.list() if model.bundled}
+        if taken and not (target.exists() and file_sha256(target) == file_sha256(path)):
+            raise ModelError(
+                f"There is another model '{card.name}' already. Give the new one another name, or remove the old one."
+            )
+        with replacing(target) as temporary:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, temporary)
+        return StoredModel(card.name, target, card)
+
+    def remove(self, name: str) -> None:
+        """Delete a model of the user's folder.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or it ships with the package.
+        """
+        mine = [model for model in self.list() if model.name == name and not model.bundled]
+        if not mine:
+            raise ModelError(f"There is no model '{name}' of your own to remove. Models of the package stay.")
+        mine[0].path.unlink()
 
 
 def read_card(path: Path) -> ModelCard:

@@ -1,255 +1,359 @@
-"""Training: a plan in, events out, the best weights kept."""
+"""Training: a plan in, events out, the best weights kept; killed at any moment, it goes on from its last checkpoint."""
 
-# N batch, M modality, R region, H height, W width
+# M modality, R region, Z slice, H height, W width
 
 from __future__ import annotations
 
 import copy
+import json
+import math
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS, DataSource, Metric, ModelCard, Region
-from napari_braintumor.engine.config import TrainPlan
+from napari_braintumor.engine import processes
+from napari_braintumor.engine.curves import collect_curves, save_curves
 from napari_braintumor.engine.data import (
-    SliceSampler,
-    Split,
-    TrainingCase,
-    count_groups,
-    load_training_case,
-    split_cases,
+    Part,
+    SliceDataset,
+    TrainingData,
+    choose_workers,
+    distilled,
+    load_data,
+    make_loader,
 )
-from napari_braintumor.engine.losses import LOSSES, supervised
-from napari_braintumor.engine.metrics import volume_dice
+from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.fitting import (
+    Fit,
+    count_activation_bytes,
+    mean_of,
+    predict_logits,
+    validate,
+)
+from napari_braintumor.engine.judging import describe_model, judge, may_be_kept
+from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.previews import save_preview
 from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.runtime import choose_device
-from napari_braintumor.engine.store import ModelStore, load_weights, save_model
-from napari_braintumor.engine.types import BatchDone, EpochDone, Noted, Trained, TrainingEvent
+from napari_braintumor.engine.runs import Run, parent_of
+from napari_braintumor.engine.runtime import choose_device, describe_device
+from napari_braintumor.engine.store import save_model
+from napari_braintumor.engine.transfer import load_trunk, transfer_weights
+from napari_braintumor.engine.types import (
+    BatchDone,
+    EpochDone,
+    Noted,
+    PreviewDone,
+    Resumed,
+    Stopped,
+    Trained,
+    TrainingEvent,
+    Verified,
+)
 
-WARM_UP_SHARE = 0.05
-FINAL_RATE = 0.005
+CHECKPOINT_S = 120.0
+"""Between epochs, too, a checkpoint is written after so long."""
 
 
-def train(plan: TrainPlan) -> Iterator[TrainingEvent]:
-    """Train a model and keep the weights that did best on the plan's validation patients, or the last ones.
+def train(what: TrainPlan | Run) -> Iterator[TrainingEvent]:
+    """Train a model by a plan, or go on with a run.
 
-    The weights and their card are in ``plan.output / plan.name / model.safetensors`` from the first epoch on, so that
-    whoever stops listening keeps the best so far.
+    Everything lies in the run's folder, ``plan.output / plan.name``; see `napari_braintumor.engine.runs`. A plan whose
+    run was begun before goes on with it. With epochs as its bound, and the same number of threads, a training gives the
+    same weights to the bit on a CPU, however often it was killed; a bound in minutes depends on the clock.
 
     Parameters
     ----------
-    plan
-        All that is needed to do it again.
+    what
+        A plan, or a run that was begun.
 
     Yields
     ------
     TrainingEvent
-        `Noted` while data is read, `BatchDone`, `EpochDone`, and `Trained` at the end.
+        `Noted` while data is read, `Verified` before the first step, `BatchDone`, `EpochDone`, and `Trained` last.
 
     Raises
     ------
     BrainTumorError
         If the data or the settings cannot be used.
     """
+    plan = what.plan if isinstance(what, Run) else what
     if plan.threads:
         torch.set_num_threads(plan.threads)
+    device = processes.own_device(choose_device(plan.device))
+    with processes.joined(device):
+        if processes.rank() > 0:
+            processes.wait()
+            yield from _train(what if isinstance(what, Run) else Run.start(plan), device)
+            return
+        run = what if isinstance(what, Run) else Run.start(plan)
+        with run.claimed():
+            processes.wait()
+            yield from run.record(_train(run, device))
+
+
+def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
+    plan = run.plan
+    for loaded in load_data(plan, run.cache_folder):
+        if isinstance(loaded, Noted):
+            yield loaded
+    assert isinstance(loaded, TrainingData)
+    data = loaded
+    _keep_split(run, data)
+    yield Noted(_describe_data(data))
+
     torch.manual_seed(plan.seed)
-    device = choose_device(plan.device)
-    folder = plan.output / plan.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(plan.model_dump_json(indent=1), encoding="utf-8")
-
-    split = split_cases(plan)
-    training = [load_training_case(case, plan) for case in split.training]
-    validation = [load_training_case(case, plan) for case in split.validation]
-    yield Noted(
-        f"{len(training)} cases of {len(split.training_patients)} patients to train on, "
-        f"{len(validation)} cases of {len(split.validation_patients)} patients to choose the best weights by."
-    )
-
     network = build_network(
         plan.architecture, in_channels=len(plan.modalities), out_channels=len(plan.regions), options=plan.options
     )
-    if plan.start_from:
-        network.load_state_dict(load_weights(ModelStore().find(plan.start_from).path))
-        yield Noted(f"Starting from the weights of '{plan.start_from}'.")
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = _start_average(network, plan)
-    optimiser = build_optimiser(network, plan)
-    progress = Progress(plan)
-    scheduler = build_schedule(optimiser, plan, progress)
-    sampler = SliceSampler(training, plan)
-    loss_of = LOSSES[plan.loss]
-    best_score = -1.0
-    parameters = sum(p.numel() for p in network.parameters())
+    parent = parent_of(run)
+    if parent is not None:
+        transferred = transfer_weights(network, plan.architecture, plan.options, plan.modalities, plan.regions, parent)
+        yield Noted(f"Starting from '{parent.name}'.")
+        for line in transferred.describe():
+            yield Noted(line)
+    if plan.vgg16 is not None:
+        yield Noted(f"{len(load_trunk(network, plan.vgg16))} tensors of the trunk come from '{plan.vgg16.name}'.")
 
-    for epoch in range(1, plan.epochs + 1):
-        network.train()
-        losses: list[float] = []
-        for _ in range(plan.steps_per_epoch):
-            image, target, known = (part.to(device) for part in sampler.draw_batch())
-            rate = optimiser.param_groups[0]["lr"]
-            output = network(image.contiguous(memory_format=torch.channels_last))
-            loss = supervised(loss_of, output, target, known)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-            optimiser.step()
-            progress.step()
-            scheduler.step()
-            if averaged is not None:
-                averaged.update_parameters(network)
-            losses.append(float(loss.detach()))
-            yield BatchDone(progress.done, progress.steps, losses[-1], rate)
-            if progress.is_over:
-                break
-        measured = averaged.module if averaged is not None else network
-        dice = validate(measured, validation, plan, device)
-        score = float(np.mean(list(dice.values()))) if dice else 0.0
-        is_best = score > best_score
-        best_score = max(score, best_score)
-        if is_best or plan.keep == "last":
-            card = _describe(plan, split, training, dice, len(validation), parameters)
-            save_model(folder / "model.safetensors", measured.state_dict(), card)
-        yield EpochDone(
-            epoch, plan.epochs, float(np.mean(losses)), rate, dice, score, is_best, time.monotonic() - progress.started
+    fit = Fit(network, plan, device)
+    old = data.replay
+    if plan.fine_tuning is not None and not old:
+        old = tuple(_distil(fit, data.training))
+        count = sum(len(part.slices) for part in old)
+        yield Noted(
+            f"No replay set was given; the parent's own answers on {count} slices that nobody reviewed stand in for it."
+            if count
+            else "No replay set was given and every slice was reviewed, so nothing holds on to what the parent knew."
         )
-        if progress.is_over:
+    dataset = SliceDataset(data.training, old, plan)
+    if run.checkpoint_path.exists():
+        fit.load(run)
+        if fit.state.is_over:
+            yield Noted("This run is complete already.")
+            yield from _finish(run, fit)
+            return
+        yield Resumed(fit.state.step)
+    else:
+        yield from _verify(fit, dataset, data)
+        if plan.fine_tuning is not None:
+            _measure_parent(fit, data)
+    fit.started = time.monotonic()
+    yield from _learn(run, fit, dataset, data)
+
+
+def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[TrainingEvent]:
+    plan, state = fit.plan, fit.state
+    reason = ""
+    written = time.monotonic()
+    on_gpu = fit.device.type == "cuda"
+    loader = make_loader(
+        dataset,
+        plan,
+        state.step,
+        fit.steps,
+        rank=processes.rank(),
+        processes=processes.count(),
+        workers=choose_workers(plan, on_gpu),
+        pin_memory=on_gpu,
+    )
+    for batch in loader:
+        if processes.any_of(run.stop_requested, fit.device):
+            reason = "You asked for it."
             break
-    yield Trained(folder / "model.safetensors", best_score if plan.keep == "best" else score)
+        while True:
+            try:
+                loss, rate = fit.take_step(batch)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not fit.shrink_batch(error):
+                    raise
+                yield Noted(_describe_shrinking(fit))
+        if math.isnan(loss):
+            reason = f"The loss became NaN at step {state.step + 1}. The weights before it are the last good ones."
+            break
+        yield BatchDone(state.step, fit.steps, loss, rate)
+        is_over = processes.any_of(fit.share >= 1, fit.device)
+        if state.step % plan.steps_per_epoch == 0 or is_over:
+            epoch = _end_epoch(run, fit, data, rate)
+            yield epoch
+            state.is_over = is_over
+            exhausted = plan.patience is not None and state.stale_epochs >= plan.patience
+            if processes.any_of(exhausted, fit.device) and not is_over:
+                reason = f"No better score in {plan.patience} epochs."
+                state.is_over = True
+            if processes.rank() == 0:
+                fit.save(run)
+                written = time.monotonic()
+                save_curves(collect_curves(run.read_events()), run.curves_path)
+                if plan.preview_every and data.validation and epoch.epoch % plan.preview_every == 0:
+                    save_preview(run.preview_path, fit.measured, data.validation, plan, fit.device, epoch.epoch)
+                    yield PreviewDone(epoch.epoch)
+            if state.is_over:
+                break
+        elif time.monotonic() - written > CHECKPOINT_S and processes.rank() == 0:
+            fit.save(run)
+            written = time.monotonic()
+    if reason:
+        if processes.rank() == 0:
+            fit.save(run)
+            if state.kept_score is None and plan.fine_tuning is None:
+                # Stopped before the first validation: what was learnt so far is better than nothing.
+                _keep(run, fit, data, {}, state.best_score)
+                fit.save(run)
+        yield Stopped(reason)
+    yield from _finish(run, fit)
 
 
-class Progress:
-    """How far a training is: by steps, or by the clock where the plan gives minutes.
-
-    Parameters
-    ----------
-    plan
-        Its epochs, steps an epoch and minutes are used.
-    """
-
-    def __init__(self, plan: TrainPlan) -> None:
-        self.steps = plan.epochs * plan.steps_per_epoch
-        self.done = 0
-        self.seconds = plan.minutes * 60 if plan.minutes else None
-        self.started = time.monotonic()
-
-    def step(self) -> None:
-        """Count one training step."""
-        self.done += 1
-
-    @property
-    def share(self) -> float:
-        """From 0 at the start to 1 at the end."""
-        by_steps = self.done / self.steps
-        by_clock = (time.monotonic() - self.started) / self.seconds if self.seconds else 0.0
-        return min(1.0, max(by_steps, by_clock))
-
-    @property
-    def is_over(self) -> bool:
-        """True when all steps are taken or the time is up."""
-        return self.share >= 1.0
+def _end_epoch(run: Run, fit: Fit, data: TrainingData, rate: float) -> EpochDone:
+    """Measure the weights, keep them if they are to be kept, and count what stops and slows the training."""
+    plan, state = fit.plan, fit.state
+    dice = validate(fit.measured, data.validation, plan, fit.device)
+    score = mean_of(dice)
+    replay = mean_of(validate(fit.measured, data.replay_judged, plan, fit.device)) if data.replay_judged else None
+    is_best = score > state.best_score
+    if plan.fine_tuning is None:
+        kept = is_best or plan.keep == "last"
+    else:
+        kept = may_be_kept(plan.fine_tuning, state, score, replay)
+    state.stale_epochs = 0 if is_best else state.stale_epochs + 1
+    state.best_score = max(score, state.best_score)
+    _wait_on_plateau(fit, score)
+    if kept and processes.rank() == 0:
+        _keep(run, fit, data, dice, score, replay)
+    if kept:
+        state.kept_score, state.kept_replay = score, replay
+    loss = state.loss_sum / max(state.loss_count, 1)
+    state.loss_sum, state.loss_count = 0.0, 0
+    epoch = math.ceil(state.step / plan.steps_per_epoch)
+    best = kept if plan.fine_tuning else is_best
+    return EpochDone(epoch, plan.epochs, loss, rate, dice, score, best, fit.seconds, replay)
 
 
-def build_optimiser(network: nn.Module, plan: TrainPlan) -> torch.optim.Optimizer:
-    """Return the plan's optimiser over all the network's weights."""
-    if plan.optimiser == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), plan.learning_rate, momentum=0.9, nesterov=True, weight_decay=plan.weight_decay
-        )
-    kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+def _wait_on_plateau(fit: Fit, score: float) -> None:
+    """Halve the rate of the plateau schedule where the score has not risen for as long as the plan waits."""
+    state = fit.state
+    if fit.plan.schedule != "plateau":
+        return
+    if score > state.plateau_score:
+        state.plateau_score, state.waiting_epochs = score, 0
+        return
+    state.waiting_epochs += 1
+    if state.waiting_epochs >= fit.plan.plateau_patience:
+        state.rate_scale, state.waiting_epochs = state.rate_scale / 2, 0
 
 
-def build_schedule(optimiser: torch.optim.Optimizer, plan: TrainPlan, progress: Progress) -> LRScheduler:
-    """Return the plan's learning-rate schedule, to be stepped after each batch.
-
-    `cyclic` is the triangular rate of Smith 2017, from a sixth of the plan's rate to all of it and back; `one_cycle`
-    warms up over a twentieth of the training and then falls along a cosine (Smith and Topin 2018, in two phases).
-    """
-    if plan.schedule == "cyclic":
-        return CyclicLR(
-            optimiser, plan.learning_rate / 6, plan.learning_rate, step_size_up=plan.cycle_steps, cycle_momentum=False
-        )
-
-    def one_cycle(_: int) -> float:
-        share = progress.share
-        if share < WARM_UP_SHARE:
-            return 0.05 + 0.95 * share / WARM_UP_SHARE
-        fall = (share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)
-        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + float(np.cos(np.pi * fall)))
-
-    return LambdaLR(optimiser, one_cycle if plan.schedule == "one_cycle" else lambda _: 1.0)
+def _keep(
+    run: Run, fit: Fit, data: TrainingData, dice: dict[str, float], score: float, replay: float | None = None
+) -> None:
+    parent = parent_of(run)
+    card = describe_model(fit.plan, data, dice, fit.network, parent.card if parent else None)
+    save_model(run.model_path, fit.measured.state_dict(), card)
+    fit.state.kept_score, fit.state.kept_replay = score, replay
 
 
-@torch.no_grad()
-def validate(
-    network: nn.Module, cases: Sequence[TrainingCase], plan: TrainPlan, device: torch.device
-) -> dict[str, float]:
-    """Return the mean volume Dice of every region over the cases that define it, on the working grid."""
-    network.eval()
-    dice: dict[str, list[float]] = {name: [] for name in plan.regions}
-    for case in cases:
-        predicted_ZRHW = []
-        for start in range(0, case.image.shape[1], plan.batch_size):
-            part = torch.from_numpy(case.image[:, start : start + plan.batch_size].astype(np.float32))
-            batch_NMHW = part.transpose(0, 1).to(device).contiguous(memory_format=torch.channels_last)
-            predicted_ZRHW.append((network(batch_NMHW) > 0).cpu().numpy())
-        predicted_RZHW = np.concatenate(predicted_ZRHW).swapaxes(0, 1) & case.head
-        for index, name in enumerate(plan.regions):
-            if case.known[index]:
-                dice[name].append(volume_dice(predicted_RZHW[index], case.regions[index]))
-    return {name: float(np.mean(values)) for name, values in dice.items() if values}
+def _finish(run: Run, fit: Fit) -> Iterator[TrainingEvent]:
+    state = fit.state
+    if fit.plan.fine_tuning is not None:
+        yield judge(fit.plan.fine_tuning, state)
+    score = state.kept_score
+    yield Trained(run.model_path if score is not None else None, score if score is not None else state.best_score)
 
 
-def _start_average(network: nn.Module, plan: TrainPlan) -> AveragedModel | None:
-    if not plan.averaging:
-        return None
-    return AveragedModel(copy.deepcopy(network), multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
+def _verify(fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[TrainingEvent]:
+    """Try one training and one validation batch, without learning from them, and tell what will be needed."""
+    plan = fit.plan
+    items = [dataset[number] for number in range(plan.batch_size)]
+    batch = [torch.stack(parts) for parts in zip(*items, strict=True)]
+    while True:
+        trial = copy.deepcopy(fit.network)
+        fit.set_modes(trial, 0.0)
+        try:
+            activations = count_activation_bytes(fit, trial, batch)
+            started = time.monotonic()
+            loss = fit.accumulate(trial, batch)
+            seconds = time.monotonic() - started
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not fit.shrink_batch(error):
+                if fit.state.pieces >= plan.batch_size:
+                    raise SettingsError(
+                        f"Memory ran out on {fit.device.type} even with a single slice. Choose a smaller patch, a "
+                        "narrower network or another device."
+                    ) from error
+                raise
+            yield Noted(_describe_shrinking(fit))
+    if not math.isfinite(loss):
+        raise SettingsError("The loss of the very first batch is not finite. Choose another loss, or check the images.")
+    judged = data.validation or data.training
+    started = time.monotonic()
+    one = replace(judged[0], slices=judged[0].slices[: plan.batch_size])
+    validate(fit.measured, [one], plan, fit.device)
+    per_slice = (time.monotonic() - started) / len(one.slices)
 
-
-def _describe(
-    plan: TrainPlan, split: Split, training: Sequence[TrainingCase], dice: dict[str, float], cases: int, parameters: int
-) -> ModelCard:
-    defined: dict[str, set[str]] = {}
-    for case in training:
-        defined.setdefault(case.group, set()).update(np.array(plan.regions)[case.known].tolist())
-    return ModelCard(
-        name=plan.name,
-        title=plan.title,
-        parent=ModelStore().find(plan.start_from).name if plan.start_from else None,
-        architecture=plan.architecture,
-        options=plan.options,
-        modalities=plan.modalities,
-        accepts_missing=plan.modality_dropout > 0,
-        regions=tuple(_region(name, number) for number, name in enumerate(plan.regions)),
-        spacing=plan.spacing,
+    parameters = sum(parameter.numel() for parameter in fit.network.parameters())
+    moments = {"adamw": 2, "adam": 2, "sgd": 1}[plan.optimiser]
+    copies = 2 + moments + (1 if fit.averaged is not None else 0)
+    measured = sum(len(part.slices) for part in (*data.validation, *data.replay_judged))
+    minutes = (fit.steps * seconds + plan.epochs * measured * per_slice) / 60
+    yield Verified(
         parameters=parameters,
-        trained_on=tuple(
-            DataSource(
-                name=name, patients=count, licence="", defines=tuple(r for r in plan.regions if r in defined[name])
-            )
-            for name, count in count_groups(training).items()
-        ),
-        training_patients=split.training_patients,
-        validation_patients=split.validation_patients,
-        held_out_patients=plan.held_out,
-        metrics=tuple(
-            Metric(data="validation", region=name, modalities=plan.modalities, mean=value, n=cases, held_out=False)
-            for name, value in dice.items()
-        ),
-        licence=plan.licence,
-        limitations=plan.limitations,
-        created=datetime.now(UTC).date().isoformat(),
+        memory_mb=round((parameters * 4 * copies + activations) / 1e6, 1),
+        data_mb=round(data.megabytes, 1),
+        seconds_per_step=round(seconds, 4),
+        minutes=round(min(minutes, plan.minutes or math.inf), 2),
+        device=describe_device(fit.device),
     )
 
 
-def _region(name: str, number: int) -> Region:
-    known = {region.name: region for region in GLIOMA_REGIONS}
-    return known.get(name) or Region(name=name, label=10 + number, label_name=name, color="#8f7fd6")
+def _measure_parent(fit: Fit, data: TrainingData) -> None:
+    state = fit.state
+    state.before = mean_of(validate(fit.network, data.validation or data.training, fit.plan, fit.device))
+    if data.replay_judged:
+        state.replay_before = mean_of(validate(fit.network, data.replay_judged, fit.plan, fit.device))
+
+
+def _distil(fit: Fit, parts: Sequence[Part]) -> Iterator[Part]:
+    """Let the parent answer on all slices of the cases, for those that nobody reviewed."""
+    for part in parts:
+        everything = np.arange(len(part.case.slices), dtype=np.intp)
+        logits: list[Tensor] = list(predict_logits(fit.network, part.case, everything, fit.plan.batch_size, fit.device))
+        old = distilled(part, torch.cat(logits).sigmoid().transpose(0, 1).numpy().astype(np.float16))
+        if old is not None:
+            yield old
+
+
+def _keep_split(run: Run, data: TrainingData) -> None:
+    """Write down who is on which side; a run that goes on must find the same cases again."""
+    now = data.describe()
+    if run.split_path.exists() and run.checkpoint_path.exists():
+        before = json.loads(run.split_path.read_text(encoding="utf-8"))
+        if before != now:
+            raise DataError(
+                f"The cases are not those that the run '{run.folder.name}' began with: some were added, removed or "
+                "changed. Put them back, or start a new run."
+            )
+        return
+    if processes.rank() == 0:
+        run.write_text(run.split_path, json.dumps(now, indent=1))
+
+
+def _describe_data(data: TrainingData) -> str:
+    def count(parts: Sequence[Part]) -> str:
+        return f"{sum(len(part.slices) for part in parts)} slices of {len({p.case.patient for p in parts})} patients"
+
+    text = f"{count(data.training)} to learn from, {count(data.validation)} to choose the best weights by"
+    if data.replay:
+        text += f", {count(data.replay)} to hold on to, {count(data.replay_judged)} to measure what is forgotten"
+    return text + (". Both sides hold slices of the same patients." if data.split.by_slice else ".")
+
+
+def _describe_shrinking(fit: Fit) -> str:
+    pieces = fit.state.pieces
+    size = math.ceil(fit.plan.batch_size / pieces)
+    return (
+        f"Memory ran out on {fit.device.type}; each batch now goes through in {pieces} pieces of {size} slices, and "
+        "their gradients are added up."
+    )

@@ -296,8 +296,12 @@ class EpochDone:
         Mean volume Dice over the validation cases for each region they define, 0 to 1.
     score
         The one number by which the best weights are chosen: the mean of `dice`.
+    best
+        True if these weights are kept as the best so far.
     seconds
         Since the training began.
+    replay
+        Mean Dice on the replay set of a fine-tuning, where there is one.
     """
 
     epoch: int
@@ -308,17 +312,101 @@ class EpochDone:
     score: float
     best: bool
     seconds: float
+    replay: float | None = None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One training and one validation batch went through, so the settings work and this is what they need.
+
+    Attributes
+    ----------
+    parameters
+        Numbers that are learnt.
+    memory_mb
+        Estimate of what training needs beside the cached data: weights, their gradients and averages, activations.
+    data_mb
+        What the prepared cases take in memory.
+    seconds_per_step
+        Measured, with two batches.
+    minutes
+        Roughly how long the whole training takes.
+    device
+        In words.
+    """
+
+    parameters: int
+    memory_mb: float
+    data_mb: float
+    seconds_per_step: float
+    minutes: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run goes on from its last checkpoint; what was told of later steps is done again."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class PreviewDone:
+    """The preview slice was predicted anew; it lies in the run's folder."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A tuned version was compared with its parent.
+
+    Attributes
+    ----------
+    accepted
+        True if it is better on the slices kept back and has not forgotten more than the plan allows.
+    reason
+        Why, in one sentence.
+    before, after
+        Mean Dice over the regions, on the slices kept back from training, of the parent and of the new version.
+    replay_before, replay_after
+        The same on the replay set; None where there is none.
+    """
+
+    accepted: bool
+    reason: str
+    before: float
+    after: float
+    replay_before: float | None = None
+    replay_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Training ended before its plan's end, with the reason in one sentence. What it learnt is kept."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The training is over; the best weights are in `path` with their card."""
+    """The training is over; the kept weights are in `path` with their card, or nowhere if the new version was refused.
 
-    path: Path
+    `score` is that of the kept weights on the validation cases.
+    """
+
+    path: Path | None
     score: float
 
 
-TrainingEvent = Noted | BatchDone | EpochDone | Trained
+@dataclass(frozen=True)
+class Failed:
+    """A run broke off with an error, told in one sentence; it can be resumed from its last checkpoint."""
+
+    reason: str
+
+
+TrainingEvent = Noted | Verified | Resumed | BatchDone | EpochDone | PreviewDone | Judged | Stopped | Trained | Failed
 
 
 @dataclass(frozen=True)
@@ -334,6 +422,8 @@ class CaseEvaluated:
     held_out
         True if the model's card lists the patient as a validation patient, False if it was trained on, None if
         the card does not know the patient.
+    missed, lesions
+        Connected parts of the reference that the prediction does not touch, and all of them, per region.
     """
 
     case: str
@@ -344,6 +434,20 @@ class CaseEvaluated:
     reference_ml: Mapping[str, float]
     held_out: bool | None
     seconds: float
+    missed: Mapping[str, int] = field(default_factory=dict)
+    lesions: Mapping[str, int] = field(default_factory=dict)
 
 
-EvaluationEvent = Noted | SlicesDone | CaseEvaluated
+@dataclass(frozen=True)
+class SeedEvaluated:
+    """All cases together by the original project's measure, see `napari_braintumor.engine.metrics.seed_dice`.
+
+    `dice` is that of the outermost region, over the `slices` whose reference holds it.
+    """
+
+    region: str
+    dice: float
+    slices: int
+
+
+EvaluationEvent = Noted | SlicesDone | CaseEvaluated | SeedEvaluated

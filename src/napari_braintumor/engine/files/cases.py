@@ -26,6 +26,7 @@ from napari_braintumor.engine.files._access import (
 from napari_braintumor.engine.files.labels import CONVENTIONS, guess_convention, label_values, reference_from_values
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid
 from napari_braintumor.engine.files.tiff import read_tiff, read_tiff_slices
+from napari_braintumor.engine.files.written import SIDECAR, is_sidecar, read_sidecar
 from napari_braintumor.engine.types import MODALITIES, Reference, SourceGrid, Volume
 
 
@@ -59,13 +60,18 @@ class CaseFiles:
     patient
         The same for all time points of a patient.
     group
-        The naming scheme: ``lgg``, ``brats``, ``btp``, ``brisc``, ``decathlon``, ``bids`` or ``other``.
+        The naming scheme: ``lgg``, ``brats``, ``btp``, ``brisc``, ``decathlon``, ``bids`` or ``other``; ``corrected``
+        for cases that this program wrote.
     images
         The modalities, in the order of `MODALITIES`.
     reference
         The mask drawn by people: one file, the slices in order, or nothing.
     convention
         What the mask's numbers mean, a key of `CONVENTIONS`; None where the names do not tell.
+    reviewed
+        Slices along Z that a person has looked through, in a case that this program wrote; None means all.
+    spacing_known
+        False where this program noted that the voxel size is a guess.
     """
 
     name: str
@@ -74,6 +80,8 @@ class CaseFiles:
     images: tuple[ImageFile, ...]
     reference: tuple[Path, ...] = ()
     convention: str | None = None
+    reviewed: tuple[int, ...] | None = None
+    spacing_known: bool = True
 
 
 # ---------------------------------------------------------------------------------------------- names of modalities
@@ -289,9 +297,10 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
     paths = [Path(p) for p in paths]
     names = tuple(_canonical(name) for name in modalities or ())
     files = dict.fromkeys(file for p in paths for file in _list_files(p))
-    found = [_name_channels(_recognise(file) or _recognise_any(file), names) for file in files]
+    cases = [_case_of_sidecar(file) for file in files if file.name == SIDECAR]
+    images = [file for file in files if file.name != SIDECAR]
+    found = [_name_channels(_recognise(file) or _recognise_any(file), names) for file in images]
 
-    cases: list[CaseFiles] = []
     folders: dict[Path, list[_Found]] = defaultdict(list)
     keyed: dict[tuple[str, Path, str], list[_Found]] = defaultdict(list)
     for item in found:
@@ -332,6 +341,10 @@ def _list_files(path: Path) -> Iterator[Path]:
                 subfolders.clear()
                 continue
             seen.add(real)
+            if SIDECAR in names and is_sidecar(Path(folder, SIDECAR)):
+                subfolders.clear()
+                yield Path(folder, SIDECAR)
+                continue
             subfolders.sort(key=_natural)
             for name in sorted(names, key=_natural):
                 file = Path(folder, name)
@@ -349,6 +362,21 @@ def _list_files(path: Path) -> Iterator[Path]:
                 same = all(getattr(this, key) == getattr(other, key) for key in ("group", "root", "case", "number"))
                 if same and other.kind == "mask":
                     yield sibling
+
+
+def _case_of_sidecar(path: Path) -> CaseFiles:
+    """Return a case that this program wrote."""
+    known = read_sidecar(path)
+    return CaseFiles(
+        name=known.name,
+        patient=known.patient,
+        group="corrected",
+        images=tuple(ImageFile((path.parent / file,), modality) for modality, file in known.images.items()),
+        reference=(path.parent / known.labels,),
+        convention=known.convention,
+        reviewed=known.reviewed,
+        spacing_known=known.spacing_known,
+    )
 
 
 def _name_channels(item: _Found, names: tuple[str, ...]) -> _Found:
@@ -520,6 +548,8 @@ def read_case(case: CaseFiles) -> Volume:
     if case.group == "lgg" and "FLAIR" in arrays:
         flair = arrays["FLAIR"]
         arrays = {m: a for m, a in arrays.items() if m == "FLAIR" or not np.array_equal(a, flair)}
+    if not case.spacing_known:
+        source = replace(source, spacing_known=False)
     return volume_from_modalities(arrays, source, case.name)
 
 

@@ -1,0 +1,81 @@
+"""What cases there are among files, and which of them can be trained on; with the reason where not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_reference
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """A case that was found.
+
+    Attributes
+    ----------
+    case
+        Its files.
+    shape
+        Voxels of its mask along Z, Y, X; None where it could not be read.
+    regions
+        What its mask defines.
+    problem
+        Why it cannot be trained on, in one sentence; empty if it can.
+    """
+
+    case: CaseFiles
+    shape: tuple[int, int, int] | None = None
+    regions: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What images it has."""
+        return tuple(image.modality for image in self.case.images)
+
+
+def survey_cases(
+    paths: Sequence[Path], modalities: Sequence[str] = (), regions: Sequence[str] = ()
+) -> Iterator[CaseReport]:
+    """Look at every case among files; masks are read, images only as far as needed to compare their grids.
+
+    Parameters
+    ----------
+    paths
+        Case folders, or folders of them.
+    modalities, regions
+        What is to be trained; a case needs at least one of each. Empty asks for nothing.
+
+    Yields
+    ------
+    CaseReport
+        One a case, as soon as it was looked at.
+
+    Raises
+    ------
+    DataError
+        If no case is found.
+    """
+    for case in find_cases(paths):
+        has = [image.modality for image in case.images]
+        if modalities and not set(has) & set(modalities):
+            yield CaseReport(case, problem=f"It has {', '.join(has)}, but {' or '.join(modalities)} is wanted.")
+            continue
+        if not case.reference:
+            yield CaseReport(case, problem="It has no mask.")
+            continue
+        try:
+            reference = read_reference(case)
+        except DataError as error:
+            yield CaseReport(case, problem=str(error))
+            continue
+        assert reference is not None
+        defined = tuple(reference.regions)
+        shape = next(iter(reference.regions.values())).shape
+        problem = ""
+        if regions and not set(defined) & set(regions):
+            problem = f"Its mask defines {', '.join(defined)}, but {' or '.join(regions)} is wanted."
+        yield CaseReport(case, shape, defined, problem)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_braintumor.engine.data import Part, load_training_case
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.fitting import Fit, count_activation_bytes, frozen_stages, mean_of, validate
+
+
+def test_stages_learn_one_after_the_other_the_deepest_first() -> None:
+    assert [frozen_stages(2, 0.5, share) for share in (0.0, 0.24, 0.26, 0.49, 0.5, 0.9)] == [2, 2, 1, 1, 0, 0]
+    assert frozen_stages(3, 1.0, 0.99) == 3
+    assert frozen_stages(0, 0.5, 0.0) == 0
+
+
+def test_validation_measures_only_the_slices_that_count(toy_plan, case_folder) -> None:
+    case = load_training_case(find_cases(case_folder / "case0")[0], toy_plan)
+
+    class Perfect(torch.nn.Module):
+        """Knows the answer for slice 5, and nothing else."""
+
+        def forward(self, x):
+            logits = torch.full((len(x), 3, *x.shape[2:]), -1.0)
+            for n, image in enumerate(x):
+                if torch.equal(image, torch.from_numpy(case.prepared.data[:, 5].astype(np.float32))):
+                    logits[n][torch.from_numpy(case.regions[:, 5])] = 1.0
+            return logits
+
+    device = torch.device("cpu")
+    only = validate(Perfect(), [Part(case, np.array([5]))], toy_plan, device)
+    assert only == dict.fromkeys(toy_plan.regions, 1.0)
+    both = validate(Perfect(), [Part(case, np.array([4, 5]))], toy_plan, device)
+    assert 0.3 < both["whole tumor"] < 0.9
+    assert mean_of({}) == 0.0
+
+
+def test_activations_are_counted_without_the_weights(toy_plan) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 3, 1))
+    fit = Fit(network, toy_plan, torch.device("cpu"))
+    batch = [torch.randn(2, 4, 32, 32), torch.rand(2, 3, 32, 32).round(), torch.ones(2, 3, dtype=torch.bool)]
+    counted = count_activation_bytes(fit, fit.network, batch)
+    assert counted >= 4 * 2 * 32 * 32 * (4 + 8)
+    assert counted < 4 * 2 * 32 * 32 * 64
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((8, 0), torch.bfloat16), ((7, 0), None)])
+def test_training_on_cuda_uses_bfloat16_where_the_card_has_it_and_never_float16(
+    toy_plan, monkeypatch, capability, expected
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    network = torch.nn.Conv2d(4, 3, 1)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *args, **kwargs: self)
+    assert Fit(network, toy_plan, torch.device("cuda")).autocast is expected
+
+
+def test_training_on_a_cpu_is_in_full_precision(toy_plan) -> None:
+    assert Fit(torch.nn.Conv2d(4, 3, 1), toy_plan, torch.device("cpu")).autocast is None
