@@ -1,6 +1,6 @@
 """What fine-tuning gains on the patients that a model never saw: three corrected slices of each, a few minutes.
 
-For each case the three slices that are most wrong are "corrected" from its reference, the model is tuned to them, and Dice is compared on all
+For each case the three slices that are most wrong are "corrected" from its reference, the model is tuned to them, and
 *other* slices, before and after. What is forgotten is measured on training patients that the tuning does not draw from.
 
     python tools/measure_fine_tuning.py DATA OUT [--patients NAME ...] [--minutes 3] [--distil]

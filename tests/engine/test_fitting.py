@@ -5,6 +5,7 @@ import torch
 from napari_braintumor.engine.data import Part, load_training_case
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.fitting import Fit, count_activation_bytes, frozen_stages, mean_of, validate
+from napari_braintumor.engine.plan import FineTuning
 
 
 def test_stages_learn_one_after_the_other_the_deepest_first() -> None:
@@ -41,6 +42,17 @@ def test_activations_are_counted_without_the_weights(toy_plan) -> None:
     counted = count_activation_bytes(fit, fit.network, batch)
     assert counted >= 4 * 2 * 32 * 32 * (4 + 8)
     assert counted < 4 * 2 * 32 * 32 * 64
+
+
+def test_a_blend_lies_between_the_parent_and_what_was_learnt(toy_plan) -> None:
+    plan = toy_plan.model_copy(update={"fine_tuning": FineTuning(), "start_from": "x", "averaging": 0.0})
+    fit = Fit(torch.nn.Conv2d(4, 3, 1), plan, torch.device("cpu"))
+    before = fit.network.weight.detach().clone()
+    with torch.no_grad():
+        fit.network.weight += 1
+    assert torch.allclose(fit.blend_with_parent(0.25).weight, before + 0.25)
+    assert torch.equal(fit.blend_with_parent(0.0).weight, before)
+    assert torch.allclose(fit.network.weight, before + 1)
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((8, 0), torch.bfloat16), ((7, 0), None)])

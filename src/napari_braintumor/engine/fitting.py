@@ -101,6 +101,7 @@ class Fit:
         dtype = choose_autocast(device) if device.type == "cuda" else None
         self.autocast = dtype if dtype is torch.bfloat16 else None
         self.state = State()
+        self.parent = copy.deepcopy(self.network).requires_grad_(False) if plan.fine_tuning is not None else None
         self.started = time.monotonic()
 
     @property
@@ -123,6 +124,16 @@ class Fit:
     def measured(self) -> nn.Module:
         """The weights that are judged and kept: the running average where there is one."""
         return self.averaged.module if self.averaged is not None else self.network
+
+    def blend_with_parent(self, share: float) -> nn.Module:
+        """Return a network between the parent, at a share of 0, and the weights that are judged, at 1."""
+        assert self.parent is not None
+        blended: nn.Module = copy.deepcopy(self.parent)
+        with torch.no_grad():
+            for own, other in zip(blended.state_dict().values(), self.measured.state_dict().values(), strict=True):
+                if own.is_floating_point():
+                    own.lerp_(other, share)
+        return blended
 
     def take_step(self, batch: Sequence[Tensor]) -> tuple[float, float]:
         """Learn from one batch.

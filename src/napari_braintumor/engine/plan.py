@@ -39,7 +39,7 @@ class FineTuning(_Frozen):
         0.5, description="Share of each batch that holds on to old knowledge: replayed or distilled slices."
     )
     replay_cases: Annotated[int, Field(ge=1, le=100)] = Field(
-        6, description="Cases of the replay set that are measured before and after; they are not learnt from."
+        4, description="Cases of the replay set that are measured before and after; they are not learnt from."
     )
     allowed_loss: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.01, description="The new version is refused if it loses more Dice than this on the replay set."
@@ -193,11 +193,11 @@ def plan_fine_tuning(card: ModelCard, model: str, name: str, cases: tuple[Path, 
         "patch": (112, 96),
         "modality_dropout": 0.3 if card.accepts_missing else 0.0,
         "augmentation": "light",
-        "learning_rate": 2e-4,
+        "learning_rate": 1e-4,
         "warm_up": 0.1,
         "clipping": 1.0,
         "averaging": 0.98,
-        "tumor_share": 0.7,
+        "tumor_share": 0.5,
         "epochs": 15,
         "steps_per_epoch": 20,
         "batch_size": 8,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from platformdirs import user_data_path
 from pydantic import ValidationError
 
 from napari_braintumor.engine.atomic import replacing
@@ -355,6 +357,12 @@ def describe_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where} = {first['input']!r}: {first['msg']}" if where else str(first["msg"])
+
+
+def runs_folder() -> Path:
+    """Return the folder of the user's runs; ``BRAINTUMOR_RUNS`` in the environment moves it."""
+    chosen = os.environ.get("BRAINTUMOR_RUNS")
+    return Path(chosen) if chosen else user_data_path("napari-braintumor", appauthor=False) / "runs"
 
 
 def list_runs(folder: Path) -> list[Run]:

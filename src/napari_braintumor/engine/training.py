@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_braintumor.engine import processes
 from napari_braintumor.engine.curves import collect_curves, save_curves
@@ -53,6 +53,9 @@ from napari_braintumor.engine.types import (
     TrainingEvent,
     Verified,
 )
+
+BLENDS = (0.5, 0.25)
+"""How much of a tuned version's change is tried where all of it forgets too much (Wortsman et al. 2022, WiSE-FT)."""
 
 CHECKPOINT_S = 120.0
 """Between epochs, too, a checkpoint is written after so long."""
@@ -201,7 +204,7 @@ def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Ite
             fit.save(run)
             if state.kept_score is None and plan.fine_tuning is None:
                 # Stopped before the first validation: what was learnt so far is better than nothing.
-                _keep(run, fit, data, {}, state.best_score)
+                _keep(run, fit, data, fit.measured, {}, state.best_score)
                 fit.save(run)
         yield Stopped(reason)
     yield from _finish(run, fit)
@@ -210,19 +213,28 @@ def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Ite
 def _end_epoch(run: Run, fit: Fit, data: TrainingData, rate: float) -> EpochDone:
     """Measure the weights, keep them if they are to be kept, and count what stops and slows the training."""
     plan, state = fit.plan, fit.state
-    dice = validate(fit.measured, data.validation, plan, fit.device)
+    network, replay = fit.measured, None
+    dice = validate(network, data.validation, plan, fit.device)
     score = mean_of(dice)
-    replay = mean_of(validate(fit.measured, data.replay_judged, plan, fit.device)) if data.replay_judged else None
     is_best = score > state.best_score
-    if plan.fine_tuning is None:
-        kept = is_best or plan.keep == "last"
-    else:
+    kept = is_best or plan.keep == "last"
+    if plan.fine_tuning is not None:
+        replay = mean_of(validate(network, data.replay_judged, plan, fit.device)) if data.replay_judged else None
         kept = may_be_kept(plan.fine_tuning, state, score, replay)
+        if not kept and may_be_kept(plan.fine_tuning, state, score, None):
+            # Better but forgetful: on the way back to the parent there may be weights that are both better and mindful.
+            for share in BLENDS:
+                network = fit.blend_with_parent(share)
+                dice = validate(network, data.validation, plan, fit.device)
+                score = mean_of(dice)
+                replay = mean_of(validate(network, data.replay_judged, plan, fit.device))
+                if kept := may_be_kept(plan.fine_tuning, state, score, replay):
+                    break
     state.stale_epochs = 0 if is_best else state.stale_epochs + 1
     state.best_score = max(score, state.best_score)
     _wait_on_plateau(fit, score)
     if kept and processes.rank() == 0:
-        _keep(run, fit, data, dice, score, replay)
+        _keep(run, fit, data, network, dice, score, replay)
     if kept:
         state.kept_score, state.kept_replay = score, replay
     loss = state.loss_sum / max(state.loss_count, 1)
@@ -246,11 +258,17 @@ def _wait_on_plateau(fit: Fit, score: float) -> None:
 
 
 def _keep(
-    run: Run, fit: Fit, data: TrainingData, dice: dict[str, float], score: float, replay: float | None = None
+    run: Run,
+    fit: Fit,
+    data: TrainingData,
+    network: nn.Module,
+    dice: dict[str, float],
+    score: float,
+    replay: float | None = None,
 ) -> None:
     parent = parent_of(run)
     card = describe_model(fit.plan, data, dice, fit.network, parent.card if parent else None)
-    save_model(run.model_path, fit.measured.state_dict(), card)
+    save_model(run.model_path, network.state_dict(), card)
     fit.state.kept_score, fit.state.kept_replay = score, replay
 
 

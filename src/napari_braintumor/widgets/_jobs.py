@@ -12,7 +12,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from functools import partial
 from threading import Event
 from typing import Any
 
@@ -23,6 +22,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_braintumor import __version__
 from napari_braintumor.engine.errors import BrainTumorError
+from napari_braintumor.widgets._parts import when_destroyed
 
 Events = Generator[Any, None, None]
 
@@ -76,7 +76,7 @@ class Job(QObject):
         self._worker = create_worker(_run, generator, args, self._stop)
         self._worker.yielded.connect(self._receive)
         self._worker.finished.connect(self._finish)
-        self.destroyed.connect(partial(_abandon, self._stop, self._bar))
+        when_destroyed(self, _abandon, self._stop, self._bar)
 
     def start(self) -> None:
         """Start the thread."""
@@ -157,7 +157,7 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
     logger.info("%s: %s", category.__name__, message)
 
 
-def _abandon(stop: Event, bar: _Bar, *_: object) -> None:
+def _abandon(stop: Event, bar: _Bar) -> None:
     """Stop a thread whose dock is gone."""
     stop.set()
     bar.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 from napari.layers import Layer
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
+from qtpy.QtCore import QObject, Qt
+from qtpy.QtGui import QIcon, QWheelEvent
+from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QSizePolicy, QWidget
+from superqt import QCollapsible
 
 
 class Combo(QComboBox):
@@ -46,6 +48,28 @@ class LayerSlot(Combo):
         self.setCurrentIndex(self._layers.index(chosen) if chosen in self._layers else 0)
 
 
+class _LastCall:
+    """What is to be done when an object is gone. The class keeps it, so that no collector of cycles takes it before."""
+
+    waiting: ClassVar[set[_LastCall]] = set()
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.function, self.args = function, args
+        self.waiting.add(self)
+
+    def run(self, *_: object) -> None:
+        self.waiting.discard(self)
+        self.function(*self.args)
+
+
+def when_destroyed(thing: QObject, function: Callable[..., Any], *args: Any) -> None:
+    """Call a function when an object is gone.
+
+    Connecting a closure to `destroyed` would not do: Python may already have cleared it when Qt calls, which crashes.
+    """
+    thing.destroyed.connect(_LastCall(function, args).run)
+
+
 def name_widget(widget: QWidget, name: str, tooltip: str) -> None:
     """Give a widget a name for screen readers, and a tooltip."""
     widget.setAccessibleName(name)
@@ -62,3 +86,26 @@ def make_line(text: str, name: str) -> QLabel:
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
+
+
+def make_collapsible(title: str, content: QWidget) -> QCollapsible:
+    """Return a part of a dock that is closed at first."""
+    # The arrow is text: icons of QCollapsible are drawn once, before the theme's colors are known.
+    part = QCollapsible(f"▸ {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
+    part.setDuration(0)
+    part.toggled.connect(lambda is_open: part.setText(f"{'▾' if is_open else '▸'} {title}"))
+    part.addWidget(content)
+    part.collapse(animate=False)
+    return part
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration for people."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def copy_text(text: str) -> None:
+    """Put text into the clipboard."""
+    clipboard = QApplication.clipboard()
+    if clipboard is not None:
+        clipboard.setText(text)

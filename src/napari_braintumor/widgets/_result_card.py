@@ -38,6 +38,11 @@ class ResultCard(QGroupBox):
         buttons.addWidget(self.save_button)
         buttons.addWidget(self.copy_button)
         column.addLayout(buttons)
+        self.tune_button = QPushButton("Fine-tune…")
+        name_widget(
+            self.tune_button, "Fine-tune", "Correct some slices with the brush, then let the model learn from them"
+        )
+        column.addWidget(self.tune_button)
         self.hide()
 
     def show_segmentation(self, segmentation: Segmentation) -> None:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QWidget
+
+SPIN_WIDTH_PX = 118
+"""Room for seven digits between a spin box's two buttons."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class SettingsForm(QWidget):
         For each field that is shown how.
     """
 
+    changed = Signal()
+    """Another value was chosen."""
+
     def __init__(self, config: type[BaseModel], rows: dict[str, Row]) -> None:
         super().__init__()
         form = QFormLayout(self)
@@ -58,13 +64,38 @@ class SettingsForm(QWidget):
             editor.setAccessibleName(row.label)
             self.editors[name] = editor
             if isinstance(editor, QCheckBox):
+                editor.toggled.connect(lambda _: self.changed.emit())
                 form.addRow(editor)
-            else:
+            elif isinstance(editor, QComboBox):
+                editor.currentIndexChanged.connect(lambda _: self.changed.emit())
                 form.addRow(row.label, editor)
+            else:
+                assert isinstance(editor, QDoubleSpinBox)
+                editor.valueChanged.connect(lambda _: self.changed.emit())
+                form.addRow(row.label, editor)
+
+    def set_values(self, values: dict[str, Any]) -> None:
+        """Show other values; None where a number is left out."""
+        for name, value in values.items():
+            editor = self.editors[name]
+            if isinstance(editor, QCheckBox):
+                editor.setChecked(bool(value))
+            elif isinstance(editor, QComboBox):
+                editor.setCurrentText(str(value))
+            else:
+                assert isinstance(editor, QDoubleSpinBox)
+                editor.setValue(editor.minimum() if value is None else float(value))
 
     def values(self) -> dict[str, Any]:
         """Return what the user has chosen, by field; None where a number is left out."""
         return {name: _read_editor(editor) for name, editor in self.editors.items()}
+
+
+class _Spin(QDoubleSpinBox):
+    """A number that shows no more zeros than it has."""
+
+    def textFromValue(self, value: float) -> str:
+        return f"{value:.{self.decimals()}f}".rstrip("0").rstrip(".") if self.decimals() else f"{value:.0f}"
 
 
 def _make_editor(row: Row, annotation: Any, default: Any) -> QWidget:
@@ -77,7 +108,8 @@ def _make_editor(row: Row, annotation: Any, default: Any) -> QWidget:
         combo.addItems([str(choice) for choice in get_args(annotation)])
         combo.setCurrentText(default)
         return combo
-    spin = QDoubleSpinBox()
+    spin = _Spin()
+    spin.setMinimumWidth(SPIN_WIDTH_PX)
     spin.setDecimals(row.decimals)
     spin.setSingleStep(row.step)
     spin.setRange(row.low - row.step if row.empty else row.low, row.high)

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
-    QApplication,
     QFileDialog,
     QFormLayout,
     QGroupBox,
@@ -24,7 +22,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_braintumor import engine
 from napari_braintumor.engine.card import ModelCard
@@ -57,7 +54,16 @@ from napari_braintumor.layers import (
     volume_from_selection,
 )
 from napari_braintumor.widgets._jobs import Failure, Job
-from napari_braintumor.widgets._parts import Combo, LayerSlot, make_line, name_widget
+from napari_braintumor.widgets._parts import (
+    Combo,
+    LayerSlot,
+    copy_text,
+    in_words,
+    make_collapsible,
+    make_line,
+    name_widget,
+    when_destroyed,
+)
 from napari_braintumor.widgets._result_card import ResultCard
 from napari_braintumor.widgets._settings import Row, SettingsForm
 from napari_braintumor.writers import save_labels
@@ -117,7 +123,7 @@ class SegmentDock(QWidget):
         self._viewer.layers.events.inserted.connect(self._watch_new)
         self._viewer.layers.events.removed.connect(self._refill)
         self._viewer.layers.events.reordered.connect(self._refill)
-        self.destroyed.connect(partial(_unwatch, self._viewer.layers, self._watch_new, self._refill))
+        when_destroyed(self, _unwatch, self._viewer.layers, self._watch_new, self._refill)
 
     def event(self, event: QEvent | None) -> bool:
         """Go away when the dock is closed: napari only takes the widget out, and a run would go on unseen."""
@@ -174,6 +180,13 @@ class SegmentDock(QWidget):
         self.model_box.blockSignals(False)
         self._show_model()
 
+    def choose_model(self, path: Path) -> None:
+        """Read the store again and choose the model of a file, if it is there."""
+        self.reload_models()
+        paths = [stored.path for stored in self._models]
+        if path in paths:
+            self.model_box.setCurrentIndex(paths.index(path))
+
     # ------------------------------------------------------------------------------------------------ building
 
     def _build(self) -> None:
@@ -217,14 +230,8 @@ class SegmentDock(QWidget):
         self.check_line = make_line("", "Whether the scans can be segmented")
         column.addWidget(self.check_line)
 
-        # The arrow is text: icons of QCollapsible are drawn once, before the theme's colors are known.
-        advanced = QCollapsible("▸ Advanced", expandedIcon=QIcon(), collapsedIcon=QIcon())
-        advanced.setDuration(0)
-        advanced.toggled.connect(lambda is_open: advanced.setText("▾ Advanced" if is_open else "▸ Advanced"))
         self.advanced = SettingsForm(SegmentConfig, ADVANCED)
-        advanced.addWidget(self.advanced)
-        advanced.collapse(animate=False)
-        column.addWidget(advanced)
+        column.addWidget(make_collapsible("Advanced", self.advanced))
 
         self.message = make_line("", "Messages")
         self.details_button = QPushButton("Copy details")
@@ -238,6 +245,7 @@ class SegmentDock(QWidget):
         self.result_card = ResultCard()
         self.result_card.save_button.clicked.connect(self._save)
         self.result_card.copy_button.clicked.connect(self._copy_record)
+        self.result_card.tune_button.clicked.connect(self._fine_tune)
         self.result_card.show_box.currentIndexChanged.connect(self._show_region)
         column.addWidget(self.result_card)
 
@@ -362,7 +370,7 @@ class SegmentDock(QWidget):
             text = _DEVICE_UNKNOWN
             if card is not None and card.cpu_seconds_per_slice and self._selection is not None:
                 expected_s = card.cpu_seconds_per_slice * self._selection.shape[0]
-                text += f"; on a CPU with two cores about {_in_words(expected_s)}"
+                text += f"; on a CPU with two cores about {in_words(expected_s)}"
             self.device_line.setText(text)
 
     def _describe(self, selection: Selection) -> str:
@@ -424,7 +432,7 @@ class SegmentDock(QWidget):
         text = f"{event.done} of {event.total} slices"
         if event.done > self._first_done:
             left_s = (now_s - self._started_s) / (event.done - self._first_done) * (event.total - event.done)
-            text += f", {_in_words(left_s)} left"
+            text += f", {in_words(left_s)} left"
         self.progress_line.setText(text)
 
     def _show_result(self, segmentation: Segmentation) -> None:
@@ -434,7 +442,7 @@ class SegmentDock(QWidget):
         update_or_add_probabilities(self._viewer, segmentation, self._placement)
         self.result_card.show_segmentation(segmentation)
         seconds = float(segmentation.provenance.get("seconds", 0))
-        self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {_in_words(seconds)}")
+        self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
 
     def _fail(self, failure: Failure) -> None:
         self._failure = failure
@@ -498,14 +506,23 @@ class SegmentDock(QWidget):
         else:
             self._tell(f"Saved {path}.")
 
+    def _fine_tune(self) -> None:
+        """Open the Train dock, filled to tune this model to these labels."""
+        window = getattr(self._viewer, "window", None)
+        if window is None or self._result_layer not in self._viewer.layers or self.model is None:
+            self._tell("The label layer is gone. Segment again, correct some slices, then fine-tune.")
+            return
+        _, dock = window.add_plugin_dock_widget("napari-braintumor", "Train")
+        dock.prepare_fine_tuning(self.chosen, self._result_layer, self.model.path)
+
     def _copy_record(self) -> None:
         if self._result is not None:
-            _copy(json.dumps(describe_segmentation(self._result), indent=1))
+            copy_text(json.dumps(describe_segmentation(self._result), indent=1))
             self._tell("The record is in the clipboard.")
 
     def _copy_details(self) -> None:
         if self._failure is not None:
-            _copy(f"{self._failure.text}\n\n{self._failure.details}")
+            copy_text(f"{self._failure.text}\n\n{self._failure.details}")
 
 
 def describe_card(card: ModelCard) -> str:
@@ -527,20 +544,10 @@ def _check_modalities(card: ModelCard, selection: Selection) -> None:
         raise DataError(f"{', '.join(missing)} is missing. This model needs {', '.join(card.modalities)}. Open it too.")
 
 
-def _unwatch(layers: Any, on_insert: Any, on_change: Any, *_: object) -> None:
+def _unwatch(layers: Any, on_insert: Any, on_change: Any) -> None:
     """Let go of a viewer that outlives the dock."""
     layers.events.inserted.disconnect(on_insert)
     layers.events.removed.disconnect(on_change)
     layers.events.reordered.disconnect(on_change)
     for layer in layers:
         layer.events.name.disconnect(on_change)
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _copy(text: str) -> None:
-    clipboard = QApplication.clipboard()
-    if clipboard is not None:
-        clipboard.setText(text)

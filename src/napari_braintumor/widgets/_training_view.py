@@ -1,0 +1,148 @@
+"""A run as it is watched: state in words, time left, curves, a preview slice, the verdict at the end."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_braintumor.engine.runs import Run, describe_event
+from napari_braintumor.engine.types import (
+    BatchDone,
+    EpochDone,
+    Failed,
+    Judged,
+    Noted,
+    Resumed,
+    Stopped,
+    Trained,
+    TrainingEvent,
+    Verified,
+)
+from napari_braintumor.widgets._parts import in_words, make_line, name_widget
+from napari_braintumor.widgets._watching import Preview
+
+LINES = 6
+
+
+class TrainingView(QWidget):
+    """What is known of the run that is watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headline = make_line("", "State of the run")
+        self.time_line = make_line("", "Time left")
+        self.bar = QProgressBar()
+        name_widget(self.bar, "Progress of the training", "Steps done")
+        self.verdict_line = make_line("", "Verdict")
+        self.use_button = QPushButton("Use in Segment")
+        name_widget(self.use_button, "Use in Segment", "Put the new model among yours and choose it in Segment")
+        self.undo_button = QPushButton("Back to the parent")
+        name_widget(self.undo_button, "Back to the parent", "Take the new model away again and choose its parent")
+        self.curves = QLabel()
+        self.curves.setAccessibleName("Curves of loss, Dice and learning rate")
+        self.preview_line = make_line("", "What the preview shows")
+        self.preview = QLabel()
+        self.preview.setAccessibleName("Preview: reference on the left, prediction on the right")
+        self.log_line = make_line("", "Last lines of the log")
+        self.details_button = QPushButton("Copy details")
+        name_widget(self.details_button, "Copy details", "Copy what the training process printed, to report a problem")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        for widget in (
+            *(self.headline, self.bar, self.time_line, self.verdict_line, self.use_button, self.undo_button),
+            *(self.details_button, self.curves, self.preview_line, self.preview, self.log_line),
+        ):
+            column.addWidget(widget)
+        self.clear()
+
+    def clear(self, run: Run | None = None) -> None:
+        """Forget the run that was shown, and begin with another."""
+        self.trained: Trained | None = None
+        self.judged: Judged | None = None
+        self.failed: Failed | None = None
+        self.stopped: Stopped | None = None
+        self._lines: list[str] = []
+        self._first: tuple[int, float] | None = None
+        self._deadline_s: float | None = None
+        self.headline.setText(f"{run.folder.name}: starting…" if run else "")
+        self.name = run.folder.name if run else ""
+        self.bar.setRange(0, 0)
+        for line in (self.time_line, self.verdict_line, self.preview_line, self.log_line):
+            line.setText("")
+        for label in (self.curves, self.preview):
+            label.clear()
+        for widget in (self.use_button, self.undo_button, self.details_button, self.verdict_line):
+            widget.hide()
+
+    def add(self, events: list[TrainingEvent]) -> None:
+        """Show what was told."""
+        for event in events:
+            if isinstance(event, BatchDone):
+                self._step = event
+            elif isinstance(event, Resumed):
+                self._first = None
+                self.trained = self.stopped = self.failed = None
+            elif isinstance(event, Trained):
+                self.trained = event
+            elif isinstance(event, Judged):
+                self.judged = event
+            elif isinstance(event, Stopped):
+                self.stopped = event
+            elif isinstance(event, Failed):
+                self.failed = event
+            if isinstance(event, Noted | Verified | Resumed | EpochDone | Stopped | Judged | Failed):
+                self._lines = [*self._lines, describe_event(event)][-LINES:]
+        batches = [event for event in events if isinstance(event, BatchDone)]
+        if batches:
+            self._show_progress(batches[-1])
+        self.log_line.setText("\n".join(self._lines))
+
+    def show_curves(self, picture: NDArray[np.uint8]) -> None:
+        """Show a picture of the curves."""
+        self.curves.setPixmap(make_pixmap(picture))
+
+    def show_preview(self, preview: Preview, width_px: int) -> None:
+        """Show the preview slice."""
+        self.preview_line.setText(
+            f"Slice {preview.z} of {preview.case} after epoch {preview.epoch}: reference left, prediction right"
+        )
+        smooth = Qt.TransformationMode.SmoothTransformation
+        self.preview.setPixmap(make_pixmap(preview.picture).scaledToWidth(width_px, smooth))
+
+    def show_end(self, text: str) -> None:
+        """Say how the run ended, and what came of it."""
+        self.headline.setText(f"{self.name}: {text}")
+        self.time_line.setText("")
+        if self.bar.maximum() == 0:
+            self.bar.setRange(0, 1)
+        if self.judged is not None and self.trained is not None:
+            self.verdict_line.setText(describe_event(self.judged))
+            self.verdict_line.show()
+        self.use_button.setVisible(self.trained is not None and self.trained.path is not None)
+
+    def _show_progress(self, batch: BatchDone) -> None:
+        self.bar.setRange(0, batch.steps)
+        self.bar.setValue(batch.step)
+        self.headline.setText(f"{self.name}: training, step {batch.step} of {batch.steps}, loss {batch.loss:.3f}")
+        now_s = time.monotonic()
+        if self._first is None:
+            self._first = batch.step, now_s
+            return
+        step, since_s = self._first
+        if batch.step > step and now_s > since_s + 1:
+            left_s = (now_s - since_s) / (batch.step - step) * (batch.steps - batch.step)
+            self.time_line.setText(f"{in_words(left_s)} left at most")
+
+
+def make_pixmap(picture: NDArray[np.uint8]) -> QPixmap:
+    """Return a pixmap of an array ``(H, W, 4)``, red, green, blue, opacity."""
+    data = np.ascontiguousarray(picture)
+    height, width = data.shape[:2]
+    image = QImage(data.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
+    return QPixmap.fromImage(image)

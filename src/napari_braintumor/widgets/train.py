@@ -1,0 +1,599 @@
+"""The Train dock: learn from open layers or a folder, or tune a model, in a process that outlives the viewer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels, Layer
+from napari.utils.notifications import show_error
+from pydantic import ValidationError
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QStackedWidget,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_braintumor.engine.errors import BrainTumorError, SettingsError
+from napari_braintumor.engine.files.written import corrected_folder, write_case
+from napari_braintumor.engine.plan import TrainPlan, plan_fine_tuning
+from napari_braintumor.engine.runs import Run, describe_problem, parent_of
+from napari_braintumor.engine.schedules import list_rates
+from napari_braintumor.engine.store import ModelStore
+from napari_braintumor.layers import update_or_add_preview, volume_from_selection
+from napari_braintumor.widgets._child import check_plan, read_tail, start_training
+from napari_braintumor.widgets._jobs import Failure, Job
+from napari_braintumor.widgets._parts import copy_text, make_collapsible, make_line, name_widget, when_destroyed
+from napari_braintumor.widgets._rate_curve import RateCurve
+from napari_braintumor.widgets._runs_list import RESUMABLE, RunsList
+from napari_braintumor.widgets._settings import Row, SettingsForm
+from napari_braintumor.widgets._train_data import DataPage, OpenCase
+from napari_braintumor.widgets._train_model import ModelPage
+from napari_braintumor.widgets._training_view import TrainingView
+from napari_braintumor.widgets._watching import Seen, watch
+
+if TYPE_CHECKING:
+    import napari
+
+EVERYDAY = {
+    "minutes": Row("Minutes, at most", empty="no limit", low=0.5, high=100_000, step=0.5, decimals=1),
+    "epochs": Row("Epochs", low=1, high=1_000_000, step=1, decimals=0),
+    "steps_per_epoch": Row("Batches an epoch", low=1, high=1_000_000, step=10, decimals=0),
+    "batch_size": Row("Slices a batch", low=1, high=1024, step=1, decimals=0),
+    "patience": Row("Patience, epochs", empty="never", low=1, high=100_000, step=1, decimals=0),
+    "augmentation": Row("Augmentation"),
+    "schedule": Row("Learning rate"),
+    "learning_rate": Row("Highest rate", low=1e-6, high=1, step=1e-4, decimals=6),
+}
+ADVANCED = {
+    "loss": Row("Loss"),
+    "optimiser": Row("Optimizer"),
+    "weight_decay": Row("Weight decay", low=0, high=1, step=1e-4, decimals=6),
+    "warm_up": Row("Warm-up share", low=0, high=0.5, step=0.01),
+    "cycle_mode": Row("Cycle mode"),
+    "cycle_steps": Row("Half a cycle", low=1, high=1_000_000, step=50, decimals=0),
+    "averaging": Row("Averaging (EMA)", low=0, high=0.9999, step=0.001, decimals=4),
+    "tumor_share": Row("Share of tumor slices", step=0.05),
+    "modality_dropout": Row("Modality dropout", step=0.05),
+    "elastic_px": Row("Elastic, pixels", low=0, high=50, step=1, decimals=1),
+    "tversky_alpha": Row("Tversky alpha", step=0.05),
+    "keep": Row("Keep the weights of"),
+    "preview_every": Row("Preview, epochs", low=0, high=1000, step=1, decimals=0),
+    "device": Row("Device"),
+    "threads": Row("Threads (0: all)", low=0, high=1024, step=1, decimals=0),
+    "workers": Row("Loader processes", empty="auto", low=0, high=64, step=1, decimals=0),
+    "cache_gb": Row("Cache, GB", low=0, high=1024, step=0.5, decimals=1),
+    "seed": Row("Seed", low=0, high=2**31 - 1, step=1, decimals=0),
+}
+"""The rows of the Run tab; with the other two tabs, what a user decides. Other fields keep their defaults."""
+
+PATIENCE_WITH_STOP_MS = 10_000
+PICTURE_MARGIN_PX = 44
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A run has a folder and a process."""
+
+    run: Run
+    process: subprocess.Popen[bytes]
+
+
+def begin(plan: TrainPlan, case: OpenCase | None) -> Generator[Begun, None, None]:
+    """Write the open layers into the run's folder, if they are what is learnt from, and start its process."""
+    folder = plan.output / plan.name
+    if case is not None:
+        try:
+            write_open_case(folder / "cases", case)
+        except BrainTumorError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    run = Run.start(plan)
+    yield Begun(run, start_training(run))
+
+
+def go_on(run: Run) -> Generator[Begun, None, None]:
+    """Start a process for a run that was begun before."""
+    yield Begun(run, start_training(run))
+
+
+def keep_case(case: OpenCase) -> Generator[Path, None, None]:
+    """Write open layers among the user's corrected cases."""
+    yield write_open_case(corrected_folder(), case)
+
+
+def write_open_case(folder: Path, case: OpenCase) -> Path:
+    """Read the voxels of open layers and write them as a case."""
+    volume = volume_from_selection(case.selection)
+    return write_case(folder, volume, case.labels, case.convention, reviewed=case.reviewed or None)
+
+
+class TrainDock(QWidget):
+    """The Train dock.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are offered; napari passes it by this name.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setObjectName("brain-tumor-train")
+        self._viewer = napari_viewer
+        self._job: Job | None = None
+        self._run: Run | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._docked = False
+        self._watching = False
+        self._details = ""
+        self._installed: tuple[str, Path] | None = None
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._lose_patience)
+        self._build()
+        self._show_defaults()
+        layers = self._viewer.layers
+        layers.events.inserted.connect(self.data.refill)
+        layers.events.removed.connect(self.data.refill)
+        when_destroyed(self, _unwatch, layers, self.data.refill)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Go away when the dock is closed: napari only takes the widget out. The training goes on."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is None and self._docked:
+                self.deleteLater()
+            self._docked = self.parent() is not None
+        return super().event(event)
+
+    # ---------------------------------------------------------------------------------------------- the plan
+
+    def build_plan(self) -> TrainPlan:
+        """Return what the three tabs say.
+
+        Raises
+        ------
+        BrainTumorError
+            If they do not make a plan.
+        """
+        name = _free_name(self.model.name_edit.text().strip(), self.runs.folder)
+        folder = self.runs.folder / name / "cases" if self.data.source == "layers" else self.data.folder
+        if folder is None:
+            raise SettingsError("No folder of cases is chosen. Choose one in the Data tab, or learn from open layers.")
+        settings: dict[str, Any] = {**self.everyday.values(), **self.advanced.values(), "output": self.runs.folder}
+        if self.data.source != "layers":
+            settings |= self.data.named_sides()
+        try:
+            if not self.model.tunes:
+                if self.data.source == "layers":
+                    settings["split_by"] = "slice"
+                return TrainPlan(name=name, cases=(folder,), **settings, **self.model.new_settings())
+            parent = self.model.parent_model
+            if parent is None or parent.card is None:
+                raise SettingsError("No model is chosen to be tuned. Choose one in the Model tab.")
+            tuning = {"fine_tuning": self.model.tuning(), **settings}
+            return plan_fine_tuning(parent.card, str(parent.path), name, (folder,), **tuning)
+        except ValidationError as error:
+            raise SettingsError(f"The plan is not possible: {describe_problem(error)}. Change it there.") from error
+
+    def prepare_fine_tuning(self, layers: dict[str, Layer], labels: Labels, model: Path) -> None:
+        """Fill the tabs to tune a model to the labels of open scans."""
+        self._show_tabs()
+        self.data.choose_layers(dict(layers), labels)
+        self.model.choose_parent(model)
+        self.tabs.setCurrentIndex(0)
+
+    # ---------------------------------------------------------------------------------------------- building
+
+    def _build(self) -> None:
+        self.runs = RunsList()
+        self.runs.watch_asked.connect(self.watch_run)
+        self.runs.resume_asked.connect(self._resume)
+        self.runs.delete_asked.connect(self._delete)
+        self.data = DataPage(self._viewer)
+        self.data.told.connect(self._tell)
+        self.data.changed.connect(self._describe)
+        self.data.keep_button.clicked.connect(self._keep_case)
+        self.model = ModelPage()
+        self.model.changed.connect(self._describe)
+        self.model.mode_box.currentIndexChanged.connect(self._show_defaults)
+        self.model.check_button.clicked.connect(self._check)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.data, "Data")
+        self.tabs.addTab(self.model, "Model")
+        self.tabs.addTab(self._build_settings(), "Run")
+        self.view = TrainingView()
+        self.view.use_button.clicked.connect(self._use)
+        self.view.undo_button.clicked.connect(self._undo)
+        self.view.details_button.clicked.connect(lambda: copy_text(self._details))
+        self.pages = QStackedWidget()
+        self.pages.addWidget(self.tabs)
+        self.pages.addWidget(self.view)
+        self.describe_line = make_line("", "What will be trained")
+        self.message = make_line("", "Messages")
+
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        earlier = make_collapsible("Earlier runs", self.runs)
+        earlier.toggled.connect(self._reload_runs)
+        column.addWidget(earlier)
+        column.addWidget(self.pages)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setWidget(body)
+
+        self.train_button = QPushButton("Train")
+        name_widget(self.train_button, "Train", "Start in a process of its own; you can go on working, or close napari")
+        self.train_button.setDefault(True)
+        self.train_button.clicked.connect(self._start)
+        self.stop_button = QPushButton("Stop and keep best")
+        name_widget(self.stop_button, "Stop and keep best", "End after the present batch; the best weights are kept")
+        self.stop_button.clicked.connect(self._stop)
+        self.discard_button = QPushButton("Discard…")
+        name_widget(self.discard_button, "Discard", "End the training and delete all of it")
+        self.discard_button.clicked.connect(self._discard)
+        self.resume_button = QPushButton("Resume")
+        name_widget(self.resume_button, "Resume", "Go on from the last checkpoint")
+        self.resume_button.clicked.connect(self._resume_this)
+        self.back_button = QPushButton("New training")
+        name_widget(self.back_button, "New training", "Back to the tabs")
+        self.back_button.clicked.connect(self._show_tabs)
+        self.setMinimumWidth(300)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll, 1)
+        footer = QVBoxLayout()
+        footer.setContentsMargins(9, 0, 9, 9)
+        for widget in (
+            *(self.describe_line, self.message, self.train_button, self.stop_button, self.discard_button),
+            *(self.resume_button, self.back_button),
+        ):
+            footer.addWidget(widget)
+        outer.addLayout(footer)
+        self._show_tabs()
+
+    def _reload_runs(self, is_open: bool) -> None:
+        if is_open:
+            self.runs.reload()
+
+    def _build_settings(self) -> QWidget:
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.everyday = SettingsForm(TrainPlan, EVERYDAY)
+        self.rate_curve = RateCurve()
+        self.advanced = SettingsForm(TrainPlan, ADVANCED)
+        for form in (self.everyday, self.advanced):
+            form.changed.connect(self._draw_rates)
+        column.addWidget(self.everyday)
+        column.addWidget(self.rate_curve)
+        column.addWidget(make_collapsible("Advanced", self.advanced))
+        return page
+
+    def _show_defaults(self) -> None:
+        """Begin with the values that suit a new network, or a fine-tuning."""
+        plan = TrainPlan(name="a", cases=(Path("a"),))
+        parent = self.model.parent_model
+        if self.model.tunes and parent is not None and parent.card is not None:
+            plan = plan_fine_tuning(parent.card, parent.name, "a", (Path("a"),))
+        for form in (self.everyday, self.advanced):
+            form.set_values({name: getattr(plan, name) for name in form.editors})
+        self.train_button.setText("Fine-tune" if self.model.tunes else "Train")
+        self._draw_rates()
+
+    def _draw_rates(self) -> None:
+        try:
+            values = {**self.everyday.values(), **self.advanced.values()}
+            self.rate_curve.show_rates(list_rates(TrainPlan(name="a", cases=(Path("a"),), **values)))
+        except ValidationError:
+            self.rate_curve.show_rates([])
+
+    def _describe(self) -> None:
+        if self._watching:
+            return
+        text = ""
+        if self.data.source == "layers" and not self.model.tunes:
+            text = "One scan teaches about itself only: the Dice shown will say nothing about other patients."
+        self.describe_line.setText(text)
+        self.describe_line.setVisible(bool(text))
+
+    def _show_tabs(self) -> None:
+        if self._job is not None and self._watching:
+            self._job.cancel()
+        self._watching = False
+        self._run = None
+        self.pages.setCurrentIndex(0)
+        for button in (self.stop_button, self.discard_button, self.resume_button, self.back_button):
+            button.hide()
+        self.train_button.setVisible(True)
+        self.train_button.setEnabled(True)
+        self._tell("")
+        self._describe()
+
+    def _tell(self, text: str) -> None:
+        self.message.setText(text)
+        self.message.setVisible(bool(text))
+
+    # ---------------------------------------------------------------------------------------------- starting
+
+    def _start(self) -> None:
+        if self._job is not None:
+            return
+        try:
+            case = self.data.open_case() if self.data.source == "layers" else None
+            plan = self.build_plan()
+        except BrainTumorError as error:
+            self._tell(str(error))
+            return
+        self.model.name_edit.setText(plan.name)
+        self._launch("Writing the case…" if case else "Starting…", begin, plan, case)
+
+    def _resume_this(self) -> None:
+        if self._run is not None:
+            self._resume(self._run)
+
+    def _resume(self, run: Run) -> None:
+        if self._job is None:
+            self._launch("Starting…", go_on, run)
+        elif self._watching:  # of a run that has ended
+            self._job.cancel()
+            self._job.ended.connect(partial(self._resume, run))
+
+    def _launch(self, text: str, generator: Any, *args: Any) -> None:
+        self._tell(text)
+        self.train_button.setEnabled(False)
+        self.resume_button.setEnabled(False)
+        self._job = Job(self, "Start a training", generator, *args)
+        begun: list[Begun] = []
+        self._job.happened.connect(begun.append)
+        self._job.failed.connect(self._fail)
+        self._job.ended.connect(partial(self._launched, begun))
+        self._job.start()
+
+    def _launched(self, begun: list[Begun]) -> None:
+        self._end_job()
+        self.train_button.setEnabled(True)
+        self.resume_button.setEnabled(True)
+        if begun:
+            self._process = begun[0].process
+            self.watch_run(begun[0].run, begun[0].process)
+
+    def _check(self) -> None:
+        """Let a child try one batch."""
+        if self._job is not None:
+            return
+        try:
+            plan = self.build_plan()
+            if self.data.source == "layers":
+                raise SettingsError("Open layers are checked when training starts. Check a folder of cases here.")
+        except BrainTumorError as error:
+            self.model.check_line.setText(str(error))
+            return
+        self.model.check_line.setText("Trying one batch…")
+        self._job = Job(self, "Check a plan", _check, plan)
+        self._job.happened.connect(self.model.check_line.setText)
+        self._job.failed.connect(lambda failure: self.model.check_line.setText(failure.text))
+        self._job.ended.connect(self._end_job)
+        self._job.start()
+
+    def _keep_case(self) -> None:
+        if self._job is not None:
+            return
+        try:
+            case = self.data.open_case()
+        except BrainTumorError as error:
+            self._tell(str(error))
+            return
+        self._tell("Writing the case…")
+        self._job = Job(self, "Keep a corrected case", keep_case, case)
+        self._job.happened.connect(lambda path: self._tell(f"Kept in {path}."))
+        self._job.failed.connect(self._fail)
+        self._job.ended.connect(self._end_job)
+        self._job.start()
+
+    def _fail(self, failure: Failure) -> None:
+        self._tell(failure.text)
+        show_error(failure.text)
+
+    def _end_job(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.deleteLater()
+
+    # ---------------------------------------------------------------------------------------------- watching
+
+    def watch_run(self, run: Run, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Show a run, from its beginning, and follow it as long as its process lives, here or elsewhere."""
+        if self._job is not None:
+            if self._watching:
+                self._job.cancel()
+                self._job.ended.connect(partial(self.watch_run, run, process))
+            return
+        self._run, self._process, self._watching = run, process, True
+        self._details = ""
+        self._installed = None
+        self.view.clear(run)
+        self._tell("")
+        self.describe_line.hide()
+        self.pages.setCurrentIndex(1)
+        self.train_button.hide()
+        for button in (self.stop_button, self.discard_button):
+            button.show()
+            button.setEnabled(True)
+        for button in (self.resume_button, self.back_button):
+            button.hide()
+        text = self.palette().windowText().color().name()
+        self._job = Job(
+            self, f"Train {run.folder.name}", watch, run, partial(_is_alive, run, process), self._width, text
+        )
+        self._job.happened.connect(self._see)
+        self._job.failed.connect(self._fail)
+        self._job.ended.connect(self._see_end)
+        self._job.start()
+
+    @property
+    def _width(self) -> int:
+        return max(240, self.width() - PICTURE_MARGIN_PX)
+
+    def _see(self, seen: Seen) -> None:
+        self.view.add(seen.events)
+        if seen.curves is not None:
+            self.view.show_curves(seen.curves)
+        if seen.preview is not None:
+            self.view.show_preview(seen.preview, self._width)
+            update_or_add_preview(self._viewer, seen.preview.case, seen.preview.z, seen.preview.labels)
+
+    def _see_end(self) -> None:
+        cancelled = self._job is not None and self._job.cancelled
+        self._end_job()
+        run = self._run
+        if cancelled or run is None:
+            return
+        view = self.view
+        if view.failed is not None:
+            text = f"failed. {view.failed.reason} What was learnt before is kept: Resume goes on from there."
+        elif view.stopped is not None and view.trained is not None:
+            text = f"stopped. {view.stopped.reason}"
+        elif view.trained is not None:
+            text = f"complete, score {view.trained.score:.3f}"
+        else:
+            code = self._process.poll() if self._process is not None else None
+            text = "the training process ended unexpectedly" + (f" (exit code {code})" if code is not None else "")
+            text += ". Nothing that was saved is lost: Resume goes on from the last checkpoint."
+        self._details = "" if view.trained is not None else read_tail(run)
+        view.details_button.setVisible(bool(self._details))
+        view.show_end(text)
+        for button in (self.stop_button, self.discard_button):
+            button.hide()
+        self.back_button.show()
+        ended = view.trained is not None and view.stopped is None
+        self.resume_button.setVisible(not ended and _stands(run) in RESUMABLE)
+        self._tell("")
+        self.runs.reload()
+
+    def _stop(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        if run.stop_requested:
+            run.terminate()
+            return
+        try:
+            run.request_stop()
+        except BrainTumorError as error:
+            self._tell(str(error))
+            return
+        self._tell("Stopping after the present batch…")
+        self._patience.start(PATIENCE_WITH_STOP_MS)
+
+    def _lose_patience(self) -> None:
+        if self._run is not None and self._job is not None and self._run.stop_requested:
+            self._tell("The present batch takes long. Press Stop once more to end at once, at the last checkpoint.")
+
+    def _discard(self) -> None:
+        run = self._run
+        if run is not None and self._asked_for_sure(f"End the run '{run.folder.name}' and delete all of it?"):
+            if self._job is not None:
+                self._job.cancel()
+            self._delete_now(run)
+
+    def _delete(self, run: Run) -> None:
+        if self._asked_for_sure(f"Delete the run '{run.folder.name}' with its model and its curves?"):
+            self._delete_now(run)
+
+    def _delete_now(self, run: Run) -> None:
+        try:
+            run.discard()
+        except BrainTumorError as error:
+            self._tell(str(error))
+            return
+        self._show_tabs()
+        self._tell(f"'{run.folder.name}' is deleted.")
+        self.runs.reload()
+
+    def _asked_for_sure(self, question: str) -> bool:
+        answer = QMessageBox.question(self, "Brain Tumor", question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    # ---------------------------------------------------------------------------------------------- the result
+
+    def _use(self) -> None:
+        """Put the run's model into the user's store and choose it in the Segment dock."""
+        if self._run is None:
+            return
+        try:
+            model = ModelStore().install(self._run.model_path)
+        except BrainTumorError as error:
+            self._tell(str(error))
+            return
+        self._installed = model.name, model.path
+        self._choose_in_segment(model.path)
+        self._tell(f"'{model.name}' is among your models.")
+        self.view.use_button.hide()
+        self.view.undo_button.setVisible(parent_of(self._run) is not None)
+        self.model.reload_models()
+
+    def _undo(self) -> None:
+        """Take the new version away again and choose its parent."""
+        if self._installed is None or self._run is None:
+            return
+        parent = parent_of(self._run)
+        try:
+            ModelStore().remove(self._installed[0])
+            known = ModelStore().find(parent.name) if parent else None
+        except BrainTumorError as error:
+            self._tell(str(error))
+            return
+        if known is not None:
+            self._choose_in_segment(known.path)
+        self._tell(f"'{self._installed[0]}' is taken away; its file stays in the run's folder.")
+        self._installed = None
+        self.view.undo_button.hide()
+        self.view.use_button.show()
+        self.model.reload_models()
+
+    def _choose_in_segment(self, path: Path) -> None:
+        window = getattr(self._viewer, "window", None)
+        if window is not None:
+            _, dock = window.add_plugin_dock_widget("napari-braintumor", "Segment")
+            dock.choose_model(path)
+
+
+def _check(plan: TrainPlan) -> Generator[str, None, None]:
+    yield check_plan(plan)
+
+
+def _is_alive(run: Run, process: subprocess.Popen[bytes] | None) -> bool:
+    return process.poll() is None if process is not None else run.is_running
+
+
+def _stands(run: Run) -> str:
+    return run.status if run.plan_path.exists() else "deleted"
+
+
+def _free_name(name: str, folder: Path) -> str:
+    """Return a name that no run and no model has yet."""
+    taken = {model.name for model in ModelStore().list()}
+    free, number = name, 2
+    while free in taken or (folder / free).exists():
+        free, number = f"{name}-{number}", number + 1
+    return free
+
+
+def _unwatch(layers: Any, callback: Any) -> None:
+    """Let go of a viewer that outlives the dock."""
+    layers.events.inserted.disconnect(callback)
+    layers.events.removed.disconnect(callback)
