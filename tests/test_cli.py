@@ -73,6 +73,82 @@ def test_train_follows_a_plan(toy_plan, case_folder, tmp_path) -> None:
     assert (tmp_path / "runs" / "toy" / "model.safetensors").exists()
 
 
+def write_plan(plan, folder: Path) -> str:
+    path = folder / "plan.json"
+    path.write_text(plan.model_dump_json())
+    return str(path)
+
+
+def test_train_goes_on_with_a_run_by_its_folder(toy_plan, tmp_path) -> None:
+    plan = toy_plan.model_copy(update={"epochs": 1, "steps_per_epoch": 2, "output": tmp_path})
+    assert run(app, ["train", write_plan(plan, tmp_path)]).exit_code == 0
+    again = run(app, ["train", str(tmp_path / "toy")])
+    assert again.exit_code == 0, again.output
+    assert "This run is complete already" in again.output
+    other = run(app, ["train", write_plan(plan.model_copy(update={"seed": 5}), tmp_path)])
+    assert other.exit_code == 1
+    assert "holds a run with another plan" in other.output
+
+
+def test_a_check_tells_what_is_needed_and_trains_nothing(toy_plan, tmp_path) -> None:
+    result = run(
+        app, ["train", write_plan(toy_plan.model_copy(update={"output": tmp_path / "runs"}), tmp_path), "--check"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "The settings work: 122,507 parameters" in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_folds_train_one_run_for_each_part_of_the_patients(toy_plan, tmp_path) -> None:
+    more = {"epochs": 1, "steps_per_epoch": 1, "validation": 0.2, "output": tmp_path / "runs"}
+    result = run(app, ["train", write_plan(toy_plan.model_copy(update=more), tmp_path), "--folds", "2"])
+    assert result.exit_code == 0, result.output
+    sides = [json.loads((tmp_path / "runs" / f"toy-fold{n}" / "split.json").read_text()) for n in (1, 2)]
+    assert sorted(sides[0]["validation_patients"] + sides[1]["validation_patients"]) == [f"case{n}" for n in range(7)]
+
+
+def test_training_in_the_background_has_a_lower_priority(toy_plan, tmp_path, monkeypatch) -> None:
+    import psutil
+
+    lowered = []
+    monkeypatch.setattr(psutil.Process, "nice", lambda self, value: lowered.append(value))
+    plan = toy_plan.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "output": tmp_path})
+    assert run(app, ["train", write_plan(plan, tmp_path), "--background"]).exit_code == 0
+    assert lowered == [10]
+
+
+def test_a_signal_stops_a_training_gently(toy_plan, tmp_path) -> None:
+    import signal
+    import time
+
+    plan = toy_plan.model_copy(update={"epochs": 500, "output": tmp_path})
+    command = [sys.executable, "-m", "napari_braintumor", "train", write_plan(plan, tmp_path)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    events, until = tmp_path / "toy" / "events.jsonl", time.monotonic() + 60
+    while not (events.exists() and "BatchDone" in events.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    output, _ = child.communicate(timeout=60)
+    assert child.returncode == 0, output
+    assert "Stopped: You asked for it." in output
+    assert (tmp_path / "toy" / "model.safetensors").exists()
+
+
+def test_the_seed_s_row_and_the_honest_row_stand_side_by_side(trained, toy_plan, toy_model, case_folder) -> None:
+    split = str(toy_plan.output / "toy" / "split.json")
+    result = run(app, ["evaluate", str(case_folder), "-m", str(toy_model), "--convention", "seed", "--split", split])
+    assert result.exit_code == 0, result.output
+    assert "seed-style" in result.output
+    assert "honest" in result.output
+    assert "case6" in result.output
+    assert "case5" not in result.output
+    strange = run(app, ["evaluate", str(case_folder), "-m", str(toy_model), "--convention", "volumes"])
+    assert "There is no convention 'volumes'" in strange.output
+    wrong = run(app, ["evaluate", str(case_folder), "-m", str(toy_model), "--split", str(toy_model)])
+    assert "is not the split.json of a run" in wrong.output
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [('{"name": "a"}', "is not valid: cases"), ('{"name": "a", "cases": ["b"], "colour": 1}', "is not valid: colour")],

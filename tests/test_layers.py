@@ -7,18 +7,25 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import Reference, SourceGrid, Volume, default_grid
+from napari_braintumor.engine.types import Reference, Segmentation, SourceGrid, Volume, default_grid
 from napari_braintumor.layers import (
     KEY,
+    default_placement,
     find_placement,
+    labels_for,
     labels_from_layer,
     labels_from_segmentation,
     layers_from_case,
+    mark_reviewed,
+    masks_in,
     match_modalities,
     modality_of,
+    reviewed_slices,
     select_layers,
+    slice_at,
     source_of,
     update_or_add_labels,
+    update_or_add_preview,
     update_or_add_probabilities,
     volume_from_layers,
 )
@@ -346,3 +353,81 @@ def test_the_same_image_under_two_names_is_refused(volume):
 def test_labels_that_are_flat_cannot_be_written():
     with pytest.raises(DataError, match="has 2 dimensions"):
         labels_from_layer(Labels(np.zeros((4, 4), int)))
+
+
+# --------------------------------------------------------------------------------------------- to learn from layers
+
+
+@pytest.fixture
+def drawn(volume: Volume) -> tuple[ViewerModel, Labels]:
+    """The scans of a case, and labels drawn on them."""
+    viewer = ViewerModel()
+    for data, options, _ in layers_from_case(volume):
+        viewer.add_image(data, **options)
+    scan = viewer.layers[0]
+    place = {"scale": scan.scale, "translate": scan.translate, "units": scan.units, "axis_labels": scan.axis_labels}
+    return viewer, viewer.add_labels(np.zeros(scan.data.shape, np.uint8), name="mine", **place)
+
+
+def test_labels_drawn_on_the_scans_are_taken_in_their_order(drawn: tuple[ViewerModel, Labels]) -> None:
+    viewer, labels = drawn
+    labels.data[1, 2, 3] = 2
+    taken = labels_for(select_layers(match_modalities(viewer.layers)), labels)
+    assert taken[1, 2, 3] == 2
+    assert taken.sum() == 2
+
+
+def test_labels_of_another_shape_or_place_are_refused(drawn: tuple[ViewerModel, Labels]) -> None:
+    viewer, labels = drawn
+    selection = select_layers(match_modalities(viewer.layers))
+    labels.translate = np.add(labels.translate, (0, 5, 0))
+    with pytest.raises(DataError, match=r"Labels 'mine' .* belong to another image"):
+        labels_for(selection, labels)
+    with pytest.raises(DataError, match="belong to another image"):
+        labels_for(selection, Labels(np.zeros((2, 3, 4), np.uint8), name="small"))
+    with pytest.raises(DataError, match="has 2 dimensions"):
+        labels_for(selection, Labels(np.zeros((3, 4), np.uint8), name="flat"))
+
+
+def test_slices_are_marked_as_reviewed_and_a_new_result_forgets_them(
+    volume: Volume, segmentation: Segmentation
+) -> None:
+    viewer = ViewerModel()
+    place = default_placement(volume.source)
+    layer = update_or_add_labels(viewer, segmentation, place)
+    assert reviewed_slices(layer) == ()
+    for z in (4, 2, 4):
+        mark_reviewed(layer, z)
+    assert reviewed_slices(layer) == (2, 4)
+    mark_reviewed(layer, 4, False)
+    assert reviewed_slices(layer) == (2,)
+    assert layer.metadata[KEY]["role"] == "tumor"
+    assert update_or_add_labels(viewer, segmentation, place) is layer
+    assert reviewed_slices(layer) == ()
+
+
+def test_the_slice_that_is_shown_is_found_also_in_layers_that_run_the_other_way(volume: Volume) -> None:
+    data, options, _ = layers_from_case(volume)[0]
+    ours = Image(data, **options)
+    for z in (0, 3, 5):
+        assert slice_at(ours, ours.data_to_world((z, 0, 0))) == z
+    assert slice_at(ours, (1e6, 0, 0)) is None
+    upside_down = Image(data[::-1], scale=(-3, 1.5, 1), name="upside down")
+    assert slice_at(upside_down, upside_down.data_to_world((0, 0, 0))) == 5
+    with pytest.raises(DataError, match="has 2 dimensions"):
+        slice_at(Image(np.zeros((3, 3)), name="flat"), (0, 0))
+
+
+def test_a_preview_is_one_slice_on_the_scans_and_is_no_mask(drawn: tuple[ViewerModel, Labels], volume: Volume) -> None:
+    viewer, mine = drawn
+    slice_YX = np.full(volume.shape[1:], 2, np.uint8)
+    layer = update_or_add_preview(viewer, volume.name, 4, slice_YX)
+    assert layer is not None
+    assert layer.data[4].min() == 2
+    assert layer.data.sum() == slice_YX.sum()
+    assert np.allclose(layer.scale, viewer.layers[0].scale)
+    assert update_or_add_preview(viewer, volume.name, 1, slice_YX) is layer
+    assert layer.data[4].max() == 0
+    assert masks_in(viewer.layers) == [mine]
+    assert update_or_add_preview(viewer, "somebody else", 4, slice_YX) is None
+    assert update_or_add_preview(viewer, volume.name, 99, slice_YX) is None

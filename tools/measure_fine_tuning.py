@@ -1,7 +1,8 @@
-"""What fine-tuning gains on the patients that a model never saw: three corrected slices of each, a few minutes.
+"""What fine-tuning gains on patients that a model never saw: three corrected slices of each, a few minutes.
 
 For each case the three slices that are most wrong are "corrected" from its reference, the model is tuned to them, and
-*other* slices, before and after. What is forgotten is measured on training patients that the tuning does not draw from.
+Dice on all *other* slices is compared, before and after. What is forgotten is measured on training patients that the
+tuning does not draw from.
 
     python tools/measure_fine_tuning.py DATA OUT [--patients NAME ...] [--minutes 3] [--distil]
 """

@@ -6,7 +6,7 @@ from napari_braintumor.engine import evaluate
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
-from napari_braintumor.engine.types import CaseEvaluated, Noted
+from napari_braintumor.engine.types import CaseEvaluated, Noted, SeedEvaluated
 
 
 @pytest.fixture
@@ -51,3 +51,19 @@ def test_cases_without_reference_or_wanted_modality_are_passed_over_and_noted(ca
 def test_when_nothing_is_left_to_measure_the_user_is_told(case_folder, config) -> None:
     with pytest.raises(DataError, match=r"None of the 1 cases found can be evaluated.*held-out"):
         list(evaluate(find_cases(case_folder / "case0"), config, held_out=True))
+
+
+def test_only_the_slices_of_a_split_are_measured_where_asked(case_folder, config) -> None:
+    whole = next(iter(evaluate(find_cases(case_folder), config, side={"case7": None})))
+    part = next(iter(evaluate(find_cases(case_folder), config, side={"case7": [5, 6]})))
+    assert whole.case == part.case == "case7"
+    assert part.reference_ml["whole tumor"] < whole.reference_ml["whole tumor"]
+
+
+def test_the_seed_s_measure_is_told_last(case_folder, config) -> None:
+    events = list(evaluate(find_cases(case_folder / "case7"), config, seed_style=True))
+    assert isinstance(events[-1], SeedEvaluated)
+    assert events[-1].region == "whole tumor"
+    assert events[-1].slices > 3
+    assert 0.5 < events[-1].dice < 1
+    assert events[0].lesions["whole tumor"] == 1

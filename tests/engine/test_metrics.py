@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_braintumor.engine.metrics import hd95_mm, region_volume_ml, volume_dice
+from napari_braintumor.engine.metrics import (
+    count_missed_lesions,
+    hd95_mm,
+    region_volume_ml,
+    seed_dice,
+    seed_sums,
+    volume_dice,
+)
 
 EMPTY = np.zeros((6, 8, 10), bool)
 ONE_MM = (1.0, 1.0, 1.0)
@@ -86,3 +93,31 @@ def test_a_volume_in_ml_is_voxels_times_their_size():
 def test_importing_the_metrics_leaves_torch_out():
     code = "import sys, napari_braintumor.engine.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_lesions_that_are_not_touched_are_missed() -> None:
+    reference = np.zeros((4, 12, 12), bool)
+    reference[0, :2, :2] = reference[2, 5:7, 5:7] = reference[3, 10:, 10:] = True
+    prediction = np.zeros_like(reference)
+    prediction[2, 6, 6] = True
+    assert count_missed_lesions(prediction, reference) == (2, 3)
+    assert count_missed_lesions(reference, reference) == (0, 3)
+    assert count_missed_lesions(prediction, np.zeros_like(reference)) == (0, 0)
+
+
+def test_the_seed_s_measure_gives_an_empty_prediction_a_half() -> None:
+    reference = np.zeros((20, 64, 64), bool)
+    reference[:, 20:30, 20:30] = True
+    assert seed_dice(seed_sums(np.zeros(reference.shape), reference)) == pytest.approx(0.5, abs=0.02)
+    assert seed_dice(seed_sums(reference.astype(float), reference)) == pytest.approx(1.0)
+
+
+def test_the_seed_s_measure_agrees_with_its_definition() -> None:
+    random = np.random.default_rng(0)
+    p, t = random.random((20, 8, 8)), random.random((20, 8, 8)) > 0.6
+    scores = []
+    for start in (0, 16):
+        one, two = p[start : start + 16], t[start : start + 16].astype(float)
+        sides = [(one, two), (1 - one, 1 - two)]
+        scores.append(np.mean([(2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1) for a, b in sides]))
+    assert seed_dice(seed_sums(p, t)) == pytest.approx(np.mean(scores))

@@ -100,3 +100,27 @@ def test_a_damaged_model_is_listed_with_its_problem(model: Path) -> None:
     assert listed["tiny"].problem == ""
     with pytest.raises(ModelError, match="is not a model file"):
         ModelStore(model.parent).find("broken")
+
+
+def test_a_model_is_installed_under_its_name_and_removed_again(model: Path, models_folder: Path) -> None:
+    installed = ModelStore().install(model)
+    assert installed.path == models_folder / "tiny.safetensors"
+    assert ModelStore().find("tiny").card == CARD
+    assert ModelStore().install(model).path == installed.path  # the same file once more is no conflict
+    ModelStore().remove("tiny")
+    assert "tiny" not in [stored.name for stored in ModelStore().list()]
+    with pytest.raises(ModelError, match="no model 'tiny' of your own to remove"):
+        ModelStore().remove("tiny")
+
+
+def test_an_installed_model_never_takes_another_s_place(model: Path, tmp_path: Path) -> None:
+    ModelStore().install(model)
+    other = save_model(tmp_path / "other.safetensors", {"a": torch.zeros(3)}, CARD)
+    with pytest.raises(ModelError, match="There is another model 'tiny' already"):
+        ModelStore().install(other)
+    card = ModelCard(name="glioma-unet", architecture="unet")
+    bundled = save_model(tmp_path / "b.safetensors", {"a": torch.zeros(3)}, card)
+    with pytest.raises(ModelError, match="There is another model 'glioma-unet' already"):
+        ModelStore().install(bundled)
+    with pytest.raises(ModelError, match="Models of the package stay"):
+        ModelStore().remove("glioma-unet")
