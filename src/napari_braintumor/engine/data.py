@@ -10,6 +10,7 @@ part.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -289,7 +290,7 @@ class _Room:
         return replace(case, prepared=replace(case.prepared, data=data, head=head), regions=regions)
 
     def _map(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        path = self.folder / f"{name}.npy"
+        path = self.folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.npy"
         np.save(path, array)
         mapped: NDArray[Any] = np.load(path, mmap_mode="r")
         return mapped

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_error
 from pydantic import ValidationError
@@ -339,6 +340,8 @@ class TrainDock(QWidget):
             self._tell(str(error))
             return
         self.model.name_edit.setText(plan.name)
+        if case is not None and plan.preview_every:
+            self._prepare_preview(case)
         self._launch("Writing the case…" if case else "Starting…", begin, plan, case)
 
     def _resume_this(self) -> None:
@@ -362,6 +365,11 @@ class TrainDock(QWidget):
         self._job.failed.connect(self._fail)
         self._job.ended.connect(partial(self._launched, begun))
         self._job.start()
+
+    def _prepare_preview(self, case: OpenCase) -> None:
+        """Add the preview's layer before training begins: later it would be felt, as new layers take napari long."""
+        empty_YX = np.zeros(case.selection.shape[1:], np.uint8)
+        update_or_add_preview(self._viewer, case.selection.name, 0, empty_YX)
 
     def _launched(self, begun: list[Begun]) -> None:
         self._end_job()

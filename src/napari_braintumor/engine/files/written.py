@@ -113,8 +113,8 @@ def write_case(
     target, temporary = folder / name, folder / f".{os.getpid()}.{name}"
     images = {m: f"{_file_word(m)}.nii.gz" for m in volume.modalities}
     sidecar = Sidecar(
-        name=name,
-        patient=patient or name,
+        name=volume.name[:200] or name,
+        patient=patient or volume.name[:200] or name,
         images=images,
         labels="labels.nii.gz",
         convention=convention,
