@@ -80,12 +80,13 @@ def test_a_model_is_trained_from_open_layers_watched_stopped_and_used(
     seen = []
     while time.monotonic() - began < TRAINING_S:
         qtbot.wait(2000)
-        picture = dock.view.curves.pixmap()
-        seen.append(picture.cacheKey() if picture is not None else 0)
+        seen.append(len(dock.view.loss_plot.lines[0].points))
         viewer.dims.set_current_step(0, (int(time.monotonic() * 7) % viewer.dims.nsteps[0]))  # the user looks around
-    stall_s, gaps_ms = heart.longest_s, heart.gaps_ms
+    stall_s, gaps_ms = heart.longest_s, list(heart.gaps_ms)
     assert epochs() >= 2
-    assert len(set(seen)) >= 3, "the curves did not grow"
+    assert seen == sorted(seen), "the curves shrank"
+    assert len(set(seen)) >= 5, "the curves did not grow"
+    assert len(dock.view.dice_plot.lines) == 3
     assert "Preview [sample]" in viewer.layers
 
     stopped = time.monotonic()

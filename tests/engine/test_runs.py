@@ -168,6 +168,19 @@ def test_following_tells_the_past_then_the_present_and_ends_with_the_process(run
     assert [event for some in seen for event in some] == EVENTS
 
 
+def test_following_does_not_wait_for_a_process_that_has_told_its_end(run: Run) -> None:
+    """But an end that was told before the following began may be that of an earlier session."""
+    list(run.record(iter([Noted("x"), Trained(None, 0.1)])))
+    seen = follow(run, lambda: True, 0.01)
+    assert len(next(seen)) == 2
+    assert next(seen) == []
+    list(run.record(iter([Resumed(1)])))
+    assert next(seen) == [Resumed(1)]
+    list(run.record(iter([Trained(None, 0.2)])))
+    assert next(seen) == [Trained(None, 0.2)]
+    assert list(seen) == []
+
+
 def test_runs_are_listed_the_latest_first(tmp_path: Path) -> None:
     runs = [Run.start(TrainPlan(name=name, cases=(tmp_path,), output=tmp_path / "runs")) for name in ("a", "b")]
     os.utime(runs[0].plan_path, (time.time() + 60,) * 2)

@@ -123,8 +123,13 @@ def save_curves(curves: Curves, path: Path) -> None:
         imsave(temporary, draw_curves(curves, 1200, 360, background="#ffffff"), format="png")
 
 
-def _points(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    """Return x and y, thinned to what a picture can show."""
+def thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return points thinned to what a picture can show, the last one among them."""
     every = max(1, len(points) // MOST_POINTS)
-    thinned = points[::every] + (points[-1:] if every > 1 else [])
+    return points[::every] + (points[-1:] if every > 1 else [])
+
+
+def _points(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    """Return x and y."""
+    thinned = thin(points)
     return [x for x, _ in thinned], [y for _, y in thinned]

@@ -373,8 +373,8 @@ def list_runs(folder: Path) -> list[Run]:
     return sorted(found, key=lambda run: _last_change(run), reverse=True)
 
 
-def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float = 0.3) -> Iterator[list[TrainingEvent]]:
-    """Tell what happens in a run, from its beginning, until it ends or its process is gone.
+def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float = 0.2) -> Iterator[list[TrainingEvent]]:
+    """Tell what happens in a run, from its beginning, until it tells its end or its process is gone.
 
     Parameters
     ----------
@@ -391,7 +391,7 @@ def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float 
         What is new since the last look; empty lists too, so that whoever listens can stop.
     """
     alive = alive or (lambda: run.is_running)
-    position = 0
+    position, is_past = 0, True  # an end that lies in the past may be that of a session before this one
     while True:
         living = alive()  # asked before reading, so that the last words of a process are not missed
         events: list[TrainingEvent] = []
@@ -401,8 +401,9 @@ def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float 
                 events, used = _parse(file.read())
                 position += used
         yield events
-        if not living:
+        if not living or (events and not is_past and isinstance(events[-1], Trained | Failed)):
             return
+        is_past = False
         time.sleep(interval_s)
 
 

@@ -10,6 +10,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_braintumor.engine.card import GLIOMA_REGIONS
+from napari_braintumor.engine.curves import Curves
 from napari_braintumor.engine.runs import Run, describe_event
 from napari_braintumor.engine.types import (
     BatchDone,
@@ -24,9 +26,12 @@ from napari_braintumor.engine.types import (
     Verified,
 )
 from napari_braintumor.widgets._parts import in_words, make_line, name_widget
+from napari_braintumor.widgets._plots import Line, Plot
 from napari_braintumor.widgets._watching import Preview
 
 LINES = 6
+LOSS_COLOR, OTHER_COLOR = "#4c8bf5", "#8f7fd6"
+COLORS = {region.name: region.color for region in GLIOMA_REGIONS}
 
 
 class TrainingView(QWidget):
@@ -43,8 +48,9 @@ class TrainingView(QWidget):
         name_widget(self.use_button, "Use in Segment", "Put the new model among yours and choose it in Segment")
         self.undo_button = QPushButton("Back to the parent")
         name_widget(self.undo_button, "Back to the parent", "Take the new model away again and choose its parent")
-        self.curves = QLabel()
-        self.curves.setAccessibleName("Curves of loss, Dice and learning rate")
+        self.loss_plot = Plot("loss")
+        self.dice_plot = Plot("Dice on validation", (0.0, 1.0))
+        self.rate_plot = Plot("learning rate")
         self.preview_line = make_line("", "What the preview shows")
         self.preview = QLabel()
         self.preview.setAccessibleName("Preview: reference on the left, prediction on the right")
@@ -56,7 +62,8 @@ class TrainingView(QWidget):
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
         for widget in (
             *(self.headline, self.bar, self.time_line, self.verdict_line, self.use_button, self.undo_button),
-            *(self.details_button, self.curves, self.preview_line, self.preview, self.log_line),
+            *(self.details_button, self.loss_plot, self.dice_plot, self.rate_plot),
+            *(self.preview_line, self.preview, self.log_line),
         ):
             column.addWidget(widget)
         self.clear()
@@ -75,8 +82,9 @@ class TrainingView(QWidget):
         self.bar.setRange(0, 0)
         for line in (self.time_line, self.verdict_line, self.preview_line, self.log_line):
             line.setText("")
-        for label in (self.curves, self.preview):
-            label.clear()
+        self.preview.clear()
+        for plot in (self.loss_plot, self.dice_plot, self.rate_plot):
+            plot.show_lines([])
         for widget in (self.use_button, self.undo_button, self.details_button, self.verdict_line):
             widget.hide()
 
@@ -103,9 +111,13 @@ class TrainingView(QWidget):
             self._show_progress(batches[-1])
         self.log_line.setText("\n".join(self._lines))
 
-    def show_curves(self, picture: NDArray[np.uint8]) -> None:
-        """Show a picture of the curves."""
-        self.curves.setPixmap(make_pixmap(picture))
+    def show_curves(self, curves: Curves) -> None:
+        """Show how loss, Dice and learning rate went."""
+        self.loss_plot.show_lines([Line(curves.losses, faint=True), Line(curves.epoch_losses, color=LOSS_COLOR)])
+        self.dice_plot.show_lines(
+            [Line(points, name, COLORS.get(name, OTHER_COLOR)) for name, points in curves.dice.items()]
+        )
+        self.rate_plot.show_lines([Line(curves.rates)])
 
     def show_preview(self, preview: Preview, width_px: int) -> None:
         """Show the preview slice."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.card import GLIOMA_REGIONS
-from napari_braintumor.engine.curves import Curves, draw_curves
+from napari_braintumor.engine.curves import Curves, thin
 from napari_braintumor.engine.runs import Run, follow
 from napari_braintumor.engine.types import PreviewDone, TrainingEvent
 
-REDRAW_S = 2.0
+REDRAW_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +38,15 @@ class Preview:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What is new in a run; pictures only where they changed."""
+    """What is new in a run; curves and preview only where they changed."""
 
     events: list[TrainingEvent] = field(default_factory=list)
-    curves: NDArray[np.uint8] | None = None
+    curves: Curves | None = None
     preview: Preview | None = None
 
 
-def watch(run: Run, alive: Callable[[], bool], width_px: int, text: str) -> Generator[Seen, None, None]:
-    """Follow a run and draw what it tells, until it ends.
+def watch(run: Run, alive: Callable[[], bool]) -> Generator[Seen, None, None]:
+    """Follow a run until it ends.
 
     Parameters
     ----------
@@ -54,22 +54,23 @@ def watch(run: Run, alive: Callable[[], bool], width_px: int, text: str) -> Gene
         The run.
     alive
         Whether there is a process to wait for.
-    width_px
-        Of the pictures.
-    text
-        Color of what is written in them.
     """
-    curves, drawn_s, dirty = Curves(), 0.0, True
+    curves, told_s, dirty = Curves(), 0.0, False
     for events in follow(run, alive):
         curves.add(events)
         dirty = dirty or bool(events)
-        picture = None
-        if dirty and time.monotonic() - drawn_s > REDRAW_S:
-            picture, dirty = draw_curves(curves, width_px, round(width_px * 1.35), text), False
-            drawn_s = time.monotonic()
+        new = None
+        if dirty and time.monotonic() - told_s > REDRAW_S:
+            new, dirty, told_s = _copy(curves), False, time.monotonic()
         preview = load_preview(run) if any(isinstance(event, PreviewDone) for event in events) else None
-        yield Seen(events, picture, preview)
-    yield Seen([], draw_curves(curves, width_px, round(width_px * 1.35), text), load_preview(run))
+        yield Seen(events, new, preview)
+    yield Seen([], _copy(curves), load_preview(run))
+
+
+def _copy(curves: Curves) -> Curves:
+    """Return what can be shown of curves, for another thread."""
+    dice = {name: thin(points) for name, points in curves.dice.items()}
+    return Curves(thin(curves.losses), thin(curves.rates), thin(curves.epoch_losses), dice)
 
 
 def load_preview(run: Run) -> Preview | None:

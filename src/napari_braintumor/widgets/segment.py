@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGroupBox,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -53,6 +52,7 @@ from napari_braintumor.layers import (
     update_or_add_probabilities,
     volume_from_selection,
 )
+from napari_braintumor.widgets._dock import Dock
 from napari_braintumor.widgets._jobs import Failure, Job
 from napari_braintumor.widgets._parts import (
     Combo,
@@ -91,7 +91,7 @@ def segment_selection(selection: Selection, config: SegmentConfig) -> Generator[
     yield from engine.segment(volume_from_selection(selection), config)
 
 
-class SegmentDock(QWidget):
+class SegmentDock(Dock):
     """The Segment dock.
 
     Parameters
@@ -101,8 +101,7 @@ class SegmentDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setObjectName("brain-tumor-segment")
+        super().__init__("brain-tumor-segment")
         self._viewer = napari_viewer
         self._models: list[StoredModel] = []
         self._picked: dict[str, Layer | None] = {}  # what the user chose; the other slots are filled automatically
@@ -114,7 +113,6 @@ class SegmentDock(QWidget):
         self._result: Segmentation | None = None
         self._result_layer: Layer | None = None
         self._failure: Failure | None = None
-        self._docked = False
 
         self._build()
         self.reload_models()
@@ -124,14 +122,6 @@ class SegmentDock(QWidget):
         self._viewer.layers.events.removed.connect(self._refill)
         self._viewer.layers.events.reordered.connect(self._refill)
         when_destroyed(self, _unwatch, self._viewer.layers, self._watch_new, self._refill)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Go away when the dock is closed: napari only takes the widget out, and a run would go on unseen."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is None and self._docked:
-                self.deleteLater()
-            self._docked = self.parent() is not None
-        return super().event(event)
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 
@@ -249,12 +239,6 @@ class SegmentDock(QWidget):
         self.result_card.show_box.currentIndexChanged.connect(self._show_region)
         column.addWidget(self.result_card)
 
-        self.scroll_area = scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(body)
-
         self.progress_bar = QProgressBar()
         name_widget(self.progress_bar, "Progress", "Slices done")
         self.progress_line = make_line("", "Progress in words")
@@ -268,15 +252,7 @@ class SegmentDock(QWidget):
         for widget in (self.progress_bar, self.progress_line, self.cancel_button):
             widget.hide()
 
-        self.setMinimumWidth(300)  # with less, the scroll bar would hide the right end of the rows
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll, 1)
-        footer = QVBoxLayout()
-        footer.setContentsMargins(9, 0, 9, 9)
-        for widget in (self.progress_line, self.progress_bar, self.segment_button, self.cancel_button):
-            footer.addWidget(widget)
-        outer.addLayout(footer)
+        self.lay_out(body, (self.progress_line, self.progress_bar, self.segment_button, self.cancel_button))
 
     def _show_model(self) -> None:
         """Describe the chosen model and offer a slot for each modality it may use."""

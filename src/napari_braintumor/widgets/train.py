@@ -14,11 +14,10 @@ import numpy as np
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_error
 from pydantic import ValidationError
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
-    QScrollArea,
     QStackedWidget,
     QTabWidget,
     QVBoxLayout,
@@ -33,9 +32,10 @@ from napari_braintumor.engine.schedules import list_rates
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.layers import update_or_add_preview, volume_from_selection
 from napari_braintumor.widgets._child import check_plan, read_tail, start_training
+from napari_braintumor.widgets._dock import Dock
 from napari_braintumor.widgets._jobs import Failure, Job
 from napari_braintumor.widgets._parts import copy_text, make_collapsible, make_line, name_widget, when_destroyed
-from napari_braintumor.widgets._rate_curve import RateCurve
+from napari_braintumor.widgets._plots import Line, Plot
 from napari_braintumor.widgets._runs_list import RESUMABLE, RunsList
 from napari_braintumor.widgets._settings import Row, SettingsForm
 from napari_braintumor.widgets._train_data import DataPage, OpenCase
@@ -119,7 +119,7 @@ def write_open_case(folder: Path, case: OpenCase) -> Path:
     return write_case(folder, volume, case.labels, case.convention, reviewed=case.reviewed or None)
 
 
-class TrainDock(QWidget):
+class TrainDock(Dock):
     """The Train dock.
 
     Parameters
@@ -129,13 +129,11 @@ class TrainDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setObjectName("brain-tumor-train")
+        super().__init__("brain-tumor-train")
         self._viewer = napari_viewer
         self._job: Job | None = None
         self._run: Run | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._docked = False
         self._watching = False
         self._details = ""
         self._installed: tuple[str, Path] | None = None
@@ -148,14 +146,6 @@ class TrainDock(QWidget):
         layers.events.inserted.connect(self.data.refill)
         layers.events.removed.connect(self.data.refill)
         when_destroyed(self, _unwatch, layers, self.data.refill)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Go away when the dock is closed: napari only takes the widget out. The training goes on."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is None and self._docked:
-                self.deleteLater()
-            self._docked = self.parent() is not None
-        return super().event(event)
 
     # ---------------------------------------------------------------------------------------------- the plan
 
@@ -230,11 +220,6 @@ class TrainDock(QWidget):
         earlier.toggled.connect(self._reload_runs)
         column.addWidget(earlier)
         column.addWidget(self.pages)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(body)
 
         self.train_button = QPushButton("Train")
         name_widget(self.train_button, "Train", "Start in a process of its own; you can go on working, or close napari")
@@ -252,18 +237,13 @@ class TrainDock(QWidget):
         self.back_button = QPushButton("New training")
         name_widget(self.back_button, "New training", "Back to the tabs")
         self.back_button.clicked.connect(self._show_tabs)
-        self.setMinimumWidth(300)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll, 1)
-        footer = QVBoxLayout()
-        footer.setContentsMargins(9, 0, 9, 9)
-        for widget in (
-            *(self.describe_line, self.message, self.train_button, self.stop_button, self.discard_button),
-            *(self.resume_button, self.back_button),
-        ):
-            footer.addWidget(widget)
-        outer.addLayout(footer)
+        self.lay_out(
+            body,
+            (
+                *(self.describe_line, self.message, self.train_button, self.stop_button, self.discard_button),
+                *(self.resume_button, self.back_button),
+            ),
+        )
         self._show_tabs()
 
     def _reload_runs(self, is_open: bool) -> None:
@@ -275,12 +255,12 @@ class TrainDock(QWidget):
         column = QVBoxLayout(page)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.everyday = SettingsForm(TrainPlan, EVERYDAY)
-        self.rate_curve = RateCurve()
+        self.rate_plot = Plot("learning rate, batch by batch")
         self.advanced = SettingsForm(TrainPlan, ADVANCED)
         for form in (self.everyday, self.advanced):
             form.changed.connect(self._draw_rates)
         column.addWidget(self.everyday)
-        column.addWidget(self.rate_curve)
+        column.addWidget(self.rate_plot)
         column.addWidget(make_collapsible("Advanced", self.advanced))
         return page
 
@@ -297,10 +277,12 @@ class TrainDock(QWidget):
 
     def _draw_rates(self) -> None:
         try:
-            values = {**self.everyday.values(), **self.advanced.values()}
-            self.rate_curve.show_rates(list_rates(TrainPlan(name="a", cases=(Path("a"),), **values)))
+            plan = TrainPlan(name="a", cases=(Path("a"),), **self.everyday.values(), **self.advanced.values())
         except ValidationError:
-            self.rate_curve.show_rates([])
+            self.rate_plot.show_lines([])
+            return
+        steps, rates = plan.epochs * plan.steps_per_epoch, list_rates(plan)
+        self.rate_plot.show_lines([Line([(steps * i / (len(rates) - 1), rate) for i, rate in enumerate(rates)])])
 
     def _describe(self) -> None:
         if self._watching:
@@ -443,10 +425,7 @@ class TrainDock(QWidget):
             button.setEnabled(True)
         for button in (self.resume_button, self.back_button):
             button.hide()
-        text = self.palette().windowText().color().name()
-        self._job = Job(
-            self, f"Train {run.folder.name}", watch, run, partial(_is_alive, run, process), self._width, text
-        )
+        self._job = Job(self, f"Train {run.folder.name}", watch, run, partial(_is_alive, run, process))
         self._job.happened.connect(self._see)
         self._job.failed.connect(self._fail)
         self._job.ended.connect(self._see_end)
