@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.plan import TrainPlan
@@ -19,7 +20,7 @@ WINDOWS_FLAGS = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(sub
 def start_training(run: Run) -> subprocess.Popen[bytes]:
     """Start, or go on with, a run at low priority. It goes on when the viewer is closed."""
     with output_path(run).open("wb") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*COMMAND, "train", str(run.folder), "--background"],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -27,6 +28,9 @@ def start_training(run: Run) -> subprocess.Popen[bytes]:
             start_new_session=sys.platform != "win32",
             creationflags=WINDOWS_FLAGS,
         )
+    # Somebody must wait for it, or it stays as a zombie; it may outlive whoever started it.
+    Thread(target=process.wait, daemon=True).start()
+    return process
 
 
 def check_plan(plan: TrainPlan) -> str:

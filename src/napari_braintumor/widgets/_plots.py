@@ -10,7 +10,8 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 HEIGHT_PX = 108
-LEFT_PX, TOP_PX, BOTTOM_PX, RIGHT_PX = 46, 18, 16, 6
+LEFT_PX, TOP_PX, BOTTOM_PX, RIGHT_PX = 56, 18, 16, 6
+NAME_PX = 13
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ class Plot(QWidget):
         below = QRectF(box.left(), box.bottom(), box.width(), BOTTOM_PX)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, f"{first:g}")
         painter.drawText(below, right, f"{last:g}")
-        row = box.top() + 2
+        # Names stand where lines that rise to the right leave room, or, where they end low, above them.
+        named = [line for line in self.lines if line.name and line.points]
+        ends_high = bool(named) and sum(line.points[-1][1] - low for line in named) / len(named) > height / 2
+        row = box.bottom() - 2 - NAME_PX * len(named) if ends_high else box.top() + 2
         for line in self.lines:
             color = QColor(line.color) if line.color else QColor(text)
             if line.faint:
@@ -112,6 +116,6 @@ class Plot(QWidget):
                     ]
                 )
             )
-            if line.name:
+            if line in named:
                 painter.drawText(QRectF(box.left() + 6, row, box.width(), 14), Qt.AlignmentFlag.AlignLeft, line.name)
-                row += 13
+                row += NAME_PX

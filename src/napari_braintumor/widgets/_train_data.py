@@ -223,6 +223,8 @@ class DataPage(QWidget):
         self.table.setMinimumHeight(140)
         header = self.table.horizontalHeader()
         if header is not None:
+            for index in (0, 1):
+                header.setSectionResizeMode(index, QHeaderView.ResizeMode.ResizeToContents)
             header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
         name_widget(self.table, "Cases found", "Double-click a case to change the side its patient is on")
         self.table.cellDoubleClicked.connect(self._change_side)
@@ -342,8 +344,8 @@ class DataPage(QWidget):
             usable = [report for report in self.reports if not report.problem]
             patients = len({report.case.patient for report in usable})
             self.found_line.setText(
-                f"{len(usable)} of {len(self.reports)} cases can be used, of {patients} patients. Double-click one to "
-                "change the side its patient is on."
+                f"{len(usable)} of {len(self.reports)} cases can be used, {patients} patients in all. Double-click one "
+                "to change the side its patient is on."
             )
         self.changed.emit()
 

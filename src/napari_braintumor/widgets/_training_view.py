@@ -133,6 +133,8 @@ class TrainingView(QWidget):
         self.time_line.setText("")
         if self.bar.maximum() == 0:
             self.bar.setRange(0, 1)
+        if self.trained is not None and self.stopped is None:
+            self.bar.setValue(self.bar.maximum())  # a limit in minutes may have come before the last step
         if self.judged is not None and self.trained is not None:
             self.verdict_line.setText(describe_event(self.judged))
             self.verdict_line.show()

@@ -488,7 +488,7 @@ class SegmentDock(Dock):
         if window is None or self._result_layer not in self._viewer.layers or self.model is None:
             self._tell("The label layer is gone. Segment again, correct some slices, then fine-tune.")
             return
-        _, dock = window.add_plugin_dock_widget("napari-braintumor", "Train")
+        _, dock = window.add_plugin_dock_widget("napari-braintumor", "Train", tabify=True)
         dock.prepare_fine_tuning(self.chosen, self._result_layer, self.model.path)
 
     def _copy_record(self) -> None:
