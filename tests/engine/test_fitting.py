@@ -65,5 +65,17 @@ def test_training_on_cuda_uses_bfloat16_where_the_card_has_it_and_never_float16(
     assert Fit(network, toy_plan, torch.device("cuda")).autocast is expected
 
 
-def test_training_on_a_cpu_is_in_full_precision(toy_plan) -> None:
-    assert Fit(torch.nn.Conv2d(4, 3, 1), toy_plan, torch.device("cpu")).autocast is None
+@pytest.mark.parametrize(("precision", "expected"), [("auto", None), ("float32", None), ("bfloat16", torch.bfloat16)])
+def test_training_on_a_cpu_is_in_full_precision_unless_the_plan_asks_for_less(toy_plan, precision, expected) -> None:
+    plan = toy_plan.model_copy(update={"precision": precision})
+    assert Fit(torch.nn.Conv2d(4, 3, 1), plan, torch.device("cpu")).autocast is expected
+
+
+def test_a_step_in_bfloat16_moves_float32_weights(toy_plan) -> None:
+    fit = Fit(torch.nn.Conv2d(4, 3, 1), toy_plan.model_copy(update={"precision": "bfloat16"}), torch.device("cpu"))
+    before = fit.network.weight.detach().clone()
+    batch = torch.randn(2, 4, 16, 16), torch.ones(2, 3, 16, 16), torch.ones(2, 3, dtype=torch.bool)
+    loss, _ = fit.take_step(batch)
+    assert loss > 0
+    assert fit.network.weight.dtype is torch.float32
+    assert not torch.equal(fit.network.weight, before)

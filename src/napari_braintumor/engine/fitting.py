@@ -97,9 +97,7 @@ class Fit:
         self.optimiser = build_optimiser(self.network, plan)
         self.schedule = Schedule(plan)
         self.loss = build_loss(plan)
-        # float16 would need its gradients scaled; older cards train in full precision.
-        dtype = choose_autocast(device) if device.type == "cuda" else None
-        self.autocast = dtype if dtype is torch.bfloat16 else None
+        self.autocast = choose_training_autocast(plan, device)
         self.state = State()
         self.parent = copy.deepcopy(self.network).requires_grad_(False) if plan.fine_tuning is not None else None
         self.started = time.monotonic()
@@ -231,6 +229,18 @@ class Fit:
     @property
     def _modules(self) -> dict[str, nn.Module]:
         return {"network": self.network} | ({"averaged": self.averaged} if self.averaged is not None else {})
+
+
+def choose_training_autocast(plan: TrainPlan, device: torch.device) -> torch.dtype | None:
+    """Return the reduced precision to train in, or None for full float32.
+
+    float16 would need its gradients scaled, so older cards train in full precision. CPUs do too unless the plan asks
+    for bfloat16: few have instructions for it.
+    """
+    if plan.precision != "auto":
+        return torch.bfloat16 if plan.precision == "bfloat16" else None
+    dtype = choose_autocast(device) if device.type == "cuda" else None
+    return dtype if dtype is torch.bfloat16 else None
 
 
 def frozen_stages(at_first: int, unfrozen_by: float, share: float) -> int:

@@ -154,6 +154,11 @@ class TrainPlan(_Frozen):
     # The machine.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Makes a training repeatable on one machine.")
     device: Device = Field("auto", description="Where training runs.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of convolutions; auto takes bfloat16 on CUDA cards that have it. CPUs with AVX512-BF16 need about "
+        "half the time with bfloat16, others many times more.",
+    )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 leaves the choice to torch.")
 
     @model_validator(mode="after")

@@ -71,6 +71,7 @@ ADVANCED = {
     "keep": Row("Keep the weights of"),
     "preview_every": Row("Preview, epochs", low=0, high=1000, step=1, decimals=0),
     "device": Row("Device"),
+    "precision": Row("Precision"),
     "threads": Row("Threads (0: all)", low=0, high=1024, step=1, decimals=0),
     "workers": Row("Loader processes", empty="auto", low=0, high=64, step=1, decimals=0),
     "cache_gb": Row("Cache, GB", low=0, high=1024, step=0.5, decimals=1),
