@@ -47,6 +47,13 @@ def test_demo_prints_volumes_and_writes_labels_record_and_picture(case_folder, t
     assert {path.suffix for path in tmp_path.iterdir()} == {".gz", ".json", ".png"}
 
 
+def test_what_is_found_where_no_tumor_is_is_told_in_ml(case_folder, toy_model) -> None:
+    result = run(app, ["evaluate", str(case_folder / "case7"), "-m", str(toy_model), "--no-tumor"])
+    assert result.exit_code == 0, result.output
+    assert "most mL" in result.output
+    assert "all of it is false" in result.output
+
+
 def test_demo_takes_one_case_only(case_folder, toy_model) -> None:
     result = run(app, ["demo", str(case_folder), "-m", str(toy_model)])
     assert result.exit_code == 1
@@ -174,9 +181,12 @@ def test_models_lists_them_and_shows_a_card(toy_model, tmp_path, monkeypatch) ->
 
     save_model(tmp_path / "toy.safetensors", {"a": torch.zeros(1)}, read_card(toy_model))
     monkeypatch.setenv("BRAINTUMOR_MODELS", str(tmp_path))
-    assert "toy" in run(app, ["models"]).output
-    card = json.loads(run(app, ["models", "toy"]).output)
+    assert "toy" in run(app, ["models", "list"]).output
+    card = json.loads(run(app, ["models", "show", "toy", "--json"]).output)
     assert card["architecture"] == "unet"
+    shown = run(app, ["models", "show", "toy"]).output
+    assert "Intended use" in shown
+    assert "parameters" in shown
 
 
 def test_an_unknown_model_and_an_impossible_setting_are_explained(case_folder) -> None:

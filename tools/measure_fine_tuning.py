@@ -20,7 +20,7 @@ from napari_braintumor.engine import segment, train
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case, read_reference
 from napari_braintumor.engine.files.written import write_case
-from napari_braintumor.engine.metrics import volume_dice
+from napari_braintumor.engine.metrics import mean_interval, volume_dice
 from napari_braintumor.engine.plan import FineTuning, plan_fine_tuning
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import Judged, Reference, Segmented, Trained, Volume, region_from_labels
@@ -127,9 +127,7 @@ def main() -> None:
         )
         (options.out / "rows.json").write_text(json.dumps(rows, indent=1))
     gains = np.array([np.mean(list(r["after"].values())) - np.mean(list(r["before"].values())) for r in rows])
-    random = np.random.default_rng(0)
-    means = [random.choice(gains, len(gains)).mean() for _ in range(10_000)]
-    low, high = np.percentile(means, (2.5, 97.5))
+    low, high = mean_interval(gains)
     print(f"mean gain {gains.mean():+.4f}, 95 % confidence {low:+.4f} to {high:+.4f} (bootstrap, n = {len(gains)})")
 
 

@@ -1,9 +1,9 @@
-"""Measure a trained model on its held-out patients, complete its card, and put it into the package.
+"""Complete the card of a measured model and put it into the package.
 
-The patients are those that the run's plan held out, so training saw none of them. Each set is measured with all its
-modalities and with FLAIR and T1ce alone.
+The record is that of `measure_model.py`, made with the very same weights. The plans are told on the card where the file
+does not tell them itself.
 
-Usage: python tools/publish_model.py RUN_FOLDER DATA_FOLDER MIN_VOLUME_ML
+Usage: python tools/publish_model.py MODEL.safetensors RECORD.json [PLAN.json ...]
 """
 
 import json
@@ -11,82 +11,96 @@ import sys
 from pathlib import Path
 from statistics import mean, median
 
-from napari_braintumor.engine import evaluate, segment
-from napari_braintumor.engine.card import DataSource, Metric
-from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases, read_case
-from napari_braintumor.engine.store import bundled_folder, load_weights, read_card, save_model
-from napari_braintumor.engine.types import MODALITIES, CaseEvaluated, Noted, Segmented
+from napari_braintumor.engine.card import DataSource, Metric, ModelCard
+from napari_braintumor.engine.judging import PRIVATE
+from napari_braintumor.engine.metrics import mean_interval
+from napari_braintumor.engine.runs import read_plan
+from napari_braintumor.engine.store import bundled_folder, load_weights, read_card, read_weights_sha256, save_model
+from napari_braintumor.engine.types import MODALITIES
 
 LICENCE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (
     "Trained on few patients with gliomas (and meningioma slices), mostly before treatment. Not for other diseases, "
-    "children, or scans after surgery. Axial scans only; modalities must be registered. Small or faint tumors are "
-    "missed; bright vessels and artefacts may be taken for tumor. It works at 2 mm in-plane, so thin structures are "
-    "smoothed."
+    "children, or scans after surgery: of enhancing tumor in treated patients it finds less than half. Axial scans "
+    "only; modalities must be registered. Small or faint tumors are missed; bright vessels, sinuses and artefacts may "
+    "be taken for tumor. FLAIR alone does not show the core, T1ce alone not the edema. It works at 2 mm in-plane, so "
+    "thin structures are smoothed."
 )
-SUBSETS = (MODALITIES, ("FLAIR",), ("T1ce",))
-FOLDERS = ("lgg", "lgg_half", "brats", "btp")
 
 
-def main(run: Path, data: Path, min_volume_ml: float) -> None:
-    path = run / "model.safetensors"
-    card = read_card(path)
-    cases = find_cases([data / folder for folder in FOLDERS])
-    metrics: list[Metric] = []
-    for subset in SUBSETS:
-        results = []
-        for event in evaluate(
-            cases, SegmentConfig(model=str(path), device="cpu", min_volume_ml=min_volume_ml), subset, held_out=True
-        ):
-            if isinstance(event, CaseEvaluated):
-                results.append(event)
-            elif isinstance(event, Noted):
-                print(event.text)
-        for group in sorted({result.group for result in results}):
-            for region in card.regions:
-                dice = [r.dice[region.name] for r in results if r.group == group and region.name in r.dice]
-                if dice:
-                    metric = Metric(
-                        data=group,
-                        region=region.name,
-                        modalities=subset,
-                        mean=round(mean(dice), 4),
-                        median=round(median(dice), 4),
-                        n=len(dice),
-                        held_out=True,
-                    )
-                    metrics.append(metric)
-                    print(f"{group:6s} {region.name:16s} {'+'.join(subset):20s} {metric.mean:.3f} n={metric.n}")
-    sources = []
-    for row in json.loads((Path(__file__).parent / "data_sources.json").read_text()):
-        prefix = row.pop("prefix")
-        patients = sum(name.startswith(prefix) for name in card.training_patients)
-        if patients:
-            sources.append(DataSource(patients=patients, **row))
+def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
+    card, record = read_card(path), json.loads(record_path.read_text())
+    if record["weights_sha256"] != read_weights_sha256(path):
+        raise SystemExit(f"'{record_path}' was measured with other weights than those of '{path}'. Measure it anew.")
+    plans = [read_plan(p).model_dump(mode="json", exclude=PRIVATE, exclude_defaults=True) for p in plan_paths]
     complete = card.model_copy(
         update={
             "parent": None,
-            "min_volume_ml": min_volume_ml,
-            "cpu_seconds_per_slice": round(measure_seconds_per_slice(path, data), 3),
-            "metrics": tuple(metrics),
-            "trained_on": tuple(sources),
+            "cpu_seconds_per_slice": record["seconds_per_slice"],
+            "metrics": tuple(list_metrics(record)),
+            "trained_on": tuple(list_sources(card)),
             "licence": LICENCE,
             "limitations": LIMITATIONS,
+            "plans": tuple(plans) or card.plans,
         }
     )
     published = save_model(bundled_folder() / f"{card.name}.safetensors", load_weights(path), complete)
     print(f"{published} ({published.stat().st_size / 1e6:.2f} MB)")
 
 
-def measure_seconds_per_slice(path: Path, data: Path) -> float:
-    """Time a second run, when everything is loaded and compiled."""
-    volume = read_case(find_cases(data / "brats")[0])
-    for _ in range(2):
-        *_, result = segment(volume, SegmentConfig(model=str(path), device="cpu"))
-    assert isinstance(result, Segmented)
-    return float(result.segmentation.provenance["seconds"]) / volume.shape[0]
+def list_metrics(record: dict) -> list[Metric]:
+    """Return the record's figures: Dice for every subset of modalities, the others with all of them."""
+    metrics: list[Metric] = []
+
+    def add(rows: list[dict], measure: str, field: str, modalities: tuple[str, ...]) -> None:
+        for group in sorted({row["group"] for row in rows}):
+            for region in dict.fromkeys(row["region"] for row in rows):
+                values = [row[field] for row in rows if (row["group"], row["region"]) == (group, region)]
+                if values:
+                    low, high = mean_interval(values)
+                    figures = {"mean": mean(values), "median": median(values), "low": low, "high": high}
+                    figures = {name: round(value, 4) for name, value in figures.items()}
+                    metrics.append(
+                        Metric(
+                            data=group, region=region, modalities=modalities, measure=measure, n=len(values),
+                            held_out=True, **figures,
+                        )
+                    )  # fmt: skip
+
+    for subset in dict.fromkeys(row["subset"] for row in record["cases"]):
+        modalities = MODALITIES if subset == "all" else tuple(subset.split("+"))
+        add([row for row in record["cases"] if row["subset"] == subset], "volume Dice", "dice", modalities)
+    everything = [row for row in record["cases"] if row["subset"] == "all"]
+    add(record["mirrored"], "volume Dice, mirrored scan averaged in", "dice", MODALITIES)
+    add(everything, "HD95, mm", "hd95_mm", MODALITIES)
+    add(everything, "lesions missed, per case", "missed", MODALITIES)
+    patients = {group: len({r["case"] for r in everything if r["group"] == group}) for group in ("brats", "btp", "lgg")}
+    for row in record["calibration"]:
+        metrics.append(
+            Metric(
+                data=row["group"], region=row["region"], modalities=MODALITIES, measure="expected calibration error",
+                mean=row["error"], n=patients[row["group"]], held_out=True,
+            )
+        )  # fmt: skip
+    for region in dict.fromkeys(name for found in record["no_tumor"].values() for name in found):
+        values = [found[region] for found in record["no_tumor"].values()]
+        metrics.append(
+            Metric(
+                data="healthy heads", region=region, modalities=("T1",), measure="falsely found, mL",
+                mean=round(mean(values), 3), n=len(values), held_out=True,
+            )
+        )  # fmt: skip
+    return metrics
+
+
+def list_sources(card: ModelCard) -> list[DataSource]:
+    sources = []
+    for row in json.loads((Path(__file__).parent / "data_sources.json").read_text()):
+        prefix = row.pop("prefix")
+        if patients := sum(name.startswith(prefix) for name in card.training_patients):
+            sources.append(DataSource(patients=patients, **row))
+    return sources
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])

@@ -15,11 +15,13 @@ import psutil
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from napari_braintumor import engine
 from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.card_text import card_as_markdown
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
 from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
@@ -47,6 +49,8 @@ from napari_braintumor.engine.types import (
 app = typer.Typer(
     help="Segment brain tumors in MRI. Research only: not a medical device.", no_args_is_help=True, add_completion=False
 )
+models_app = typer.Typer(help="The models: list them, show a card.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 console = Console(soft_wrap=True)
 
 Cases = Annotated[
@@ -149,6 +153,9 @@ def evaluate(
         Path | None,
         typer.Option(help="A run's split.json: measure its validation side only, be it patients or slices."),
     ] = None,
+    no_tumor: Annotated[
+        bool, typer.Option("--no-tumor", help="The cases show no tumor: tell what is found all the same.")
+    ] = False,
     convention: Annotated[
         str, typer.Option(help="volume, or seed: also the original project's measure, which flatters, side by side.")
     ] = "volume",
@@ -172,18 +179,23 @@ def evaluate(
             raise SettingsError(f"There is no convention '{convention}'. Known are volume and seed.")
         found = find_cases(cases)
         side = read_side(split) if split is not None else None
-        for event in engine.evaluate(found, config, _split_names(modalities), held_out, side, convention == "seed"):
+        subset, pooled = _split_names(modalities), convention == "seed"
+        for event in engine.evaluate(found, config, subset, held_out, side, pooled, no_tumor):
             if isinstance(event, Noted):
                 console.print(f"[dim]{event.text}[/dim]")
             elif isinstance(event, SeedEvaluated):
                 seed = event
             elif isinstance(event, CaseEvaluated):
                 results.append(event)
-                scores = "  ".join(f"{name} {value:.3f}" for name, value in event.dice.items())
+                told = event.predicted_ml if no_tumor else event.dice
+                scores = "  ".join(f"{name} {value:.3f}" for name, value in told.items())
                 console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
         if output is not None:
             _write_csv(results, output)
-    _print_evaluation(results)
+    if no_tumor:
+        _print_false_positives(results)
+    else:
+        _print_evaluation(results)
     if seed is not None:
         _print_side_by_side(results, seed)
 
@@ -228,25 +240,33 @@ def train(
             _follow_training(chosen)
 
 
-@app.command()
-def models(
-    name: Annotated[str | None, typer.Argument(help="Show this model's card.", show_default=False)] = None,
+@models_app.command("show")
+def show_model(
+    name: Annotated[str, typer.Argument(help="Name of a model, or path of a model file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """List the models, or show one model's card."""
+    """Show a model's card: what it is, what it was trained on, how well it does and where it fails."""
     with _errors_said():
-        if name is not None:
-            card = ModelStore().find(name).card
-            assert card is not None
-            console.print_json(card.model_dump_json())
-            return
+        model = ModelStore().find(name)
+    assert model.card is not None
+    if as_json:
+        console.print_json(model.card.model_dump_json())
+    else:
+        console.print(Markdown(f"# {model.card.title or model.name}\n\n{card_as_markdown(model.card, model.path)}"))
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List the models: those of the package, then your own."""
+    with _errors_said():
         table = Table("model", "architecture", "modalities", "regions", "Dice (held out)", "licence")
         for model in ModelStore().list():
             if model.card is None:
                 table.add_row(model.name, f"[red]unusable: {model.problem}[/red]")
                 continue
             card = model.card
-            measured = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
-            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in measured)
+            told = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
+            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in told if m.measure == "volume Dice")
             regions = "\n".join(region.name for region in card.regions)
             table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence)
         console.print(table)
@@ -357,6 +377,15 @@ def _print_evaluation(results: list[CaseEvaluated]) -> None:
             )
     console.print(table)
     console.print("Volume Dice of thresholded masks, mean over cases; both masks empty counts 1, one empty counts 0.")
+
+
+def _print_false_positives(results: list[CaseEvaluated]) -> None:
+    table = Table("region", "n", "mean mL", "most mL")
+    for region in dict.fromkeys(name for result in results for name in result.predicted_ml):
+        found = [result.predicted_ml[region] for result in results]
+        table.add_row(region, str(len(found)), f"{mean(found):.2f}", f"{max(found):.2f}")
+    console.print(table)
+    console.print("Volumes of what was found where no tumor is: all of it is false.")
 
 
 def _print_side_by_side(results: list[CaseEvaluated], seed: SeedEvaluated) -> None:

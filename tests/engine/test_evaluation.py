@@ -60,10 +60,20 @@ def test_only_the_slices_of_a_split_are_measured_where_asked(case_folder, config
     assert part.reference_ml["whole tumor"] < whole.reference_ml["whole tumor"]
 
 
-def test_the_seed_s_measure_is_told_last(case_folder, config) -> None:
-    events = list(evaluate(find_cases(case_folder / "case7"), config, seed_style=True))
-    assert isinstance(events[-1], SeedEvaluated)
-    assert events[-1].region == "whole tumor"
-    assert events[-1].slices > 3
-    assert 0.5 < events[-1].dice < 1
-    assert events[0].lesions["whole tumor"] == 1
+def test_all_cases_together_are_measured_last(case_folder, config) -> None:
+    case, seed, *calibrations = evaluate(find_cases(case_folder / "case7"), config, pooled=True)
+    assert case.lesions["whole tumor"] == 1
+    assert isinstance(seed, SeedEvaluated)
+    assert seed.region == "whole tumor"
+    assert seed.slices > 3
+    assert 0.5 < seed.dice < 1
+    assert [c.region for c in calibrations] == ["whole tumor", "tumor core", "enhancing tumor"]
+    assert all(0 < c.error < 0.5 and len(c.bins) == 10 for c in calibrations)
+
+
+def test_in_a_case_without_tumor_all_that_is_found_is_false(case_folder, config) -> None:
+    case = replace(find_cases(case_folder)[0], reference=())
+    (result,) = evaluate([case], config, no_tumor=True)
+    assert result.reference_ml == {"whole tumor": 0, "tumor core": 0, "enhancing tumor": 0}
+    assert result.predicted_ml["whole tumor"] > 0
+    assert result.dice["whole tumor"] == 0

@@ -10,7 +10,7 @@ from napari_braintumor.engine import inference, segment
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.inference import nest_logits, paint_labels, remove_islands
+from napari_braintumor.engine.inference import drop_small_regions, nest_logits, paint_labels, remove_islands
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.store import load_weights, read_card, save_model
 from napari_braintumor.engine.types import Noted, Segmented, SlicesDone, Started
@@ -150,6 +150,21 @@ def test_small_islands_are_removed_and_the_largest_kept() -> None:
     assert remove_islands(np.zeros_like(regions), 5, True).sum() == 0
 
 
+def test_a_region_too_small_to_be_believed_counts_as_the_one_around_it() -> None:
+    regions = np.zeros((3, 1, 4, 10), bool)
+    regions[0], regions[1, :, :2], regions[2, :, :1, :2] = True, True, True
+    whole, core, enhancing = GLIOMA_REGIONS
+    card = ModelCard(
+        name="a", architecture="unet", regions=(whole, core, enhancing.model_copy(update={"least_ml": 3.0}))
+    )
+    kept = drop_small_regions(regions, card, voxel_ml=1.0)
+    assert [int(region.sum()) for region in kept] == [40, 20, 0]
+    assert regions[2].any()  # what it was given stays as it was
+    assert drop_small_regions(regions, card, voxel_ml=2.0) is regions
+    card = card.model_copy(update={"regions": (whole, core.model_copy(update={"least_ml": 30.0}), enhancing)})
+    assert [int(region.sum()) for region in drop_small_regions(regions, card, 1.0)] == [40, 0, 0]
+
+
 def test_nested_logits_never_rise_inwards_and_change_only_where_they_contradict() -> None:
     import torch
 
@@ -209,7 +224,8 @@ def test_segmenting_opens_no_connection(make_volume, toy_model, tmp_path) -> Non
     code = f"""
 import sys
 opened = []
-sys.addaudithook(lambda event, args: opened.append((event, args)) if event.startswith("socket.") else None)
+outwards = {{"socket." + name for name in ("connect", "getaddrinfo", "gethostbyname", "sendto", "sendmsg")}}
+sys.addaudithook(lambda event, args: opened.append((event, args)) if event in outwards else None)
 import time
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.config import SegmentConfig

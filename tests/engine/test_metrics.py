@@ -6,8 +6,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_braintumor.engine.metrics import (
+    calibration_error,
+    calibration_sums,
     count_missed_lesions,
     hd95_mm,
+    mean_interval,
     region_volume_ml,
     seed_dice,
     seed_sums,
@@ -121,3 +124,26 @@ def test_the_seed_s_measure_agrees_with_its_definition() -> None:
         sides = [(one, two), (1 - one, 1 - two)]
         scores.append(np.mean([(2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1) for a, b in sides]))
     assert seed_dice(seed_sums(p, t)) == pytest.approx(np.mean(scores))
+
+
+def test_probabilities_that_say_how_often_there_is_tumor_are_calibrated() -> None:
+    random = np.random.default_rng(0)
+    probability = random.uniform(0.05, 1, (40, 60, 60))
+    honest = random.random(probability.shape) < probability
+    assert calibration_error(calibration_sums(probability, honest)) < 0.02
+    assert calibration_error(calibration_sums(np.full_like(probability, 0.9), honest)) > 0.3
+
+
+def test_clear_background_does_not_make_a_model_look_calibrated() -> None:
+    probability = np.zeros((4, 50, 50))
+    probability[0, :10, :10] = 0.9
+    sums = calibration_sums(probability, np.zeros(probability.shape, bool))
+    assert sums[:, 0].sum() == 100
+    assert calibration_error(sums) == pytest.approx(0.9)
+    assert calibration_error(np.zeros((10, 3))) == 0
+
+
+def test_the_interval_of_a_mean_narrows_with_more_cases() -> None:
+    few, many = mean_interval([0.5, 0.7, 0.9]), mean_interval([0.5, 0.7, 0.9] * 30)
+    assert few[0] < many[0] < 0.7 < many[1] < few[1]
+    assert mean_interval([0.4]) == (0.4, 0.4)

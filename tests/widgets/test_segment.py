@@ -254,11 +254,31 @@ def test_an_unknown_voxel_size_is_told(dock, viewer, synthetic_volume):
 
 
 def test_the_model_is_described_by_its_card(dock):
-    assert dock.model_box.currentText() == "Glioma U-Net"
+    assert dock.model_box.currentText() == "Glioma U-Net · Dice 0.84"
     assert dock.card_line.text() == (
         "U-Net · T1, T1ce, T2, FLAIR or any of them · whole tumor, tumor core, enhancing tumor · "
         "whole tumor in LGG: volume Dice 0.84, n = 10 · CC BY-NC-SA 4.0"
     )
+
+
+def test_each_model_tells_its_dice_and_how_long_it_would_take(dock, viewer, models, volume):
+    slow = CARD.model_copy(update={"title": "Slow", "cpu_seconds_per_slice": 20.0, "metrics": ()})
+    models.append(StoredModel("slow", Path("slow.safetensors"), slow))
+    dock.reload_models()
+    assert [dock.model_box.itemText(i) for i in range(2)] == ["Glioma U-Net · Dice 0.84", "Slow"]
+    open_case(viewer, volume)
+    assert dock.model_box.itemText(1) == "Slow · 2 min on a CPU"
+
+
+def test_the_card_opens_and_follows_the_chosen_model(dock, models):
+    other = CARD.model_copy(update={"title": "Other", "limitations": "Misses small tumors."})
+    models.append(StoredModel("other", Path("other.safetensors"), other))
+    dock.reload_models()
+    assert dock.card_view.toPlainText() == ""  # it is read only when it is opened
+    dock.card_part.toggleButton().click()
+    assert "U-Net, 0 parameters" in dock.card_view.toPlainText()
+    dock.model_box.setCurrentIndex(1)
+    assert "Misses small tumors." in dock.card_view.toPlainText()
 
 
 def test_modalities_that_the_model_does_not_use_are_switched_off(dock, viewer, models, volume):

@@ -40,9 +40,10 @@ def evaluate(
     modalities: tuple[str, ...] | None = None,
     held_out: bool = False,
     side: Mapping[str, Sequence[int] | None] | None = None,
-    seed_style: bool = False,
+    pooled: bool = False,
+    no_tumor: bool = False,
 ) -> Iterator[EvaluationEvent]:
     """Compare a model with reference masks; see `napari_braintumor.engine.evaluation.evaluate`."""
     from napari_braintumor.engine import evaluation
 
-    yield from evaluation.evaluate(cases, config, modalities, held_out, side, seed_style)
+    yield from evaluation.evaluate(cases, config, modalities, held_out, side, pooled, no_tumor)

@@ -24,6 +24,9 @@ class Region(_Frozen):
     label: Annotated[int, Field(ge=1, le=255)]
     label_name: str
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    least_ml: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="Where less than this is found in a case, all of it counts as the region around it."
+    )
 
 
 GLIOMA_REGIONS = (
@@ -53,6 +56,8 @@ class Metric(_Frozen):
     measure: str = "volume Dice"
     mean: float
     median: float | None = None
+    low: float | None = Field(None, description="Lower end of the mean's 95 % confidence interval, over cases.")
+    high: float | None = Field(None, description="Its upper end.")
     n: Annotated[int, Field(ge=1)]
     held_out: bool = Field(description="True if training saw none of these patients.")
 
@@ -89,6 +94,9 @@ class ModelCard(_Frozen):
     intended_use: str = "Research. Not a medical device."
     limitations: str = ""
     created: str = ""
+    plans: tuple[dict[str, Any], ...] = Field(
+        (), description="The trainings behind the weights, first to last: what their plans chose, without file names."
+    )
 
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the modalities that the model needs and that are not there; none where any subset will do."""

@@ -14,6 +14,9 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, read_case, read_reference
 from napari_braintumor.engine.inference import segment
 from napari_braintumor.engine.metrics import (
+    CALIBRATION_BINS,
+    calibration_error,
+    calibration_sums,
     count_missed_lesions,
     hd95_mm,
     region_volume_ml,
@@ -23,6 +26,7 @@ from napari_braintumor.engine.metrics import (
 )
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
+    CalibrationEvaluated,
     CaseEvaluated,
     EvaluationEvent,
     Noted,
@@ -44,14 +48,15 @@ def evaluate(
     modalities: tuple[str, ...] | None = None,
     held_out: bool = False,
     side: Side | None = None,
-    seed_style: bool = False,
+    pooled: bool = False,
+    no_tumor: bool = False,
 ) -> Iterator[EvaluationEvent]:
     """Segment cases and compare each with its reference.
 
     Parameters
     ----------
     cases
-        Found by `find_cases`; those without a reference are passed over with a note.
+        Found by `find_cases`; those without a reference are passed over with a note, unless they show no tumor.
     config
         The model and how to run it.
     modalities
@@ -60,14 +65,17 @@ def evaluate(
         Use only patients that the model's card lists as held out.
     side
         Use only these cases, and of each only these slices.
-    seed_style
-        Also measure as the original project did.
+    pooled
+        Also measure over the voxels of all cases together: as the original project did, and how well calibrated
+        probabilities are.
+    no_tumor
+        The cases show no tumor: all that is found is false. Their references, if any, are not read.
 
     Yields
     ------
     EvaluationEvent
-        `CaseEvaluated` for each case, and `Noted`; `SeedEvaluated` last, where asked for. Dice is 1 where both masks
-        are empty, 0 where one is.
+        `CaseEvaluated` for each case, and `Noted`; `SeedEvaluated` and a `CalibrationEvaluated` for each region last,
+        where asked for. Dice is 1 where both masks are empty, 0 where one is.
 
     Raises
     ------
@@ -79,14 +87,16 @@ def evaluate(
     wanted = [case for case in cases if not held_out or case.patient in card.held_out_patients]
     if side is not None:
         wanted = [case for case in wanted if case.name in side]
-    outermost = card.regions[0].name
-    sums: list[NDArray[np.float64]] = []
+    regions = tuple(region.name for region in card.regions)
+    outermost = regions[0]
+    seed: list[NDArray[np.float64]] = []
+    calibration: dict[str, NDArray[np.float64]] = {}
     measured = 0
     for case in wanted:
         names = tuple(image.modality for image in case.images)
         chosen = names if modalities is None else tuple(name for name in names if name in modalities)
-        if not case.reference or not chosen:
-            lacking = "none of the modalities" if case.reference else "no reference"
+        if not (case.reference or no_tumor) or not chosen:
+            lacking = "none of the modalities" if case.reference or no_tumor else "no reference"
             yield Noted(f"{case.name} is passed over: it has {lacking}.")
             continue
         started = time.perf_counter()
@@ -94,25 +104,39 @@ def evaluate(
         if not (chosen := tuple(name for name in volume.modalities if name in chosen)):
             yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
             continue
-        reference = read_reference(case)
+        reference = _empty_reference(volume, regions) if no_tumor else read_reference(case)
         assert reference is not None
-        result = _segment(volume.with_modalities(chosen), config, seed_style)
+        result = _segment(volume.with_modalities(chosen), config, pooled)
         slices = side[case.name] if side is not None else None
         only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
         measured += 1
-        yield _compare(case, volume, reference, result, card, only, time.perf_counter() - started)
-        if result.probabilities is not None and outermost in reference.regions:
-            truth = reference.regions[outermost][only]
-            of_slices = seed_sums(result.probabilities[0][only], truth)
-            sums.append(of_slices[truth.any((1, 2))])
+        yield _compare(case, volume, chosen, reference, result, card, only, time.perf_counter() - started)
+        if result.probabilities is None:
+            continue
+        for probability, name in zip(result.probabilities, regions, strict=True):
+            if name in reference.regions:
+                truth = reference.regions[name][only]
+                calibration[name] = calibration.get(name, np.zeros((CALIBRATION_BINS, 3))) + calibration_sums(
+                    probability[only], truth
+                )
+                if name == outermost:
+                    seed.append(seed_sums(probability[only], truth)[truth.any((1, 2))])
     if not measured:
         raise DataError(
             f"None of the {len(cases)} cases found can be evaluated: they need a reference mask"
             + (", and must be among the model's held-out patients." if held_out else ".")
         )
-    if seed_style and sums and sum(map(len, sums)):
-        pooled = np.concatenate(sums)
-        yield SeedEvaluated(outermost, seed_dice(pooled), len(pooled))
+    if sum(map(len, seed)):
+        together = np.concatenate(seed)
+        yield SeedEvaluated(outermost, seed_dice(together), len(together))
+    for name, sums in calibration.items():
+        bins = tuple((int(n), p / max(n, 1), t / max(n, 1)) for n, p, t in sums.tolist())
+        yield CalibrationEvaluated(name, calibration_error(sums), bins)
+
+
+def _empty_reference(volume: Volume, regions: Sequence[str]) -> Reference:
+    """Return the reference of a case without a tumor."""
+    return Reference({name: np.zeros(volume.shape, bool) for name in regions}, "none", volume.source)
 
 
 def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) -> Segmentation:
@@ -123,6 +147,7 @@ def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) ->
 def _compare(
     case: CaseFiles,
     volume: Volume,
+    modalities: tuple[str, ...],
     reference: Reference,
     result: Segmentation,
     card: ModelCard,
@@ -145,6 +170,7 @@ def _compare(
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
     seen = case.patient in card.training_patients or case.patient in card.validation_patients
     held_out = True if case.patient in card.held_out_patients else False if seen else None
+    used = tuple(name for name in modalities if name in card.modalities)
     return CaseEvaluated(
-        case.name, case.group, dice, hd95, predicted_ml, reference_ml, held_out, seconds, missed, lesions
+        case.name, case.group, dice, hd95, predicted_ml, reference_ml, held_out, seconds, missed, lesions, used
     )

@@ -101,6 +101,7 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     voxel_ml = float(np.prod(volume.spacing)) / 1000
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     regions = remove_islands(regions, round(min_volume_ml / voxel_ml), config.keep_largest)
+    regions = drop_small_regions(regions, card, voxel_ml)
     labels = paint_labels(regions, card)
     yield Segmented(
         Segmentation(
@@ -221,6 +222,16 @@ def remove_islands(regions_RZYX: NDArray[np.bool_], min_vox: int, keep_largest: 
         kept &= np.arange(len(sizes)) == 1 + sizes[1:].argmax()
     kept[0] = False
     return regions_RZYX & kept[parts]
+
+
+def drop_small_regions(regions_RZYX: NDArray[np.bool_], card: ModelCard, voxel_ml: float) -> NDArray[np.bool_]:
+    """Empty the regions of which less was found than a model's card says is worth believing, and all within them."""
+    for index, region in enumerate(card.regions):
+        if region.least_ml and np.count_nonzero(regions_RZYX[index]) * voxel_ml < region.least_ml:
+            regions_RZYX = regions_RZYX.copy()
+            regions_RZYX[index:] = False
+            break
+    return regions_RZYX
 
 
 def paint_labels(regions_RZYX: NDArray[np.bool_], card: ModelCard) -> NDArray[np.uint8]:

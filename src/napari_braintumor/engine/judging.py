@@ -13,6 +13,9 @@ from napari_braintumor.engine.fitting import State
 from napari_braintumor.engine.plan import FineTuning, TrainPlan
 from napari_braintumor.engine.types import Judged
 
+PRIVATE = {"cases", "output", "held_out", "validation", "licence", "limitations", "start_from", "vgg16", "fine_tuning"}
+"""Of a plan, what a card tells elsewhere, or that names files of whoever trained."""
+
 
 def may_be_kept(tuning: FineTuning, state: State, score: float, replay: float | None) -> bool:
     """Whether weights are better than the parent and than those kept so far, and have forgotten little enough."""
@@ -92,6 +95,7 @@ def describe_model(
         licence=plan.licence,
         limitations=plan.limitations,
         created=datetime.now(UTC).date().isoformat(),
+        plans=(*(parent.plans if parent else ()), plan.model_dump(mode="json", exclude=PRIVATE, exclude_defaults=True)),
     )
 
 

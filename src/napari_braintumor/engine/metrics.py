@@ -5,6 +5,8 @@ Masks are bool ``(Z, Y, X)`` on one grid; spacing is in mm along Z, Y, X.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, label
@@ -112,6 +114,54 @@ def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
         pooled = sums[start : start + batch_size].sum(0).reshape(2, 3)
         scores.append(((2 * pooled[:, 0] + 1) / (pooled[:, 1] + pooled[:, 2] + 1)).mean())
     return float(np.mean(scores))
+
+
+CALIBRATION_BINS = 10
+
+UNDISPUTED = 0.01
+"""Voxels outside the reference to which a model gives less are not counted: they would make any model look honest."""
+
+
+def calibration_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
+    """Return what `calibration_error` adds up: for ten equal bins of probability ``(10, 3)``.
+
+    Voxels, the sum of their probabilities, and how many of them the reference holds. Voxels below `UNDISPUTED` that
+    the reference does not hold are left out.
+    """
+    p = np.asarray(probability_ZYX, np.float64)
+    counted = (p >= UNDISPUTED) | reference_ZYX
+    p, t = p[counted], reference_ZYX[counted]
+    bins = np.minimum((p * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+    sums = [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, p, t.astype(np.float64))]
+    return np.stack(sums, axis=1).astype(np.float64)
+
+
+def calibration_error(sums: NDArray[np.float64]) -> float:
+    """Return how far probabilities are from the share of voxels that are tumor: expected calibration error, 0 to 1.
+
+    Parameters
+    ----------
+    sums
+        Of `calibration_sums`, of any number of cases added up.
+
+    References
+    ----------
+    Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning; here in equal bins.
+    """
+    voxels = sums[:, 0].sum()
+    return float(np.abs(sums[:, 1] - sums[:, 2]).sum() / voxels) if voxels else 0.0
+
+
+def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95 % confidence interval of a mean over cases: percentile bootstrap, repeatable by its seed.
+
+    References
+    ----------
+    Efron 1979, Bootstrap methods: another look at the jackknife.
+    """
+    drawn = np.random.default_rng(seed).choice(np.asarray(values, float), (draws, len(values))).mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def region_volume_ml(mask: Mask, spacing: tuple[float, float, float]) -> float:

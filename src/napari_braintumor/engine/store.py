@@ -160,6 +160,17 @@ def read_card(path: Path) -> ModelCard:
     return _read_card(path, _fingerprint(path))
 
 
+def read_weights_sha256(path: Path) -> str:
+    """Return the checksum of a model's weights that its file states: it stays when only the card is changed.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or is not a model.
+    """
+    return _read_header(path).get("__metadata__", {}).get(DIGEST_KEY, "")
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a model's weights as float32 tensors, after checking them against the checksum in the file.
 

@@ -424,6 +424,8 @@ class CaseEvaluated:
         the card does not know the patient.
     missed, lesions
         Connected parts of the reference that the prediction does not touch, and all of them, per region.
+    modalities
+        Those of the case that were used.
     """
 
     case: str
@@ -436,6 +438,7 @@ class CaseEvaluated:
     seconds: float
     missed: Mapping[str, int] = field(default_factory=dict)
     lesions: Mapping[str, int] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -450,4 +453,23 @@ class SeedEvaluated:
     slices: int
 
 
-EvaluationEvent = Noted | SlicesDone | CaseEvaluated | SeedEvaluated
+@dataclass(frozen=True)
+class CalibrationEvaluated:
+    """How honest a region's probabilities are over all cases, see `napari_braintumor.engine.metrics.calibration_error`.
+
+    Attributes
+    ----------
+    region
+        The region.
+    error
+        Expected calibration error, 0 to 1.
+    bins
+        For each of ten bins of probability: voxels, mean probability, share of them that the reference holds.
+    """
+
+    region: str
+    error: float
+    bins: tuple[tuple[int, float, float], ...]
+
+
+EvaluationEvent = Noted | SlicesDone | CaseEvaluated | SeedEvaluated | CalibrationEvaluated

@@ -18,17 +18,18 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QProgressBar,
     QPushButton,
+    QTextBrowser,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_braintumor import engine
 from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.card_text import architecture_title, card_as_markdown, headline_metric
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.errors import BrainTumorError, DataError
 from napari_braintumor.engine.files.labels import label_suffix, write_labels
 from napari_braintumor.engine.record import describe_segmentation
-from napari_braintumor.engine.registry import ARCHITECTURES
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import (
     MODALITIES,
@@ -82,6 +83,8 @@ ADVANCED = {
     "batch_size": Row("Slices at a time", empty="auto", low=1, high=256, step=1, decimals=0),
 }
 """The rows under Advanced: with the model, all fields of `SegmentConfig`."""
+
+CARD_HEIGHT_PX = 260
 
 _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
@@ -157,9 +160,9 @@ class SegmentDock(Dock):
         self.model_box.blockSignals(True)
         self.model_box.clear()
         for stored in self._models:
-            title = stored.card.title if stored.card and stored.card.title else stored.name
-            self.model_box.addItem(title if stored.card else f"{stored.name} (unusable)")
-            self.model_box.setItemData(self.model_box.count() - 1, stored.problem or title, Qt.ItemDataRole.ToolTipRole)
+            self.model_box.addItem(describe_model(stored, None))
+            tooltip = stored.problem or (describe_card(stored.card) if stored.card else "")
+            self.model_box.setItemData(self.model_box.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
         usable = [i for i, stored in enumerate(self._models) if stored.card]
         wanted = [before.path] if before else []
         wanted += [stored.path for stored in self._models if stored.name == DEFAULT_MODEL]
@@ -191,8 +194,15 @@ class SegmentDock(Dock):
         name_widget(self.model_box, "Model", "The model that draws the tumor")
         self.model_box.currentIndexChanged.connect(self._show_model)
         self.card_line = make_line("", "What the model is")
+        self.card_view = QTextBrowser()
+        self.card_view.setAccessibleName("Model card")
+        self.card_view.setMinimumHeight(CARD_HEIGHT_PX)
+        self.card_view.setOpenExternalLinks(True)
+        self.card_part = make_collapsible("Model card", self.card_view)
+        self.card_part.toggled.connect(self._show_card)
         column.addWidget(self.model_box)
         column.addWidget(self.card_line)
+        column.addWidget(self.card_part)
 
         scans = QGroupBox("Scans")
         scans_column = QVBoxLayout(scans)
@@ -263,6 +273,8 @@ class SegmentDock(Dock):
             self.card_line.setToolTip("\n".join(filter(None, (card.intended_use, card.limitations))))
         else:
             self.card_line.setText(model.problem if model else "No model is installed.")
+        self.card_part.setVisible(card is not None)
+        self._show_card()
         used = card.modalities if card else MODALITIES
         offered = (*MODALITIES, *(modality for modality in used if modality not in MODALITIES))
         if tuple(self.slots) != offered:
@@ -284,6 +296,12 @@ class SegmentDock(Dock):
         best = next((m for m in (guessed, "FLAIR", "T1ce") if m in used), used[0])
         self.guess_box.setCurrentText(best)
         self._refill()
+
+    def _show_card(self, _: bool = False) -> None:
+        """Fill the card, if it is open."""
+        model = self.model
+        if model is not None and model.card is not None and self.card_part.isExpanded():
+            self.card_view.setMarkdown(card_as_markdown(model.card, model.path))
 
     # ------------------------------------------------------------------------------------------------ filling slots
 
@@ -340,13 +358,15 @@ class SegmentDock(Dock):
         self.segment_button.setToolTip(reason or "Draw the tumor as a label layer")
 
     def _show_expectation(self) -> None:
-        """Before the first run: about how long it will take, if the model's card tells."""
+        """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
+        slices = self._selection.shape[0] if self._selection is not None else None
+        for index, stored in enumerate(self._models):
+            self.model_box.setItemText(index, describe_model(stored, slices))
         card = self.model.card if self.model else None
         if self._result is None and self._job is None:
             text = _DEVICE_UNKNOWN
-            if card is not None and card.cpu_seconds_per_slice and self._selection is not None:
-                expected_s = card.cpu_seconds_per_slice * self._selection.shape[0]
-                text += f"; on a CPU with two cores about {in_words(expected_s)}"
+            if card is not None and card.cpu_seconds_per_slice and slices:
+                text += f"; on a CPU with two cores about {in_words(card.cpu_seconds_per_slice * slices)}"
             self.device_line.setText(text)
 
     def _describe(self, selection: Selection) -> str:
@@ -501,18 +521,29 @@ class SegmentDock(Dock):
             copy_text(f"{self._failure.text}\n\n{self._failure.details}")
 
 
+def describe_model(stored: StoredModel, slices: int | None) -> str:
+    """Return a model's row in the list: its title, Dice, and time on a CPU for so many slices, where they are known."""
+    card = stored.card
+    if card is None:
+        return f"{stored.name} (unusable)"
+    measured = headline_metric(card)
+    facts = [f"Dice {measured.mean:.2f}"] if measured else []
+    if card.cpu_seconds_per_slice and slices:
+        facts.append(f"{in_words(max(1.0, card.cpu_seconds_per_slice * slices))} on a CPU")
+    return " · ".join((card.title or stored.name, *facts))
+
+
 def describe_card(card: ModelCard) -> str:
     """Return the most important of a card in a few words."""
-    network = ARCHITECTURES[card.architecture].title if card.architecture in ARCHITECTURES else card.architecture
     inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
-    measured = next((m for m in card.metrics if m.held_out and m.region == card.regions[0].name), None)
+    measured = headline_metric(card)
     dice = (
         f"{measured.region} in {measured.data}: {measured.measure} {measured.mean:.2f}, n = {measured.n}"
         if measured
         else ""
     )
     regions = ", ".join(region.name for region in card.regions)
-    return " · ".join(filter(None, (network, inputs, regions, dice, card.licence)))
+    return " · ".join(filter(None, (architecture_title(card), inputs, regions, dice, card.licence)))
 
 
 def _check_modalities(card: ModelCard, selection: Selection) -> None:

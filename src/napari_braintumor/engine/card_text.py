@@ -1,0 +1,104 @@
+"""A model's card as a text for people: the same in the dock, on the command line and in the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_braintumor.engine.card import Metric, ModelCard
+from napari_braintumor.engine.registry import ARCHITECTURES
+from napari_braintumor.engine.store import read_weights_sha256
+
+
+def architecture_title(card: ModelCard) -> str:
+    """Return the name of a card's network as people write it."""
+    known = ARCHITECTURES.get(card.architecture)
+    return known.title if known else card.architecture
+
+
+def headline_metric(card: ModelCard) -> Metric | None:
+    """Return the one figure to choose a model by: Dice of its outermost region in the largest set it never saw.
+
+    With all modalities, where that was measured.
+    """
+    outermost = card.regions[0].name
+    told = [m for m in card.metrics if m.held_out and m.region == outermost and m.measure == "volume Dice"]
+    return max(told, key=lambda m: (m.modalities == card.modalities, m.n), default=None)
+
+
+def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
+    """Return all of a card that a reader would want to know, as Markdown.
+
+    Parameters
+    ----------
+    card
+        The card.
+    path
+        The model's file, to tell its size and checksum.
+    """
+    network = architecture_title(card)
+    if card.options:
+        network += f" ({', '.join(f'{name} {value}' for name, value in card.options.items())})"
+    inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
+    grid = " x ".join("own" if side is None else f"{side:g}" for side in card.spacing)
+    cleaning = [f"islands under {card.min_volume_ml:g} mL are removed"] if card.min_volume_ml else []
+    cleaning += [f"under {r.least_ml:g} mL of {r.name} is not believed" for r in card.regions if r.least_ml]
+    facts = {
+        "Model": f"{card.name}, version {card.version}" + (f", tuned from {card.parent}" if card.parent else ""),
+        "Network": f"{network}, {card.parameters:,} parameters",
+        "Takes": f"{inputs}; {card.plane} slices at {grid} mm (Z, Y, X)",
+        "Finds": ", ".join(region.name for region in card.regions),
+        "Probability threshold": f"{card.threshold:g}",
+        "Post-processing": "; ".join(cleaning) or "none",
+        "Time on two CPU cores": f"{card.cpu_seconds_per_slice:.3f} s a slice" if card.cpu_seconds_per_slice else "",
+        "Intended use": card.intended_use,
+        "Known failures": card.limitations,
+        "Licence": card.licence,
+        "Made": card.created,
+        "File": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, sha256 of its weights {read_weights_sha256(path)}"
+        if path
+        else "",
+    }
+    parts = ["\n".join(f"- **{name}**: {text}" for name, text in facts.items() if text)]
+    if card.metrics:
+        parts.append("### Measured\n" + _describe_metrics(card))
+    if card.trained_on:
+        rows = [(s.name, str(s.patients), ", ".join(s.defines), s.licence, s.note) for s in card.trained_on]
+        parts.append("### Trained on\n" + make_table(("set", "patients", "masks define", "licence", ""), rows))
+    patients = {
+        "Chosen by": card.validation_patients,
+        "Never seen": card.held_out_patients,
+    }
+    told = [f"- **{name}** ({len(names)}): {', '.join(names)}" for name, names in patients.items() if names]
+    if told:
+        parts.append("### Patients\n" + "\n".join(told))
+    if card.plans:
+        parts.append("### Trainings\n" + "\n".join(f"1. {_describe_plan(plan)}" for plan in card.plans))
+    return "\n\n".join(parts) + "\n"
+
+
+def make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _describe_metrics(card: ModelCard) -> str:
+    rows = []
+    for m in card.metrics:
+        used = "all" if m.modalities == card.modalities else ", ".join(m.modalities)
+        interval = f"{m.low:.2f} to {m.high:.2f}" if m.low is not None and m.high is not None else ""
+        median = "" if m.median is None else f"{m.median:.3f}"
+        seen = "no" if m.held_out else "yes"
+        rows.append((m.data, m.region, used, m.measure, f"{m.mean:.3f}", interval, median, str(m.n), seen))
+    header = ("set", "region", "modalities", "measure", "mean", "95 % confidence", "median", "n", "seen in training")
+    return make_table(header, rows)
+
+
+def _describe_file(path: Path) -> str:
+    return f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, sha256 of its weights {read_weights_sha256(path)}"
+
+
+def _describe_plan(plan: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in plan.items() if name not in ("name", "title"))
