@@ -23,8 +23,7 @@ demo: .venv/runtime.stamp  ## Segment the sample case, or CASE=path, into OUT=ou
 
 test: lint .venv/display.stamp  ## Lint, check types and manifest, run the quick tests
 	$(BIN)/npe2 validate --imports src/napari_braintumor/napari.yaml
-	$(WITH_DISPLAY) $(BIN)/pytest -m "not slow" --ignore tests/widgets
-	$(WITH_DISPLAY) $(BIN)/pytest -m "not slow" tests/widgets  # of its own: after all others Qt has crashed here
+	$(WITH_DISPLAY) $(BIN)/pytest -m "not slow"
 
 lint: .venv/dev.stamp  ## Check style, types and who imports whom
 	$(BIN)/ruff check

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -126,3 +128,33 @@ def test_a_device_is_described_in_words(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * 2**30, 8 * 2**30))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
     assert runtime.describe_device(CUDA) == "Some GPU, 3.0 of 8.0 GiB free"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only there does OpenVINO change where signals are handled.")
+def test_a_model_dropped_by_another_thread_leaves_signals_to_be_handled(toy_model) -> None:
+    code = f"""
+import faulthandler, gc, os, signal, threading
+faulthandler.enable()  # gives the main thread a stack for signals, as napari and pytest do
+caught = []
+signal.signal(signal.SIGUSR1, lambda *_: caught.append(1))
+from pathlib import Path
+import torch
+from napari_braintumor.engine.runtime import start_runner
+
+def start():
+    return start_runner(Path({str(toy_model)!r}), "", "openvino", torch.device("cpu"), (4, 32, 32))
+
+start()
+
+def drop():
+    start_runner.cache_clear()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert caught
+"""
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, (result.returncode, result.stderr)

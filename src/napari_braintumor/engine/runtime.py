@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -176,7 +176,6 @@ class OpenVinoRunner:
     device = torch.device("cpu")
 
     def __init__(self, network: nn.Module, shape: tuple[int, int, int, int]) -> None:
-        from openvino import Core
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -188,7 +187,7 @@ class OpenVinoRunner:
         model = front_end.convert(loaded)
         model.reshape(shape)
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self.compiled = Core().compile_model(model, "CPU", settings)
+        self.compiled = _openvino().compile_model(model, "CPU", settings)
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)`` of images ``(N, M, H, W)``."""
@@ -196,6 +195,18 @@ class OpenVinoRunner:
         request = self.compiled.create_infer_request()  # of its own: two docks may use one compiled model at once
         outputs = [request.infer([image[None]])[0].copy() for image in images]
         return torch.from_numpy(np.concatenate(outputs))
+
+
+@lru_cache(maxsize=1)
+def _openvino() -> Any:
+    """Return the one core of OpenVINO, which is never let go.
+
+    It gives the thread that makes it a stack for signals. Dropped by another thread, it would free that stack without
+    taking it away, and the next signal that Python handles would end the process (openvinotoolkit/openvino, pull 11894).
+    """
+    from openvino import Core
+
+    return Core()
 
 
 @lru_cache(maxsize=4)
