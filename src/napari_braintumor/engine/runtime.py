@@ -201,8 +201,9 @@ class OpenVinoRunner:
 def _openvino() -> Any:
     """Return the one core of OpenVINO, which is never let go.
 
-    It gives the thread that makes it a stack for signals. Dropped by another thread, it would free that stack without
-    taking it away, and the next signal that Python handles would end the process (openvinotoolkit/openvino, pull 11894).
+    It gives the thread that makes it a stack for signals (openvinotoolkit/openvino, pull request 11894). Dropped by
+    another thread, it would free that stack without taking it away, and the next signal that Python handles would end
+    the process.
     """
     from openvino import Core
 
