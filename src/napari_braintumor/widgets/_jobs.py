@@ -6,13 +6,14 @@ called any more.
 
 from __future__ import annotations
 
+import gc
 import logging
 import platform
 import traceback
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import napari
@@ -124,6 +125,33 @@ class _Bar:
             self._bar.close()
 
 
+class _Collector:
+    """Keeps full collections of garbage short while jobs run.
+
+    Such a collection looks at all objects there are, half a million in a viewer with torch, and stops the viewer for a
+    quarter of a second or more. What was there before the first job began is passed over until the last one has ended.
+    """
+
+    def __init__(self) -> None:
+        self._jobs = 0
+        self._lock = Lock()
+
+    def spare(self) -> None:
+        with self._lock:
+            if self._jobs == 0:
+                gc.freeze()
+            self._jobs += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._jobs -= 1
+            if self._jobs == 0:
+                gc.unfreeze()
+
+
+_COLLECTOR = _Collector()
+
+
 def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -> Events:
     """Run a generator and turn what it raises into a last event, so that napari does not show it a second time.
 
@@ -131,6 +159,7 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
     """
     # The worker would turn the warnings of torch and others into notifications; it restores this when it ends.
     warnings.showwarning = _log_warning
+    _COLLECTOR.spare()
     try:
         for event in (events := generator(*args)):
             yield event
@@ -142,6 +171,8 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
     except Exception as error:
         logger.exception("A job failed")
         yield _describe_bug(error)
+    finally:
+        _COLLECTOR.release()
 
 
 def _describe_bug(error: Exception) -> Failure:
