@@ -17,7 +17,6 @@ from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QPushButton
-from superqt import QCollapsible
 
 from napari_braintumor import engine
 from napari_braintumor.engine.card import Metric, ModelCard
@@ -339,7 +338,7 @@ def test_advanced_has_a_row_for_every_setting_and_starts_with_the_defaults(dock)
 
 
 def test_advanced_is_closed_at_first(dock):
-    collapsible = dock.findChild(QCollapsible)
+    collapsible = dock.advanced_part
     assert not collapsible.isExpanded()
     collapsible.toggleButton().click()
     assert collapsible.isExpanded()

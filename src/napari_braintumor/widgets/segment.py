@@ -231,7 +231,8 @@ class SegmentDock(Dock):
         column.addWidget(self.check_line)
 
         self.advanced = SettingsForm(SegmentConfig, ADVANCED)
-        column.addWidget(make_collapsible("Advanced", self.advanced))
+        self.advanced_part = make_collapsible("Advanced", self.advanced)
+        column.addWidget(self.advanced_part)
 
         self.message = make_line("", "Messages")
         self.details_button = QPushButton("Copy details")
@@ -301,7 +302,8 @@ class SegmentDock(Dock):
         """Fill the card, if it is open."""
         model = self.model
         if model is not None and model.card is not None and self.card_part.isExpanded():
-            self.card_view.setMarkdown(card_as_markdown(model.card, model.path))
+            there = model.path.exists()  # it may have been deleted meanwhile
+            self.card_view.setMarkdown(card_as_markdown(model.card, model.path if there else None))
 
     # ------------------------------------------------------------------------------------------------ filling slots
 
