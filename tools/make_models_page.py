@@ -1,10 +1,9 @@
 """Make docs/models.md and its figures from the records of `measure_model.py`; no scan is needed.
 
-Usage: python tools/make_models_page.py RECORD.json [RECORD.json ...]    (the default model's first)
+Usage: python tools/make_models_page.py
 """
 
 import json
-import sys
 from pathlib import Path
 from statistics import mean, median
 
@@ -13,8 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_braintumor.engine.card_text import make_table
+from napari_braintumor.engine.config import DEFAULT_MODEL
 from napari_braintumor.engine.metrics import mean_interval
 from napari_braintumor.engine.registry import ARCHITECTURES
+from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import MODALITIES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -64,6 +65,12 @@ def main(paths: list[Path]) -> None:
     (DOCS / "models.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     draw_cases(records, DOCS / "models_by_case.png")
     draw_gallery(records[0], DOCS / "models_gallery.png")
+
+
+def ordered(paths: list[Path]) -> list[Path]:
+    """Return records with the default model's first and the baseline, which does not ship, last."""
+    bundled = [model.name for model in ModelStore().list() if model.bundled]
+    return sorted(paths, key=lambda path: (path.stem != DEFAULT_MODEL, path.stem not in bundled, path.stem))
 
 
 def name_of(record: dict) -> str:
@@ -225,4 +232,4 @@ def save(figure: Figure, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main(ordered(list((Path(__file__).parent / "records").glob("*.json"))))

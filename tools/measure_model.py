@@ -47,6 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     model = ModelStore().find(options.model)
     config = SegmentConfig(model=str(model.path), device="cpu")
+    mirroring = config.model_copy(update={"test_time_mirroring": True})
     cases = find_cases([options.data / folder for folder in FOLDERS])
     cases = [case for case in cases if case.patient in model.card.held_out_patients]
 
@@ -55,8 +56,9 @@ def main() -> None:
         "weights_sha256": read_weights_sha256(model.path),
         "size_mb": round(model.path.stat().st_size / 1e6, 2),
         "card": model.card.model_dump(mode="json", include={"title", "architecture", "options", "parameters"}),
-        "cases": [row for subset in SUBSETS for row in measure_subset(cases, config, subset)],
-        "mirrored": measure_subset(cases, config.model_copy(update={"test_time_mirroring": True}), MODALITIES),
+        # Case by case, so that each head's size is compiled for once.
+        "cases": [row for case in cases for subset in SUBSETS for row in measure_subset(case, config, subset)],
+        "mirrored": [row for case in cases for row in measure_subset(case, mirroring, MODALITIES)],
         **measure_pooled(cases, config),
         "no_tumor": {path.name: measure_no_tumor(path, config) for path in options.no_tumor},
         "sample": measure_sample(config),
@@ -76,11 +78,12 @@ def main() -> None:
                 print(f"{model.card.name} {group} {region}: {np.mean(dice):.3f} (n = {len(dice)})")
 
 
-def measure_subset(cases: list[CaseFiles], config: SegmentConfig, subset: tuple[str, ...]) -> list[dict]:
-    """Return a row for each case and region; only cases that have all of the subset, or all cases for all."""
+def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ...]) -> list[dict]:
+    """Return a row for each region; none where the case lacks some of the subset, unless that is all there are."""
     everything = subset == MODALITIES
-    able = [case for case in cases if everything or set(subset) <= {image.modality for image in case.images}]
-    results = [e for e in evaluate(able, config, subset) if isinstance(e, CaseEvaluated)] if able else []
+    if not everything and not set(subset) <= {image.modality for image in case.images}:
+        return []
+    results = [e for e in evaluate([case], config, subset) if isinstance(e, CaseEvaluated)]
     return [
         {
             "case": result.case,

@@ -27,6 +27,8 @@ LIMITATIONS = (
     "thin structures are smoothed."
 )
 
+SETS = {"lgg": "LGG", "brats": "BraTS", "btp": "Brain-Tumor-Progression"}
+
 
 def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
     card, record = read_card(path), json.loads(record_path.read_text())
@@ -62,7 +64,7 @@ def list_metrics(record: dict) -> list[Metric]:
                     figures = {name: round(value, 4) for name, value in figures.items()}
                     metrics.append(
                         Metric(
-                            data=group, region=region, modalities=modalities, measure=measure, n=len(values),
+                            data=SETS[group], region=region, modalities=modalities, measure=measure, n=len(values),
                             held_out=True, **figures,
                         )
                     )  # fmt: skip
@@ -78,8 +80,8 @@ def list_metrics(record: dict) -> list[Metric]:
     for row in record["calibration"]:
         metrics.append(
             Metric(
-                data=row["group"], region=row["region"], modalities=MODALITIES, measure="expected calibration error",
-                mean=row["error"], n=patients[row["group"]], held_out=True,
+                data=SETS[row["group"]], region=row["region"], modalities=MODALITIES, mean=row["error"],
+                measure="expected calibration error", n=patients[row["group"]], held_out=True,
             )
         )  # fmt: skip
     for region in dict.fromkeys(name for found in record["no_tumor"].values() for name in found):

@@ -85,6 +85,7 @@ ADVANCED = {
 """The rows under Advanced: with the model, all fields of `SegmentConfig`."""
 
 CARD_HEIGHT_PX = 260
+CARD_INDENT_PX = 12
 
 _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
@@ -198,6 +199,8 @@ class SegmentDock(Dock):
         self.card_view.setAccessibleName("Model card")
         self.card_view.setMinimumHeight(CARD_HEIGHT_PX)
         self.card_view.setOpenExternalLinks(True)
+        if (document := self.card_view.document()) is not None:
+            document.setIndentWidth(CARD_INDENT_PX)
         self.card_part = make_collapsible("Model card", self.card_view)
         self.card_part.toggled.connect(self._show_card)
         column.addWidget(self.model_box)
