@@ -35,6 +35,8 @@ from napari_braintumor.engine.types import (
 
 FOLDERS = ("lgg", "lgg_half", "brats", "btp")
 SUBSETS = [subset for size in range(len(MODALITIES), 0, -1) for subset in combinations(MODALITIES, size)]
+ALL = [MODALITIES]
+QUICK = [MODALITIES, ("FLAIR",), ("T1ce",)]
 OUTLINE_TOLERANCE_VOX = 0.7
 
 
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("record", type=Path)
     parser.add_argument("--no-tumor", type=Path, nargs="*", default=[])
+    parser.add_argument("--quick", action="store_true", help="all modalities, FLAIR and T1ce alone; no page's figures")
     options = parser.parse_args()
     model = ModelStore().find(options.model)
     config = SegmentConfig(model=str(model.path), device="cpu")
@@ -57,12 +60,12 @@ def main() -> None:
         "size_mb": round(model.path.stat().st_size / 1e6, 2),
         "card": model.card.model_dump(mode="json", include={"title", "architecture", "options", "parameters"}),
         # Case by case, so that each head's size is compiled for once.
-        "cases": [row for case in cases for subset in SUBSETS for row in measure_subset(case, config, subset)],
-        "mirrored": [row for case in cases for row in measure_subset(case, mirroring, MODALITIES)],
-        **measure_pooled(cases, config),
+        "cases": [row for case in cases for row in measure_subsets(case, config, QUICK if options.quick else SUBSETS)],
+        "mirrored": [] if options.quick else [row for case in cases for row in measure_subsets(case, mirroring, ALL)],
+        **({"seed": [], "calibration": []} if options.quick else measure_pooled(cases, config)),
         "no_tumor": {path.name: measure_no_tumor(path, config) for path in options.no_tumor},
         "sample": measure_sample(config),
-        "outlines": {case.name: draw_outlines(case, config) for case in cases},
+        "outlines": {} if options.quick else {case.name: draw_outlines(case, config) for case in cases},
         "seconds_per_slice": round(measure_seconds_per_slice(options.data, config), 4),
     }
     options.record.parent.mkdir(parents=True, exist_ok=True)
@@ -78,11 +81,16 @@ def main() -> None:
                 print(f"{model.card.name} {group} {region}: {np.mean(dice):.3f} (n = {len(dice)})")
 
 
+def measure_subsets(case: CaseFiles, config: SegmentConfig, subsets: list[tuple[str, ...]]) -> list[dict]:
+    """Return a row for each region and each subset that the case has; all of them stand for what it has."""
+    usable = set(read_case(case).modalities)  # without LGG's copies of FLAIR, which stand where a sequence was missing
+    able = [subset for subset in subsets if subset == MODALITIES or set(subset) <= usable]
+    return [row for subset in able for row in measure_subset(case, config, subset)]
+
+
 def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ...]) -> list[dict]:
-    """Return a row for each region; none where the case lacks some of the subset, unless that is all there are."""
+    """Return a row for each region."""
     everything = subset == MODALITIES
-    if not everything and not set(subset) <= {image.modality for image in case.images}:
-        return []
     results = [e for e in evaluate([case], config, subset) if isinstance(e, CaseEvaluated)]
     return [
         {
@@ -99,7 +107,6 @@ def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ..
             "lesions": result.lesions[region],
         }
         for result in results
-        if everything or set(result.modalities) == set(subset)  # LGG's copies of FLAIR do not count
         for region, dice in result.dice.items()
     ]
 
