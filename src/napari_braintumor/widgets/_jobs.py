@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 import napari
@@ -76,11 +76,14 @@ class Job(QObject):
         self._bar = _Bar(title)
         self._worker = create_worker(_run, generator, args, self._stop)
         self._worker.yielded.connect(self._receive)
+        # Told by the thread and not by the generator, which napari leaves suspended when it is closed.
+        self._worker.finished.connect(_COLLECTOR.release)
         self._worker.finished.connect(self._finish)
         when_destroyed(self, _abandon, self._stop, self._bar)
 
     def start(self) -> None:
         """Start the thread."""
+        _COLLECTOR.spare()
         self._worker.start()
 
     def cancel(self) -> None:
@@ -134,19 +137,16 @@ class _Collector:
 
     def __init__(self) -> None:
         self._jobs = 0
-        self._lock = Lock()
 
     def spare(self) -> None:
-        with self._lock:
-            if self._jobs == 0:
-                gc.freeze()
-            self._jobs += 1
+        if self._jobs == 0:
+            gc.freeze()
+        self._jobs += 1
 
     def release(self) -> None:
-        with self._lock:
-            self._jobs -= 1
-            if self._jobs == 0:
-                gc.unfreeze()
+        self._jobs -= 1
+        if self._jobs == 0:
+            gc.unfreeze()
 
 
 _COLLECTOR = _Collector()
@@ -159,7 +159,6 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
     """
     # The worker would turn the warnings of torch and others into notifications; it restores this when it ends.
     warnings.showwarning = _log_warning
-    _COLLECTOR.spare()
     try:
         for event in (events := generator(*args)):
             yield event
@@ -171,8 +170,6 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
     except Exception as error:
         logger.exception("A job failed")
         yield _describe_bug(error)
-    finally:
-        _COLLECTOR.release()
 
 
 def _describe_bug(error: Exception) -> Failure:
