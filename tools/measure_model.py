@@ -35,7 +35,6 @@ from napari_braintumor.engine.types import (
 
 FOLDERS = ("lgg", "lgg_half", "brats", "btp")
 SUBSETS = [subset for size in range(len(MODALITIES), 0, -1) for subset in combinations(MODALITIES, size)]
-ALL = [MODALITIES]
 QUICK = [MODALITIES, ("FLAIR",), ("T1ce",)]
 OUTLINE_TOLERANCE_VOX = 0.7
 
@@ -50,7 +49,6 @@ def main() -> None:
     options = parser.parse_args()
     model = ModelStore().find(options.model)
     config = SegmentConfig(model=str(model.path), device="cpu")
-    mirroring = config.model_copy(update={"test_time_mirroring": True})
     cases = find_cases([options.data / folder for folder in FOLDERS])
     cases = [case for case in cases if case.patient in model.card.held_out_patients]
 
@@ -61,13 +59,19 @@ def main() -> None:
         "card": model.card.model_dump(mode="json", include={"title", "architecture", "options", "parameters"}),
         # Case by case, so that each head's size is compiled for once.
         "cases": [row for case in cases for row in measure_subsets(case, config, QUICK if options.quick else SUBSETS)],
-        "mirrored": [] if options.quick else [row for case in cases for row in measure_subsets(case, mirroring, ALL)],
-        **({"seed": [], "calibration": []} if options.quick else measure_pooled(cases, config)),
         "no_tumor": {path.name: measure_no_tumor(path, config) for path in options.no_tumor},
         "sample": measure_sample(config),
-        "outlines": {} if options.quick else {case.name: draw_outlines(case, config) for case in cases},
         "seconds_per_slice": round(measure_seconds_per_slice(options.data, config), 4),
+        "mirrored": [],
+        "seed": [],
+        "calibration": [],
+        "outlines": {},
     }
+    if not options.quick:
+        mirroring = config.model_copy(update={"test_time_mirroring": True})
+        record["mirrored"] = [row for case in cases for row in measure_subset(case, mirroring, MODALITIES)]
+        record |= measure_pooled(cases, config)
+        record["outlines"] = {case.name: draw_outlines(case, config) for case in cases}
     options.record.parent.mkdir(parents=True, exist_ok=True)
     options.record.write_text(json.dumps(record, separators=(",", ":")).replace('{"case"', '\n{"case"') + "\n")
     for group in ("lgg", "brats", "btp"):
@@ -90,13 +94,12 @@ def measure_subsets(case: CaseFiles, config: SegmentConfig, subsets: list[tuple[
 
 def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ...]) -> list[dict]:
     """Return a row for each region."""
-    everything = subset == MODALITIES
-    results = [e for e in evaluate([case], config, subset) if isinstance(e, CaseEvaluated)]
+    (result,) = (e for e in evaluate([case], config, subset) if isinstance(e, CaseEvaluated))
     return [
         {
             "case": result.case,
             "group": result.group,
-            "subset": "all" if everything else "+".join(subset),
+            "subset": "all" if subset == MODALITIES else "+".join(subset),
             "used": "+".join(result.modalities),
             "region": region,
             "dice": round(dice, 4),
@@ -106,7 +109,6 @@ def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ..
             "missed": result.missed[region],
             "lesions": result.lesions[region],
         }
-        for result in results
         for region, dice in result.dice.items()
     ]
 

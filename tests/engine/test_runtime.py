@@ -134,17 +134,14 @@ def test_a_device_is_described_in_words(monkeypatch) -> None:
 def test_a_model_dropped_by_another_thread_leaves_signals_to_be_handled(toy_model) -> None:
     code = f"""
 import faulthandler, gc, os, signal, threading
-faulthandler.enable()  # gives the main thread a stack for signals, as napari and pytest do
+faulthandler.enable()  # gives the main thread a stack for signals, as pytest does
 caught = []
 signal.signal(signal.SIGUSR1, lambda *_: caught.append(1))
 from pathlib import Path
 import torch
 from napari_braintumor.engine.runtime import start_runner
 
-def start():
-    return start_runner(Path({str(toy_model)!r}), "", "openvino", torch.device("cpu"), (4, 32, 32))
-
-start()
+start_runner(Path({str(toy_model)!r}), "", "openvino", torch.device("cpu"), (4, 32, 32))
 
 def drop():
     start_runner.cache_clear()

@@ -7,6 +7,12 @@ from qtpy.QtCore import QObject
 from napari_braintumor.widgets._jobs import Job
 
 
+def go_on() -> Iterator[int]:
+    number = 0
+    while True:
+        yield (number := number + 1)
+
+
 def test_while_jobs_run_full_collections_pass_over_what_was_there_before(qtbot) -> None:
     owner = QObject()
     may_end = [threading.Event(), threading.Event()]
@@ -39,11 +45,6 @@ def test_a_job_that_fails_or_is_cancelled_gives_the_collector_back(qtbot) -> Non
         yield 1
         raise ValueError("no")
 
-    def go_on() -> Iterator[int]:
-        number = 0
-        while True:
-            yield (number := number + 1)
-
     failures: list[object] = []
     ended: list[bool] = []
     job = Job(owner, "fail", fail)
@@ -57,4 +58,15 @@ def test_a_job_that_fails_or_is_cancelled_gives_the_collector_back(qtbot) -> Non
     endless.ended.connect(lambda: ended.append(True))
     endless.start()
     qtbot.waitUntil(lambda: len(ended) == 2)
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_job_that_napari_quits_gives_the_collector_back(qtbot) -> None:
+    owner = QObject()
+    job = Job(owner, "go on", go_on)
+    ended: list[bool] = []
+    job.ended.connect(lambda: ended.append(True))
+    job.happened.connect(lambda _: job._worker.quit())  # as napari does when it is closed
+    job.start()
+    qtbot.waitUntil(lambda: ended == [True])
     assert gc.get_freeze_count() == 0
