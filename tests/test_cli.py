@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_braintumor.cli import app
-from napari_braintumor.engine.store import save_model
+from napari_braintumor.engine.store import read_weights_sha256, save_model
 
 run = CliRunner().invoke
 
@@ -187,6 +187,7 @@ def test_models_lists_them_and_shows_a_card(toy_model, tmp_path, monkeypatch) ->
     shown = run(app, ["models", "show", "toy"]).output
     assert "Intended use" in shown
     assert "parameters" in shown
+    assert read_weights_sha256(tmp_path / "toy.safetensors") in shown  # long lines are wrapped, not cut
 
 
 def test_an_unknown_model_and_an_impossible_setting_are_explained(case_folder) -> None:

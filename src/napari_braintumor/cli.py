@@ -252,7 +252,8 @@ def show_model(
     if as_json:
         console.print_json(model.card.model_dump_json())
     else:
-        console.print(Markdown(f"# {model.card.title or model.name}\n\n{card_as_markdown(model.card, model.path)}"))
+        page = Markdown(f"# {model.card.title or model.name}\n\n{card_as_markdown(model.card, model.path)}")
+        console.print(page, soft_wrap=False)
 
 
 @models_app.command("list")
