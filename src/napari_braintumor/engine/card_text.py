@@ -56,9 +56,7 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
         "Known failures": card.limitations,
         "Licence": card.licence,
         "Made": card.created,
-        "File": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, sha256 of its weights {read_weights_sha256(path)}"
-        if path
-        else "",
+        "File": _describe_file(path) if path else "",
     }
     parts = ["\n".join(f"- **{name}**: {text}" for name, text in facts.items() if text)]
     if card.metrics:
