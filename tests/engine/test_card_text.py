@@ -21,6 +21,21 @@ def test_a_card_tells_all_that_a_reader_wants_to_know() -> None:
         assert told in text, told
 
 
+def test_what_a_model_does_with_some_of_its_modalities_stands_in_one_table() -> None:
+    def measure(modalities: tuple[str, ...], data: str, region: str, mean: float) -> Metric:
+        return LGG.model_copy(update={"modalities": modalities, "data": data, "region": region, "mean": mean})
+
+    both = ("T1ce", "FLAIR")
+    metrics = (
+        measure(both, "lgg", "whole tumor", 0.9), measure(("FLAIR",), "lgg", "whole tumor", 0.8),
+        measure(("FLAIR",), "brats", "tumor core", 0.4), measure(("T1ce",), "brats", "tumor core", 0.7),
+    )  # fmt: skip
+    text = card_as_markdown(CARD.model_copy(update={"modalities": both, "metrics": metrics}))
+    table = text[text.index("| modalities | lgg whole tumor | brats tumor core |") :].splitlines()
+    assert table[2:4] == ["| FLAIR | 0.80 | 0.40 |", "| T1ce |  | 0.70 |"]
+    assert "| lgg | whole tumor | all | volume Dice | 0.900 |" in text
+
+
 def test_with_its_file_a_card_tells_size_and_checksum(tmp_path) -> None:
     import torch
 

@@ -83,15 +83,33 @@ def make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _describe_metrics(card: ModelCard) -> str:
-    rows = []
+    """Every figure in a row of its own, but Dice with some of the modalities in a table of modalities by regions."""
+    rows, partial = [], []
     for m in card.metrics:
+        if m.held_out and m.measure == "volume Dice" and m.modalities != card.modalities:
+            partial.append(m)
+            continue
         used = "all" if m.modalities == card.modalities else ", ".join(m.modalities)
         interval = f"{m.low:.2f} to {m.high:.2f}" if m.low is not None and m.high is not None else ""
         median = "" if m.median is None else f"{m.median:.3f}"
         seen = "no" if m.held_out else "yes"
         rows.append((m.data, m.region, used, m.measure, f"{m.mean:.3f}", interval, median, str(m.n), seen))
     header = ("set", "region", "modalities", "measure", "mean", "95 % confidence", "median", "n", "seen in training")
-    return make_table(header, rows)
+    tables = [make_table(header, rows)] if rows else []
+    if partial:
+        tables.append("### With some of the modalities\nMean volume Dice, patients never seen:")
+        tables.append(_arrange_by_modalities(partial))
+    return "\n\n".join(tables)
+
+
+def _arrange_by_modalities(metrics: Sequence[Metric]) -> str:
+    means = {(m.modalities, m.data, m.region): f"{m.mean:.2f}" for m in metrics}
+    columns = dict.fromkeys((m.data, m.region) for m in metrics)
+    rows = [
+        (", ".join(modalities), *(means.get((modalities, *column), "") for column in columns))
+        for modalities in dict.fromkeys(m.modalities for m in metrics)
+    ]
+    return make_table(("modalities", *(f"{data} {region}" for data, region in columns)), rows)
 
 
 def _describe_file(path: Path) -> str:
