@@ -1,0 +1,44 @@
+"""Make a model anew from its plans: all its trainings one after the other, then its record.
+
+What is there already is gone on with, so the same command resumes after a break. Runs go to `runs` in the working
+folder; `publish_model.py` then puts the model into the package.
+
+Usage: python tools/make_model.py NAME DATA [--no-tumor FILE ...]
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from napari_braintumor.engine.runs import read_plan
+
+TOOLS = Path(__file__).parent
+STAGES = {
+    "glioma-unet": ("glioma_unet", "glioma_unet_refined", "glioma_unet_last"),
+    "glioma-res-unet": ("glioma_res_unet", "glioma_res_unet_last"),
+    "glioma-u2net": ("glioma_u2net", "glioma_u2net_last"),
+    "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=STAGES)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--no-tumor", nargs="*", default=[])
+    options = parser.parse_args()
+    plans = [TOOLS / "plans" / f"{stage}.json" for stage in STAGES[options.name]]
+    for plan in plans:
+        run(["-m", "napari_braintumor", "train", str(plan), "--data", str(options.data)])
+    model = read_plan(plans[-1]).output / options.name / "model.safetensors"
+    record = TOOLS / "records" / f"{options.name}.json"
+    run([str(TOOLS / "measure_model.py"), str(model), str(options.data), str(record), "--no-tumor", *options.no_tumor])
+
+
+def run(command: list[str]) -> None:
+    subprocess.run([sys.executable, *command], check=True)
+
+
+if __name__ == "__main__":
+    main()
