@@ -119,17 +119,18 @@ def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
 CALIBRATION_BINS = 10
 
 UNDISPUTED = 0.01
-"""Voxels outside the reference to which a model gives less are not counted: they would make any model look honest."""
+"""Voxels to which a model gives less are not counted: clear background would make any model look honest. What is tumor
+there shows in the Dice; counting that alone would make the lowest bin look dishonest."""
 
 
 def calibration_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
     """Return what `calibration_error` adds up: for ten equal bins of probability ``(10, 3)``.
 
-    Voxels, the sum of their probabilities, and how many of them the reference holds. Voxels below `UNDISPUTED` that
-    the reference does not hold are left out.
+    Voxels, the sum of their probabilities, and how many of them the reference holds. Voxels below `UNDISPUTED` are
+    left out.
     """
     p = np.asarray(probability_ZYX, np.float64)
-    counted = (p >= UNDISPUTED) | reference_ZYX
+    counted = p >= UNDISPUTED
     p, t = p[counted], reference_ZYX[counted]
     bins = np.minimum((p * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
     sums = [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, p, t.astype(np.float64))]
