@@ -1,31 +1,35 @@
-"""Measure what cleaning a model's results does, on training and validation patients, never on held-out ones.
+"""Measure what other thresholds and cleaning do to a model's results, on patients that are not held out.
 
 Removed are islands of tumor below a volume; a region of which less than a volume was found in a case counts as the one
-around it. Each case is segmented once, and every setting is tried on the result.
+around it. Training patients are told apart from validation patients: the model gives what it was trained on too much.
 
 Usage: python tools/choose_postprocessing.py MODEL DATA_FOLDER
 """
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_braintumor.engine import segment
+from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
 from napari_braintumor.engine.inference import drop_small_regions, remove_islands
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import Segmented, region_from_labels
+from napari_braintumor.engine.types import Segmented, Volume, region_from_labels
 
 LGG_STEP = 5
 """Every fifth LGG patient is enough to choose by."""
 
-ISLANDS_ML = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+ISLANDS_ML = (0.2, 0.5, 1.0, 2.0, 5.0)
 LEAST_ENHANCING_ML = (0.1, 0.3, 1.0)
+THRESHOLDS = (0.3, 0.4, 0.6, 0.7, 0.8)
 
 
 def main(model: Path, data: Path) -> None:
@@ -36,29 +40,41 @@ def main(model: Path, data: Path) -> None:
         cases += usable[:: LGG_STEP if folder == "lgg_half" else 2]
         cases += [case for case in usable if case.patient in split["validation"] and case not in cases]
     card = ModelStore().find(model).card
+    dice: dict[str, dict[str, list[float]]] = {}
+    for case in cases:
+        side = "validation" if case.patient in split["validation"] else "training"
+        volume, reference = read_case(case), read_reference(case)
+        for name, masks in try_settings(volume, model, card):
+            for mask, region in zip(masks, card.regions, strict=True):
+                if region.name in reference.regions:
+                    value = volume_dice(mask, reference.regions[region.name])
+                    dice.setdefault(name, {}).setdefault(f"{case.group} {region.name} {side}", []).append(value)
+    for column in dice["as it is"]:
+        print(f"{column}, n = {len(dice['as it is'][column])}")
+        for name, columns in dice.items():
+            print(f"  {name:26s} {mean(columns[column]):.3f}", flush=True)
+
+
+def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield each setting's name and what it makes of a volume: a mask for each region."""
     whole, core, enhancing = card.regions
-    settings = {f"islands under {ml} mL": (ml, False, card) for ml in ISLANDS_ML}
-    settings["only the largest island"] = (0.0, True, card)
+    voxel_ml = float(np.prod(volume.spacing)) / 1000
+    found = find_regions(volume, model, card, None)
+    yield "as it is", found
+    for ml in ISLANDS_ML:
+        yield f"islands under {ml} mL", remove_islands(found, round(ml / voxel_ml), False)
+    yield "only the largest island", remove_islands(found, 0, True)
     for ml in LEAST_ENHANCING_ML:
         least = card.model_copy(update={"regions": (whole, core, enhancing.model_copy(update={"least_ml": ml}))})
-        settings[f"enhancing under {ml} mL"] = (0.0, False, least)
-    dice: dict[str, dict[str, list[float]]] = {name: {} for name in settings}
-    for case in cases:
-        volume, reference = read_case(case), read_reference(case)
-        config = SegmentConfig(model=str(model), device="cpu", min_volume_ml=0)
-        labels = next(e.segmentation.labels for e in segment(volume, config) if isinstance(e, Segmented))
-        regions = np.stack([region_from_labels(labels, region.name) for region in card.regions])
-        voxel_ml = float(np.prod(volume.spacing)) / 1000
-        for name, (islands_ml, keep_largest, changed) in settings.items():
-            cleaned = remove_islands(regions, round(islands_ml / voxel_ml), keep_largest)
-            cleaned = drop_small_regions(cleaned, changed, voxel_ml)
-            for mask, region in zip(cleaned, card.regions, strict=True):
-                if region.name in reference.regions:
-                    values = dice[name].setdefault(f"{case.group} {region.name}", [])
-                    values.append(volume_dice(mask, reference.regions[region.name]))
-    for name, groups in dice.items():
-        means = "  ".join(f"{group} {mean(values):.3f}" for group, values in sorted(groups.items()))
-        print(f"{name:24s} {means}", flush=True)
+        yield f"enhancing under {ml} mL", drop_small_regions(found, least, voxel_ml)
+    for threshold in THRESHOLDS:
+        yield f"threshold {threshold}", find_regions(volume, model, card, threshold)
+
+
+def find_regions(volume: Volume, model: Path, card: ModelCard, threshold: float | None) -> NDArray[np.bool_]:
+    config = SegmentConfig(model=str(model), device="cpu", min_volume_ml=0, threshold=threshold)
+    labels = next(e.segmentation.labels for e in segment(volume, config) if isinstance(e, Segmented))
+    return np.stack([region_from_labels(labels, region.name) for region in card.regions])
 
 
 if __name__ == "__main__":
