@@ -1,4 +1,4 @@
-"""Complete the card of a measured model and put it into the package.
+"""Complete the card of a measured model and put it into the package; other weights than those there are a new version.
 
 The record is that of `measure_model.py`, made with the very same weights. The plans are told on the card where the file
 does not tell them itself.
@@ -34,10 +34,12 @@ def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
     card, record = read_card(path), json.loads(record_path.read_text())
     if record["weights_sha256"] != read_weights_sha256(path):
         raise SystemExit(f"'{record_path}' was measured with other weights than those of '{path}'. Measure it anew.")
+    published = bundled_folder() / f"{card.name}.safetensors"
     plans = [read_plan(p).model_dump(mode="json", exclude=PRIVATE, exclude_defaults=True) for p in plan_paths]
     complete = card.model_copy(
         update={
             "parent": None,
+            "version": choose_version(published, record["weights_sha256"]),
             "cpu_seconds_per_slice": record["seconds_per_slice"],
             "metrics": tuple(list_metrics(record)),
             "trained_on": tuple(list_sources(card)),
@@ -46,8 +48,15 @@ def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
             "plans": tuple(plans) or card.plans,
         }
     )
-    published = save_model(bundled_folder() / f"{card.name}.safetensors", load_weights(path), complete)
+    save_model(published, load_weights(path), complete)
     print(f"{published} ({published.stat().st_size / 1e6:.2f} MB)")
+
+
+def choose_version(published: Path, weights_sha256: str) -> str:
+    if not published.exists():
+        return "1"
+    version = read_card(published).version
+    return version if read_weights_sha256(published) == weights_sha256 else str(int(version) + 1)
 
 
 def list_metrics(record: dict) -> list[Metric]:
