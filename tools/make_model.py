@@ -20,6 +20,8 @@ STAGES = {
     "glioma-u2net": ("glioma_u2net", "glioma_u2net_last"),
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
+MIN_VOLUME_ML = 1.0
+"""Islands below this are removed, see `models_notes.md`."""
 
 
 def main() -> None:
@@ -33,7 +35,8 @@ def main() -> None:
         run(["-m", "napari_braintumor", "train", str(plan), "--data", str(options.data)])
     model = read_plan(plans[-1]).output / options.name / "model.safetensors"
     record = TOOLS / "records" / f"{options.name}.json"
-    run([str(TOOLS / "measure_model.py"), str(model), str(options.data), str(record), "--no-tumor", *options.no_tumor])
+    settings = ["--min-volume-ml", str(MIN_VOLUME_ML), "--no-tumor", *options.no_tumor]
+    run([str(TOOLS / "measure_model.py"), str(model), str(options.data), str(record), *settings])
 
 
 def run(command: list[str]) -> None:

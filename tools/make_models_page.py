@@ -1,4 +1,4 @@
-"""Make docs/models.md and its figures from the records of `measure_model.py`; no scan is needed.
+"""Make docs/models.md, its figures and the README's table from the records of `measure_model.py`; no scan is needed.
 
 Usage: python tools/make_models_page.py
 """
@@ -18,8 +18,9 @@ from napari_braintumor.engine.registry import ARCHITECTURES
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import MODALITIES
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
 NOTES = Path(__file__).parent / "models_notes.md"
+BUNDLED = {model.name for model in ModelStore().list() if model.bundled}
 ROWS = (
     ("lgg", "whole tumor", "LGG whole"),
     ("brats", "whole tumor", "BraTS whole"),
@@ -27,14 +28,36 @@ ROWS = (
     ("brats", "enhancing tumor", "BraTS enhancing"),
     ("btp", "enhancing tumor", "BTP enhancing"),
 )
+TABLE_BEGIN, TABLE_END = "<!-- made by tools/make_models_page.py -->\n\n", "\n\n<!-- until here -->"
 CASE_SLICES = 155
 COLORS = ("#1b6ca8", "#d1495b", "#2e933c", "#8d8d8d", "#8f7fd6")
 
 LINES = {"head": ("#9a9a9a", 1.0), "reference": ("#1b6ca8", 2.0), "predicted": ("#d1495b", 1.5)}
 
 
-def main(paths: list[Path]) -> None:
-    records = [json.loads(path.read_text()) for path in paths]
+def main() -> None:
+    records = read_records()
+    docs, readme = ROOT / "docs", ROOT / "README.md"
+    (docs / "models.md").write_text(make_page(records), encoding="utf-8")
+    readme.write_text(fill_readme(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
+    draw_cases(records, docs / "models_by_case.png")
+    draw_calibration(records, docs / "models_calibration.png")
+    draw_gallery(records[0], docs / "models_gallery.png")
+
+
+def read_records() -> list[dict]:
+    """Return the records with the default model's first and the baseline, which does not ship, last."""
+    records = [json.loads(path.read_text()) for path in (ROOT / "tools" / "records").glob("*.json")]
+    return sorted(records, key=lambda r: (r["model"] != DEFAULT_MODEL, r["model"] not in BUNDLED, r["model"]))
+
+
+def fill_readme(text: str, records: list[dict]) -> str:
+    """Return the README's text with the table of the models in its place."""
+    before, rest = text.split(TABLE_BEGIN)
+    return before + TABLE_BEGIN + side_by_side(records) + TABLE_END + rest.split(TABLE_END)[1]
+
+
+def make_page(records: list[dict]) -> str:
     sections = [
         "# The models, measured",
         "This page is made by `tools/make_models_page.py` from the records in `tools/records`, which "
@@ -54,28 +77,23 @@ def main(paths: list[Path]) -> None:
         "## When modalities are missing\n" + subsets(records),
         "## With the mirrored scan averaged in\nTwice the time; off unless asked for.\n\n" + mirrored(records),
         "## Calibration\n"
-        "Expected calibration error in ten bins, over voxels that the model gives at least 1 % or that are tumor.\n\n"
-        + calibration(records),
+        "Of the voxels that a model gives a probability, how many are tumor? Voxels of all cases of a set together, "
+        "without those that it gives less than 1 %; the table has the expected calibration error in ten bins.\n\n"
+        + calibration(records)
+        + "\n\n![Calibration](models_calibration.png)",
         "## Heads without a tumor\nAll of this is false. mL of whole tumor found.\n\n" + no_tumor(records),
         "## Best, median and worst\n"
         "LGG patients by Dice of the first model: head (gray), reference (blue), prediction (red), on the slice with "
         "most tumor. Only outlines are kept here; no scan is.\n\n![Gallery](models_gallery.png)",
         NOTES.read_text(encoding="utf-8").strip(),
     ]
-    (DOCS / "models.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    draw_cases(records, DOCS / "models_by_case.png")
-    draw_gallery(records[0], DOCS / "models_gallery.png")
-
-
-def ordered(paths: list[Path]) -> list[Path]:
-    """Return records with the default model's first and the baseline, which does not ship, last."""
-    bundled = [model.name for model in ModelStore().list() if model.bundled]
-    return sorted(paths, key=lambda path: (path.stem != DEFAULT_MODEL, path.stem not in bundled, path.stem))
+    return "\n\n".join(sections) + "\n"
 
 
 def name_of(record: dict) -> str:
     card = record["card"]
-    return card["title"] or ARCHITECTURES[card["architecture"]].title
+    title = card["title"] or ARCHITECTURES[card["architecture"]].title
+    return title if record["model"] in BUNDLED else f"{title} (not shipped)"
 
 
 def rows_of(record: dict, group: str, region: str, subset: str = "all", key: str = "cases") -> list[dict]:
@@ -136,29 +154,26 @@ def seed_rows(records: list[dict]) -> str:
 
 
 def subsets(records: list[dict]) -> str:
-    """Tables of the BraTS cases with four modalities and of LGG, subset by subset."""
-    four = {row["case"] for row in records[0]["cases"] if row["used"] == "+".join(MODALITIES)}
+    """Tables subset by subset, each over the same patients: those that have all the modalities of their set."""
     parts = []
-    for title, group, members, regions in (
-        (f"BraTS cases with four modalities (n = {len(four)}), whole / core / enhancing", "brats", four, ROWS[1:4]),
-        ("LGG, whole", "lgg", None, ROWS[:1]),
+    for title, group, modalities, rows_told in (
+        ("BraTS patients with four modalities", "brats", MODALITIES, ROWS[1:4]),
+        ("LGG patients with three modalities", "lgg", ("T1", "T1ce", "FLAIR"), ROWS[:1]),
     ):
+        everything = "+".join(modalities)
+        patients = {row["case"] for row in records[0]["cases"] if row["group"] == group and row["used"] == everything}
+        named = [row["subset"] for row in records[0]["cases"] if row["case"] in patients]
         rows = []
-        for subset in dict.fromkeys(row["subset"] for row in records[0]["cases"]):
-            if subset == "+".join(MODALITIES):
-                continue
-            row = ["all that a case has" if subset == "all" else subset.replace("+", ", ")]
+        for subset in (name for name in dict.fromkeys(named) if name != everything):
+            row = [", ".join(modalities) if subset == "all" else subset.replace("+", ", ")]
             for record in records:
-                figures = []
-                for _, region, _ in regions:
-                    cases = rows_of(record, group, region, subset)
-                    dice = [c["dice"] for c in cases if members is None or c["case"] in members]
-                    if dice:
-                        figures.append(f"{mean(dice):.2f}" + (f" (n = {len(dice)})" if members is None else ""))
-                row.append(" / ".join(figures))
-            if any(row[1:]):
-                rows.append(row)
-        parts.append(f"{title}:\n\n" + make_table(["modalities", *map(name_of, records)], rows))
+                cases = [rows_of(record, group, region, subset) for _, region, _ in rows_told]
+                means = [mean(r["dice"] for r in of_region if r["case"] in patients) for of_region in cases]
+                row.append(" / ".join(f"{value:.2f}" for value in means))
+            rows.append(row)
+        regions = " / ".join(region for _, region, _ in rows_told)
+        table = make_table(["modalities", *map(name_of, records)], rows)
+        parts.append(f"{title} (n = {len(patients)}), {regions}:\n\n{table}")
     return "\n\n".join(parts)
 
 
@@ -206,11 +221,30 @@ def draw_cases(records: list[dict], path: Path) -> None:
     save(figure, path)
 
 
+def draw_calibration(records: list[dict], path: Path) -> None:
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    panels = figure.subplots(1, len(ROWS), sharey=True)
+    for panel, (group, region, title) in zip(panels, ROWS, strict=True):
+        panel.plot((0, 1), (0, 1), color="#cccccc")
+        for record, color in zip(records, COLORS, strict=False):
+            bins = next(c["bins"] for c in record["calibration"] if (c["group"], c["region"]) == (group, region))
+            shown = [(given, found) for voxels, given, found in bins if voxels]
+            panel.plot(*zip(*shown, strict=True), "o-", color=color, markersize=3, label=name_of(record))
+        panel.set_title(title, fontsize=9)
+        panel.set_aspect("equal")
+        panel.set_xticks((0, 0.5, 1))
+        panel.set_yticks((0, 0.5, 1))
+    panels[0].set_ylabel("share that is tumor")
+    panels[len(ROWS) // 2].set_xlabel("probability given")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(records), frameon=False)
+    save(figure, path)
+
+
 def draw_gallery(record: dict, path: Path) -> None:
     ranked = sorted(rows_of(record, "lgg", "whole tumor"), key=lambda row: -row["dice"])
     middle = len(ranked) // 2
     chosen = [("best", ranked[:2]), ("median", ranked[middle - 1 : middle + 1]), ("worst", ranked[-2:])]
-    figure = Figure(figsize=(9, 3.2 * 2 / 2 + 3), layout="constrained")
+    figure = Figure(figsize=(9, 6.2), layout="constrained")
     panels = figure.subplots(2, 3)
     for column, (title, rows) in enumerate(chosen):
         for panel, row in zip(panels[:, column], rows, strict=True):
@@ -232,4 +266,4 @@ def save(figure: Figure, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(ordered(list((Path(__file__).parent / "records").glob("*.json"))))
+    main()

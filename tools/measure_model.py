@@ -4,7 +4,7 @@ With every subset of modalities; with the mirrored scan averaged in; by the orig
 calibrated; what is found where no tumor is; the sample case; the time. For the gallery of `make_models_page.py` the
 outlines of head, reference and prediction are kept, and no pixel of a scan.
 
-Usage: python tools/measure_model.py MODEL DATA RECORD.json [--no-tumor FILE ...]
+Usage: python tools/measure_model.py MODEL DATA RECORD.json [--min-volume-ml ML] [--no-tumor FILE ...]
 """
 
 import argparse
@@ -45,10 +45,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("record", type=Path)
     parser.add_argument("--no-tumor", type=Path, nargs="*", default=[])
+    parser.add_argument("--min-volume-ml", type=float, help="remove islands below this; the model's own if not given")
     parser.add_argument("--quick", action="store_true", help="all modalities, FLAIR and T1ce alone; no page's figures")
     options = parser.parse_args()
     model = ModelStore().find(options.model)
-    config = SegmentConfig(model=str(model.path), device="cpu")
+    config = SegmentConfig(model=str(model.path), device="cpu", min_volume_ml=options.min_volume_ml)
     cases = find_cases([options.data / folder for folder in FOLDERS])
     cases = [case for case in cases if case.patient in model.card.held_out_patients]
 
@@ -56,6 +57,7 @@ def main() -> None:
         "model": model.card.name,
         "weights_sha256": read_weights_sha256(model.path),
         "size_mb": round(model.path.stat().st_size / 1e6, 2),
+        "min_volume_ml": model.card.min_volume_ml if options.min_volume_ml is None else options.min_volume_ml,
         "card": model.card.model_dump(mode="json", include={"title", "architecture", "options", "parameters"}),
         # Case by case, so that each head's size is compiled for once.
         "cases": [row for case in cases for row in measure_subsets(case, config, QUICK if options.quick else SUBSETS)],

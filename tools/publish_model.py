@@ -40,6 +40,7 @@ def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
         update={
             "parent": None,
             "version": choose_version(published, record["weights_sha256"]),
+            "min_volume_ml": record["min_volume_ml"],
             "cpu_seconds_per_slice": record["seconds_per_slice"],
             "metrics": tuple(list_metrics(record)),
             "trained_on": tuple(list_sources(card)),

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DEFAULT_MODEL = "glioma-unet"
+DEFAULT_MODEL = "glioma-u2net"
+"""The one that measures best for its time, see docs/models.md."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Runtime = Literal["auto", "openvino", "torch"]

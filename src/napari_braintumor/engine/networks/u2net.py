@@ -194,7 +194,5 @@ def _pool(spatial_dims: int) -> nn.Module:
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
     """Interpolate a map to the size of another."""
-    if x.shape[2:] == like.shape[2:]:
-        return x
     mode = "bilinear" if x.ndim == 4 else "trilinear"
     return functional.interpolate(x, like.shape[2:], mode=mode, align_corners=False)
