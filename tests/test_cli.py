@@ -180,8 +180,10 @@ def test_models_lists_them_and_shows_a_card(toy_model, tmp_path, monkeypatch) ->
     from napari_braintumor.engine.store import read_card
 
     save_model(tmp_path / "toy.safetensors", {"a": torch.zeros(1)}, read_card(toy_model))
+    card = read_card(toy_model).model_copy(update={"name": "toy-with-a-name-that-is-long"})
+    save_model(tmp_path / "long.safetensors", {"a": torch.zeros(1)}, card)
     monkeypatch.setenv("BRAINTUMOR_MODELS", str(tmp_path))
-    assert "toy" in run(app, ["models", "list"]).output
+    assert "toy-with-a-name-that-is-long" in run(app, ["models", "list"]).output
     card = json.loads(run(app, ["models", "show", "toy", "--json"]).output)
     assert card["architecture"] == "unet"
     shown = run(app, ["models", "show", "toy"]).output

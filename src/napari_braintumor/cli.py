@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from napari_braintumor import engine
 from napari_braintumor.engine.atomic import replacing
@@ -260,7 +260,8 @@ def show_model(
 def list_models() -> None:
     """List the models: those of the package, then your own."""
     with _errors_said():
-        table = Table("model", "architecture", "modalities", "regions", "Dice (held out)", "licence")
+        name = Column("model", no_wrap=True)  # it is what has to be typed
+        table = Table(name, "architecture", "modalities", "regions", "Dice (held out)", "licence")
         for model in ModelStore().list():
             if model.card is None:
                 table.add_row(model.name, f"[red]unusable: {model.problem}[/red]")
