@@ -31,7 +31,6 @@ ROWS = (
 TABLE_BEGIN, TABLE_END = "<!-- made by tools/make_models_page.py -->\n\n", "\n\n<!-- until here -->"
 CASE_SLICES = 155
 COLORS = ("#1b6ca8", "#d1495b", "#2e933c", "#8d8d8d", "#8f7fd6")
-
 LINES = {"head": ("#9a9a9a", 1.0), "reference": ("#1b6ca8", 2.0), "predicted": ("#d1495b", 1.5)}
 
 
@@ -101,8 +100,12 @@ def rows_of(record: dict, group: str, region: str, subset: str = "all", key: str
     return [row for row in record[key] if (row["group"], row["region"], row["subset"]) == wanted]
 
 
-def dice_of(record: dict, group: str, region: str, subset: str = "all", key: str = "cases") -> list[float]:
-    return [row["dice"] for row in rows_of(record, group, region, subset, key)]
+def dice_of(record: dict, group: str, region: str, key: str = "cases") -> list[float]:
+    return [row["dice"] for row in rows_of(record, group, region, key=key)]
+
+
+def calibration_of(record: dict, group: str, region: str) -> dict:
+    return next(row for row in record["calibration"] if (row["group"], row["region"]) == (group, region))
 
 
 def count_patients(record: dict) -> str:
@@ -145,7 +148,7 @@ def distances(records: list[dict]) -> str:
 
 
 def seed_rows(records: list[dict]) -> str:
-    seed = [next((s["dice"] for s in record["seed"] if s["group"] == "lgg"), 0.0) for record in records]
+    seed = [next(s["dice"] for s in record["seed"] if s["group"] == "lgg") for record in records]
     honest = [mean(dice_of(record, "lgg", "whole tumor")) for record in records]
     return make_table(
         ["", *map(name_of, records)],
@@ -188,10 +191,7 @@ def mirrored(records: list[dict]) -> str:
 def calibration(records: list[dict]) -> str:
     rows = []
     for group, region, title in ROWS:
-        errors = [
-            next(c["error"] for c in record["calibration"] if (c["group"], c["region"]) == (group, region))
-            for record in records
-        ]
+        errors = [calibration_of(record, group, region)["error"] for record in records]
         rows.append([title, *(f"{error:.3f}" for error in errors)])
     return make_table(["", *map(name_of, records)], rows)
 
@@ -227,7 +227,7 @@ def draw_calibration(records: list[dict], path: Path) -> None:
     for panel, (group, region, title) in zip(panels, ROWS, strict=True):
         panel.plot((0, 1), (0, 1), color="#cccccc")
         for record, color in zip(records, COLORS, strict=False):
-            bins = next(c["bins"] for c in record["calibration"] if (c["group"], c["region"]) == (group, region))
+            bins = calibration_of(record, group, region)["bins"]
             shown = [(given, found) for voxels, given, found in bins if voxels]
             panel.plot(*zip(*shown, strict=True), "o-", color=color, markersize=3, label=name_of(record))
         panel.set_title(title, fontsize=9)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -103,9 +102,8 @@ def test_finding_the_sample_loads_nothing_heavy():
 @pytest.mark.skipif(not TOOL.is_file(), reason="tools are not in the source distribution")
 def test_the_tool_builds_the_same_case_twice():
     pytest.importorskip("nilearn")
-    spec = importlib.util.spec_from_file_location("make_sample_case", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    import make_sample_case as tool
+
     coarse = (4.0, 4.0, 4.5)
     images, labels, affine = tool.make_case(coarse)
     again, labels_again, _ = tool.make_case(coarse)
