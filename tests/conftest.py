@@ -45,6 +45,14 @@ def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def converted_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for converted networks in place of the user's own; all tests share it."""
+    folder = tmp_path_factory.getbasetemp() / "converted"
+    monkeypatch.setenv("BRAINTUMOR_CACHE", str(folder))
+    return folder
+
+
 def _make_volume(
     modalities: tuple[str, ...] = MODALITIES, source: SourceGrid | None = None, name: str = "patient7"
 ) -> Volume:

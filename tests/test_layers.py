@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import Reference, Segmentation, SourceGrid, Volume, default_grid
+from napari_braintumor.engine.types import (
+    Reference,
+    Segmentation,
+    SourceGrid,
+    StreamedVolume,
+    Volume,
+    default_grid,
+)
 from napari_braintumor.layers import (
     KEY,
+    Placement,
+    Selection,
     default_placement,
     find_placement,
     labels_for,
@@ -24,6 +37,7 @@ from napari_braintumor.layers import (
     select_layers,
     slice_at,
     source_of,
+    stream_selection,
     update_or_add_labels,
     update_or_add_preview,
     update_or_add_probabilities,
@@ -213,6 +227,69 @@ def test_memory_mapped_data_is_read(volume, tmp_path):
     np.save(tmp_path / "scan.npy", volume.data[0])
     mapped = Image(np.load(tmp_path / "scan.npy", mmap_mode="r"))
     np.testing.assert_array_equal(volume_from_layers({"T1": mapped}).data[0], volume.data[0])
+
+
+def lazy_layers(volume: Volume, kind: str, folder: Path) -> dict[str, Image]:
+    layers = {}
+    for modality, data in zip(volume.modalities, volume.data, strict=True):
+        if kind == "dask":
+            lazy = da.from_array(data, chunks=(2, 20, 16))
+        elif kind == "zarr":
+            lazy = zarr.create_array(zarr.storage.MemoryStore(), data=data, chunks=(2, 10, 16))
+        else:
+            np.save(folder / f"{modality}.npy", data)
+            lazy = np.load(folder / f"{modality}.npy", mmap_mode="r")
+        layers[modality] = Image(lazy, name=modality, scale=(3, 1.5, 1), units="mm")
+    return layers
+
+
+@pytest.mark.parametrize(("kind", "together"), [("dask", 2), ("zarr", 2), ("memmap", 1)])
+def test_layers_that_are_not_in_memory_are_streamed_to_a_model(volume, tmp_path, kind: str, together: int):
+    streamed = stream_selection(select_layers(lazy_layers(volume, kind, tmp_path)))
+    assert isinstance(streamed, StreamedVolume)
+    assert (streamed.slab_slices, streamed.shape, streamed.spacing) == (together, volume.shape, (3, 1.5, 1))
+    read = streamed.read(1, np.array([0, 3, 4]))
+    np.testing.assert_array_equal(read, volume.data[1, [0, 3, 4]])
+
+
+def test_a_streamed_scan_in_another_order_is_reordered_without_reading_it(volume):
+    source = replace(volume.source, shape=volume.shape, axes=(0, 1, 2), flips=(True, False, False))
+    place = Placement(source, True, {}, np.eye(4))
+    lazy = da.from_array(volume.data[0], chunks=(2, 20, 16))
+    other = da.from_array(volume.data[1], chunks=(2, 20, 16))
+    both = {"T1": (lazy, place), "T2": (other, place)}
+    streamed = stream_selection(Selection(both, place, "case", volume.shape))
+    assert isinstance(streamed.images[0], da.Array)
+    np.testing.assert_array_equal(streamed.read(0, np.arange(2)), volume.data[0, ::-1][:2])
+
+
+def test_layers_in_memory_are_read_at_once(volume):
+    layers = {m: Image(data, name=m) for m, data in zip(volume.modalities, volume.data, strict=True)}
+    assert isinstance(stream_selection(select_layers(layers)), Volume)
+
+
+def test_two_streamed_modalities_must_not_be_the_same_image(volume, tmp_path):
+    layers = lazy_layers(volume, "dask", tmp_path)
+    layers["T2"] = Image(layers["T1"].data, name="T2", scale=(3, 1.5, 1), units="mm")
+    with pytest.raises(DataError, match="T1 and T2 hold the same image"):
+        stream_selection(select_layers(layers))
+
+
+def test_streamed_labels_stay_compressed_and_can_be_painted_and_replaced(viewer, volume, segmentation, tmp_path):
+    labels = zarr.create_array(zarr.storage.MemoryStore(), data=segmentation.labels, chunks=(1, 20, 16))
+    streamed = replace(segmentation, labels=labels)
+    place = select_layers(lazy_layers(volume, "dask", tmp_path)).placement
+    layer = update_or_add_labels(viewer, streamed, place)
+    assert isinstance(layer.data, zarr.Array)
+    assert layer.features["mL"].iloc[1:].sum() == pytest.approx((segmentation.labels > 0).sum() * 4.5 / 1000, abs=0.02)
+    layer.selected_label, layer.brush_size = 3, 1
+    layer.paint((5, 10, 10), 3)
+    assert layer.data[5, 10, 10] == 3
+    layer.undo()
+    assert layer.data[5, 10, 10] == 0
+    assert update_or_add_labels(viewer, streamed, place) is layer
+    labels_ZYX, _ = labels_from_layer(layer)
+    np.testing.assert_array_equal(labels_ZYX, segmentation.labels)
 
 
 def napari_nifti_layer(volume: Volume, name: str = "scan_flair", order: str = "RAS+") -> Image:

@@ -47,11 +47,12 @@ def write_case(folder: Path, volume: Volume, reference: Reference | None = None)
 
 
 def segment_plainly(volume, path: Path) -> np.ndarray:
-    """The slow, obvious way: whole frame, one slice at a time, eager float32, no crop, no runtime."""
+    """The slow, obvious way: all slices of the whole frame, one at a time, eager float32, no crop, no runtime."""
     import torch
+    from scipy import ndimage
 
-    from napari_braintumor.engine.inference import nest_logits, paint_labels
-    from napari_braintumor.engine.registry import build_network
+    from napari_braintumor.engine.inference import nest_logits
+    from napari_braintumor.engine.registry import build_network, find_architecture
     from napari_braintumor.engine.store import load_weights, read_card
     from napari_braintumor.engine.transforms import prepare_for
 
@@ -59,14 +60,20 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
     network = build_network(card.architecture, in_channels=4, out_channels=3, options=card.options)
     network.load_state_dict(load_weights(path))
     network.eval()
-    prepared = prepare_for(card, volume, 16, crop=False)
+    prepared = prepare_for(card, volume, find_architecture(card.architecture).divisor, crop=False)
     regions = np.zeros((3, *volume.shape), bool)
     with torch.no_grad():
         for z in range(volume.shape[0]):
             logits = network(torch.from_numpy(prepared.data[None, :, z]))
             logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.head[z]), -30.0)
             regions[:, z] = (prepared.restore(logits.transpose(0, 1))[:, 0] > 0).numpy()
-    return paint_labels(regions, card)
+    parts, count = ndimage.label(regions.any(0), np.ones((3, 3, 3)))
+    sizes_ml = np.bincount(parts.ravel(), minlength=count + 1) * float(np.prod(volume.spacing)) / 1000
+    regions &= (sizes_ml >= card.min_volume_ml)[parts]
+    labels = np.zeros(volume.shape, np.uint8)
+    for mask, region in zip(regions, card.regions, strict=True):
+        labels[mask] = region.label
+    return labels
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ Usage: python tools/choose_postprocessing.py MODEL DATA_FOLDER
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +63,20 @@ def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple
     found = find_regions(volume, model, card, None)
     yield "as it is", found
     for ml in ISLANDS_ML:
-        yield f"islands under {ml} mL", remove_islands(found, round(ml / voxel_ml), False)
-    yield "only the largest island", remove_islands(found, 0, True)
+        yield f"islands under {ml} mL", changed(found, remove_islands, round(ml / voxel_ml), False)
+    yield "only the largest island", changed(found, remove_islands, 0, True)
     for ml in LEAST_ENHANCING_ML:
         least = card.model_copy(update={"regions": (whole, core, enhancing.model_copy(update={"least_ml": ml}))})
-        yield f"enhancing under {ml} mL", drop_small_regions(found, least, voxel_ml)
+        yield f"enhancing under {ml} mL", changed(found, drop_small_regions, least, voxel_ml)
     for threshold in THRESHOLDS:
         yield f"threshold {threshold}", find_regions(volume, model, card, threshold)
+
+
+def changed(regions_RZYX: NDArray[np.bool_], change: Callable[..., None], *how: Any) -> NDArray[np.bool_]:
+    """Return nested regions after a change that works on the number of regions each voxel lies in."""
+    nesting = regions_RZYX.sum(0, dtype=np.uint8)
+    change(nesting, *how)
+    return nesting > np.arange(len(regions_RZYX))[:, None, None, None]
 
 
 def find_regions(volume: Volume, model: Path, card: ModelCard, threshold: float | None) -> NDArray[np.bool_]:

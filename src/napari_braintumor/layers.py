@@ -27,9 +27,11 @@ from napari_braintumor.engine.types import (
     LABELS,
     MODALITIES,
     REGION_LABELS,
+    AnyVolume,
     Reference,
     Segmentation,
     SourceGrid,
+    StreamedVolume,
     Volume,
     grid_from_affine,
 )
@@ -193,7 +195,9 @@ def label_layer(
     **more
         Kept in the layer's metadata.
     """
-    counts = np.bincount(np.asarray(array).ravel(), minlength=max(names, default=0) + 1)
+    counts = np.zeros(1 + max(names, default=0), np.intp)
+    for index in range(array.shape[0]):  # one at a time: some arrays are larger than memory
+        counts += np.bincount(np.ravel(array[index]), minlength=len(counts))[: len(counts)]
     voxel_ml = float(np.prod(place.grid.spacing)) / 1000
     options = {
         **place.options,
@@ -237,13 +241,15 @@ def labels_from_segmentation(segmentation: Segmentation, place: Placement | None
     Parameters
     ----------
     segmentation
-        The result. The layer gets its own copy of the labels, to be corrected with the brush.
+        The result. The layer gets its own copy of the labels, to be corrected with the brush; labels of a streamed
+        volume are shared with it.
     place
         Of the image layer that the result was made from; left out, where this plugin's readers put the case.
     """
     place = place or default_placement(segmentation.source)
+    labels = place.to_layer(segmentation.labels)
     return label_layer(
-        np.array(place.to_layer(segmentation.labels), order="C"),
+        np.array(labels, order="C") if isinstance(labels, np.ndarray) else labels,
         place,
         f"Tumor [{segmentation.name}]",
         segmentation.label_names,
@@ -258,7 +264,7 @@ def labels_from_segmentation(segmentation: Segmentation, place: Placement | None
 def update_or_add_labels(viewer: ViewerModel, segmentation: Segmentation, place: Placement) -> Labels:
     """Show a result: in the layer of the case's last result if that is still there, else in a new one.
 
-    What the layer held before comes back with napari's undo (Ctrl+Z).
+    What the layer held before comes back with napari's undo (Ctrl+Z), unless the labels are a zarr array.
 
     Parameters
     ----------
@@ -273,11 +279,14 @@ def update_or_add_labels(viewer: ViewerModel, segmentation: Segmentation, place:
     layer = _find_result(viewer, Labels, segmentation.name, "tumor", data.shape, place)
     if layer is None:
         return viewer.add_labels(data, **options)
-    changed = np.nonzero(layer.data != data)
     # What was reviewed were the labels before.
     layer.colormap, layer.metadata = options["colormap"], {**layer.metadata, **options["metadata"]}
-    if changed[0].size:
-        layer.data_setitem(changed, data[changed])
+    if isinstance(layer.data, np.ndarray) and isinstance(data, np.ndarray):
+        changed = np.nonzero(layer.data != data)
+        if changed[0].size:
+            layer.data_setitem(changed, data[changed])
+    else:
+        layer.data = data
     layer.features = options["features"]
     return layer
 
@@ -442,6 +451,27 @@ def inspect_selection(selection: Selection) -> Inspection | None:
     return inspect_images({modality: place.from_layer(data) for modality, (data, place) in selection.arrays.items()})
 
 
+def stream_selection(selection: Selection) -> AnyVolume:
+    """Return a selection as a case to segment: layers that are not in memory are read while it is used.
+
+    Raises
+    ------
+    DataError
+        As `volume_from_selection`, for layers in memory; for others if two modalities hold the same image.
+    """
+    if all(_is_in_memory(data) for data, _ in selection.arrays.values()):
+        return volume_from_selection(selection)
+    images = [place.from_layer(_make_lazy(data)) for data, place in selection.arrays.values()]
+    together = max(max(getattr(image, "chunks", ((1,),))[0]) for image in images)
+    names = tuple(selection.arrays)
+    middle = {name: np.asarray(image[len(image) // 2]) for name, image in zip(names, images, strict=True)}
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            if np.ptp(middle[first]) and np.array_equal(middle[first], middle[second]):
+                raise _same_image(first, second)
+    return StreamedVolume(tuple(images), names, selection.placement.grid, selection.name, together)
+
+
 def volume_from_selection(selection: Selection) -> Volume:
     """Read the voxels of a selection; may take seconds where layers are lazy, so do it in a worker.
 
@@ -455,11 +485,30 @@ def volume_from_selection(selection: Selection) -> Volume:
     for i, first in enumerate(volume.modalities):
         for j in range(i + 1, len(volume.modalities)):
             if np.array_equal(volume.data[i], volume.data[j]):
-                raise DataError(
-                    f"{first} and {volume.modalities[j]} hold the same image. Each modality must be a scan of its own. "
-                    "Set the one that is missing to none."
-                )
+                raise _same_image(first, volume.modalities[j])
     return volume
+
+
+def _same_image(first: str, second: str) -> DataError:
+    return DataError(
+        f"{first} and {second} hold the same image. Each modality must be a scan of its own. "
+        "Set the one that is missing to none."
+    )
+
+
+def _is_in_memory(data: Any) -> bool:
+    return isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
+
+
+def _make_lazy(data: Any) -> Any:
+    """Return an array whose axes can be reordered without reading it: one of dask, if it is not one of NumPy."""
+    if isinstance(data, np.ndarray):
+        return data
+    import dask.array
+
+    if isinstance(data, dask.array.Array):
+        return data
+    return dask.array.from_array(data, chunks=getattr(data, "chunks", None) or "auto")
 
 
 def volume_from_layers(layers: Mapping[str, Layer]) -> Volume:

@@ -2,18 +2,36 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
+import torch
 
+from napari_braintumor import engine
 from napari_braintumor.engine import inference, segment
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.inference import drop_small_regions, nest_logits, paint_labels, remove_islands
+from napari_braintumor.engine.errors import DataError, ModelError
+from napari_braintumor.engine.inference import (
+    count_voxels,
+    drop_small_regions,
+    nest_logits,
+    paint_labels,
+    remove_islands,
+)
 from napari_braintumor.engine.metrics import volume_dice
-from napari_braintumor.engine.store import load_weights, read_card, save_model
-from napari_braintumor.engine.types import Noted, Segmented, SlicesDone, Started
+from napari_braintumor.engine.store import file_sha256, load_weights, read_card, save_model
+from napari_braintumor.engine.transforms import survey
+from napari_braintumor.engine.types import (
+    MODALITIES,
+    Noted,
+    Segmented,
+    SlicesDone,
+    Started,
+    StreamedVolume,
+    default_grid,
+)
 from toy_cases import segment_plainly, write_case
 
 
@@ -50,6 +68,173 @@ def test_a_model_with_its_own_grid_answers_on_the_case_s_grid(make_volume, toy_m
     result = result_of(volume, model=str(path))
     assert volume_dice(result.labels > 0, reference.regions["whole tumor"]) > 0.5
     assert (result.labels == segment_plainly(volume, path)).mean() >= 0.999
+
+
+def streamed(volume, slab_slices: int = 1) -> StreamedVolume:
+    return StreamedVolume(tuple(volume.data), volume.modalities, volume.source, volume.name, slab_slices)
+
+
+@pytest.mark.parametrize("slab_slices", [1, 5])
+def test_a_volume_that_is_read_while_it_is_used_gives_the_same_labels(make_volume, toy_model, slab_slices: int) -> None:
+    volume, _ = make_volume(7)
+    expected = result_of(volume, model=str(toy_model), probabilities=True)
+    result = result_of(streamed(volume, slab_slices), model=str(toy_model), probabilities=True)
+    assert np.array_equal(np.asarray(result.labels), expected.labels)
+    assert np.array_equal(np.asarray(result.probabilities), expected.probabilities)
+    assert result.volumes_ml == expected.volumes_ml
+
+
+def test_a_streamed_volume_is_read_in_slabs_that_keep_to_what_is_stored_together(make_volume, toy_model) -> None:
+    volume, _ = make_volume(7)
+    ranges: list[tuple[int, int]] = []
+
+    class Stored:
+        def __init__(self, image: np.ndarray) -> None:
+            self.image, self.shape = image, image.shape
+
+        def __getitem__(self, index: slice) -> np.ndarray:
+            ranges.append((index.start, index.stop))
+            return self.image[index]
+
+    images = tuple(Stored(image) for image in volume.data)
+    result_of(StreamedVolume(images, volume.modalities, volume.source, slab_slices=16), model=str(toy_model))
+    assert {start // 16 == (stop - 1) // 16 for start, stop in ranges} == {True}
+    assert len(ranges) == len(volume.modalities) * 2  # once to measure, once to prepare
+
+
+def test_a_streamed_slice_that_is_not_finite_is_refused(make_volume, toy_model) -> None:
+    volume, _ = make_volume(7)
+    volume.data[1, 4, 3, 2] = np.nan
+    with pytest.raises(DataError, match=f"Image '{volume.modalities[1]}' has voxels that are NaN or infinite"):
+        result_of(streamed(volume), model=str(toy_model))
+
+
+def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(make_tall_volume, toy_model, monkeypatch):
+    volume = make_tall_volume()
+    path = with_card(toy_model, min_volume_ml=0.05)
+    looked_at = count_slices(monkeypatch)
+    everything = result_of(volume, model=path, search_step_mm=0)
+    all_of_them = looked_at[0]
+    result = result_of(volume, model=path, search_step_mm=4)
+    assert np.array_equal(result.labels, everything.labels)
+    assert (result.labels > 0).any()
+    assert looked_at[0] - all_of_them < all_of_them
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"min_volume_ml": 0}, {}),
+        ({"probabilities": True}, {}),
+        ({"search_step_mm": 0}, {}),
+        ({}, {"spacing_known": False}),
+    ],
+)
+def test_all_slices_are_looked_at_where_thin_tumor_might_matter(
+    make_tall_volume, toy_model, monkeypatch, settings, changes
+) -> None:
+    volume = make_tall_volume()
+    volume = replace(volume, source=replace(volume.source, **changes))
+    looked_at = count_slices(monkeypatch)
+    events = list(
+        segment(volume, SegmentConfig(model=with_card(toy_model, min_volume_ml=0.05), device="cpu", **settings))
+    )
+    total = next(event.total for event in events if isinstance(event, SlicesDone))
+    assert looked_at[0] == total
+
+
+def test_progress_ends_at_all_slices_also_where_nothing_was_found(make_tall_volume, toy_model) -> None:
+    config = SegmentConfig(model=with_card(toy_model, min_volume_ml=0.05), device="cpu", threshold=0.9999999)
+    events = list(segment(make_tall_volume(), config))
+    assert not events[-1].segmentation.labels.any()
+    last = [event for event in events if isinstance(event, SlicesDone)][-1]
+    assert last.done == last.total
+
+
+@pytest.fixture
+def make_tall_volume(make_volume):
+    """A case of many thin slices: each of a made-up case's several times."""
+
+    def make():
+        volume, _ = make_volume(7)
+        data = np.repeat(volume.data, 4, axis=1)
+        return replace(volume, data=data, source=default_grid(data.shape[1:]))
+
+    return make
+
+
+def with_card(model, **update) -> str:
+    path = model.with_name("changed.safetensors")
+    return str(save_model(path, load_weights(model), read_card(model).model_copy(update=update)))
+
+
+def count_slices(monkeypatch) -> list[int]:
+    """Count the slices that go through a network."""
+    count = [0]
+    real = inference.Ladder.__call__
+
+    def counted(ladder, batch):
+        count[0] += len(batch)
+        return real(ladder, batch)
+
+    monkeypatch.setattr(inference.Ladder, "__call__", counted)
+    return count
+
+
+def test_while_one_chunk_runs_the_next_is_prepared(make_volume, toy_model, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "CHUNK_SLICES", 2)
+    order: list[str] = []
+    real_run, real_prepare = inference._run, inference.prepare_slices
+    second_is_prepared = Event()
+
+    def run(*args):
+        assert order.count("prepared") >= 2 or second_is_prepared.wait(20)
+        return real_run(*args)
+
+    def prepare(*args):
+        order.append("prepared")
+        if len(order) == 2:
+            second_is_prepared.set()
+        return real_prepare(*args)
+
+    monkeypatch.setattr(inference, "_run", run)
+    monkeypatch.setattr(inference, "prepare_slices", prepare)
+    result_of(make_volume(7)[0], model=str(toy_model), batch_size=1, search_step_mm=0)
+
+
+def test_logits_that_do_not_fit_the_card_are_restored_on_the_cpu(make_volume, monkeypatch) -> None:
+    volume, _ = make_volume(7)
+    known = survey(volume, MODALITIES)
+
+    class OnCard(torch.Tensor):
+        """A tensor that says it is on CUDA, until it is fetched."""
+
+        device = torch.device("cuda")
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    logits = torch.randn(2, 3, *known.head.shape[1:])
+    expected, _ = inference.restore(known, np.array([3, 4]), logits, 0.5)
+    fetched = []
+    real = inference.nest_logits
+
+    def cramped(given):
+        if isinstance(given, OnCard):
+            fetched.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(given)
+
+    monkeypatch.setattr(inference, "nest_logits", cramped)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
+    found, _ = inference.restore(known, np.array([3, 4]), logits.as_subclass(OnCard), 0.5)
+    assert fetched
+    assert np.array_equal(found, expected)
+
+
+def test_a_2d_model_with_slices_of_its_own_thickness_is_refused(make_volume, toy_model) -> None:
+    with pytest.raises(ModelError, match="works on slices of 2 mm"):
+        result_of(make_volume(0)[0], model=with_card(toy_model, spacing=(2.0, None, None)))
 
 
 def test_progress_counts_the_slices_with_head(make_volume, toy_model) -> None:
@@ -139,35 +324,44 @@ def test_provenance_names_the_model_the_settings_and_the_runtime(make_volume, to
 
 
 def test_small_islands_are_removed_and_the_largest_kept() -> None:
-    regions = np.zeros((2, 5, 20, 20), bool)
-    regions[0, 1:4, 2:8, 2:8] = True
-    regions[0, 2, 15, 15] = True
-    regions[1, 2, 15, 15] = True
-    cleaned = remove_islands(regions, 5, False)
-    assert cleaned.sum() == 3 * 6 * 6
-    assert remove_islands(regions, 0, True).sum() == 3 * 6 * 6
-    assert remove_islands(regions, 0, False) is regions
-    assert remove_islands(np.zeros_like(regions), 5, True).sum() == 0
+    nesting = np.zeros((5, 20, 20), np.uint8)
+    nesting[1:4, 2:8, 2:8] = 1
+    nesting[2, 15, 15] = 2
+
+    def cleaned(min_vox: int, keep_largest: bool) -> np.ndarray:
+        copy = nesting.copy()
+        remove_islands(copy, min_vox, keep_largest)
+        return copy
+
+    assert cleaned(5, False).sum() == 3 * 6 * 6
+    assert cleaned(0, True).sum() == 3 * 6 * 6
+    assert np.array_equal(cleaned(0, False), nesting)
+    empty = np.zeros_like(nesting)
+    remove_islands(empty, 5, True)
+    assert not empty.any()
 
 
 def test_a_region_too_small_to_be_believed_counts_as_the_one_around_it() -> None:
-    regions = np.zeros((3, 1, 4, 10), bool)
-    regions[0], regions[1, :, :2], regions[2, :, :1, :2] = True, True, True
+    nesting = np.ones((1, 4, 10), np.uint8)
+    nesting[0, :2], nesting[0, :1, :2] = 2, 3
     whole, core, enhancing = GLIOMA_REGIONS
-    card = ModelCard(
-        name="a", architecture="unet", regions=(whole, core, enhancing.model_copy(update={"least_ml": 3.0}))
-    )
-    kept = drop_small_regions(regions, card, voxel_ml=1.0)
-    assert [int(region.sum()) for region in kept] == [40, 20, 0]
-    assert regions[2].any()  # what it was given stays as it was
-    assert drop_small_regions(regions, card, voxel_ml=2.0) is regions
-    card = card.model_copy(update={"regions": (whole, core.model_copy(update={"least_ml": 30.0}), enhancing)})
-    assert [int(region.sum()) for region in drop_small_regions(regions, card, 1.0)] == [40, 0, 0]
+
+    def kept(least_core: float, least_enhancing: float, voxel_ml: float) -> list[int]:
+        regions = (
+            whole,
+            core.model_copy(update={"least_ml": least_core}),
+            enhancing.model_copy(update={"least_ml": least_enhancing}),
+        )
+        card, copy = ModelCard(name="a", architecture="unet", regions=regions), nesting.copy()
+        drop_small_regions(copy, card, voxel_ml)
+        return count_voxels(copy, card)
+
+    assert kept(0.0, 3.0, voxel_ml=1.0) == [40, 20, 0]
+    assert kept(0.0, 3.0, voxel_ml=2.0) == [40, 20, 2]
+    assert kept(30.0, 0.0, voxel_ml=1.0) == [40, 0, 0]
 
 
 def test_nested_logits_never_rise_inwards_and_change_only_where_they_contradict() -> None:
-    import torch
-
     logits = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     nested = nest_logits(logits)
     assert (nested.diff(dim=1) <= 1e-6).all()
@@ -180,10 +374,10 @@ def test_nested_logits_never_rise_inwards_and_change_only_where_they_contradict(
     assert two.flatten().tolist() == pytest.approx([1.0, 1.0, -9.0])
 
 
-def test_painting_goes_from_the_outermost_region_inwards() -> None:
-    card = ModelCard(name="x", architecture="unet", regions=GLIOMA_REGIONS)
-    regions = np.array([[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]], bool)[:, None, None]
-    assert paint_labels(regions, card).ravel().tolist() == [0, 2, 1, 3]
+def test_a_voxel_gets_the_label_of_the_innermost_region_it_lies_in() -> None:
+    nesting = np.array([[[0, 1, 2, 3]]], np.uint8)
+    paint_labels(nesting, ModelCard(name="x", architecture="unet", regions=GLIOMA_REGIONS))
+    assert nesting.ravel().tolist() == [0, 2, 1, 3]
 
 
 def test_weights_that_do_not_fit_their_card_are_refused(make_volume, toy_model, tmp_path) -> None:
@@ -239,3 +433,9 @@ assert not opened, opened
     environment = {key: value for key, value in os.environ.items() if key != "CI"}  # some programs keep quiet under CI
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_warm_runtime_has_the_model_converted(toy_model, converted_folder) -> None:
+    engine.warm_up(SegmentConfig(model=str(toy_model), device="cpu", runtime="openvino"))
+    sha256 = file_sha256(toy_model)
+    assert list(converted_folder.glob(f"{sha256[:40]}*/model.xml"))

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,17 @@ import torch
 
 from napari_braintumor.engine import runtime
 from napari_braintumor.engine.errors import SettingsError
-from napari_braintumor.engine.runtime import Ladder, choose_autocast, choose_device, choose_runtime, is_out_of_memory
+from napari_braintumor.engine.runtime import (
+    Ladder,
+    TorchRunner,
+    check_precision,
+    choose_autocast,
+    choose_batch,
+    choose_device,
+    choose_runtime,
+    is_out_of_memory,
+    start_runner,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -104,6 +115,114 @@ def test_autocast_follows_the_card_s_capability(monkeypatch, capability, expecte
 
 def test_a_cpu_never_gets_reduced_precision() -> None:
     assert choose_autocast(CPU) is None
+
+
+def test_a_wanted_precision_wins_over_the_device_s_own(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert choose_autocast(CUDA, "float32") is None
+    assert choose_autocast(CUDA, "bfloat16") is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("chosen_runtime", "device", "able"),
+    [("openvino", CPU, True), ("openvino", CPU, False), ("torch", CPU, False), ("torch", CUDA, True)],
+)
+def test_bfloat16_is_refused_where_there_are_no_instructions_for_it(
+    monkeypatch, chosen_runtime: str, device: torch.device, able: bool
+) -> None:
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "BF16"] if able else ["FP32"])
+    monkeypatch.setattr(runtime, "openvino_core", lambda: core)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    check_precision("auto", chosen_runtime, device)
+    if able:
+        check_precision("bfloat16", chosen_runtime, device)
+    else:
+        with pytest.raises(SettingsError, match="There are no instructions for bfloat16 here"):
+            check_precision("bfloat16", chosen_runtime, device)
+
+
+def test_an_older_cuda_card_is_refused_bfloat16(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(SettingsError, match=r"bfloat16 here \(cuda, torch\)"):
+        check_precision("bfloat16", "torch", CUDA)
+
+
+def test_gpus_and_openvino_get_batches_and_torch_on_the_cpu_single_slices() -> None:
+    assert choose_batch("openvino", CPU) > 1
+    assert choose_batch("torch", CUDA) > 1
+    assert choose_batch("torch", CPU) == 1
+
+
+class FakeCard:
+    """Stands for a CUDA card: notes what torch is asked for, and runs on the CPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        real_to = torch.Tensor.to
+
+        def pin(batch: torch.Tensor) -> torch.Tensor:
+            self.asked.append("pinned")
+            return batch
+
+        def to(tensor: torch.Tensor, *where: object, **how: object) -> torch.Tensor:
+            if where and where[0] == CUDA:
+                self.asked.append("copied without waiting" if how.get("non_blocking") else "copied")
+                assert tensor.is_contiguous(memory_format=torch.channels_last)
+                return tensor
+            return real_to(tensor, *where, **how)
+
+        def cpu(tensor: torch.Tensor) -> torch.Tensor:
+            self.asked.append("fetched")
+            return tensor
+
+        def autocast(kind: str, dtype: torch.dtype) -> object:
+            self.asked.append(f"{kind} {dtype}")
+            return nullcontext()
+
+        @contextmanager
+        def flags(**settings: object):
+            assert settings["benchmark"] is True
+            self.asked.append("fastest kernels looked for")
+            yield
+
+        monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+        monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)
+        monkeypatch.setattr(torch, "autocast", autocast)
+        monkeypatch.setattr(torch.backends.cudnn, "flags", flags)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+
+
+def test_on_cuda_copies_are_pinned_kernels_looked_for_and_logits_stay_on_the_card(monkeypatch) -> None:
+    card = FakeCard(monkeypatch)
+    logits = TorchRunner(torch.nn.Conv2d(4, 3, 1), CUDA)(torch.zeros(2, 4, 8, 8))
+    assert logits.dtype == torch.float32
+    assert card.asked == [
+        "fastest kernels looked for",
+        "pinned",
+        "copied without waiting",
+        "cuda torch.bfloat16",
+    ]
+
+
+def test_full_precision_on_cuda_leaves_autocast_out(monkeypatch) -> None:
+    card = FakeCard(monkeypatch)
+    TorchRunner(torch.nn.Conv2d(4, 3, 1), CUDA, "float32")(torch.zeros(2, 4, 8, 8))
+    assert not any(asked.startswith("cuda ") for asked in card.asked)
+
+
+def test_a_second_start_with_the_same_model_and_shape_compiles_nothing(toy_model) -> None:
+    start = (toy_model, "sha", "openvino", CPU, (4, 32, 32))
+    assert start_runner(*start) is start_runner(*start)
+    assert start_runner(*start[:-1], (4, 32, 48)) is not start_runner(*start)
+
+
+def test_several_slices_at_a_time_come_back_in_their_order(toy_model) -> None:
+    runner = start_runner(toy_model, "sha", "openvino", CPU, (4, 32, 32))
+    batch = torch.randn(9, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    one_by_one = torch.cat([runner(batch[i : i + 1]) for i in range(9)])
+    assert torch.equal(runner(batch), one_by_one)
 
 
 def test_auto_runtime_is_openvino_on_the_cpu_only_where_it_is_installed(monkeypatch) -> None:

@@ -151,6 +151,30 @@ def test_before_the_first_run_the_card_tells_about_how_long_it_takes(dock, viewe
     assert dock.device_line.text().endswith("on a CPU with two cores about 12 s")
 
 
+def test_the_runtime_is_loaded_once_when_the_dock_is_first_seen_and_not_before(
+    qtbot, viewer, models, monkeypatch
+) -> None:
+    warmed: list[tuple[str, threading.Thread]] = []
+
+    def warm_up(config: SegmentConfig) -> None:
+        warmed.append((config.model, threading.current_thread()))
+        raise RuntimeError("Nobody waits for this, so nobody is told.")
+
+    monkeypatch.setattr(engine, "warm_up", warm_up)
+    dock = SegmentDock(viewer)
+    qtbot.addWidget(dock)
+    qtbot.wait(20)
+    assert not warmed
+    for _ in range(2):
+        dock.show()
+        qtbot.waitUntil(lambda: bool(warmed), timeout=5000)
+        dock.hide()
+    qtbot.wait(50)
+    ((model, thread),) = warmed
+    assert model == DEFAULT_MODEL
+    assert thread is not threading.main_thread()
+
+
 def test_a_region_can_be_shown_in_place_of_labels_without_changing_them(dock, viewer, volume, qtbot):
     open_case(viewer, volume)
     run(qtbot, dock)

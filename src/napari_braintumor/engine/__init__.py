@@ -1,4 +1,4 @@
-"""The engine's face: `segment`, `train` and `evaluate`, generators of events. Knows no napari and no Qt.
+"""The engine's face: `segment`, `train` and `evaluate`, generators of events, and `warm_up`. No napari and no Qt.
 
 Nothing heavy is imported here: a generator's body starts at the first `next()`, and only there the torch half is
 imported, so that it loads in whichever thread drives the generator.
@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING
 
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.preload import preload_torch
 from napari_braintumor.engine.runs import Run
-from napari_braintumor.engine.types import EvaluationEvent, SegmentEvent, TrainingEvent, Volume
+from napari_braintumor.engine.types import AnyVolume, EvaluationEvent, SegmentEvent, TrainingEvent
 
 if TYPE_CHECKING:
     from napari_braintumor.engine.files.cases import CaseFiles
 
-__all__ = ["evaluate", "segment", "train"]
+__all__ = ["evaluate", "segment", "train", "warm_up"]
 
 
-def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
+def warm_up(config: SegmentConfig) -> None:
+    """Do what can be done before a volume is known; see `napari_braintumor.engine.inference.warm_up`."""
+    preload_torch()
+    from napari_braintumor.engine import inference
+
+    inference.warm_up(config)
+
+
+def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     """Segment a volume; see `napari_braintumor.engine.inference.segment`."""
+    preload_torch()
     from napari_braintumor.engine import inference
 
     yield from inference.segment(volume, config)
@@ -29,6 +39,7 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
 
 def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
     """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.train`."""
+    preload_torch()
     from napari_braintumor.engine import training
 
     yield from training.train(what)
@@ -44,6 +55,7 @@ def evaluate(
     no_tumor: bool = False,
 ) -> Iterator[EvaluationEvent]:
     """Compare a model with reference masks; see `napari_braintumor.engine.evaluation.evaluate`."""
+    preload_torch()
     from napari_braintumor.engine import evaluation
 
     yield from evaluation.evaluate(cases, config, modalities, held_out, side, pooled, no_tumor)

@@ -6,35 +6,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.conversion import load_converted
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.inspection import inspect_images
+from napari_braintumor.engine.inspection import inspect_few
+from napari_braintumor.engine.parts import SLAB_SLICES, Parts
 from napari_braintumor.engine.registry import find_architecture
 from napari_braintumor.engine.runtime import (
-    CPU_BATCH,
-    GPU_BATCH,
     Ladder,
+    choose_batch,
     choose_device,
     choose_runtime,
     describe_device,
+    is_out_of_memory,
+    load_network,
     start_runner,
 )
 from napari_braintumor.engine.store import ModelStore, file_sha256
-from napari_braintumor.engine.transforms import Prepared, prepare_for
-from napari_braintumor.engine.types import Noted, Segmentation, Segmented, SegmentEvent, SlicesDone, Started, Volume
+from napari_braintumor.engine.transforms import Survey, group_slices, prepare_slices, read_together, survey_for
+from napari_braintumor.engine.types import (
+    AnyVolume,
+    Noted,
+    Segmentation,
+    Segmented,
+    SegmentEvent,
+    SlicesDone,
+    Started,
+    Volume,
+)
 
 CHUNK_SLICES = 8
-"""Slices whose logits are in memory at once on their way back to the case's grid."""
+"""Slices that go through the network together; logits of three such chunks are in memory at most."""
 
 
-def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
+def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     """Segment a volume.
 
     Parameters
@@ -68,48 +81,55 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     if not volume.source.spacing_known:
         yield Noted("The voxel size is not known, so mm and mL are guesses.")
 
-    for text in inspect_images(dict(zip(volume.modalities, volume.data, strict=True))).findings:
+    known = survey_for(card, volume, find_architecture(card.architecture).divisor)
+    for text in inspect_few(known.thumbnails).findings:
         yield Noted(text)
 
-    prepared = prepare_for(card, volume, find_architecture(card.architecture).divisor)
-    shape = (len(card.modalities), *prepared.head.shape[1:])
-    batch_size = config.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+    shape = (len(card.modalities), *known.head.shape[1:])
     sha256 = file_sha256(model.path)
     ladder = Ladder(
-        start_runner(model.path, sha256, runtime, device, shape),
-        batch_size,
+        start_runner(model.path, sha256, runtime, device, shape, config.precision),
+        config.batch_size or choose_batch(runtime, device),
         lambda: start_runner(model.path, sha256, "torch", torch.device("cpu"), shape),
     )
     yield Started(describe_device(device), ladder.runner.runtime)
-    threshold = config.threshold or card.threshold
-    regions = np.zeros((len(card.regions), *volume.shape), bool)
-    probabilities = np.zeros(regions.shape, np.float16) if config.probabilities else None
-    slices = np.flatnonzero(prepared.head.any((1, 2)))
-    noted = 0
-    for start in range(0, len(slices), CHUNK_SLICES):
-        chunk = slices[start : start + CHUNK_SLICES]
-        logits_RZYX = predict_slices(prepared, chunk, ladder, config.test_time_mirroring)
-        where = chunk + prepared.box[0].start
-        regions[:, where] = (logits_RZYX > _logit(threshold)).numpy()
-        if probabilities is not None:
-            probabilities[:, where] = logits_RZYX.sigmoid().half().numpy()
-        for text in ladder.notes[noted:]:
-            yield Noted(text)
-        noted = len(ladder.notes)
-        yield SlicesDone(min(start + CHUNK_SLICES, len(slices)), len(slices))
-
     voxel_ml = float(np.prod(volume.spacing)) / 1000
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
-    regions = remove_islands(regions, round(min_volume_ml / voxel_ml), config.keep_largest)
-    regions = drop_small_regions(regions, card, voxel_ml)
-    labels = paint_labels(regions, card)
+    nesting = _zeros(volume, volume.shape, np.uint8)
+    probabilities = _zeros(volume, (len(card.regions), *volume.shape), np.float16) if config.probabilities else None
+    step = choose_search_step(volume, config, min_volume_ml)
+    slices = np.flatnonzero(known.head.any((1, 2)))
+    hits: list[int] = []
+    noted = done = 0
+    for looked_at in _rounds(slices, hits, step):
+        for chunk, logits_NRHW in predict(volume, card, known, looked_at, ladder, config.test_time_mirroring):
+            found, logits_RZYX = restore(known, chunk, logits_NRHW, config.threshold or card.threshold)
+            for index, plane in zip(chunk, found, strict=True):
+                if plane.any():
+                    nesting[known.box[0].start + index] = plane
+                    hits.append(int(index))
+            if probabilities is not None:
+                for index, logits in zip(chunk, logits_RZYX.transpose(0, 1), strict=True):
+                    probabilities[:, known.box[0].start + index] = logits.sigmoid().half().cpu().numpy()
+            for text in ladder.notes[noted:]:
+                yield Noted(text)
+            noted = len(ladder.notes)
+            done += len(chunk)
+            yield SlicesDone(done, len(slices))
+    if done < len(slices):
+        yield SlicesDone(len(slices), len(slices))
+
+    remove_islands(nesting, round(min_volume_ml / voxel_ml), config.keep_largest)
+    drop_small_regions(nesting, card, voxel_ml)
+    volumes_ml = {r.name: n * voxel_ml for r, n in zip(card.regions, count_voxels(nesting, card), strict=True)}
+    paint_labels(nesting, card)
     yield Segmented(
         Segmentation(
-            labels=labels,
+            labels=nesting,
             label_names={region.label: region.label_name for region in card.regions},
             label_colors={region.label: region.color for region in card.regions},
             regions=tuple(region.name for region in card.regions),
-            volumes_ml={r.name: float(regions[i].sum()) * voxel_ml for i, r in enumerate(card.regions)},
+            volumes_ml=volumes_ml,
             source=volume.source,
             name=volume.name,
             provenance={
@@ -130,7 +150,21 @@ def segment(volume: Volume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     )
 
 
-def check_modalities(card: ModelCard, volume: Volume) -> None:
+def warm_up(config: SegmentConfig) -> None:
+    """Load the runtime, and convert the model if it has to be, so that the first segmentation starts sooner.
+
+    Raises
+    ------
+    BrainTumorError
+        If the settings do not fit this computer, or there is no such model.
+    """
+    model = ModelStore().find(config.model)
+    assert model.card is not None
+    if choose_runtime(config.runtime, choose_device(config.device)) == "openvino":
+        load_converted(file_sha256(model.path), len(model.card.modalities), lambda: load_network(model.path))
+
+
+def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
     """Hold a volume's modalities against what a model accepts.
 
     Raises
@@ -140,6 +174,11 @@ def check_modalities(card: ModelCard, volume: Volume) -> None:
     """
     if card.spatial_dims != 2:
         raise ModelError(f"The model '{card.name}' is three-dimensional, which cannot be run yet. Choose a 2-D model.")
+    if card.spacing[0] is not None:
+        raise ModelError(
+            f"The model '{card.name}' works on slices of {card.spacing[0]:g} mm, but a 2-D model takes slices as they "
+            "are. Train it with a plan whose spacing along Z is null."
+        )
     if missing := card.lacks(volume.modalities):
         raise ModelError(
             f"The model '{card.name}' needs {', '.join(card.modalities)}, but '{volume.name}' lacks "
@@ -147,20 +186,101 @@ def check_modalities(card: ModelCard, volume: Volume) -> None:
         )
 
 
-def predict_slices(prepared: Prepared, slices: NDArray[np.integer], ladder: Ladder, mirroring: bool) -> torch.Tensor:
-    """Run some slices of a prepared case through the network.
+def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: float) -> int:
+    """Return how many slices on the next one lies that is searched for tumor; 1 looks at all slices.
+
+    Tumor that appears in none of the slices searched is thinner than the step. Where islands are removed, little of it
+    would stay; elsewhere, and where probabilities are wanted, all slices are looked at. So they are where slices are
+    stored many together: reading some would cost as much as reading all.
+    """
+    if config.probabilities or not min_volume_ml or not volume.source.spacing_known or volume.slab_slices > 1:
+        return 1
+    return max(1, int(config.search_step_mm // volume.spacing[0]))
+
+
+def _rounds(slices: NDArray[np.intp], hits: list[int], step: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the slices that are searched, and then those that are nearer than a step to one that was hit meanwhile."""
+    searched = slices[step // 2 :: step]
+    yield searched
+    near = (np.abs(slices[:, None] - np.array(hits, np.intp)) < step).any(1)
+    yield np.setdiff1d(slices[near], searched)
+
+
+def predict(
+    volume: AnyVolume,
+    card: ModelCard,
+    known: Survey,
+    slices: NDArray[np.intp],
+    ladder: Ladder,
+    mirroring: bool,
+) -> Iterator[tuple[NDArray[np.intp], torch.Tensor]]:
+    """Run slices of a surveyed case through the network.
+
+    While one chunk runs, the one before is with the caller and the next is read and prepared.
+
+    Yields
+    ------
+    tuple
+        The slices of the crop in a chunk, and their logits ``(N, R, y, x)`` on the crop.
+    """
+    worker = ThreadPoolExecutor(max_workers=1)
+    waiting: tuple[NDArray[np.intp], Future[torch.Tensor]] | None = None
+    try:
+        for chunk, batch_NMHW in _prepared_chunks(volume, card, known, slices, max(CHUNK_SLICES, ladder.batch_size)):
+            running = worker.submit(_run, ladder, batch_NMHW, mirroring)
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = chunk, running
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
+    finally:
+        worker.shutdown(cancel_futures=True)
+
+
+def _prepared_chunks(
+    volume: AnyVolume, card: ModelCard, known: Survey, slices: NDArray[np.intp], size: int
+) -> Iterator[tuple[NDArray[np.intp], torch.Tensor]]:
+    """Yield slices in chunks of at most some size, with their images ``(N, M, y, x)``."""
+    first = known.box[0].start
+    together = read_together(volume) if volume.slab_slices > 1 else None
+    slabs = _chunks(slices, size) if together is None else (s - first for s in group_slices(slices + first, together))
+    for slab in slabs:
+        if not len(slab):
+            continue
+        data_MZYX = prepare_slices(volume, card.modalities, known, slab)
+        for chunk in _chunks(np.arange(len(slab)), size):
+            yield slab[chunk], torch.from_numpy(np.ascontiguousarray(data_MZYX[:, chunk].swapaxes(0, 1)))
+
+
+def _chunks(array: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
+    for start in range(0, len(array), size):
+        yield array[start : start + size]
+
+
+def _run(ladder: Ladder, batch_NMHW: torch.Tensor, mirroring: bool) -> torch.Tensor:
+    logits_NRHW = ladder(batch_NMHW)
+    return (logits_NRHW + ladder(batch_NMHW.flip(-1)).flip(-1)) / 2 if mirroring else logits_NRHW
+
+
+def restore(
+    known: Survey, slices: NDArray[np.intp], logits_NRHW: torch.Tensor, threshold: float
+) -> tuple[NDArray[np.uint8], torch.Tensor]:
+    """Bring the logits of some slices back to the case's own grid and threshold them, on the device where they are.
 
     Returns
     -------
-    Tensor
-        Logits ``(R, len(slices), Y, X)`` on the case's own in-plane grid, nested by `nest_logits`.
+    tuple
+        In how many of the nested regions each voxel lies, uint8 ``(len(slices), Y, X)``; and the logits
+        ``(R, len(slices), Y, X)``, nested by `nest_logits`.
     """
-    batch_NMHW = torch.from_numpy(np.ascontiguousarray(prepared.data[:, slices].swapaxes(0, 1)))
-    logits_NRHW = ladder(batch_NMHW)
-    if mirroring:
-        logits_NRHW = (logits_NRHW + ladder(batch_NMHW.flip(-1)).flip(-1)) / 2
-    outside = torch.from_numpy(~prepared.head[slices])[:, None]
-    return prepared.restore(nest_logits(logits_NRHW).masked_fill(outside, -30.0).transpose(0, 1))
+    try:
+        outside = torch.from_numpy(~known.head[slices])[:, None].to(logits_NRHW.device)
+        logits_RZYX = known.restore(nest_logits(logits_NRHW).masked_fill(outside, -30.0).transpose(0, 1))
+        return (logits_RZYX > _logit(threshold)).sum(0, dtype=torch.uint8).cpu().numpy(), logits_RZYX
+    except Exception as error:
+        if logits_NRHW.device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        return restore(known, slices, logits_NRHW.cpu(), threshold)
 
 
 def nest_logits(logits_NRHW: torch.Tensor) -> torch.Tensor:
@@ -199,47 +319,71 @@ def nest_logits(logits_NRHW: torch.Tensor) -> torch.Tensor:
     return torch.stack(fitted, dim=1)
 
 
-def remove_islands(regions_RZYX: NDArray[np.bool_], min_vox: int, keep_largest: bool) -> NDArray[np.bool_]:
-    """Remove small connected tumors (26-neighborhood) together with what lies in them.
+def remove_islands(nesting_ZYX: Any, min_vox: int, keep_largest: bool) -> None:
+    """Remove small connected tumors (26-neighborhood), in place.
 
     Parameters
     ----------
-    regions_RZYX
-        Nested regions; the union over them is what is connected.
+    nesting_ZYX
+        In how many of the nested regions each voxel lies; what lies in any is connected. An array or a zarr array.
     min_vox
         Tumors of fewer voxels are removed.
     keep_largest
         Remove all but the largest.
     """
     if min_vox <= 1 and not keep_largest:
-        return regions_RZYX
-    parts, count = ndimage.label(regions_RZYX.any(0), structure=np.ones((3, 3, 3)))
-    if count == 0:
-        return regions_RZYX
-    sizes = np.bincount(parts.ravel())
-    kept = sizes >= min_vox
-    if keep_largest:
-        kept &= np.arange(len(sizes)) == 1 + sizes[1:].argmax()
-    kept[0] = False
-    return regions_RZYX & kept[parts]
+        return
+    parts = Parts(lambda start, stop: nesting_ZYX[start:stop] > 0, nesting_ZYX.shape[0], diagonal=True)
+    kept = parts.sizes >= min_vox
+    if keep_largest and len(kept):
+        kept &= np.arange(len(kept)) == parts.sizes.argmax()
+    if kept.all():
+        return
+    for start, stop, mask in parts.keep(kept):
+        nesting_ZYX[start:stop] = nesting_ZYX[start:stop] * mask
 
 
-def drop_small_regions(regions_RZYX: NDArray[np.bool_], card: ModelCard, voxel_ml: float) -> NDArray[np.bool_]:
-    """Empty the regions of which less was found than a model's card says is worth believing, and all within them."""
-    for index, region in enumerate(card.regions):
-        if region.least_ml and np.count_nonzero(regions_RZYX[index]) * voxel_ml < region.least_ml:
-            regions_RZYX = regions_RZYX.copy()
-            regions_RZYX[index:] = False
-            break
-    return regions_RZYX
+def count_voxels(nesting_ZYX: Any, card: ModelCard) -> list[int]:
+    """Return how many voxels each of a model's nested regions has."""
+    exactly = np.zeros(len(card.regions) + 1, np.intp)
+    for start, stop in _slabs(nesting_ZYX):
+        exactly += np.bincount(nesting_ZYX[start:stop].ravel(), minlength=len(exactly))
+    return [int(n) for n in np.cumsum(exactly[::-1])[::-1][1:]]
 
 
-def paint_labels(regions_RZYX: NDArray[np.bool_], card: ModelCard) -> NDArray[np.uint8]:
-    """Paint a model's regions into labels, outermost first."""
-    labels = np.zeros(regions_RZYX.shape[1:], np.uint8)
-    for mask, region in zip(regions_RZYX, card.regions, strict=True):
-        labels[mask] = region.label
-    return labels
+def drop_small_regions(nesting_ZYX: Any, card: ModelCard, voxel_ml: float) -> None:
+    """Empty, in place, the regions of which less was found than a card says is worth believing, and all within them."""
+    if not any(region.least_ml for region in card.regions):
+        return
+    for index, (region, voxels) in enumerate(zip(card.regions, count_voxels(nesting_ZYX, card), strict=True)):
+        if voxels * voxel_ml < region.least_ml:
+            for start, stop in _slabs(nesting_ZYX):
+                nesting_ZYX[start:stop] = np.minimum(nesting_ZYX[start:stop], index)
+            return
+
+
+def paint_labels(nesting_ZYX: Any, card: ModelCard) -> None:
+    """Turn, in place, the number of nested regions that a voxel lies in into the label of the innermost."""
+    labels = np.array([0, *(region.label for region in card.regions)], np.uint8)
+    for start, stop in _slabs(nesting_ZYX):
+        slab = nesting_ZYX[start:stop]
+        if slab.any():
+            nesting_ZYX[start:stop] = labels[slab]
+
+
+def _slabs(array: Any) -> Iterator[tuple[int, int]]:
+    for start in range(0, array.shape[0], SLAB_SLICES):
+        yield start, min(start + SLAB_SLICES, array.shape[0])
+
+
+def _zeros(volume: AnyVolume, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return an array of zeros: of NumPy, or for a case that is streamed of zarr, compressed in memory."""
+    if isinstance(volume, Volume):
+        return np.zeros(shape, dtype)
+    import zarr
+
+    chunks = (*(1 for _ in shape[:-2]), *shape[-2:])
+    return zarr.create_array(zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype=dtype, fill_value=0)
 
 
 def _logit(probability: float) -> float:

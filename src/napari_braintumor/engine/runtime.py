@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_braintumor.engine.conversion import load_converted, openvino_core
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import load_weights, read_card
 
-CPU_BATCH = 1
 GPU_BATCH = 16
+OPENVINO_BATCH = 8
+"""Slices handed to OpenVINO together; it runs as many of them at a time as suits the cores."""
 
 
 class Runner(Protocol):
@@ -39,7 +42,7 @@ class Runner(Protocol):
     device: torch.device
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)``, float32 on the CPU, of images ``(N, M, H, W)``."""
+        """Return logits ``(N, R, H, W)``, float32 on the CPU or on CUDA, of images ``(N, M, H, W)`` on the CPU."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -64,15 +67,50 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def choose_autocast(device: torch.device) -> torch.dtype | None:
-    """Return the reduced precision that is faster on a device, or None for full float32.
+def choose_autocast(device: torch.device, wanted: str = "auto") -> torch.dtype | None:
+    """Return the reduced precision to run in with torch, or None for full float32.
 
-    bfloat16 needs CUDA compute capability 8.0 (Ampere); older cards take float16. CPUs get None: on most of them
-    reduced precision is many times slower.
+    Parameters
+    ----------
+    device
+        From `choose_device`.
+    wanted
+        ``"auto"`` takes what is faster on a GPU: bfloat16 from CUDA compute capability 8.0 (Ampere), float16 before and
+        on MPS. CPUs then get None: on most of them reduced precision is many times slower.
     """
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     return torch.float16 if device.type == "mps" else None
+
+
+def check_precision(wanted: str, runtime: str, device: torch.device) -> None:
+    """Refuse a reduced precision that a device has no instructions for.
+
+    Raises
+    ------
+    SettingsError
+        If it has none.
+    """
+    if wanted != "bfloat16":
+        return
+    if device.type == "cuda":
+        able = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif runtime == "openvino":
+        able = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    else:
+        able = False  # torch would be slower than in float32
+    if not able:
+        raise SettingsError(
+            f"There are no instructions for bfloat16 here ({device.type}, {runtime}), so it would be slower, not "
+            "faster. Choose the precision auto."
+        )
+
+
+def choose_batch(runtime: str, device: torch.device) -> int:
+    """Return how many slices go through a network at a time. Torch on the CPU gains nothing from more than one."""
+    return OPENVINO_BATCH if runtime == "openvino" else 1 if device.type == "cpu" else GPU_BATCH
 
 
 def choose_runtime(wanted: str, device: torch.device) -> str:
@@ -134,84 +172,99 @@ def load_network(path: Path) -> nn.Module:
 class TorchRunner:
     """Runs a network with torch.
 
+    On CUDA images are copied from pinned memory, cuDNN looks for its fastest kernels (all batches but the last have one
+    shape), and logits stay on the card.
+
     Parameters
     ----------
     network
         In evaluation mode.
     device
         Where it runs; the network is moved there.
+    precision
+        As in `choose_autocast`.
     """
 
     runtime = "torch"
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, precision: str = "auto") -> None:
         self.device = device
-        self.dtype = choose_autocast(device)
+        self.dtype = choose_autocast(device, precision)
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)``, float32 on the CPU, of images ``(N, M, H, W)``."""
-        with torch.inference_mode():
-            batch = batch_NMHW.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            if self.dtype is None:
+        """Return logits ``(N, R, H, W)``, float32, of images ``(N, M, H, W)``."""
+        on_cuda = self.device.type == "cuda"
+        with torch.inference_mode(), _fixed_shapes() if on_cuda else nullcontext():
+            batch = batch_NMHW.contiguous(memory_format=torch.channels_last)
+            batch = (batch.pin_memory() if on_cuda else batch).to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
                 logits: Tensor = self.network(batch)
-            else:
-                with torch.autocast(self.device.type, self.dtype):
-                    logits = self.network(batch)
-            return logits.float().cpu()
+            return logits.float() if on_cuda else logits.float().cpu()
+
+
+def _fixed_shapes() -> AbstractContextManager[None]:
+    """Let cuDNN measure which of its kernels is fastest, once for each shape."""
+    cudnn = torch.backends.cudnn
+    flags: AbstractContextManager[None] = cudnn.flags(
+        enabled=True, benchmark=True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32
+    )
+    return flags
 
 
 class OpenVinoRunner:
-    """Runs a network with OpenVINO on the CPU, in float32.
+    """Runs a network with OpenVINO on the CPU, several slices at a time.
 
     Parameters
     ----------
-    network
-        In evaluation mode. It belongs to this runner: OpenVINO goes on using the memory of its weights.
+    model
+        From `load_converted`.
     shape
         Of the images that will come, ``(1, M, H, W)``.
+    precision
+        ``"bfloat16"``, or anything else for float32.
     """
 
     runtime = "openvino"
     device = torch.device("cpu")
 
-    def __init__(self, network: nn.Module, shape: tuple[int, int, int, int]) -> None:
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-        self.network = network
-        # Not openvino.convert_model: that reports its use to a web analytics service, and no scan's program should.
-        decoder = TorchScriptPythonDecoder(network, example_input=torch.zeros(shape))
-        front_end = FrontEndManager().load_by_framework("pytorch")
-        loaded = front_end.load(decoder)
-        model = front_end.convert(loaded)
+    def __init__(self, model: Any, shape: tuple[int, int, int, int], precision: str = "auto") -> None:
+        self.model = model  # it may own the weights that the compiled one uses
         model.reshape(shape)
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self.compiled = _openvino().compile_model(model, "CPU", settings)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "THROUGHPUT",
+        }
+        self.compiled = openvino_core().compile_model(model, "CPU", settings)
+        self.at_once = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)`` of images ``(N, M, H, W)``."""
+        from openvino import AsyncInferQueue
+
         images = np.ascontiguousarray(batch_NMHW.numpy())
-        request = self.compiled.create_infer_request()  # of its own: two docks may use one compiled model at once
-        outputs = [request.infer([image[None]])[0].copy() for image in images]
-        return torch.from_numpy(np.concatenate(outputs))
+        logits = np.empty((len(images), *self.compiled.output(0).shape[1:]), np.float32)
 
+        def keep(request: Any, number: int) -> None:
+            logits[number] = request.get_output_tensor(0).data[0]
 
-@lru_cache(maxsize=1)
-def _openvino() -> Any:
-    """Return the one core of OpenVINO, which is never let go.
-
-    It gives the thread that makes it a stack for signals (openvinotoolkit/openvino, pull request 11894). Dropped by
-    another thread, it would free that stack without taking it away, and the next signal that Python handles would end
-    the process.
-    """
-    from openvino import Core
-
-    return Core()
+        queue = AsyncInferQueue(self.compiled, min(self.at_once, len(images)))  # of its own: two docks may run at once
+        queue.set_callback(keep)
+        for number, image in enumerate(images):
+            queue.start_async({0: image[None]}, number)
+        queue.wait_all()
+        return torch.from_numpy(logits)
 
 
 @lru_cache(maxsize=4)
-def start_runner(path: Path, sha256: str, runtime: str, device: torch.device, shape: tuple[int, int, int]) -> Runner:
+def start_runner(
+    path: Path,
+    sha256: str,
+    runtime: str,
+    device: torch.device,
+    shape: tuple[int, int, int],
+    precision: str = "auto",
+) -> Runner:
     """Load a model onto its runtime; a second start with the same model and shape is quick.
 
     Parameters
@@ -226,15 +279,20 @@ def start_runner(path: Path, sha256: str, runtime: str, device: torch.device, sh
         From `choose_device`.
     shape
         Modalities, height and width of the images that will come.
+    precision
+        ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 
     Raises
     ------
     ModelError
         If the file is damaged.
+    SettingsError
+        If the device has no instructions for the precision.
     """
+    check_precision(precision, runtime, device)
     if runtime == "openvino":
-        return OpenVinoRunner(load_network(path), (1, *shape))
-    return TorchRunner(load_network(path), device)
+        return OpenVinoRunner(load_converted(sha256, shape[0], lambda: load_network(path)), (1, *shape), precision)
+    return TorchRunner(load_network(path), device, precision)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

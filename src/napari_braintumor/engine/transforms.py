@@ -1,14 +1,16 @@
 """The one preprocessing, made from a card and used alike for training and for use.
 
-A case is resampled in memory to the network's working grid, its head is found, intensities become z-scores over the
-head, everything outside the head becomes zero, and the array is cropped to the head. `Prepared` remembers enough to
-bring the network's output back to the case's own grid.
+A case is resampled to the network's working grid, its head is found, intensities become z-scores over the head,
+everything outside the head becomes zero, and the array is cropped to the head. `Survey` is what must be known of the
+whole case for that: with it, any of its slices can be prepared by themselves, and the network's output be brought back
+to the case's own grid. `Prepared` is a survey with all slices.
 """
 
 # M modality, R region, C channel (either), Z slice, Y row, X column
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,9 @@ from torch.nn import functional
 
 from napari_braintumor.engine.card import ModelCard, Spacing
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.inspection import foreground
-from napari_braintumor.engine.types import Volume
+from napari_braintumor.engine.inspection import find_air
+from napari_braintumor.engine.parts import Parts
+from napari_braintumor.engine.types import AnyVolume, Volume
 
 HEAD_MARGIN_VOX = 24
 """Working-grid voxels kept around the head in use: with fewer, what convolutions see at the border changes labels."""
@@ -29,35 +32,44 @@ HEAD_MARGIN_VOX = 24
 CLIP_Z = 5.0
 """z-scores beyond this carry no more information than this."""
 
+SAMPLED_SLICES = 192
+"""Intensities are measured on at most about so many slices, evenly spread, so that memory does not grow with Z."""
+
+LEAST_READ_SLICES = 16
+"""Slices read and prepared at once: fewer would be slow, more would take memory."""
+
 Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A case as the network sees it.
+class Survey:
+    """What must be known of a whole case before its slices can be prepared.
 
     Attributes
     ----------
-    data
-        float32 ``(M, z, y, x)`` in the card's order of modalities, cropped to the head; absent modalities are zero.
     head
         bool ``(z, y, x)``, the head in the crop.
     present
-        bool ``(M,)``, which modalities the case has.
+        bool ``(M,)``, which of the network's modalities the case has.
+    scales
+        ``(M, 2)``, mean and standard deviation over the head of each modality that is present.
     box
         Where the crop lies in the working frame. In Y and X it may reach beyond the frame, where data is zero.
     frame
         The shape of the whole working grid, Z, Y, X.
     shape
         The shape of the case's own grid, Z, Y, X.
+    thumbnails
+        For each modality that is present every fourth voxel of what was sampled on the working grid.
     """
 
-    data: NDArray[np.float32]
     head: NDArray[np.bool_]
     present: NDArray[np.bool_]
+    scales: NDArray[np.float32]
     box: Box
     frame: tuple[int, int, int]
     shape: tuple[int, int, int]
+    thumbnails: Mapping[str, NDArray[np.float32]]
 
     def crop(self, array_CZYX: NDArray[Any]) -> NDArray[Any]:
         """Cut an array on the whole working grid to the crop, with zeros where the crop reaches beyond it."""
@@ -90,23 +102,36 @@ class Prepared:
         return resize(whole, (whole.shape[1], self.shape[1], self.shape[2]))
 
 
-def prepare(
-    volume: Volume,
+@dataclass(frozen=True, eq=False)
+class Prepared(Survey):
+    """A whole case as the network sees it.
+
+    Attributes
+    ----------
+    data
+        float32 ``(M, z, y, x)`` in the card's order of modalities, cropped to the head; absent modalities are zero.
+    """
+
+    data: NDArray[np.float32]
+
+
+def survey(
+    volume: AnyVolume,
     modalities: tuple[str, ...],
     spacing: Spacing = (None, None, None),
     divisor: int = 16,
     *,
     crop: bool = True,
     margin_vox: int = HEAD_MARGIN_VOX,
-) -> Prepared:
-    """Bring a case onto the working grid, normalise it over the head and crop it to the head.
+) -> Survey:
+    """Find the head of a case on the working grid, and measure its intensities.
 
     Parameters
     ----------
     volume
         The case.
     modalities
-        The network's channels; those the case lacks become zero.
+        The network's channels.
     spacing
         The working grid in mm along Z, Y, X; None leaves an axis as it is.
     divisor
@@ -129,21 +154,84 @@ def prepare(
             f"{', '.join(modalities)}. Name the images by their MRI sequence."
         )
     frame = working_shape(volume.shape, volume.spacing, spacing)
-    known = [volume.modalities.index(name) for name in modalities if name in volume.modalities]
-    data = [resize(torch.from_numpy(volume.data[i : i + 1]), frame)[0].numpy() for i in known]  # one at a time: memory
-    foregrounds = [foreground(channel) for channel in data]
-    head = fill_head(np.logical_or.reduce(foregrounds))
+    every = -(-frame[0] // SAMPLED_SLICES)
+    sampled = np.concatenate(list(group_slices(np.arange(frame[0]), volume.slab_slices))[every // 2 :: every])
+    tissue = np.zeros(frame, bool)
+    scales = np.zeros((len(modalities), 2), np.float32)
+    thumbnails = {}
+    for index, name in enumerate(modalities):
+        if not present[index]:
+            continue
+        some = read_working(volume, name, frame, sampled)
+        air = find_air(some)
+        inside = air.tissue(some)
+        if every == 1:
+            tissue |= inside
+        else:
+            for slab in group_slices(np.arange(frame[0]), read_together(volume)):
+                tissue[slab] |= air.tissue(read_working(volume, name, frame, slab))
+        thumbnails[name] = some[::4, ::4, ::4].copy()
+        if inside.any():
+            values = some[inside]
+            values = np.clip(values, *np.percentile(values, (0.5, 99.5)))
+            scales[index] = values.mean(), max(float(values.std()), 1e-6)
+    head = fill_head(tissue)
     if not head.any():
         raise DataError(f"No head was found in '{volume.name}': it seems to hold only background. Check the images.")
     box = head_box(head, divisor, margin_vox) if crop else frame_box(frame, divisor)
-    head = _cut(head, box)
+    return Survey(_cut(head, box), present, scales, box, frame, volume.shape, thumbnails)
+
+
+def survey_for(card: ModelCard, volume: AnyVolume, divisor: int, *, crop: bool = True) -> Survey:
+    """Survey a case as a model's card says."""
+    return survey(volume, card.modalities, card.spacing, divisor, crop=crop)
+
+
+def prepare_slices(
+    volume: AnyVolume, modalities: tuple[str, ...], known: Survey, slices: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Prepare some slices of a surveyed case.
+
+    Parameters
+    ----------
+    volume, modalities
+        Those that were surveyed.
+    known
+        The survey.
+    slices
+        Which slices of the crop, rising.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(M, len(slices), y, x)`` on the crop: z-scores over the head, zero outside, absent modalities zero.
+    """
+    head = known.head[slices]
     prepared = np.zeros((len(modalities), *head.shape), np.float32)
-    for index, channel, inside in zip(np.flatnonzero(present), data, foregrounds, strict=True):
-        low, high = np.percentile(channel[inside], (0.5, 99.5))
-        values = np.clip(channel[inside], low, high)
-        scaled = (_cut(channel, box) - values.mean()) / max(float(values.std()), 1e-6)
+    for index in np.flatnonzero(known.present):
+        working = read_working(volume, modalities[index], known.frame, slices + known.box[0].start)
+        mean, deviation = known.scales[index]
+        scaled = (_cut(working, (slice(0, len(slices)), *known.box[1:])) - mean) / deviation
         prepared[index] = np.where(head, np.clip(scaled, -CLIP_Z, CLIP_Z), 0)
-    return Prepared(prepared, head, present, box, frame, volume.shape)
+    return prepared
+
+
+def prepare(
+    volume: Volume,
+    modalities: tuple[str, ...],
+    spacing: Spacing = (None, None, None),
+    divisor: int = 16,
+    *,
+    crop: bool = True,
+    margin_vox: int = HEAD_MARGIN_VOX,
+) -> Prepared:
+    """Bring a whole case onto the working grid, normalise it over the head and crop it to the head.
+
+    Parameters and errors are those of `survey`.
+    """
+    known = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox)
+    data = prepare_slices(volume, modalities, known, np.arange(len(known.head)))
+    return Prepared(**vars(known), data=data)
 
 
 def prepare_for(card: ModelCard, volume: Volume, divisor: int, *, crop: bool = True) -> Prepared:
@@ -162,6 +250,24 @@ def working_shape(
     return z, y, x
 
 
+def read_working(
+    volume: AnyVolume, modality: str, frame: tuple[int, int, int], slices: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return some slices of one modality on the working grid: ``(len(slices), y, x)``."""
+    index = volume.modalities.index(modality)
+    if frame[0] == volume.shape[0]:
+        working = np.empty((len(slices), *frame[1:]), np.float32)
+        done = 0
+        for slab in group_slices(slices, read_together(volume)):
+            array = torch.from_numpy(volume.read(index, slab))[None]
+            working[done : done + len(slab)] = resize(array, (len(slab), *frame[1:]))[0].numpy()
+            done += len(slab)
+        return working
+    # Where slices are blended, each needs its neighbors; only training of thick slices comes here, with all at once.
+    whole = torch.from_numpy(volume.read(index, np.arange(volume.shape[0])))
+    return resize(whole[None], frame)[0].numpy()[slices]
+
+
 def resize(array_CZYX: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
     """Resample to another number of voxels over the same extent, linearly and without aliasing."""
     if array_CZYX.shape[2:] != shape[1:]:
@@ -176,14 +282,23 @@ def resize(array_CZYX: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tenso
     return array_CZYX
 
 
+def group_slices(slices: NDArray[np.intp], depth: int) -> Iterator[NDArray[np.intp]]:
+    """Yield rising slices in groups that lie between neighboring multiples of a depth."""
+    yield from np.split(slices, np.flatnonzero(np.diff(slices // depth)) + 1)
+
+
+def read_together(volume: AnyVolume) -> int:
+    """Return how many neighboring slices are read at once: those that are best read together, and not too few."""
+    return volume.slab_slices * -(-LEAST_READ_SLICES // volume.slab_slices)
+
+
 def fill_head(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the large connected parts of the tissue and fill their holes slice by slice."""
-    parts, count = ndimage.label(tissue_ZYX)
-    if count > 1:
-        sizes = np.bincount(parts.ravel())
-        sizes[0] = 0
-        tissue_ZYX = (sizes >= 0.1 * sizes.max())[parts]
-    return np.stack([ndimage.binary_fill_holes(plane) if plane.any() else plane for plane in tissue_ZYX])
+    """Keep, in place, the large connected parts of the tissue, and fill their holes slice by slice."""
+    parts = Parts(lambda start, stop: tissue_ZYX[start:stop], len(tissue_ZYX), diagonal=False)
+    for start, stop, mask in parts.keep(parts.sizes >= 0.1 * parts.sizes.max(initial=0)):
+        for z, plane in zip(range(start, stop), mask, strict=True):
+            tissue_ZYX[z] = ndimage.binary_fill_holes(plane) if plane.any() else plane
+    return tissue_ZYX
 
 
 def head_box(head_ZYX: NDArray[np.bool_], divisor: int, margin_vox: int) -> Box:

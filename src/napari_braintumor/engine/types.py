@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.errors import DataError
+
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 """The MRI sequences known by name, in the order in which they are offered."""
 
@@ -68,15 +70,24 @@ class SourceGrid:
 
     def to_source(self, array_ZYX: NDArray[Any]) -> NDArray[Any]:
         """Put an array with axes (Z, Y, X) back into the source's own axis order and directions."""
+        if self.is_in_order:
+            return array_ZYX
         flipped = array_ZYX[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
         return np.transpose(flipped, np.argsort(self.axes))
 
     def from_source(self, array: NDArray[Any]) -> NDArray[Any]:
         """Reorder a source array, whose last three axes are spatial, to (..., Z, Y, X)."""
+        if self.is_in_order:
+            return array
         first = array.ndim - 3
         order = (*range(first), *(first + axis for axis in self.axes))
         index = (*(slice(None),) * first, *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))
         return np.transpose(array, order)[index]
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the source's own axes are Z, Y, X already, so that lazy arrays stay as they are."""
+        return self.axes == (0, 1, 2) and not any(self.flips)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -161,10 +172,84 @@ class Volume:
         """Voxel size in mm along Z, Y, X."""
         return self.source.spacing
 
+    @property
+    def slab_slices(self) -> int:
+        """How many neighboring slices are best read together: any one alone, they are in memory."""
+        return 1
+
+    def read(self, modality: int, slices: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return some slices of one modality, by its number: float32 ``(n, Y, X)``."""
+        read: NDArray[np.float32] = self.data[modality][_as_index(slices)]
+        return read
+
     def with_modalities(self, wanted: tuple[str, ...]) -> Volume:
         """Return the same case with only these of its modalities, in this order."""
         index = [self.modalities.index(name) for name in wanted]
         return replace(self, data=self.data[index], modalities=tuple(wanted))
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedVolume:
+    """A case that is read slice by slice while it is used, for scans larger than memory.
+
+    Attributes
+    ----------
+    images
+        For each modality an array ``(Z, Y, X)`` of real numbers that is read when it is indexed: memory-mapped, or of
+        dask.
+    modalities
+        The names of the M images.
+    source
+        The grid the images came from.
+    name
+        What the case is called.
+    slab_slices
+        How many neighboring slices are best read together: those that are stored together.
+    """
+
+    images: tuple[Any, ...]
+    modalities: tuple[str, ...]
+    source: SourceGrid
+    name: str = "case"
+    slab_slices: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along Z, Y, X."""
+        z, y, x = self.images[0].shape
+        return z, y, x
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Z, Y, X."""
+        return self.source.spacing
+
+    def read(self, modality: int, slices: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return some slices of one modality, by its number: float32 ``(n, Y, X)``.
+
+        Raises
+        ------
+        DataError
+            If one holds NaN or infinity.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            read = np.array(self.images[modality][_as_index(slices)], np.float32)
+        if not np.isfinite(read).all():
+            raise DataError(
+                f"Image '{self.modalities[modality]}' has voxels that are NaN or infinite in slices {slices[0]} to "
+                f"{slices[-1]}. Expected were finite numbers. Replace them, for instance by 0 outside the head."
+            )
+        return read
+
+
+AnyVolume = Volume | StreamedVolume
+"""A case, in memory or not: `read` gives its slices either way."""
+
+
+def _as_index(slices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return slices in a row as a range, which is read without looking for each."""
+    first, last = int(slices[0]), int(slices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(slices) else slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +298,8 @@ class Segmentation:
     Attributes
     ----------
     labels
-        uint8 ``(Z, Y, X)``, on the volume's grid.
+        uint8 ``(Z, Y, X)``, on the volume's grid; of a streamed volume a compressed zarr array in memory, which is
+        indexed alike.
     label_names
         What each label that the model can give is called.
     label_colors

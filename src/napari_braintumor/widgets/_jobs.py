@@ -110,6 +110,22 @@ class Job(QObject):
         self.ended.emit()
 
 
+def run_quietly(function: Callable[..., None], *args: Any) -> None:
+    """Run a function in a worker thread; nobody waits for it, and what it raises is only logged."""
+    worker = create_worker(_try, function, args)
+    worker.finished.connect(_COLLECTOR.release)
+    _COLLECTOR.spare()
+    worker.start()
+
+
+def _try(function: Callable[..., None], args: tuple[Any, ...]) -> None:
+    warnings.showwarning = _log_warning
+    try:
+        function(*args)
+    except Exception:
+        logger.info("What was begun in the background did not work", exc_info=True)
+
+
 class _Bar:
     """A bar in napari's activity dock, which may be closed twice."""
 

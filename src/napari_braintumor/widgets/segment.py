@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -49,12 +50,12 @@ from napari_braintumor.layers import (
     modality_of,
     scans_in,
     select_layers,
+    stream_selection,
     update_or_add_labels,
     update_or_add_probabilities,
-    volume_from_selection,
 )
 from napari_braintumor.widgets._dock import Dock
-from napari_braintumor.widgets._jobs import Failure, Job
+from napari_braintumor.widgets._jobs import Failure, Job, run_quietly
 from napari_braintumor.widgets._parts import (
     Combo,
     LayerSlot,
@@ -78,8 +79,10 @@ ADVANCED = {
     "keep_largest": Row("Keep only the largest tumor"),
     "test_time_mirroring": Row("Average with the mirrored scan"),
     "probabilities": Row("Show probabilities as layers"),
+    "search_step_mm": Row("Search step, mm", high=20, step=1),
     "device": Row("Device"),
     "runtime": Row("Runtime"),
+    "precision": Row("Precision"),
     "batch_size": Row("Slices at a time", empty="auto", low=1, high=256, step=1, decimals=0),
 }
 """The rows under Advanced: with the model, all fields of `SegmentConfig`."""
@@ -92,7 +95,7 @@ _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
 def segment_selection(selection: Selection, config: SegmentConfig) -> Generator[SegmentEvent, None, None]:
     """Read the voxels of layers and segment them; runs in a worker thread."""
-    yield from engine.segment(volume_from_selection(selection), config)
+    yield from engine.segment(stream_selection(selection), config)
 
 
 class SegmentDock(Dock):
@@ -117,6 +120,7 @@ class SegmentDock(Dock):
         self._result: Segmentation | None = None
         self._result_layer: Layer | None = None
         self._failure: Failure | None = None
+        self._warmed_up = False
 
         self._build()
         self.reload_models()
@@ -180,6 +184,13 @@ class SegmentDock(Dock):
         paths = [stored.path for stored in self._models]
         if path in paths:
             self.model_box.setCurrentIndex(paths.index(path))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Load the runtime in the background when the dock is first seen, so that the first click takes less time."""
+        super().showEvent(event)
+        if not self._warmed_up:
+            self._warmed_up = True
+            run_quietly(engine.warm_up, self.config)
 
     # ------------------------------------------------------------------------------------------------ building
 

@@ -1,0 +1,90 @@
+"""Connected parts of a mask that is read slab by slab, so that its numbering never has to fit into memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+SLAB_SLICES = 32
+"""Slices that are numbered at once."""
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.signedinteger[Any]]
+
+
+class Parts:
+    """The connected parts of a mask.
+
+    Parameters
+    ----------
+    read
+        Returns the slices from a first to before a last one: bool ``(n, Y, X)``, the same whenever it is asked.
+    slices
+        How many the mask has.
+    diagonal
+        True if voxels that share only an edge or a corner are connected (26 neighbors), False if they must share a face
+        (6 neighbors).
+
+    Attributes
+    ----------
+    sizes
+        Voxels of each part.
+    """
+
+    def __init__(self, read: Callable[[int, int], Mask], slices: int, diagonal: bool) -> None:
+        self._read = read
+        self._slabs = [(start, min(start + SLAB_SLICES, slices)) for start in range(0, slices, SLAB_SLICES)]
+        self._structure = ndimage.generate_binary_structure(3, 3 if diagonal else 1)
+        sizes: list[Numbers] = []
+        touching: list[Numbers] = []
+        before: Numbers | None = None
+        count = 0
+        for start, stop in self._slabs:
+            numbered, found = self._number(start, stop)
+            sizes.append(np.bincount(numbered.ravel(), minlength=found + 1)[1:])
+            top = np.where(numbered[0] > 0, numbered[0] + count, 0)
+            if before is not None:
+                touching.append(self._meet(before, top))
+            before = np.where(numbered[-1] > 0, numbered[-1] + count, 0)
+            count += found
+        pairs = np.concatenate([np.empty((0, 2), np.intp), *touching]) - 1
+        graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+        parts, part_of = connected_components(graph, directed=False) if count else (0, np.empty(0, np.intp))
+        self.sizes = np.bincount(part_of, np.concatenate(sizes), minlength=parts).astype(np.intp)
+        self._parts_in = np.split(part_of, np.cumsum([len(each) for each in sizes])[:-1])
+
+    def keep(self, kept: Mask) -> Iterator[tuple[int, int, Mask]]:
+        """Yield the mask slab by slab with only some of its parts: first slice, slice after the last, mask.
+
+        Parameters
+        ----------
+        kept
+            For each part, whether it stays.
+        """
+        for (start, stop), parts in zip(self._slabs, self._parts_in, strict=True):
+            if kept[parts].all():
+                yield start, stop, self._read(start, stop)
+            else:
+                numbered, _ = self._number(start, stop)
+                yield start, stop, np.concatenate([[False], kept[parts]])[numbered]
+
+    def _number(self, start: int, stop: int) -> tuple[Numbers, int]:
+        numbered, found = ndimage.label(self._read(start, stop), structure=self._structure)
+        return numbered, int(found)
+
+    def _meet(self, one_YX: Numbers, next_YX: Numbers) -> Numbers:
+        """Return which numbers of one slice touch which of the next: ``(pairs, 2)``."""
+        rows, columns = one_YX.shape
+        around = np.pad(next_YX, 1)
+        pairs = []
+        for y, x in np.argwhere(self._structure[2]):
+            shifted = around[y : y + rows, x : x + columns]
+            both = (one_YX > 0) & (shifted > 0)
+            pairs.append(np.unique(np.stack([one_YX[both], shifted[both]], axis=1), axis=0))
+        return np.concatenate(pairs)

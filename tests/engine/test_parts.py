@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from napari_braintumor.engine import parts
+from napari_braintumor.engine.parts import Parts
+
+
+def parts_of(mask: np.ndarray, diagonal: bool) -> Parts:
+    return Parts(lambda start, stop: mask[start:stop], len(mask), diagonal)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), share=st.floats(0.05, 0.7), slab=st.integers(1, 9), diagonal=st.booleans())
+def test_parts_read_slab_by_slab_are_those_of_the_whole_mask(
+    seed: int, share: float, slab: int, diagonal: bool
+) -> None:
+    mask = np.random.default_rng(seed).random((9, 7, 8)) < share
+    numbered, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3 if diagonal else 1))
+    sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "SLAB_SLICES", slab)
+        found = parts_of(mask, diagonal)
+        assert sorted(found.sizes) == sorted(sizes)
+        kept = np.zeros_like(mask)
+        for start, stop, part in found.keep(found.sizes >= 3):
+            kept[start:stop] = part
+    assert np.array_equal(kept, np.concatenate([[False], sizes >= 3])[numbered])
+
+
+def test_a_mask_of_nothing_has_no_parts() -> None:
+    found = parts_of(np.zeros((5, 4, 4), bool), True)
+    assert len(found.sizes) == 0
+    assert not any(mask.any() for _, _, mask in found.keep(found.sizes > 0))
