@@ -15,10 +15,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.transforms import (
-    Compose,
     RandAdjustContrastd,
-    RandAffined,
-    RandAffineGrid,
     RandBiasFieldd,
     RandFlipd,
     RandGaussianNoised,
@@ -28,9 +25,8 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from napari_braintumor.engine.augmentation import KEYS, MODES, make_elastic, vary
+from napari_braintumor.engine.augmentation import KEYS, ROTATION, ZOOM, RandMoved, vary
 from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
-from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.transforms import prepare
 
@@ -49,15 +45,12 @@ def main() -> None:
         "image": torch.from_numpy(prepared.data[:, z]),
         "masks": torch.from_numpy(np.stack([mask[z], prepared.head[z]]).astype(np.float32)),
     }
-    size: tuple[int, int] = (item["image"].shape[1], item["image"].shape[2])
-    elastic = make_elastic(TrainPlan(name="figure", cases=(Path("x"),), patch=size))
-    elastic.rand_2d_elastic.rand_affine_grid = RandAffineGrid()  # nothing but the deformation
-    quarter = np.pi / 8
+    still = {"rotation": 0.0, "zoom": 0.0, "shift_px": 0.0}
     steps: dict[str, Any] = {
         "mirror": RandFlipd(KEYS, prob=1, spatial_axis=1),
-        "rotation": RandAffined(KEYS, prob=1, rotate_range=(quarter, quarter), mode=MODES, padding_mode="zeros"),
-        "zoom": RandAffined(KEYS, prob=1, scale_range=((0.2, 0.2), (0.2, 0.2)), mode=MODES, padding_mode="zeros"),
-        "elastic, 10 px": elastic,
+        "rotation": RandMoved(1, **still | {"rotation": ROTATION}),
+        "zoom": RandMoved(1, **still | {"zoom": ZOOM}),
+        "elastic, 10 px": RandMoved(elastic_px=10, deformed=1, **still),
         "scale": RandScaleIntensityd("image", factors=(0.2, 0.2), prob=1),
         "shift": RandShiftIntensityd("image", offsets=(0.3, 0.3), prob=1),
         "gamma": RandAdjustContrastd("image", gamma=(1.5, 1.5), prob=1, retain_stats=True),
@@ -77,7 +70,7 @@ def main() -> None:
         panel.set_axis_off()
     for panel, (name, step) in zip(panels, [("before", None), *steps.items()], strict=False):
         # The same start for all, so that each picture shows one transform alone.
-        after = item if step is None else vary(Compose([step]), {k: v.clone() for k, v in item.items()}, 3)
+        after = item if step is None else vary([step], {k: v.clone() for k, v in item.items()}, 3)
         binary = set(after["masks"].unique().tolist()) <= {0.0, 1.0}
         assert binary, f"{name} blended the mask"
         image = (after["image"][0] * (after["masks"][1] > 0.5)).numpy()

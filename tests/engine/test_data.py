@@ -102,11 +102,29 @@ def test_workers_prepare_the_same_batches(toy_plan, data) -> None:
     assert all(torch.equal(a[0], b[0]) for a, b in zip(here, there, strict=True))
 
 
-def test_workers_do_not_take_cores_from_the_network(toy_plan, monkeypatch) -> None:
-    for cores, on_gpu, expected in ((2, False, 0), (2, True, 1), (4, False, 0), (16, False, 4), (16, True, 8)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
-        assert choose_workers(toy_plan, on_gpu) == expected
-    assert choose_workers(toy_plan.model_copy(update={"workers": 3}), False) == 3
+@pytest.mark.parametrize(
+    ("cores", "threads", "on_gpu", "expected"),
+    [(2, 2, False, 0), (2, 2, True, 1), (4, 2, False, 0), (16, 16, False, 0), (16, 8, False, 1), (16, 8, True, 8)],
+)
+def test_workers_do_not_take_cores_from_the_network(
+    toy_plan, monkeypatch, cores: int, threads: int, on_gpu: bool, expected: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert choose_workers(toy_plan, on_gpu) == expected
+    assert choose_workers(toy_plan.model_copy(update={"workers": 3}), on_gpu) == 3
+
+
+def test_processes_of_one_machine_share_its_cores_among_their_workers(toy_plan, monkeypatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert choose_workers(toy_plan, True) == 3
+
+
+def test_preparing_a_slice_leaves_torch_its_threads(toy_plan, data) -> None:
+    threads = torch.get_num_threads()
+    draw(data, toy_plan.model_copy(update={"augmentation": "full"}), 2)
+    assert torch.get_num_threads() == threads
 
 
 def test_modality_dropout_never_blanks_all_and_never_invents() -> None:
@@ -119,9 +137,10 @@ def test_modality_dropout_never_blanks_all_and_never_invents() -> None:
 
 def test_an_array_smaller_than_the_patch_lies_whole_inside_it() -> None:
     small = np.ones((2, 5, 7), np.float32)
-    cut = cut_patch(small, (16, 16), np.random.default_rng(0))
-    assert cut.shape == (2, 16, 16)
-    assert cut.sum() == small.sum()
+    cut = cut_patch([small, small[:1] * 3], (16, 16), np.random.default_rng(0))
+    assert cut.shape == (3, 16, 16)
+    assert cut[0].sum() == small[0].sum()
+    assert np.array_equal(cut[2], cut[0] * 3)
 
 
 def test_groups_all_of_weight_zero_are_refused(toy_plan, data) -> None:

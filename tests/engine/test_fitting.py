@@ -1,11 +1,23 @@
+import ctypes
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from napari_braintumor.engine.data import Part, load_training_case
 from napari_braintumor.engine.files.cases import find_cases
-from napari_braintumor.engine.fitting import Fit, count_activation_bytes, frozen_stages, mean_of, validate
+from napari_braintumor.engine.fitting import (
+    Fit,
+    count_activation_bytes,
+    freed_memory_kept,
+    frozen_stages,
+    mean_of,
+    validate,
+)
 from napari_braintumor.engine.plan import FineTuning
+from napari_braintumor.engine.registry import build_network
+from napari_braintumor.engine.runs import Run
 
 
 def test_stages_learn_one_after_the_other_the_deepest_first() -> None:
@@ -79,3 +91,43 @@ def test_a_step_in_bfloat16_moves_float32_weights(toy_plan) -> None:
     assert loss > 0
     assert fit.network.weight.dtype is torch.float32
     assert not torch.equal(fit.network.weight, before)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told to"
+)
+def test_freed_memory_is_used_again_without_the_system_clearing_it() -> None:
+    import resource
+
+    def count_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.zeros(16 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with freed_memory_kept():
+        count_faults()
+        assert count_faults() < 1000
+    assert count_faults() > 4 * 1000
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
+def test_a_checkpoint_goes_on_with_the_same_step_to_the_bit(toy_plan, tmp_path, optimiser: str) -> None:
+    plan = toy_plan.model_copy(update={"optimiser": optimiser, "output": tmp_path})
+    run = Run.start(plan)
+    batch = torch.randn(2, 4, 32, 32), torch.ones(2, 3, 32, 32), torch.ones(2, 3, dtype=torch.bool)
+
+    def start() -> Fit:
+        torch.manual_seed(0)
+        network = build_network("unet", in_channels=4, out_channels=3, options=plan.options)
+        return Fit(network, plan, torch.device("cpu"))
+
+    whole, resumed = start(), start()
+    for _ in range(2):
+        whole.take_step(batch)
+    whole.save(run)
+    resumed.load(run)
+    for _ in range(2):
+        assert resumed.take_step(batch) == whole.take_step(batch)
+    for one, two in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(one, two)

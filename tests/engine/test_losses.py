@@ -135,3 +135,10 @@ def test_side_outputs_add_up() -> None:
     assert supervised(dice_loss, [logits, logits], target, known) == pytest.approx(
         2 * float(dice_loss(logits, target, known))
     )
+
+
+@pytest.mark.parametrize("name", ["dice", "dice_bce", "tversky", "seed_dice"])
+def test_a_diverged_network_gives_no_number_rather_than_no_loss(name: str) -> None:
+    loss = build_loss(TrainPlan(name="a", cases=("b",), loss=name))
+    target, known = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, dtype=torch.bool)
+    assert loss(torch.full((2, 3, 8, 8), torch.nan), target, known).isnan()

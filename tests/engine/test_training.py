@@ -156,7 +156,7 @@ def test_a_run_asked_to_stop_ends_after_its_batch_and_goes_on_later_to_the_same_
 
 def test_a_loss_that_turns_nan_stops_the_run_at_the_last_good_weights(short_plan, monkeypatch) -> None:
     def accumulate(self, network, batch):
-        return float("nan") if self.state.step == 5 else real(self, network, batch)
+        return torch.tensor(torch.nan) if self.state.step == 5 else real(self, network, batch)
 
     real = Fit.accumulate
     monkeypatch.setattr(Fit, "accumulate", accumulate)

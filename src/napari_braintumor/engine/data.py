@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from napari_braintumor.engine.augmentation import build_augmentation, vary
 from napari_braintumor.engine.errors import DataError
@@ -325,16 +326,15 @@ class SliceDataset(Dataset[Any]):
         is_old = int((number + 1) * self.old_share) > int(number * self.old_share)
         part, z = (self.old if self.old and is_old else self.new).draw(random)
         case = part.case
+        planes = (case.prepared.data[:, z], case.regions[:, z], case.prepared.head[None, z])
+        stacked = torch.from_numpy(cut_patch(planes, self.plan.patch, random))
         modalities = len(case.prepared.present)
-        stacked = np.concatenate(
-            [case.prepared.data[:, z], case.regions[:, z], case.prepared.head[None, z]], dtype=np.float32
-        )
-        stacked = cut_patch(stacked, self.plan.patch, random)
-        item = {"image": torch.from_numpy(stacked[:modalities]), "masks": torch.from_numpy(stacked[modalities:])}
-        item = vary(self.augment, item, int(random.integers(2**31)))
-        image, masks = item["image"], item["masks"]
-        present = torch.from_numpy(drop_modalities(case.prepared.present, self.plan.modality_dropout, random))
-        image = image * (masks[-1:] > 0.5) * present[:, None, None]
+        with _one_thread():
+            item = {"image": stacked[:modalities], "masks": stacked[modalities:]}
+            item = vary(self.augment, item, int(random.integers(2**31)))
+            image, masks = item["image"], item["masks"]
+            present = torch.from_numpy(drop_modalities(case.prepared.present, self.plan.modality_dropout, random))
+            image = image * ((masks[-1:] > 0.5) & present[:, None, None])
         return image, masks[:-1].clamp(0, 1), torch.from_numpy(case.known)
 
 
@@ -393,15 +393,37 @@ def make_loader(
         return (step * processes + rank) * size
 
     batches = [range(first_of(step), first_of(step) + size) for step in range(first_step, steps)]
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pin_memory)  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=stack_batch,
+        pin_memory=pin_memory,
+    )
+
+
+def stack_batch(items: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Make a batch of slices as `SliceDataset` gives them."""
+    with _one_thread():
+        batch: list[Tensor] = default_collate(items)
+    return batch
 
 
 def choose_workers(plan: TrainPlan, on_gpu: bool) -> int:
-    """Return how many processes prepare batches: none where they would only take cores away from the network."""
+    """Return how many processes prepare batches: they take only cores that the network leaves idle."""
     if plan.workers is not None:
         return plan.workers
-    cores = os.cpu_count() or 1
-    return min(8, cores - 1) if on_gpu else min(4, cores // 4) if cores > 4 else 0
+    cores = _count_cores()
+    if on_gpu:
+        return min(8, cores - 1)
+    # One prepares more than forty cores learn from; where cores are few it would save too little for its memory.
+    return 1 if cores > max(4, torch.get_num_threads()) else 0
+
+
+def _count_cores() -> int:
+    """Return how many cores this process may use: processes that train together share the machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def drop_modalities(present: NDArray[np.bool_], chance: float, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -415,19 +437,45 @@ def drop_modalities(present: NDArray[np.bool_], chance: float, random: np.random
 
 
 def cut_patch(
-    array_CYX: NDArray[np.float32], patch: tuple[int, int], random: np.random.Generator
+    planes: Sequence[NDArray[Any]], patch: tuple[int, int], random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Cut a patch at a random place; an array that is smaller lies at a random place in it, zeros around."""
-    cut = np.zeros((array_CYX.shape[0], *patch), np.float32)
+    """Cut a patch at a random place, the same out of all planes, and stack it.
+
+    Planes that are smaller lie at a random place in it, zeros around. Only what is cut is read and converted.
+
+    Parameters
+    ----------
+    planes
+        Arrays ``(C, H, W)`` of any type; they may differ in C.
+    patch
+        Its size.
+    random
+        Draws the place.
+    """
+    cut = np.zeros((sum(map(len, planes)), *patch), np.float32)
     source: list[slice] = []
     target: list[slice] = []
-    for have, want in zip(array_CYX.shape[1:], patch, strict=True):
+    for have, want in zip(planes[0].shape[1:], patch, strict=True):
         spare = have - want
         start = int(random.integers(min(spare, 0), max(spare, 0) + 1))
         source.append(slice(max(start, 0), min(start + want, have)))
         target.append(slice(max(-start, 0), max(-start, 0) + source[-1].stop - source[-1].start))
-    cut[:, target[0], target[1]] = array_CYX[:, source[0], source[1]]
+    first = 0
+    for plane in planes:
+        cut[first : first + len(plane), target[0], target[1]] = plane[:, source[0], source[1]]
+        first += len(plane)
     return cut
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch from dividing small operations among threads: waiting for a busy core takes longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def count_groups(parts: Sequence[Part]) -> Mapping[str, int]:

@@ -60,13 +60,13 @@ def dice_per_region(logits_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor, 
     ----------
     Milletari et al. 2016, V-Net, eq. 2 (with squared terms left out).
     """
-    hit, missed, false, known = _pooled(logits_NRHW.sigmoid(), target_NRHW, known_NR)
-    return torch.where(known, (2 * hit + smooth) / (2 * hit + missed + false + smooth), torch.nan)
+    score, known = _dice(logits_NRHW.sigmoid(), target_NRHW, known_NR, smooth)
+    return torch.where(known, score, torch.nan)
 
 
 def dice_loss(logits_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor) -> Tensor:
     """Return one minus the mean of `dice_per_region` over the regions known in the batch; 0 where none is."""
-    return _one_minus_mean(dice_per_region(logits_NRHW, target_NRHW, known_NR), logits_NRHW)
+    return _one_minus_mean(*_dice(logits_NRHW.sigmoid(), target_NRHW, known_NR))
 
 
 def dice_bce_loss(logits_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor) -> Tensor:
@@ -97,17 +97,15 @@ def tversky_loss(
     """
     hit, missed, false, known = _pooled(logits_NRHW.sigmoid(), target_NRHW, known_NR)
     index = (hit + smooth) / (hit + alpha * missed + (1 - alpha) * false + smooth)
-    return _one_minus_mean(torch.where(known, index, torch.nan), logits_NRHW)
+    return _one_minus_mean(index, known)
 
 
 def seed_dice_loss(logits_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor) -> Tensor:
     """Return one minus Dice as the original project defined it: the mean of that of a region and of its background."""
     probability = logits_NRHW.sigmoid()
-    both = []
-    for p, t in ((probability, target_NRHW), (1 - probability, 1 - target_NRHW)):
-        hit, missed, false, known = _pooled(p, t, known_NR)
-        both.append(torch.where(known, (2 * hit + 1) / (2 * hit + missed + false + 1), torch.nan))
-    return _one_minus_mean(torch.cat(both), logits_NRHW)
+    region = _one_minus_mean(*_dice(probability, target_NRHW, known_NR))
+    background = _one_minus_mean(*_dice(1 - probability, 1 - target_NRHW, known_NR))
+    return (region + background) / 2
 
 
 def log_cosh(loss: Tensor) -> Tensor:
@@ -147,7 +145,14 @@ def _pooled(probability_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor) -> 
     return sums[0], sums[2] - sums[0], sums[1] - sums[0], sums[3].detach() > 0
 
 
-def _one_minus_mean(score_R: Tensor, logits_NRHW: Tensor) -> Tensor:
-    if bool(score_R.isnan().all()):
-        return logits_NRHW.sum() * 0
-    return 1 - score_R.nanmean()
+def _dice(
+    probability_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor, smooth: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return the soft Dice of every region, and which of them are known; without a meaning where they are not."""
+    hit, missed, false, known = _pooled(probability_NRHW, target_NRHW, known_NR)
+    return (2 * hit + smooth) / (2 * hit + missed + false + smooth), known
+
+
+def _one_minus_mean(score_R: Tensor, known_R: Tensor) -> Tensor:
+    # No branch on whether any is known: it would have to wait for a GPU.
+    return torch.where(known_R, 1 - score_R, 0).sum() / known_R.sum().clamp_min(1)

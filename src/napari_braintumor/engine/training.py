@@ -25,11 +25,13 @@ from napari_braintumor.engine.data import (
     distilled,
     load_data,
     make_loader,
+    stack_batch,
 )
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.fitting import (
     Fit,
     count_activation_bytes,
+    freed_memory_kept,
     mean_of,
     predict_logits,
     validate,
@@ -132,19 +134,21 @@ def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
             else "No replay set was given and every slice was reviewed, so nothing holds on to what the parent knew."
         )
     dataset = SliceDataset(data.training, old, plan)
-    if run.checkpoint_path.exists():
+    goes_on = run.checkpoint_path.exists()
+    if goes_on:
         fit.load(run)
         if fit.state.is_over:
             yield Noted("This run is complete already.")
             yield from _finish(run, fit)
             return
         yield Resumed(fit.state.step)
-    else:
-        yield from _verify(fit, dataset, data)
-        if plan.fine_tuning is not None:
-            _measure_parent(fit, data)
-    fit.started = time.monotonic()
-    yield from _learn(run, fit, dataset, data)
+    with freed_memory_kept():
+        if not goes_on:
+            yield from _verify(fit, dataset, data)
+            if plan.fine_tuning is not None:
+                _measure_parent(fit, data)
+        fit.started = time.monotonic()
+        yield from _learn(run, fit, dataset, data)
 
 
 def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[TrainingEvent]:
@@ -283,15 +287,14 @@ def _finish(run: Run, fit: Fit) -> Iterator[TrainingEvent]:
 def _verify(fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[TrainingEvent]:
     """Try one training and one validation batch, without learning from them, and tell what will be needed."""
     plan = fit.plan
-    items = [dataset[number] for number in range(plan.batch_size)]
-    batch = [torch.stack(parts) for parts in zip(*items, strict=True)]
+    batch = stack_batch([dataset[number] for number in range(plan.batch_size)])
     while True:
         trial = copy.deepcopy(fit.network)
         fit.set_modes(trial, 0.0)
         try:
             activations = count_activation_bytes(fit, trial, batch)
             started = time.monotonic()
-            loss = fit.accumulate(trial, batch)
+            loss = float(fit.accumulate(trial, batch))
             seconds = time.monotonic() - started
             break
         except (RuntimeError, MemoryError) as error:
