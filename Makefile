@@ -5,11 +5,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format screenshot
+.PHONY: help demo test bench lint format screenshot
 
 PYTHON ?= python3
 CASE ?=
 OUT ?= out
+PARTS ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
@@ -24,6 +25,9 @@ demo: .venv/runtime.stamp  ## Segment the sample case, or CASE=path, into OUT=ou
 test: lint .venv/display.stamp  ## Lint, check types and manifest, run the quick tests
 	$(BIN)/npe2 validate --imports src/napari_braintumor/napari.yaml
 	$(WITH_DISPLAY) $(BIN)/pytest -m "not slow"
+
+bench: .venv/dev.stamp .venv/display.stamp  ## Measure time and memory, into benchmarks/results.md (on an idle machine)
+	$(WITH_DISPLAY) $(BIN)/python benchmarks/run.py $(PARTS)
 
 lint: .venv/dev.stamp  ## Check style, types and who imports whom
 	$(BIN)/ruff check
