@@ -12,8 +12,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from measuring import THREADS, Worker, data_folder, interleave, judge, make_table, summarize, with_range
 
+from measuring import THREADS, Worker, data_folder, interleave, judge, make_table, summarize, with_range
 from napari_braintumor.engine.config import DEFAULT_MODEL
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import REGION_LABELS

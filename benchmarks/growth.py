@@ -18,6 +18,7 @@ from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+
 from measuring import Worker, judge, make_table
 
 BASE = (155, 240, 240)

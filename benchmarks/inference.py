@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from measuring import THREADS, Worker, make_table
-
 from napari_braintumor.engine.config import DEFAULT_MODEL
 from napari_braintumor.engine.store import ModelStore
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import THREADS
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import (
@@ -38,6 +37,7 @@ from monai.transforms import (
     SaveImaged,
 )
 
+from measuring import THREADS
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.inference import nest_logits

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import THREADS
 
 # `segment` imports its other half when it starts; here that is to count as imports and not as work.
 import napari_braintumor.engine.inference  # noqa: F401
+from measuring import THREADS
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.files.cases import find_cases, read_case

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import THREADS, MatrixProduct, interleave
 from torch.utils.flop_counter import FlopCounterMode
 
+from measuring import THREADS, MatrixProduct, interleave
 from napari_braintumor.engine.card import ModelCard, Region
 from napari_braintumor.engine.registry import build_network, find_architecture
 from napari_braintumor.engine.runtime import load_network, start_runner

@@ -18,8 +18,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from measuring import Worker, make_table
 from numpy.typing import NDArray
+
+from measuring import Worker, make_table
 
 SHAPE = (16, 96, 96)
 TRAINED, HELD_OUT = 8, 4
