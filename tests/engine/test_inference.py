@@ -109,7 +109,9 @@ def test_a_streamed_slice_that_is_not_finite_is_refused(make_volume, toy_model) 
         result_of(streamed(volume), model=str(toy_model))
 
 
-def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(make_tall_volume, toy_model, monkeypatch):
+def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(
+    make_tall_volume, toy_model, with_card, monkeypatch
+):
     volume = make_tall_volume()
     path = with_card(toy_model, min_volume_ml=0.05)
     looked_at = count_slices(monkeypatch)
@@ -131,7 +133,7 @@ def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(make_
     ],
 )
 def test_all_slices_are_looked_at_where_thin_tumor_might_matter(
-    make_tall_volume, toy_model, monkeypatch, settings, changes
+    make_tall_volume, toy_model, with_card, monkeypatch, settings, changes
 ) -> None:
     volume = make_tall_volume()
     volume = replace(volume, source=replace(volume.source, **changes))
@@ -143,7 +145,7 @@ def test_all_slices_are_looked_at_where_thin_tumor_might_matter(
     assert looked_at[0] == total
 
 
-def test_progress_ends_at_all_slices_also_where_nothing_was_found(make_tall_volume, toy_model) -> None:
+def test_progress_ends_at_all_slices_also_where_nothing_was_found(make_tall_volume, toy_model, with_card) -> None:
     config = SegmentConfig(model=with_card(toy_model, min_volume_ml=0.05), device="cpu", threshold=0.9999999)
     events = list(segment(make_tall_volume(), config))
     assert not events[-1].segmentation.labels.any()
@@ -163,9 +165,15 @@ def make_tall_volume(make_volume):
     return make
 
 
-def with_card(model, **update) -> str:
-    path = model.with_name("changed.safetensors")
-    return str(save_model(path, load_weights(model), read_card(model).model_copy(update=update)))
+@pytest.fixture
+def with_card(tmp_path):
+    """Write a model with another card, and return its path."""
+
+    def write(model, **update) -> str:
+        card = read_card(model).model_copy(update=update)
+        return str(save_model(tmp_path / "changed.safetensors", load_weights(model), card))
+
+    return write
 
 
 def count_slices(monkeypatch) -> list[int]:
@@ -232,7 +240,7 @@ def test_logits_that_do_not_fit_the_card_are_restored_on_the_cpu(make_volume, mo
     assert np.array_equal(found, expected)
 
 
-def test_a_2d_model_with_slices_of_its_own_thickness_is_refused(make_volume, toy_model) -> None:
+def test_a_2d_model_with_slices_of_its_own_thickness_is_refused(make_volume, toy_model, with_card) -> None:
     with pytest.raises(ModelError, match="works on slices of 2 mm"):
         result_of(make_volume(0)[0], model=with_card(toy_model, spacing=(2.0, None, None)))
 
