@@ -27,7 +27,7 @@ SERIES = {
 }
 """Whether the converted model is in the cache, and seconds between opening the dock and the first click."""
 
-ROUNDS = 3
+ROUNDS = 2
 PATIENCE_S = 300
 BEAT_MS = 4
 
