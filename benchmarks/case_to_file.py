@@ -13,9 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from measuring import THREADS, Worker, data_folder, interleave, judge, make_table, summarize, with_range
-from napari_braintumor.engine.config import DEFAULT_MODEL
-from napari_braintumor.engine.store import ModelStore
+from measuring import THREADS, Worker, bundled_models, data_folder, interleave, judge, make_table, summarize, with_range
 from napari_braintumor.engine.types import REGION_LABELS
 
 CASES = ("BraTS2021_00024", "BraTS2021_00002")
@@ -38,8 +36,7 @@ def measure(quick: bool) -> dict[str, Any]:
     dict
         ``rounds`` and a row for each case and model.
     """
-    others = sorted(model.name for model in ModelStore().list() if model.bundled and model.name != DEFAULT_MODEL)
-    models = [DEFAULT_MODEL] if quick else [DEFAULT_MODEL, *others]
+    models = bundled_models(quick)
     cases = CASES[:1] if quick else CASES
     rounds = QUICK_ROUNDS if quick else ROUNDS
     rows = [measure_row(data_folder() / "brats" / case, model, rounds) for model in models for case in cases]

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from measuring import Worker, judge, make_table
+from napari_braintumor.engine.types import MODALITIES
 
 BASE = (155, 240, 240)
 LARGE = (600, 512, 512)
 FACTORS = (1, 2, 4, 8)
 CHUNK_SLICES = 32
-MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 
 MOST_GROWTH = 0.15
 MOST_BEND = 0.10

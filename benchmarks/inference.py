@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from measuring import THREADS, Worker, make_table
-from napari_braintumor.engine.config import DEFAULT_MODEL
-from napari_braintumor.engine.store import ModelStore
+from measuring import THREADS, Worker, bundled_models, make_table
 
 REFERENCE = "U-Net, width 32, batch norm"
 ROUNDS, QUICK_ROUNDS = 9, 3
@@ -27,8 +25,7 @@ def measure(quick: bool) -> dict[str, Any]:
     dict
         ``rounds`` and a row for each network.
     """
-    others = sorted(model.name for model in ModelStore().list() if model.bundled and model.name != DEFAULT_MODEL)
-    models = [DEFAULT_MODEL] if quick else [DEFAULT_MODEL, *others]
+    models = bundled_models(quick)
     rounds = QUICK_ROUNDS if quick else ROUNDS
     rows = []
     for model in (*models, None):

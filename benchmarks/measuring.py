@@ -25,6 +25,8 @@ from typing import Any, Self, TypeVar
 import psutil
 
 from napari_braintumor.engine.card_text import make_table
+from napari_braintumor.engine.config import DEFAULT_MODEL
+from napari_braintumor.engine.store import ModelStore
 
 __all__ = [
     "MOST_OTHERS",
@@ -33,6 +35,7 @@ __all__ = [
     "Others",
     "Run",
     "Worker",
+    "bundled_models",
     "data_folder",
     "describe_machine",
     "interleave",
@@ -314,6 +317,12 @@ def data_folder() -> Path:
     if not folder.is_dir():
         raise SystemExit(f"No real scans at '{folder}'; set BRAINTUMOR_DATA to their folder.")
     return folder
+
+
+def bundled_models(quick: bool) -> list[str]:
+    """Return the names of the bundled models, the default first; quick takes that alone."""
+    others = sorted(model.name for model in ModelStore().list() if model.bundled and model.name != DEFAULT_MODEL)
+    return [DEFAULT_MODEL] if quick else [DEFAULT_MODEL, *others]
 
 
 def describe_machine() -> dict[str, Any]:
