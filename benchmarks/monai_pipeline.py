@@ -41,8 +41,8 @@ from measuring import THREADS
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.inference import nest_logits
+from napari_braintumor.engine.loading import load_network
 from napari_braintumor.engine.registry import find_architecture
-from napari_braintumor.engine.runtime import load_network
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.transforms import prepare_for
 from napari_braintumor.engine.types import Volume, default_grid

@@ -197,7 +197,8 @@ def label_layer(
     """
     counts = np.zeros(1 + max(names, default=0), np.intp)
     for index in range(array.shape[0]):  # one at a time: some arrays are larger than memory
-        counts += np.bincount(np.ravel(array[index]), minlength=len(counts))[: len(counts)]
+        if (plane := np.ravel(array[index])).any():
+            counts += np.bincount(plane, minlength=len(counts))[: len(counts)]
     voxel_ml = float(np.prod(place.grid.spacing)) / 1000
     options = {
         **place.options,

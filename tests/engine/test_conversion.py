@@ -3,17 +3,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from napari_braintumor.engine import conversion
+from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.conversion import load_converted
+from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.loading import load_network
 from napari_braintumor.engine.registry import build_network, find_architecture
 from napari_braintumor.engine.runtime import OpenVinoRunner
+from napari_braintumor.engine.store import save_model
 
 
 @pytest.fixture
@@ -22,12 +27,30 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def small_unet() -> nn.Module:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions in this process and not in one of their own, which takes seconds to start."""
+
+    def convert(path: Path, sha256: str) -> None:
+        with suppress(OSError, RuntimeError):
+            conversion.convert(path, sha256)
+
+    monkeypatch.setattr(conversion, "_convert_apart", convert)
+
+
+@pytest.fixture
+def unet(tmp_path: Path) -> Path:
+    return save("unet", {"width": 4}, tmp_path)
+
+
+def save(architecture: str, options: dict[str, Any], folder: Path) -> Path:
     torch.manual_seed(0)
-    return build_network("unet", in_channels=4, out_channels=3, options={"width": 4}).eval()
+    card = ModelCard(name=architecture.replace("_", "-"), architecture=architecture, options=options)
+    network = build_network(architecture, in_channels=4, out_channels=3, options=options)
+    return save_model(folder / f"{card.name}.safetensors", network.state_dict(), card)
 
 
-def refuse() -> nn.Module:
+def refuse(path: Path) -> NoReturn:
     raise AssertionError("The network was built although it had been converted before.")
 
 
@@ -36,10 +59,25 @@ def answer(model: object, side: int = 32) -> np.ndarray:
     return OpenVinoRunner(model, (1, 4, side, side))(x).numpy()
 
 
-def test_a_network_is_converted_once_and_then_read(cache: Path) -> None:
-    first = answer(load_converted("a" * 64, 4, small_unet))
-    assert np.array_equal(answer(load_converted("a" * 64, 4, refuse)), first)
+def test_a_network_is_converted_once_in_a_process_of_its_own(unet: Path, cache: Path, monkeypatch) -> None:
+    monkeypatch.setattr(conversion, "_convert", refuse)  # in this process
+    first = answer(load_converted(unet, "a" * 64))
+    monkeypatch.setattr(conversion, "_convert_apart", refuse)
+    assert np.array_equal(answer(load_converted(unet, "a" * 64)), first)
     assert [path.name[:40] for path in cache.iterdir()] == ["a" * 40]
+
+
+def test_where_no_process_can_be_started_the_network_is_converted_here(unet: Path, cache: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(cache / "no python"))
+    assert answer(load_converted(unet, "a" * 64)).shape == (2, 3, 32, 32)
+    assert not cache.exists()
+
+
+def test_a_file_that_cannot_be_converted_is_told_of(tmp_path: Path, cache: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"nothing")
+    with pytest.raises(ModelError):
+        load_converted(damaged, "a" * 64)
 
 
 @pytest.mark.parametrize(
@@ -47,36 +85,38 @@ def test_a_network_is_converted_once_and_then_read(cache: Path) -> None:
     [("unet", {"width": 4}), ("res_unet", {"width": 4}), ("u2net_small", {}), ("fcn8s", {})],
 )
 def test_converted_networks_take_other_sizes_than_they_were_converted_at(
-    cache: Path, architecture: str, options: dict[str, object]
+    here: None, cache: Path, tmp_path: Path, architecture: str, options: dict[str, Any]
 ) -> None:
-    torch.manual_seed(0)
-    network = build_network(architecture, in_channels=2, out_channels=3, options=options).eval()
-    model = load_converted("b" * 64, 2, lambda: network)
+    path = save(architecture, options, tmp_path)
+    model = load_converted(path, "b" * 64)
     side = 5 * find_architecture(architecture).divisor
-    x = torch.randn(2, 2, side, side + find_architecture(architecture).divisor)
+    x = torch.randn(2, 4, side, side + find_architecture(architecture).divisor)
     with torch.inference_mode():
-        expected = network(x)
+        expected = load_network(path)(x)
     given = OpenVinoRunner(model, (1, *x.shape[1:]))(x)
     assert torch.allclose(given, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin", "sha256.json"])
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"x" + raw[1:], None])
-def test_a_damaged_conversion_is_made_anew(cache: Path, name: str, damage: Callable[[bytes], bytes] | None) -> None:
-    first = answer(load_converted("c" * 64, 4, small_unet))
+def test_a_damaged_conversion_is_made_anew(
+    here: None, unet: Path, cache: Path, monkeypatch, name: str, damage: Callable[[bytes], bytes] | None
+) -> None:
+    first = answer(load_converted(unet, "c" * 64))
     (folder,) = cache.iterdir()
     path = folder / name
     raw = path.read_bytes()
     path.unlink()
     if damage is not None:
         path.write_bytes(damage(raw))
-    assert np.array_equal(answer(load_converted("c" * 64, 4, small_unet)), first)
-    assert np.array_equal(answer(load_converted("c" * 64, 4, refuse)), first)
+    assert np.array_equal(answer(load_converted(unet, "c" * 64)), first)
+    monkeypatch.setattr(conversion, "_convert_apart", refuse)
+    assert np.array_equal(answer(load_converted(unet, "c" * 64)), first)
     assert not list(cache.glob(".new-*"))
 
 
-def test_where_nothing_can_be_kept_the_network_is_used_all_the_same(cache: Path) -> None:
-    first = answer(load_converted("d" * 64, 4, small_unet))
+def test_where_nothing_can_be_kept_the_network_is_used_all_the_same(here: None, unet: Path, cache: Path) -> None:
+    first = answer(load_converted(unet, "d" * 64))
     for path in cache.rglob("*"):
         if path.is_file():
             path.unlink()
@@ -84,41 +124,43 @@ def test_where_nothing_can_be_kept_the_network_is_used_all_the_same(cache: Path)
         folder.rmdir()
     cache.rmdir()
     cache.write_text("a file where the folder should be")
-    assert np.array_equal(answer(load_converted("d" * 64, 4, small_unet)), first)
+    assert np.array_equal(answer(load_converted(unet, "d" * 64)), first)
 
 
-def test_conversions_not_used_for_longest_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversions_not_used_for_longest_go(
+    here: None, unet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for age, letter in enumerate("abc"):
-        load_converted(letter * 64, 4, small_unet)
+        load_converted(unet, letter * 64)
         (kept,) = cache.glob(f"{letter}*/sha256.json")
         os.utime(kept, (1e9 + age, 1e9 + age))
     size = sum(path.stat().st_size for path in kept.parent.iterdir())
     monkeypatch.setattr(conversion, "MOST_BYTES", 2.5 * size)
-    load_converted("b" * 64, 4, refuse)  # used again
-    load_converted("d" * 64, 4, small_unet)
+    load_converted(unet, "b" * 64)  # used again
+    load_converted(unet, "d" * 64)
     assert sorted(path.name[0] for path in cache.iterdir()) == ["b", "d"]
 
 
-def test_what_else_lies_in_the_cache_is_left_alone(cache: Path) -> None:
-    load_converted("e" * 64, 4, small_unet)
+def test_what_else_lies_in_the_cache_is_left_alone(here: None, unet: Path, cache: Path) -> None:
+    load_converted(unet, "e" * 64)
     (folder,) = cache.iterdir()
     (folder / "notes.txt").write_text("mine")
     (folder / "sha256.json").write_text(json.dumps({}))
-    answer(load_converted("e" * 64, 4, small_unet))  # cannot be replaced, so it is not kept
+    answer(load_converted(unet, "e" * 64))  # cannot be replaced, so it is not kept
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_two_programs_may_convert_the_same_model_at_once(cache: Path) -> None:
+def test_two_programs_may_convert_the_same_model_at_once(unet: Path, cache: Path) -> None:
     code = """
-import torch
-from napari_braintumor.engine.conversion import load_converted
-from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.runtime import OpenVinoRunner
-make = lambda: build_network("unet", in_channels=4, out_channels=3, options={"width": 4}).eval()
+import sys
+from pathlib import Path
+from napari_braintumor.engine.conversion import convert, load_converted
 for letter in "abcdef":
-    OpenVinoRunner(load_converted(letter * 64, 4, make), (1, 4, 32, 32))(torch.zeros(1, 4, 32, 32))
+    convert(Path(sys.argv[1]), letter * 64)
+    assert load_converted(Path(sys.argv[1]), letter * 64) is not None
 """
-    children = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", code, str(unet)]
+    children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for child in children:
         _, errors = child.communicate(timeout=120)
         assert child.returncode == 0, errors

@@ -71,6 +71,15 @@ def test_a_card_with_an_absurd_value_is_refused(tmp_path: Path) -> None:
         read_card(write_raw(tmp_path / "odd.safetensors", header))
 
 
+@pytest.mark.parametrize("same", ["name", "label"])
+def test_a_card_whose_regions_cannot_be_told_apart_is_refused(tmp_path: Path, same: str) -> None:
+    card = CARD.model_dump(mode="json")
+    card["regions"][1][same] = card["regions"][0][same]
+    header = {"__metadata__": {"napari_braintumor_card": json.dumps(card)}}
+    with pytest.raises(ModelError, match=f"two regions have the same {same}"):
+        read_card(write_raw(tmp_path / "odd.safetensors", header))
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 64, struct.pack("<Q", 3) + b"[1]"])
 def test_a_foreign_file_is_not_a_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "foreign.safetensors"

@@ -58,3 +58,10 @@ def test_modalities_can_be_chosen_and_ordered() -> None:
 def test_labels_are_painted_outermost_first_whatever_the_order_of_the_regions() -> None:
     whole, core = np.array([[[1, 1, 0]]], bool), np.array([[[1, 0, 0]]], bool)
     assert labels_from_regions({"tumor core": core, "whole tumor": whole}).ravel().tolist() == [1, 2, 0]
+
+
+def test_a_label_has_what_its_region_has_beyond_the_next_within(synthetic_volume, synthetic_segmentation) -> None:
+    result = synthetic_segmentation(synthetic_volume())
+    voxel_ml = np.prod(result.source.spacing) / 1000
+    counted = {label: (result.labels == label).sum() * voxel_ml for label in (1, 2, 3)}
+    assert result.label_volumes_ml == pytest.approx(counted)

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import nibabel as nib
 import numpy as np
 import pytest
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 from napari.utils.notifications import notification_manager
@@ -414,6 +415,13 @@ def test_a_run_adds_labels_where_the_scan_is_and_tells_the_volumes(dock, viewer,
         "whole tumor", "0.2 mL", "tumor core", "0.1 mL", "enhancing tumor", "0.0 mL",
     ]  # fmt: skip
     assert dock.device_line.text() == "Device: CPU, 2 cores (torch), last run 2 s"
+
+
+def test_volumes_are_told_of_labels_that_are_a_zarr_array_too(dock, synthetic_volume, synthetic_segmentation):
+    whole = synthetic_segmentation(synthetic_volume())
+    dock.result_card.show_segmentation(replace(whole, labels=zarr.array(whole.labels)))
+    texts = [label.text() for label in dock.result_card.legend.findChildren(QLabel) if label.text()]
+    assert texts[2:4] == ["edema", "0.1 mL"]
 
 
 def test_the_engine_runs_in_another_thread(dock, viewer, volume, fake, qtbot):

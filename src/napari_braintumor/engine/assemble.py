@@ -75,13 +75,14 @@ def _check_stack(modality: str, array: NDArray[Any]) -> None:
 
 def _check_values(modality: str, image_ZYX: NDArray[np.float32]) -> None:
     """Refuse an image that no network can make sense of."""
-    bad_vox = image_ZYX.size - int(np.count_nonzero(np.isfinite(image_ZYX)))
-    if bad_vox:
+    least, most = image_ZYX.min(), image_ZYX.max()
+    if not np.isfinite(least) or not np.isfinite(most):  # NaN goes through both
+        bad_vox = image_ZYX.size - int(np.count_nonzero(np.isfinite(image_ZYX)))
         raise DataError(
             f"Image '{modality}' has {bad_vox} voxels that are NaN or infinite. Expected were finite numbers. "
             "Replace them, for instance by 0 outside the head."
         )
-    if image_ZYX.min() == image_ZYX.max():
+    if least == most:
         raise DataError(
             f"Image '{modality}' has the value {image_ZYX.flat[0]:g} everywhere. Expected was a scan. "
             "Check the file, or leave this modality out."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from napari_braintumor.engine.types import MODALITIES
 
@@ -97,6 +97,14 @@ class ModelCard(_Frozen):
     plans: tuple[dict[str, Any], ...] = Field(
         (), description="The trainings behind the weights, first to last: what their plans chose, without file names."
     )
+
+    @field_validator("regions")
+    @classmethod
+    def _tell_apart(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        for what in ("name", "label"):
+            if len({getattr(region, what) for region in regions}) < len(regions):
+                raise ValueError(f"two regions have the same {what}")
+        return regions
 
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the modalities that the model needs and that are not there; none where any subset will do."""

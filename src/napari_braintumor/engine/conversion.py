@@ -1,4 +1,8 @@
-"""Networks converted for OpenVINO, kept in the user's cache: a model is converted once, not at each start."""
+"""Networks converted for OpenVINO, kept in the user's cache: a model is converted once, not at each start.
+
+A conversion runs in a process of its own, ``python -m napari_braintumor.engine.conversion``: it keeps Python's lock for
+up to half a second at a time, in which a window would stand still, and takes memory that is better given back.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import hashlib
 import json
 import logging
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +21,9 @@ from typing import Any
 
 import torch
 from platformdirs import user_cache_path
-from torch import nn
+
+from napari_braintumor.engine.loading import load_network
+from napari_braintumor.engine.store import read_card
 
 MOST_BYTES = 2 * 2**30
 """What the cache may take; the models not used for longest go."""
@@ -48,51 +55,81 @@ def openvino_core() -> Any:
     return Core()
 
 
-def load_converted(sha256: str, channels: int, build: Callable[[], nn.Module]) -> Any:
-    """Return a network as a model of OpenVINO, converted now or before.
+def load_converted(path: Path, sha256: str) -> Any:
+    """Return a model's network as a model of OpenVINO, converted now or before.
 
     Parameters
     ----------
+    path
+        The model's file.
     sha256
-        Of the file that the network is in.
-    channels
-        Modalities that it takes.
-    build
-        Makes the network, in evaluation mode; called only if it has to be converted.
+        Of that file.
 
     Returns
     -------
     openvino.Model
         In float32, for images of any size that the network takes. A new one at each call.
-    """
-    import openvino
 
-    folder = cache_folder() / f"{sha256[:40]}-{openvino.__version__.split('-')[0]}"
+    Raises
+    ------
+    ModelError
+        If the file is damaged or its tensors do not fit its architecture.
+    """
+    folder = _folder(sha256)
     with _CONVERTING:
         if (kept := _read(folder)) is not None:
             return kept
-        network = build()
-        model = _convert(network, channels)
-        try:
-            _write(model, folder)
-        except (OSError, RuntimeError) as error:
-            logger.info("The converted model is not kept: %s", error)
-        else:
-            if (kept := _read(folder)) is not None:
-                return kept
-    model.network = network  # whose weights the model goes on using
-    return model
+        _convert_apart(path, sha256)
+        if (kept := _read(folder)) is not None:
+            return kept
+    return _convert(path)  # nothing can be kept here, or no process be started
 
 
-def _convert(network: nn.Module, channels: int) -> Any:
+def convert(path: Path, sha256: str) -> None:
+    """Convert a model and keep it.
+
+    Raises
+    ------
+    ModelError
+        As `load_converted`.
+    OSError, RuntimeError
+        If it cannot be kept.
+    """
+    _write(_convert(path), _folder(sha256))
+
+
+def _convert_apart(path: Path, sha256: str) -> None:
+    command = [sys.executable, "-m", "napari_braintumor.engine.conversion", str(path), sha256]
+    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # of Windows
+    try:
+        told = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, creationflags=flags
+        )
+    except OSError as error:
+        logger.info("No process can be started to convert the model: %s", error)
+        return
+    if told.returncode != 0:
+        logger.info("The model could not be converted and kept:\n%s", told.stderr)
+
+
+def _folder(sha256: str) -> Path:
+    import openvino
+
+    return cache_folder() / f"{sha256[:40]}-{openvino.__version__.split('-')[0]}"
+
+
+def _convert(path: Path) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     # Not openvino.convert_model: that reports its use to a web analytics service, and no scan's program should.
-    example = torch.zeros(1, channels, EXAMPLE_SIDE, EXAMPLE_SIDE)
+    network = load_network(path)
+    example = torch.zeros(1, len(read_card(path).modalities), EXAMPLE_SIDE, EXAMPLE_SIDE)
     decoder = TorchScriptPythonDecoder(network, example_input=example)
     front_end = FrontEndManager().load_by_framework("pytorch")
-    return front_end.convert(front_end.load(decoder))
+    model = front_end.convert(front_end.load(decoder))
+    model.network = network  # whose weights it goes on using
+    return model
 
 
 def _read(folder: Path) -> Any | None:
@@ -145,3 +182,7 @@ def _remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     if folder.exists():
         folder.rmdir()
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), sys.argv[2])

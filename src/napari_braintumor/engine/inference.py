@@ -27,7 +27,6 @@ from napari_braintumor.engine.runtime import (
     choose_runtime,
     describe_device,
     is_out_of_memory,
-    load_network,
     start_runner,
 )
 from napari_braintumor.engine.store import ModelStore, file_sha256
@@ -159,9 +158,8 @@ def warm_up(config: SegmentConfig) -> None:
         If the settings do not fit this computer, or there is no such model.
     """
     model = ModelStore().find(config.model)
-    assert model.card is not None
     if choose_runtime(config.runtime, choose_device(config.device)) == "openvino":
-        load_converted(file_sha256(model.path), len(model.card.modalities), lambda: load_network(model.path))
+        load_converted(model.path, file_sha256(model.path))
 
 
 def check_modalities(card: ModelCard, volume: AnyVolume) -> None:

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_braintumor.engine.conversion import load_converted, openvino_core
-from napari_braintumor.engine.errors import ModelError, SettingsError
-from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.store import load_weights, read_card
+from napari_braintumor.engine.errors import SettingsError
+from napari_braintumor.engine.loading import load_network
 
 GPU_BATCH = 16
 OPENVINO_BATCH = 8
@@ -141,32 +140,6 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return "Apple GPU (MPS)"
     return f"CPU, {os.cpu_count()} cores ({platform.machine()})"
-
-
-def load_network(path: Path) -> nn.Module:
-    """Build a model's network with its weights, ready for use.
-
-    Raises
-    ------
-    ModelError
-        If the file is damaged or its tensors do not fit its architecture.
-    """
-    card = read_card(path)
-    network = build_network(
-        card.architecture,
-        in_channels=len(card.modalities),
-        out_channels=len(card.regions),
-        spatial_dims=card.spatial_dims,
-        options=card.options,
-    )
-    try:
-        network.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        raise ModelError(
-            f"The tensors in '{path.name}' do not fit the architecture on its card ({card.architecture}): "
-            f"{str(error).splitlines()[-1].strip()}. Use the file as it was made."
-        ) from error
-    return network.eval().requires_grad_(False)
 
 
 class TorchRunner:
@@ -291,7 +264,7 @@ def start_runner(
     """
     check_precision(precision, runtime, device)
     if runtime == "openvino":
-        return OpenVinoRunner(load_converted(sha256, shape[0], lambda: load_network(path)), (1, *shape), precision)
+        return OpenVinoRunner(load_converted(path, sha256), (1, *shape), precision)
     return TorchRunner(load_network(path), device, precision)
 
 

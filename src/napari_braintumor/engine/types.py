@@ -301,7 +301,7 @@ class Segmentation:
         uint8 ``(Z, Y, X)``, on the volume's grid; of a streamed volume a compressed zarr array in memory, which is
         indexed alike.
     label_names
-        What each label that the model can give is called.
+        What each label that the model can give is called, in the order of its regions.
     label_colors
         ``#rrggbb`` for each label.
     regions
@@ -327,6 +327,13 @@ class Segmentation:
     name: str = "case"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     probabilities: NDArray[np.float16] | None = None
+
+    @property
+    def label_volumes_ml(self) -> dict[int, float]:
+        """Millilitres of each label: of its region what lies in no region within."""
+        outer = [self.volumes_ml.get(name, 0.0) for name in self.regions]
+        inner = [*outer[1:], 0.0]
+        return {label: max(0.0, ml - within) for label, ml, within in zip(self.label_names, outer, inner, strict=True)}
 
 
 @dataclass(frozen=True)

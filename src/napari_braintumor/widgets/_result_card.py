@@ -53,11 +53,9 @@ class ResultCard(QGroupBox):
         found = any(segmentation.volumes_ml.values())
         guess = "" if segmentation.source.spacing_known else " The voxel size is unknown, so mL are a guess."
         self.headline.setText(f"{'Tumor' if found else 'No tumor found'} [{segmentation.name}].{guess}")
-        voxel_ml = 1.0
-        for side in segmentation.source.spacing:
-            voxel_ml *= side
+        of_label_ml = segmentation.label_volumes_ml
         rows: list[tuple[str | None, str, float]] = [
-            (segmentation.label_colors[label], name, float((segmentation.labels == label).sum()) * voxel_ml / 1000)
+            (segmentation.label_colors[label], name, of_label_ml[label])
             for label, name in sorted(segmentation.label_names.items())
         ]
         rows += [(None, region, segmentation.volumes_ml.get(region, 0.0)) for region in segmentation.regions]

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -510,6 +511,9 @@ def _nothing_found(paths: list[Path], found: list[_Found]) -> DataError:
 _LGG_SLICE_MM = 5.0
 _LGG_WIDTH_MM = 256.0
 
+READ_AT_ONCE = 2
+"""Files unpacked side by side."""
+
 
 def read_case(case: CaseFiles) -> Volume:
     """Read the images of a case.
@@ -523,11 +527,12 @@ def read_case(case: CaseFiles) -> Volume:
         If a file cannot be read or the images do not share one grid (to 1e-3 mm).
     """
     arrays: dict[str, NDArray[Any]] = {}
-    files: dict[tuple[Path, ...], tuple[NDArray[Any], SourceGrid]] = {}
     source: SourceGrid | None = None
+    different = dict.fromkeys(image.paths for image in case.images)
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        read = pool.map(lambda paths: _read_image(paths, case.group), different)
+        files = dict(zip(different, read, strict=True))
     for image in case.images:
-        if image.paths not in files:
-            files[image.paths] = _read_image(image.paths, case.group)
         data, grid = files[image.paths]
         name = image.paths[0].name
         if image.channel is None and data.ndim == 4:
