@@ -1,7 +1,7 @@
 """Run the benchmarks, keep a record of each part, and make the page of all records.
 
 A part is a module with ``measure(quick) -> dict`` of JSON values and ``describe(result) -> str``, its section in
-Markdown. Some parts read real scans, see `measuring.data_folder`.
+Markdown. Some parts read real scans, see `measuring.data_folder`; int8 needs NNCF, which is not installed with the rest.
 
 Usage: python benchmarks/run.py [PART ...] [--quick]
 """
@@ -22,7 +22,7 @@ from measuring import MOST_OTHERS, Others, describe_machine, machine_as_text
 HERE = Path(__file__).parent
 RECORDS = HERE / "records"
 PAGE = HERE / "results.md"
-PARTS = ("case_to_file", "inference", "first_click", "training_step", "growth")
+PARTS = ("case_to_file", "inference", "first_click", "training_step", "growth", "int8")
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if left out")
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it runs; keeps nothing")
     options = parser.parse_args()
-    parts = options.parts or PARTS
+    parts = options.parts or [part for part in PARTS if part != "int8" or find_spec("nncf")]
     for part in parts:
         if part not in PARTS or find_spec(part) is None:
             parser.error(f"there is no part '{part}'; known are {', '.join(PARTS)}")
