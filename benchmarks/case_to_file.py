@@ -17,7 +17,7 @@ from measuring import THREADS, Worker, bundled_models, data_folder, interleave, 
 from napari_braintumor.engine.types import REGION_LABELS
 
 CASES = ("BraTS2021_00024", "BraTS2021_00002")
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 5, 2
 LEAST_RATIO = 4.0
 LEAST_DICE = 0.999
 MOST_MB = 1200
