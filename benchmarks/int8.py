@@ -203,10 +203,10 @@ def describe(result: dict[str, Any]) -> str:
         [
             "## int8",
             table,
-            f"Post-training quantisation with NNCF (mixed preset, fast bias correction) on up to {CALIBRATION_SLICES} "
-            f"slices of each of {some['calibration_cases']} training cases; Dice is the mean over the "
-            f"{some['validation_cases']} validation cases that define the region. Medians of {result['rounds']} rounds in "
-            "turn.",
+            f"Post-training quantisation with NNCF (mixed preset, fast bias correction) on about {CALIBRATION_SLICES} "
+            f"slices of each of {some['calibration_cases']} training cases; Dice is the mean over those of the "
+            f"{some['validation_cases']} validation cases that define the region. Medians of {result['rounds']} rounds "
+            "in turn.",
             judge(f"mean Dice of each region within {MOST_CHANGE} of float32", met),
         ]
     )

@@ -1,7 +1,8 @@
 """Run the benchmarks, keep a record of each part, and make the page of all records.
 
 A part is a module with ``measure(quick) -> dict`` of JSON values and ``describe(result) -> str``, its section in
-Markdown. Some parts read real scans, see `measuring.data_folder`; int8 needs NNCF, which is not installed with the rest.
+Markdown. Some parts read real scans, see `measuring.data_folder`; int8 needs NNCF, which is not installed with the
+rest.
 
 Usage: python benchmarks/run.py [PART ...] [--quick]
 """

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_braintumor.engine.types import MODALITIES
 
 Spacing = tuple[float | None, float | None, float | None]
 """Voxel size in mm along Z, Y, X that a network works at; None leaves that axis on the case's own grid."""
+
+Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
+"""How intensities are brought to what a network knows.
+
+- ``head z-score``: clipped to the head's percentiles 0.5 to 99.5, mean 0 and deviation 1 over the head, zero outside.
+- ``nonzero z-score``: mean 0 and deviation 1 over all voxels that are not zero, which stay zero; as in MONAI's bundles.
+- ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 of each
+  image over the whole crop; as in Buda's U-Net.
+"""
 
 
 class _Frozen(BaseModel):
@@ -62,6 +71,9 @@ class Metric(_Frozen):
     held_out: bool = Field(description="True if training saw none of these patients.")
 
 
+Side = Annotated[int, Field(ge=16, le=1024)]
+
+
 class ModelCard(_Frozen):
     """What a model is, what it needs, what it was trained on and how well it did."""
 
@@ -76,9 +88,21 @@ class ModelCard(_Frozen):
     modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = MODALITIES
     accepts_missing: bool = Field(False, description="True if any subset of the modalities will do.")
     regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=16)] = GLIOMA_REGIONS
+    activation: Literal["sigmoid", "softmax"] = Field(
+        "sigmoid", description="sigmoid: each channel is a region; softmax: each channel is a class, background too."
+    )
+    channels: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None = Field(
+        None, description="For each region the network's channels that lie in it; None: channel n is region n."
+    )
     plane: Literal["axial"] = "axial"
+    axes: Literal["LPS zyx", "RAS xyz"] = Field(
+        "LPS zyx", description="How arrays lie that the network knows; RAS xyz is what MONAI's 3-D bundles use."
+    )
     spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
-    normalisation: Literal["head z-score"] = "head z-score"
+    window: tuple[Side, Side, Side] | None = Field(
+        None, description="Voxels Z, Y, X that a 3-D network sees at once; a 2-D network takes slices of any size."
+    )
+    normalisation: Normalisation = "head z-score"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
     cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
@@ -105,6 +129,23 @@ class ModelCard(_Frozen):
             if len({getattr(region, what) for region in regions}) < len(regions):
                 raise ValueError(f"two regions have the same {what}")
         return regions
+
+    @model_validator(mode="after")
+    def _fit_channels(self) -> Self:
+        if self.channels is None:
+            if self.activation == "softmax":
+                raise ValueError("a network with softmax needs the channels of each region")
+            return self
+        if len(self.channels) != len(self.regions) or not all(self.channels):
+            raise ValueError("each region needs channels of its own")
+        if self.activation == "sigmoid" and any(len(channels) != 1 for channels in self.channels):
+            raise ValueError("with sigmoid each region is one channel")
+        return self
+
+    @property
+    def out_channels(self) -> int:
+        """How many channels the network gives, as far as the regions tell."""
+        return len(self.regions) if self.channels is None else 1 + max(map(max, self.channels))
 
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the modalities that the model needs and that are not there; none where any subset will do."""

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_braintumor.engine.card import Metric, ModelCard
-from napari_braintumor.engine.registry import ARCHITECTURES
+from napari_braintumor.engine.registry import ARCHITECTURES, IMPORTED
 from napari_braintumor.engine.store import read_weights_sha256
 
 
 def architecture_title(card: ModelCard) -> str:
     """Return the name of a card's network as people write it."""
-    known = ARCHITECTURES.get(card.architecture)
+    known = {**ARCHITECTURES, **IMPORTED}.get(card.architecture)
     return known.title if known else card.architecture
 
 

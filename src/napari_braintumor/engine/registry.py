@@ -1,4 +1,4 @@
-"""The table of architectures. A new one is a file in `networks` and a row here; nothing else needs to know."""
+"""The tables of architectures. A new one is a file in `networks` and a row here; nothing else needs to know."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_braintumor.engine.errors import ModelError
 
@@ -22,7 +24,7 @@ class Architecture:
     title
         As people write it.
     target
-        ``module:Class`` under `napari_braintumor.engine.networks`.
+        ``module:Class`` under `napari_braintumor.engine.networks`, or of MONAI where the module has dots.
     defaults
         Options that this row fixes or changes.
     divisor
@@ -58,6 +60,22 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, 32, (2,), _VGG_STAGES),
     "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, 32, (2,), _VGG_STAGES),
 }
+"""Those that are trained here."""
+
+_MONAI = "monai.networks.nets"
+ONNX = "onnx"
+"""The architecture of a model that is a graph, with all that a network needs in its one tensor ``graph``."""
+
+IMPORTED: Mapping[str, Architecture] = {
+    "buda_unet": Architecture("U-Net of Buda et al.", "buda_unet:BudaUNet", spatial_dims=(2,)),
+    "monai_segresnet": Architecture("MONAI SegResNet", f"{_MONAI}:SegResNet", divisor=8),
+    "monai_unet": Architecture("MONAI UNet", f"{_MONAI}:UNet"),
+    "monai_basicunet": Architecture("MONAI BasicUNet", f"{_MONAI}:BasicUNet"),
+    "monai_dynunet": Architecture("MONAI DynUNet", f"{_MONAI}:DynUNet"),
+    "monai_swinunetr": Architecture("MONAI SwinUNETR", f"{_MONAI}:SwinUNETR", divisor=32),
+    ONNX: Architecture("ONNX graph", ""),
+}
+"""Those that are only used, with weights that were trained elsewhere."""
 
 
 def find_architecture(name: str) -> Architecture:
@@ -68,9 +86,26 @@ def find_architecture(name: str) -> Architecture:
     ModelError
         If there is no such architecture.
     """
-    if name not in ARCHITECTURES:
-        raise ModelError(f"There is no architecture '{name}'. Known are: {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[name]
+    known = {**ARCHITECTURES, **IMPORTED}
+    if name not in known:
+        raise ModelError(f"There is no architecture '{name}'. Known are: {', '.join(known)}.")
+    return known[name]
+
+
+def find_divisor(name: str, options: Mapping[str, Any]) -> int:
+    """Return what the sides of a network's input must be multiples of: the row's, unless strides or a divisor are given.
+
+    Raises
+    ------
+    ModelError
+        If there is no such architecture.
+    """
+    row = find_architecture(name)
+    if name == ONNX:
+        return int(options.get("divisor", row.divisor))
+    if strides := options.get("strides"):
+        return int(np.prod([np.max(stride) for stride in strides]))
+    return row.divisor
 
 
 def build_network(
@@ -81,7 +116,7 @@ def build_network(
     Parameters
     ----------
     name
-        A key of `ARCHITECTURES`.
+        A key of `ARCHITECTURES` or `IMPORTED`.
     in_channels, out_channels
         Modalities in, regions out.
     spatial_dims
@@ -98,7 +133,9 @@ def build_network(
     if spatial_dims not in row.spatial_dims:
         raise ModelError(f"{row.title} cannot be built in {spatial_dims}-D. Choose one of {row.spatial_dims}.")
     module, _, cls = row.target.partition(":")
-    network = getattr(import_module(f"napari_braintumor.engine.networks.{module}"), cls)
+    if not module:
+        raise ModelError(f"A model of the kind '{row.title}' has no network to build: it is run as it is.")
+    network = getattr(import_module(module if "." in module else f"napari_braintumor.engine.networks.{module}"), cls)
     try:
         built: nn.Module = network(
             in_channels=in_channels,
