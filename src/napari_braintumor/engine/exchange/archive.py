@@ -1,0 +1,226 @@
+"""What lies in a zip file or a folder, read in memory: nothing is ever unpacked, so nothing can land anywhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from napari_braintumor.engine.errors import ModelError
+
+MOST_MEMBERS = 10_000
+MOST_MEMBER_BYTES = 2**30
+MOST_BYTES = 2**31
+"""Of all members together, unpacked."""
+
+SUSPICIOUS_RATIO = 200
+UNSUSPICIOUS_BYTES = 64 * 2**20
+"""Weights hardly shrink when they are packed: what grows this much beyond this size is a bomb."""
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
+
+
+class Archive:
+    """The files of a zip file or of a folder, by names with slashes.
+
+    All names and sizes are checked when it is entered, before anything is unpacked.
+
+    Parameters
+    ----------
+    source
+        The zip file, its content, or a folder.
+    name
+        How messages call it; the path's own name if left out.
+
+    Raises
+    ------
+    ModelError
+        On entering and on reading: if it cannot be read, is damaged, or holds what no honest archive holds.
+    """
+
+    def __init__(self, source: Path | bytes, name: str = "") -> None:
+        self._source = source
+        self.name = name or (source.name if isinstance(source, Path) else "the archive")
+        self._zip: zipfile.ZipFile | None = None
+        self._sizes: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        if isinstance(self._source, Path) and self._source.is_dir():
+            self._sizes = dict(self._walk(self._source))
+            self._check_sizes()
+            return self
+        try:
+            self._zip = zipfile.ZipFile(self._source if isinstance(self._source, Path) else io.BytesIO(self._source))
+        except OSError as error:
+            raise ModelError(f"'{self.name}' cannot be read: {error.strerror or error}. Check the path.") from error
+        except _DAMAGED as error:
+            raise ModelError(f"'{self.name}' is damaged or no zip file: {error}. Copy or download it again.") from error
+        try:
+            self._check_members(self._zip.infolist())
+        except ModelError:
+            self._zip.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._zip is not None:
+            self._zip.close()
+
+    def names(self) -> list[str]:
+        """Return the names of all files, sorted; folders are not among them."""
+        return sorted(self._sizes)
+
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has, as far as the archive tells.
+
+        Raises
+        ------
+        ModelError
+            If there is no such file.
+        """
+        if name not in self._sizes:
+            raise ModelError(f"'{self.name}' holds no file '{shown(name)}'. It is not complete: copy it again.")
+        return self._sizes[name]
+
+    def read(self, name: str, most_bytes: int = MOST_MEMBER_BYTES) -> bytes:
+        """Return a file's content.
+
+        Parameters
+        ----------
+        name
+            One of `names`.
+        most_bytes
+            What is larger is refused before it is read.
+
+        Raises
+        ------
+        ModelError
+            If there is no such file, it is too large, or it is damaged.
+        """
+        size = self.size(name)
+        if size > most_bytes:
+            raise ModelError(
+                f"'{shown(name)}' in '{self.name}' has {size:,} bytes, where at most {most_bytes:,} are expected. "
+                "Use the archive as it was published."
+            )
+        try:
+            with self._open(name) as file:
+                content = file.read(size + 1)
+        except OSError as error:
+            raise ModelError(
+                f"'{shown(name)}' in '{self.name}' cannot be read: {error.strerror or error}. Copy it again."
+            ) from error
+        except _DAMAGED as error:
+            raise ModelError(
+                f"'{shown(name)}' in '{self.name}' is damaged: {error}. Copy or download it again."
+            ) from error
+        if len(content) != size:
+            raise ModelError(
+                f"'{shown(name)}' in '{self.name}' has another size than is declared. Copy or download it again."
+            )
+        return content
+
+    def _open(self, name: str) -> BinaryIO:
+        if self._zip is not None:
+            return self._zip.open(name)  # type: ignore[return-value]
+        assert isinstance(self._source, Path)
+        return (self._source / name).open("rb")
+
+    def _walk(self, folder: Path) -> Iterator[tuple[str, int]]:
+        waiting = [""]
+        seen = 0
+        while waiting:
+            inside = waiting.pop()
+            try:
+                with os.scandir(folder / inside) as entries:
+                    for entry in entries:
+                        seen += 1
+                        self._check_count(seen)
+                        name = f"{inside}/{entry.name}" if inside else entry.name
+                        mode = entry.stat(follow_symlinks=False).st_mode
+                        self._check_kind(name, mode)
+                        if stat.S_ISDIR(mode):
+                            waiting.append(name)
+                        else:
+                            yield name, entry.stat(follow_symlinks=False).st_size
+            except OSError as error:
+                raise ModelError(
+                    f"The folder '{self.name}' cannot be read: {error.strerror or error}. Check the path."
+                ) from error
+
+    def _check_members(self, members: list[zipfile.ZipInfo]) -> None:
+        self._check_count(len(members))
+        for member in members:
+            name = member.orig_filename  # `filename` is what zipfile made of it
+            self._check_name(name)
+            self._check_kind(name, member.external_attr >> 16)
+            if member.flag_bits & 1:
+                raise ModelError(f"'{shown(name)}' in '{self.name}' is encrypted. Unpack it and pack it without.")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ModelError(
+                    f"'{shown(name)}' in '{self.name}' is packed in a way that is not known. Pack it as a plain zip."
+                )
+            if member.is_dir():
+                continue
+            if name in self._sizes:
+                raise ModelError(
+                    f"'{self.name}' holds two files '{shown(name)}', and which is meant cannot be known. "
+                    "Use the archive as it was published."
+                )
+            self._sizes[name] = member.file_size
+        self._check_sizes()
+        packed = len(self._source) if isinstance(self._source, bytes) else self._source.stat().st_size
+        if sum(self._sizes.values()) > max(UNSUSPICIOUS_BYTES, SUSPICIOUS_RATIO * packed):
+            raise ModelError(
+                f"'{self.name}' would grow to more than {SUSPICIOUS_RATIO} times its size, which no weights do. "
+                "It is refused as a zip bomb."
+            )
+
+    def _check_sizes(self) -> None:
+        total = sum(self._sizes.values())
+        largest = max(self._sizes.values(), default=0)
+        if largest > MOST_MEMBER_BYTES or total > MOST_BYTES:
+            raise ModelError(
+                f"'{self.name}' declares {total:,} bytes, the largest file {largest:,}; at most {MOST_BYTES:,} in all "
+                f"and {MOST_MEMBER_BYTES:,} a file are read. Choose the model alone."
+            )
+
+    def _check_count(self, count: int) -> None:
+        if count > MOST_MEMBERS:
+            raise ModelError(
+                f"'{self.name}' holds more than {MOST_MEMBERS:,} files, which no model does. Choose the model alone."
+            )
+
+    def _check_name(self, name: str) -> None:
+        parts = name.removesuffix("/").split("/")
+        if (
+            "\\" in name
+            or re.match(r"[A-Za-z]:", name)
+            or any(ord(letter) < 32 for letter in name)
+            or any(part in ("", ".", "..") for part in parts)
+        ):
+            raise ModelError(
+                f"'{self.name}' holds a file '{shown(name)}' that would lie outside of it. It is refused as malicious."
+            )
+
+    def _check_kind(self, name: str, mode: int) -> None:
+        if stat.S_IFMT(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ModelError(
+                f"'{shown(name)}' in '{self.name}' is a link or a device, and only files are read. "
+                "Put the file itself in its place."
+            )
+
+
+def shown(name: str) -> str:
+    """Return a name from a file as it may stand in a message: short and printable."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= 80 else f"{text[:77]}..."
