@@ -343,10 +343,14 @@ class _Dict(dict[Any, Any]):
     """Stands for an OrderedDict, whose attributes are not kept."""
 
 
-class _Scan(pickle._Unpickler):
+_PythonUnpickler: Any = pickle._Unpickler
+"""The one that is written in Python, so that what it does at each step can be chosen."""
+
+
+class _Scan(_PythonUnpickler):  # type: ignore[misc]
     """Reads a pickle without making anything that it names."""
 
-    dispatch = {code: pickle._Unpickler.dispatch[code] for code in _OPCODES}  # noqa: RUF012
+    dispatch = {code: _PythonUnpickler.dispatch[code] for code in _OPCODES}  # noqa: RUF012
 
     def __init__(self, stream: io.BytesIO, name: str) -> None:
         super().__init__(stream)
@@ -364,7 +368,8 @@ class _Scan(pickle._Unpickler):
             If it is damaged, names what no weights need, or declares what is not there.
         """
         try:
-            return self.load()
+            found: object = self.load()
+            return found
         except ModelError:
             raise
         except KeyError as error:
@@ -437,12 +442,12 @@ class _Scan(pickle._Unpickler):
 
     def _load_setitem(self) -> None:
         self._check_key(self.stack[-2])
-        pickle._Unpickler.load_setitem(self)
+        _PythonUnpickler.load_setitem(self)
 
     def _load_setitems(self) -> None:
         for key in self.stack[::2]:
             self._check_key(key)
-        pickle._Unpickler.load_setitems(self)
+        _PythonUnpickler.load_setitems(self)
 
     def _load_build(self) -> None:
         state = self.stack.pop()

@@ -1,0 +1,219 @@
+"""State dicts without a card: which network they belong to is read off their names and shapes.
+
+References
+----------
+Qin et al. 2020, U²-Net, arXiv 2005.09007, whose authors' state dicts have the names of our `U2Net`.
+Buda et al. 2019, Computers in Biology and Medicine 109, whose public weights have the names of our `BudaUNet`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from napari_braintumor.engine.card import GLIOMA_REGIONS, DataSource, ModelCard
+from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
+from napari_braintumor.engine.exchange.checkpoint import fit, read_state_dict
+from napari_braintumor.engine.registry import ONNX, find_architecture
+
+BUDA_PARAMETERS = 7_763_041
+
+_PUBLIC_BUDA = ModelCard(
+    name="buda_unet",
+    title="U-Net of Buda et al.",
+    architecture="buda_unet",
+    modalities=("T1", "FLAIR", "T1ce"),
+    regions=GLIOMA_REGIONS[:1],
+    normalisation="percentile z-score",
+    threshold=0.5,
+    parameters=BUDA_PARAMETERS,
+    trained_on=(
+        DataSource(
+            name="LGG MRI segmentation (TCGA-LGG)",
+            patients=110,
+            licence="CC BY-NC-SA 4.0",
+            defines=("whole tumor",),
+            note="Public weights of mateuszbuda/brain-segmentation-pytorch, known by their names and shapes; some of "
+            "these patients were kept for validation.",
+        ),
+    ),
+    licence="MIT",
+    limitations="Lower-grade gliomas. Where a sequence was missing, its authors put FLAIR in its place.",
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a state dict tells of its network.
+
+    Attributes
+    ----------
+    architecture
+        A key of the registry.
+    in_channels, out_channels, spatial_dims
+        Of the network.
+    options
+        Those that differ from the architecture's own.
+    """
+
+    architecture: str
+    in_channels: int
+    out_channels: int
+    spatial_dims: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Tensor], ModelCard]:
+    """Read a state dict that has no card, and write its card.
+
+    Parameters
+    ----------
+    path
+        A ``.pt``, ``.pth`` or ``.safetensors`` file.
+    description
+        What the file does not tell: modalities, regions, spacing, normalisation. Its architecture and options are
+        used where the weights fit them, else what the weights tell; it is not needed for the public weights of Buda et
+        al.
+
+    Returns
+    -------
+    tuple
+        The weights, which fit the card's architecture, and the card.
+
+    Raises
+    ------
+    DescriptionNeeded
+        If the network is recognised but not what its channels are.
+    ModelError
+        If the file cannot be read or belongs to no network that is known here.
+    """
+    weights = read_state_dict(path)
+    network = recognise(weights)
+    if description is None:
+        if network is None:
+            raise DescriptionNeeded(
+                f"'{path.name}' holds {len(weights)} tensors of a network that is not known by their names. "
+                "Describe it: architecture, options, modalities and regions."
+            )
+        if network != Network("buda_unet", 3, 1, 2):
+            raise DescriptionNeeded(
+                f"'{path.name}' holds a {network.spatial_dims}-D {find_architecture(network.architecture).title} with "
+                f"{network.in_channels} channels in and {network.out_channels} out, but not which modalities and "
+                "regions these are. Describe them."
+            )
+        description = _PUBLIC_BUDA.model_copy(update={"name": card_name(path.stem)})
+    card = _card(description, weights, network)
+    return weights, card
+
+
+def recognise(weights: Mapping[str, Tensor]) -> Network | None:
+    """Return which network of the registry a state dict belongs to, or None.
+
+    Options that leave no trace in the weights, as a U-Net's activation, are taken to be the architecture's own.
+    """
+    for guess in (_u2net, _buda_unet, _unet, _res_unet, _fcn):
+        try:
+            network = guess(weights)
+            fit(weights, *_as_arguments(network))
+        except (KeyError, ValueError, IndexError, ModelError):
+            continue
+        return network
+    return None
+
+
+def card_name(text: str) -> str:
+    """Return the name of a model after a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80] or "imported"
+
+
+def count_parameters(weights: Mapping[str, Tensor]) -> int:
+    """Return how many numbers of a state dict were learnt; running statistics were not."""
+    return sum(
+        tensor.numel()
+        for name, tensor in weights.items()
+        if tensor.is_floating_point() and not name.endswith(("running_mean", "running_var"))
+    )
+
+
+def _card(description: ModelCard, weights: Mapping[str, Tensor], network: Network | None) -> ModelCard:
+    asked = Network(
+        description.architecture,
+        len(description.modalities),
+        description.out_channels,
+        description.spatial_dims,
+        description.options,
+    )
+    told = {"parameters": count_parameters(weights)}
+    if asked.architecture == ONNX:
+        raise ModelError("A state dict is no ONNX graph. Name the architecture that its weights belong to.")
+    try:
+        fit(weights, *_as_arguments(asked))
+    except ModelError:
+        if network is None:
+            raise
+        _check_channels(asked, network)
+        update = {"architecture": network.architecture, "options": dict(network.options)}
+        return ModelCard.model_validate({**description.model_dump(), **told, **update})
+    return description.model_copy(update=told)
+
+
+def _check_channels(asked: Network, found: Network) -> None:
+    for what, described, there in (
+        ("modalities", asked.in_channels, found.in_channels),
+        ("channels for regions", asked.out_channels, found.out_channels),
+        ("dimensions", asked.spatial_dims, found.spatial_dims),
+    ):
+        if described != there:
+            raise ModelError(
+                f"The description names {described} {what}, but these weights are those of a "
+                f"{find_architecture(found.architecture).title} with {there}. Describe what it was trained with."
+            )
+
+
+def _as_arguments(network: Network) -> tuple[str, int, int, int, Mapping[str, Any]]:
+    return network.architecture, network.in_channels, network.out_channels, network.spatial_dims, network.options
+
+
+def _read_ends(weights: Mapping[str, Tensor], first: str, last: str) -> tuple[int, int, int]:
+    kernel = weights[first]
+    return int(kernel.shape[1]), int(weights[last].shape[0]), kernel.ndim - 2
+
+
+def _u2net(weights: Mapping[str, Tensor]) -> Network:
+    ends = _read_ends(weights, "stage1.rebnconvin.conv_s1.weight", "outconv.weight")
+    small = len(weights["stage2.rebnconvin.conv_s1.weight"]) == 64
+    return Network("u2net_small" if small else "u2net", *ends)
+
+
+def _buda_unet(weights: Mapping[str, Tensor]) -> Network:
+    ends = _read_ends(weights, "encoder1.enc1conv1.weight", "conv.weight")
+    width = len(weights["encoder1.enc1conv1.weight"])
+    return Network("buda_unet", *ends, {} if width == 32 else {"width": width})
+
+
+def _unet(weights: Mapping[str, Tensor]) -> Network:
+    ends = _read_ends(weights, "down.0.0.weight", "head.weight")
+    options: dict[str, Any] = {"width": len(weights["down.0.0.weight"])}
+    if "down.0.1.running_mean" not in weights:
+        options["batch_norm"] = False
+    return Network("unet", *ends, options)
+
+
+def _res_unet(weights: Mapping[str, Tensor]) -> Network:
+    ends = _read_ends(weights, "stem.weight", "head.weight")
+    options: dict[str, Any] = {"width": len(weights["stem.weight"])}
+    if not any(name.startswith("gates.") for name in weights):
+        options["attention"] = False
+    return Network("res_unet", *ends, options)
+
+
+def _fcn(weights: Mapping[str, Tensor]) -> Network:
+    ends = _read_ends(weights, "features.0.weight", "score.weight")
+    stride = weights["up_last.weight"].shape[-1] // 2
+    options = {"width": len(weights["classifier.0.weight"]), "trunk_width": len(weights["features.0.weight"])}
+    return Network(f"fcn{stride}s", *ends, options)
