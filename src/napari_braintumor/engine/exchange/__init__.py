@@ -1,1 +1,165 @@
-"""Models that come from elsewhere and models that go there: other programs' files, read without running any of them."""
+"""Models that come from elsewhere and models that go there: files of other programs, read without running any of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.store import (
+    SUFFIX,
+    ModelStore,
+    StoredModel,
+    has_card,
+    load_weights,
+    read_card,
+    save_model,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS: Mapping[str, str] = {
+    "safetensors": "Model file of this plugin",
+    "bioimageio": "bioimage.io package",
+    "onnx": "ONNX",
+    "monai": "MONAI bundle",
+}
+"""What a model can be written as."""
+
+SUFFIXES: Mapping[str, str] = {"safetensors": SUFFIX, "bioimageio": ".zip", "onnx": ".onnx", "monai": ".zip"}
+"""How the name of a file of each kind ends."""
+
+CHECKPOINTS = (".pt", ".pth", ".ckpt")
+
+
+def export_model(model: StoredModel, kind: str, target: Path) -> Path:
+    """Write a model for others.
+
+    Parameters
+    ----------
+    model
+        Of the store.
+    kind
+        A key of `KINDS`.
+    target
+        The file.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ModelError
+        If the model is damaged, or cannot be told in this kind.
+    SettingsError
+        If a package for it is not installed.
+    DataError
+        If the file cannot be written.
+    """
+    if kind not in KINDS:
+        raise ModelError(f"Models cannot be written as '{kind}'. Choose one of: {', '.join(KINDS)}.")
+    if model.card is None:
+        raise ModelError(model.problem)
+    if kind == "onnx":
+        from napari_braintumor.engine.exchange import onnx
+
+        return onnx.export(model, target)
+    if kind == "monai":
+        from napari_braintumor.engine.exchange import monai_bundle
+
+        return monai_bundle.export(model, target)
+    if kind == "bioimageio":
+        from napari_braintumor.engine.exchange import bioimageio
+
+        return bioimageio.export(model, target)
+    with replacing(target) as temporary:
+        shutil.copyfile(model.path, temporary)
+    return target
+
+
+def import_model(path: Path, description: ModelCard | None = None, store: ModelStore | None = None) -> StoredModel:
+    """Take a model file into the store. Nothing in the file is ever run.
+
+    Parameters
+    ----------
+    path
+        A file of this plugin, a bioimage.io package, a MONAI bundle (a zip file or a folder), an ONNX graph, or weights
+        as torch saves them.
+    description
+        What the channels are, for files that do not tell.
+    store
+        Where it goes; the user's own if left out.
+
+    Returns
+    -------
+    StoredModel
+        As it lies in the store.
+
+    Raises
+    ------
+    DescriptionNeeded
+        If the file does not tell its modalities and regions, and no description is given.
+    ModelError
+        If the file is damaged, of an unknown kind, or not safe to read; or the store has another model of its name.
+    """
+    store = store or ModelStore()
+    if path.suffix == SUFFIX and path.is_file() and has_card(path):
+        card = read_card(path)
+        _check(load_weights(path), card, path.name)
+        return store.install(path)
+    weights, card = _load(path, description)
+    _check(weights, card, path.name)
+    with TemporaryDirectory() as folder:
+        return store.install(save_model(Path(folder) / f"{card.name}{SUFFIX}", weights, card))
+
+
+def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor], ModelCard]:
+    suffix = path.suffix.lower()
+    if suffix in (*CHECKPOINTS, SUFFIX):
+        from napari_braintumor.engine.exchange import legacy
+
+        return legacy.load(path, description)
+    if suffix == ".onnx":
+        from napari_braintumor.engine.exchange import onnx
+
+        return onnx.load(path, description)
+    if suffix != ".zip" and not path.is_dir():
+        raise ModelError(
+            f"'{path.name}' is no model file: a folder, or a name that ends in {SUFFIX}, .zip, .onnx, "
+            f"{', '.join(CHECKPOINTS)} is expected."
+        )
+    from napari_braintumor.engine.exchange import bioimageio, monai_bundle
+    from napari_braintumor.engine.exchange.archive import Archive
+
+    with Archive(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.names()}
+    if names & {"rdf.yaml", "bioimageio.yaml"}:
+        return bioimageio.load(path, description)
+    if "metadata.json" in names:
+        return monai_bundle.load(path, description)
+    raise ModelError(
+        f"'{path.name}' is neither a bioimage.io package (it has no rdf.yaml) nor a MONAI bundle (no metadata.json). "
+        "Choose the package as it was published."
+    )
+
+
+def _check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
+    """Hold weights against their card before they are installed."""
+    from napari_braintumor.engine.exchange.checkpoint import check_finite, fit
+    from napari_braintumor.engine.registry import ONNX
+
+    if card.architecture == ONNX:
+        from napari_braintumor.engine.exchange import onnx
+
+        onnx.check(weights, card, name)
+        return
+    check_finite(weights, name)
+    fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
