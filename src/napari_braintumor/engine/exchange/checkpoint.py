@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from napari_braintumor.engine.errors import ModelError
@@ -49,6 +50,11 @@ _ITEM_BYTES = {
     "ByteStorage": 1,
     "BoolStorage": 1,
 }
+_NUMPY_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+_NUMPY_KINDS = {"f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "b1": np.bool_}
+"""The numbers of NumPy that nnU-Net keeps beside its weights, by what they are called in a pickle."""
+_KIND_STATES = tuple((3, order, None, None, None, -1, -1, 0) for order in "<|")
+
 _OPCODES = (
     pickle.PROTO + pickle.STOP + pickle.GLOBAL + pickle.REDUCE + pickle.BUILD + pickle.BINPERSID + pickle.MARK
     + pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE + pickle.BININT + pickle.BININT1 + pickle.BININT2 + pickle.LONG1
@@ -116,7 +122,8 @@ def fit(
         If they are not, with the first tensor that is missing, unknown or of another shape; or if options are absurd.
     """
     title = find_architecture(network_name).title
-    expected = _expected_shapes(network_name, in_channels, out_channels, spatial_dims, options or {})
+    network = build_on_meta(network_name, in_channels, out_channels, spatial_dims, options or {})
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     problems: list[str] = []
     if missing := [name for name in expected if name not in found]:
@@ -179,14 +186,21 @@ class _NumbersOnCpu(TorchFunctionMode):
         return func(*args, **{**(kwargs or {}), **extra})
 
 
-def _expected_shapes(
+def build_on_meta(
     name: str, in_channels: int, out_channels: int, spatial_dims: int, options: Mapping[str, Any]
-) -> dict[str, tuple[int, ...]]:
+) -> nn.Module:
+    """Build a network whose weights take no memory, to look at their names and shapes.
+
+    Raises
+    ------
+    ModelError
+        If the architecture is unknown, or the options are absurd or none of its own.
+    """
     check_options(options)
     check_options({"in_channels": in_channels, "out_channels": out_channels})
     try:
         with torch.device("meta"), _NumbersOnCpu():
-            network = build_network(
+            return build_network(
                 name, in_channels=in_channels, out_channels=out_channels, spatial_dims=spatial_dims, options=options
             )
     except ModelError:
@@ -195,7 +209,6 @@ def _expected_shapes(
         raise ModelError(
             f"{find_architecture(name).title} cannot be built with these options: {error}. Check the model's card."
         ) from error
-    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
 def _read_all(source: Path | bytes, name: str) -> bytes:
@@ -265,8 +278,12 @@ def _read_legacy(content: bytes, name: str) -> object:
 
 
 def _torch_load(content: bytes, name: str) -> object:
+    numbers: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in _NUMPY_KINDS.values())]
+    scalars = [(np._core.multiarray.scalar, name) for name in _NUMPY_SCALARS]  # type: ignore[attr-defined]
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        # `_Scan` made sure that these are called with plain numbers alone.
+        with torch.serialization.safe_globals([*numbers, *scalars]):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # its readers raise many kinds for a bad file
         first = str(error).strip().partition("\n")[0]
         raise ModelError(f"'{name}' is damaged or no state dict: {first}. Copy or download it again.") from error
@@ -339,6 +356,13 @@ class _StorageType:
     item_bytes: int
 
 
+class _Kind:
+    """Stands for a kind of number of NumPy."""
+
+    def __init__(self, item_bytes: int) -> None:
+        self.item_bytes = item_bytes
+
+
 class _Dict(dict[Any, Any]):
     """Stands for an OrderedDict, whose attributes are not kept."""
 
@@ -391,6 +415,12 @@ class _Scan(_PythonUnpickler):  # type: ignore[misc]
             return self._measure
         if full == "torch._utils._rebuild_parameter":
             return _first
+        if full == "numpy.dtype":
+            return self._kind
+        if full in _NUMPY_SCALARS:
+            return self._number
+        if full == "_codecs.encode":
+            return self._bytes
         if full == "torch.Size":
             return tuple
         if full == "torch.device" or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
@@ -429,6 +459,20 @@ class _Scan(_PythonUnpickler):  # type: ignore[misc]
         if max(items, reach) > storage.items or self._tensor_bytes > MOST_BYTES:
             raise _lying(self.name)
 
+    def _kind(self, name: Any, align: Any = False, copy: Any = True) -> _Kind:
+        if not isinstance(name, str) or name not in _NUMPY_KINDS or (align, copy) != (False, True):
+            raise _lying(self.name)
+        return _Kind(int(name[1]))
+
+    def _number(self, kind: Any, content: Any) -> None:
+        if not isinstance(kind, _Kind) or not isinstance(content, bytes) or len(content) != kind.item_bytes:
+            raise _lying(self.name)
+
+    def _bytes(self, text: Any, encoding: Any) -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise _lying(self.name)
+        return text.encode("latin-1")
+
     def _ordered(self, pairs: Any = ()) -> _Dict:
         made = _Dict()
         for key, value in pairs:
@@ -450,8 +494,10 @@ class _Scan(_PythonUnpickler):  # type: ignore[misc]
         _PythonUnpickler.load_setitems(self)
 
     def _load_build(self) -> None:
-        state = self.stack.pop()
-        if not isinstance(self.stack[-1], _Dict) or not isinstance(state, dict) or list(state) != ["_metadata"]:
+        state, changed = self.stack.pop(), self.stack[-1]
+        of_dict = isinstance(changed, _Dict) and isinstance(state, dict) and list(state) == ["_metadata"]
+        of_kind = isinstance(changed, _Kind) and state in _KIND_STATES
+        if not of_dict and not of_kind:
             raise ModelError(f"'{self.name}' changes objects as it is opened, which no weights do. It is not opened.")
 
     def _load_proto(self) -> None:
