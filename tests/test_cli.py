@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from napari_braintumor.cli import app
 from napari_braintumor.engine.store import read_weights_sha256, save_model
+from napari_braintumor.engine.types import Downloaded
 
 run = CliRunner().invoke
 
@@ -213,6 +215,108 @@ def test_a_path_that_is_not_there_is_named(tmp_path) -> None:
     result = run(app, ["segment", str(tmp_path / "nowhere")])
     assert result.exit_code == 1
     assert "nowhere" in result.output
+
+
+@pytest.fixture
+def catalogue(toy_model, tmp_path, monkeypatch) -> Path:
+    """A folder with a catalogue and its one file."""
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    content = toy_model.read_bytes()
+    (folder / "toy.safetensors").write_bytes(content)
+    entry = {"name": "toy", "title": "A [red]toy", "file": "toy.safetensors", "bytes": len(content), "licence": "CC0"}
+    entry["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "catalogue.json").write_text(json.dumps({"format": 1, "models": [entry]}))
+    monkeypatch.setenv("BRAINTUMOR_CATALOGUE", str(folder))
+    return folder
+
+
+def test_an_available_model_is_downloaded_by_its_name(catalogue, models_folder) -> None:
+    listed = run(app, ["models", "available"])
+    assert "A [red]toy" in listed.output
+    assert "CC0" in listed.output
+    result = run(app, ["models", "download", "toy"])
+    assert result.exit_code == 0, result.output
+    assert "toy: licence CC0." in result.output
+    assert "Installed as 'toy'" in result.output
+    assert (models_folder / "toy.safetensors").exists()
+
+
+def test_a_mirror_and_another_catalogue_can_be_named(catalogue, models_folder, monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("BRAINTUMOR_CATALOGUE")
+    assert "The catalogue is empty" in run(app, ["models", "available"]).output
+    mirror = (catalogue / "toy.safetensors").rename(tmp_path / "toy.safetensors").parent
+    told = ["models", "download", "toy", "--catalogue", str(catalogue)]
+    without = run(app, told)
+    assert without.exit_code == 1
+    assert "'toy.safetensors' cannot be read in" in without.output
+    assert run(app, [*told, "--from", str(mirror)]).exit_code == 0
+    assert (models_folder / "toy.safetensors").exists()
+
+
+def test_a_name_that_the_catalogue_lacks_is_told(catalogue) -> None:
+    result = run(app, ["models", "download", "toys"])
+    assert result.exit_code == 1
+    assert "no model 'toys'. Known are: toy." in result.output
+
+
+def test_ctrl_c_stops_a_download(catalogue, models_folder, monkeypatch) -> None:
+    from napari_braintumor import cli
+
+    def interrupted(*_):
+        yield Downloaded(1, 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "download", interrupted)
+    result = run(app, ["models", "download", "toy"])
+    assert result.exit_code == 130
+    assert "goes on from there" in result.output
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("safetensors", ".safetensors"), ("bioimageio", ".zip")])
+def test_an_exported_model_can_be_installed(toy_model, models_folder, tmp_path, kind, suffix) -> None:
+    target = tmp_path / f"given{suffix}"
+    written = run(app, ["models", "export", str(toy_model), str(target), "--kind", kind])
+    assert written.exit_code == 0, written.output
+    assert f"Written: {target}" in written.output
+    installed = run(app, ["models", "install", str(target)])
+    assert installed.exit_code == 0, installed.output
+    assert "Installed as 'toy'" in installed.output
+    assert [path.name for path in models_folder.iterdir()] == ["toy.safetensors"]
+
+
+def test_a_model_cannot_be_written_as_anything(toy_model, tmp_path) -> None:
+    result = run(app, ["models", "export", str(toy_model), str(tmp_path / "x"), "--kind", "pickle"])
+    assert result.exit_code == 1
+    assert "cannot be written as 'pickle'" in result.output
+
+
+def test_weights_alone_need_a_card(toy_model, models_folder, tmp_path) -> None:
+    import torch
+
+    from napari_braintumor.engine.store import load_weights
+
+    weights, card = tmp_path / "weights.pt", tmp_path / "card.json"
+    torch.save(load_weights(toy_model), weights)
+    without = run(app, ["models", "install", str(weights)])
+    assert without.exit_code == 1
+    assert "as 'models show NAME --json' prints it: --card" in without.output
+    card.write_text(run(app, ["models", "show", str(toy_model), "--json"]).output)
+    result = run(app, ["models", "install", str(weights), "--card", str(card)])
+    assert result.exit_code == 0, result.output
+    assert (models_folder / "toy.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{}", "is not a card: name = "), (None, "cannot be read: No such file")]
+)
+def test_a_card_that_cannot_be_used_is_explained(toy_model, tmp_path, content, message) -> None:
+    card = tmp_path / "card.json"
+    if content is not None:
+        card.write_text(content)
+    result = run(app, ["models", "install", str(toy_model), "--card", str(card)])
+    assert result.exit_code == 1
+    assert message in result.output
 
 
 def test_help_comes_without_loading_torch() -> None:

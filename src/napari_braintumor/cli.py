@@ -16,14 +16,27 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Column, Table
+from rich.text import Text
 
 from napari_braintumor import engine
+from napari_braintumor.engine import exchange
 from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.card_text import card_as_markdown
+from napari_braintumor.engine.catalogue import Entry, download, find_entry, read_catalogue
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
-from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
+from napari_braintumor.engine.errors import BrainTumorError, DataError, DescriptionNeeded, ModelError, SettingsError
 from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.record import save_segmentation
@@ -33,6 +46,8 @@ from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     BatchDone,
     CaseEvaluated,
+    Downloaded,
+    Installed,
     Noted,
     PreviewDone,
     Reference,
@@ -49,7 +64,9 @@ from napari_braintumor.engine.types import (
 app = typer.Typer(
     help="Segment brain tumors in MRI. Research only: not a medical device.", no_args_is_help=True, add_completion=False
 )
-models_app = typer.Typer(help="The models: list them, show a card.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="The models: list them, show a card, download, install and export them.", no_args_is_help=True
+)
 app.add_typer(models_app, name="models")
 console = Console(soft_wrap=True)
 
@@ -67,6 +84,10 @@ Channels = Annotated[
 Subset = Annotated[str | None, typer.Option("--modalities", help="Use only these of each case: FLAIR,T1ce.")]
 Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; twice the time.")]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
+Catalogue = Annotated[
+    str | None,
+    typer.Option(help="Address, file or folder of another catalogue; so does BRAINTUMOR_CATALOGUE in the environment."),
+]
 MinVolume = Annotated[float | None, typer.Option("--min-volume-ml", help="Remove smaller islands of tumor.")]
 
 
@@ -274,6 +295,77 @@ def list_models() -> None:
         console.print(table)
 
 
+@models_app.command("available")
+def list_available(catalogue: Catalogue = None) -> None:
+    """List the models that can be downloaded."""
+    with _errors_said():
+        entries = read_catalogue(catalogue)
+    if not entries:
+        console.print("The catalogue is empty. Name another one with --catalogue: an address, a file or a folder.")
+        return
+    table = Table(Column("model", no_wrap=True), "title", "kind", Column("MB", justify="right"), "licence", "note")
+    for entry in entries:
+        told = entry.name, entry.title, entry.kind, f"{entry.bytes / 1e6:.1f}", entry.licence, entry.note
+        table.add_row(*(Text(text) for text in told))
+    console.print(table)
+
+
+@models_app.command("download")
+def download_model(
+    name: Annotated[str, typer.Argument(help="Name of a model of the catalogue.", show_default=False)],
+    catalogue: Catalogue = None,
+    mirror: Annotated[
+        str | None, typer.Option("--from", help="Address or folder that has the file, in place of its own address.")
+    ] = None,
+) -> None:
+    """Download a model and install it. Ctrl+C stops; the next time it goes on from there."""
+    try:
+        with _errors_said():
+            _follow_download(find_entry(read_catalogue(catalogue), name), mirror)
+    except KeyboardInterrupt:
+        console.print("Stopped. Download it again, and it goes on from there.")
+        raise typer.Exit(130) from None
+
+
+@models_app.command("install")
+def install_model(
+    file: Annotated[Path, typer.Argument(help="A model file, a package or a checkpoint.", show_default=False)],
+    card: Annotated[
+        Path | None, typer.Option(help="A card as JSON, for a file that does not tell its modalities and regions.")
+    ] = None,
+) -> None:
+    """Install a model file: of this plugin, bioimage.io, MONAI, ONNX, or public weights. Nothing in it is run."""
+    with _errors_said():
+        try:
+            model = exchange.import_model(file, None if card is None else _read_card_of(card))
+        except DescriptionNeeded as error:
+            raise ModelError(
+                f"{error} Write them into a card, as 'models show NAME --json' prints it: --card."
+            ) from error
+    console.print(f"Installed as '{model.name}': {model.path}", markup=False, highlight=False)
+
+
+@models_app.command("export")
+def export_model(
+    name: Annotated[str, typer.Argument(help="Name of a model, or path of a model file.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    kind: Annotated[str, typer.Option(help=f"What to write: {', '.join(exchange.KINDS)}.")] = "safetensors",
+) -> None:
+    """Write a model for others, with its card."""
+    with _errors_said():
+        written = exchange.export_model(ModelStore().find(name), kind, target)
+    console.print(f"Written: {written}", markup=False, highlight=False)
+
+
+def _read_card_of(path: Path) -> ModelCard:
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"The card '{path}' cannot be read: {error.strerror}. Check the path.") from error
+    except ValidationError as error:
+        raise ModelError(f"'{path}' is not a card: {describe_problem(error)}. Correct it.") from error
+
+
 def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
     console.print(
         f"[bold]{volume.name}[/bold]  {', '.join(volume.modalities)}  {' x '.join(map(str, volume.shape))} voxels"
@@ -303,6 +395,23 @@ def _follow_training(what: TrainPlan | Run) -> None:
                 progress.update(task, completed=event.step, total=event.steps, description=f"loss {event.loss:.3f}")
             elif not isinstance(event, PreviewDone):
                 console.print(describe_event(event), markup=False, highlight=False)
+
+
+def _follow_download(entry: Entry, mirror: str | None) -> None:
+    console.print(f"{entry.name}: licence {entry.licence}. {entry.note}".strip(), markup=False, highlight=False)
+    with (
+        _progress_bar(DownloadColumn(), TransferSpeedColumn()) as progress,
+        closing(download(entry, None, mirror)) as events,
+    ):
+        task = progress.add_task(entry.file, total=entry.bytes)
+        for event in events:
+            match event:
+                case Downloaded(done):
+                    progress.update(task, completed=done)
+                case Noted(text):
+                    console.print(text, markup=False, highlight=False)
+                case Installed(name, path):
+                    console.print(f"Installed as '{name}': {path}", markup=False, highlight=False)
 
 
 def _check_plan(plan: TrainPlan) -> None:
@@ -342,8 +451,8 @@ def _lower_priority() -> None:
     process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if hasattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS") else 10)
 
 
-def _progress_bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+def _progress_bar(*counts: ProgressColumn) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), *(counts or (MofNCompleteColumn(),)), TimeRemainingColumn()
     return Progress(*columns, console=console, transient=True)
 
 

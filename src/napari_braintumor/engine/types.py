@@ -566,3 +566,22 @@ class CalibrationEvaluated:
 
 
 EvaluationEvent = Noted | SlicesDone | CaseEvaluated | SeedEvaluated | CalibrationEvaluated
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """So many of a file's bytes are there; told several times a second, also while none come."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A model is in the store: its name there, and its file."""
+
+    name: str
+    path: Path
+
+
+DownloadEvent = Noted | Downloaded | Installed
