@@ -10,6 +10,7 @@ import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
+from napari_braintumor.engine.comparison import compare_segmentations
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.types import (
     Reference,
@@ -25,6 +26,8 @@ from napari_braintumor.layers import (
     Selection,
     default_placement,
     find_placement,
+    find_reference,
+    label_names,
     labels_for,
     labels_from_layer,
     labels_from_segmentation,
@@ -33,11 +36,14 @@ from napari_braintumor.layers import (
     masks_in,
     match_modalities,
     modality_of,
+    reference_from_labels,
     reviewed_slices,
+    scan_beside,
     select_layers,
     slice_at,
     source_of,
     stream_selection,
+    update_or_add_disagreement,
     update_or_add_labels,
     update_or_add_preview,
     update_or_add_probabilities,
@@ -508,3 +514,86 @@ def test_a_preview_is_one_slice_on_the_scans_and_is_no_mask(drawn: tuple[ViewerM
     assert masks_in(viewer.layers) == [mine]
     assert update_or_add_preview(viewer, "somebody else", 4, slice_YX) is None
     assert update_or_add_preview(viewer, volume.name, 99, slice_YX) is None
+
+
+# ---------------------------------------------------------------------------------------------- to compare models
+
+
+def test_each_of_several_models_has_a_layer_that_its_next_result_updates(viewer, volume, segmentation):
+    place = find_placement(open_case(viewer, volume)["T1"])
+    update_or_add_labels(viewer, segmentation, place)
+    one = update_or_add_labels(viewer, segmentation, place, "unet")
+    update_or_add_labels(viewer, segmentation, place, "u2net")
+    names = ["Tumor [patient7]", "Tumor [patient7] by unet", "Tumor [patient7] by u2net"]
+    assert [layer.name for layer in viewer.layers[-3:]] == names
+    emptied = replace(segmentation, labels=np.zeros_like(segmentation.labels))
+    assert update_or_add_labels(viewer, emptied, place, "unet") is one
+    assert [int(layer.data.any()) for layer in viewer.layers[-3:]] == [1, 0, 1]
+
+
+def test_disagreement_is_a_layer_where_the_scan_is_that_the_next_comparison_updates(viewer, volume, segmentation):
+    place = find_placement(open_case(viewer, volume)["T1"])
+    nothing = replace(segmentation, labels=np.zeros_like(segmentation.labels))
+    found = [segmentation, nothing, nothing, segmentation]
+    layer = update_or_add_disagreement(viewer, compare_segmentations(volume, "abcd", found), place)
+    assert layer.name == "Disagreement [patient7]"
+    np.testing.assert_array_equal(layer.data, 2 * (segmentation.labels > 0))
+    np.testing.assert_array_equal(layer.translate, place.options["translate"])
+    assert list(layer.features["name"]) == ["background", "1 of 4 models differs", "2 of 4 models differ"]
+    again = update_or_add_disagreement(viewer, compare_segmentations(volume, "abc", found[:3]), place)
+    assert again is layer
+    np.testing.assert_array_equal(layer.data, segmentation.labels > 0)
+    assert list(layer.features["name"]) == ["background", "1 of 3 models differs"]
+    assert layer not in masks_in(viewer.layers)
+
+
+def test_the_reference_of_a_case_is_found(viewer, volume, synthetic_volume):
+    reference = Reference({"whole tumor": np.ones(volume.shape, bool)}, "whole", volume.source)
+    open_case(viewer, volume, reference)
+    viewer.add_labels(np.ones(volume.shape, int), name="Reference [patient8]")
+    assert find_reference(viewer.layers, "patient7") is viewer.layers["Reference [patient7]"]
+    assert find_reference(viewer.layers, "patient8") is None
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [("whole tumor",), ("whole tumor", "tumor core"), ("whole tumor", "tumor core", "enhancing tumor")],
+)
+def test_a_reference_defines_what_its_file_defined(viewer, volume, segmentation, regions):
+    masks = {name: segmentation.labels > 0 if name == "whole tumor" else segmentation.labels == 3 for name in regions}
+    open_case(viewer, volume, Reference(masks, "some", volume.source))
+    layer = viewer.layers["Reference [patient7]"]
+    read = reference_from_labels(layer.data, label_names(layer), volume.source)
+    assert tuple(read.regions) == regions
+    for name in regions:
+        np.testing.assert_array_equal(read.regions[name], masks[name])
+
+
+def test_a_reference_of_another_origin_is_read_by_its_numbers(volume):
+    labels = np.zeros(volume.shape, np.int64)
+    labels[:3] = np.array([1, 2, 4])[:, None, None]
+    read = reference_from_labels(labels, {}, volume.source)
+    assert [int(mask.any((1, 2)).sum()) for mask in read.regions.values()] == [3, 2, 1]
+    one = reference_from_labels((labels == 4) * 7, {}, volume.source)
+    assert list(one.regions) == ["whole tumor"]
+    with pytest.raises(DataError, match=r"holds the values 0, 3, 7, which may mean different things"):
+        reference_from_labels(labels // 4 * 4 + labels // 4 * 3 * (labels == 4) + 3 * (labels == 1), {}, volume.source)
+    with pytest.raises(DataError, match=r"holds the values 0, which may"):
+        reference_from_labels(np.zeros_like(labels), {}, volume.source)
+
+
+def test_a_label_layer_of_another_origin_names_nothing(viewer, volume, segmentation):
+    assert label_names(viewer.add_labels(segmentation.labels)) == {}
+    layer = update_or_add_labels(viewer, segmentation, default_placement(volume.source))
+    assert label_names(layer) == {2: "edema", 1: "necrotic core", 3: "enhancing tumor"}
+
+
+def test_the_case_that_is_meant_is_that_of_the_selected_layer(viewer, volume, segmentation, synthetic_volume):
+    first = open_case(viewer, volume)
+    result = update_or_add_labels(viewer, segmentation, find_placement(first["T1"]))
+    second = open_case(viewer, synthetic_volume(name="patient8"))
+    strange = viewer.add_points([[0, 0, 0]])
+    assert scan_beside(viewer.layers, first["T1"]) is first["T1"]
+    assert scan_beside(viewer.layers, result) is first["FLAIR"]
+    assert scan_beside(viewer.layers, strange) is None
+    assert match_modalities(viewer.layers, scan_beside(viewer.layers, None)) == second

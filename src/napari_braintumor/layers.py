@@ -22,18 +22,21 @@ from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_modality
+from napari_braintumor.engine.files.labels import guess_convention, label_values, reference_from_values
 from napari_braintumor.engine.inspection import Inspection, inspect_images
 from napari_braintumor.engine.types import (
     LABELS,
     MODALITIES,
     REGION_LABELS,
     AnyVolume,
+    Comparison,
     Reference,
     Segmentation,
     SourceGrid,
     StreamedVolume,
     Volume,
     grid_from_affine,
+    region_from_labels,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ KEY = "braintumor"
 """Where a layer's ``metadata`` keeps what this plugin knows of it."""
 
 AXES = ("z", "y", "x")
+_DISPUTED_COLORS = ("#38bdf8", "#a855f7", "#ec4899", "#ffffff")
 _SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
 # A displayed (z, y, x) is (superior, posterior, left).
 _WORLD_TO_RAS = np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]], float)
@@ -236,7 +240,9 @@ def make_colormap(colors: Mapping[int, str], region: str | None = None) -> Direc
     return DirectLabelColormap(color_dict=palette)
 
 
-def labels_from_segmentation(segmentation: Segmentation, place: Placement | None = None) -> LayerData:
+def labels_from_segmentation(
+    segmentation: Segmentation, place: Placement | None = None, by: str | None = None
+) -> LayerData:
     """Make the label layer of a result.
 
     Parameters
@@ -246,23 +252,29 @@ def labels_from_segmentation(segmentation: Segmentation, place: Placement | None
         volume are shared with it.
     place
         Of the image layer that the result was made from; left out, where this plugin's readers put the case.
+    by
+        The model, where there are layers of several.
     """
     place = place or default_placement(segmentation.source)
     labels = place.to_layer(segmentation.labels)
+    more: dict[str, Any] = {} if by is None else {"by": by}
     return label_layer(
         np.array(labels, order="C") if isinstance(labels, np.ndarray) else labels,
         place,
-        f"Tumor [{segmentation.name}]",
+        f"Tumor [{segmentation.name}]" if by is None else f"Tumor [{segmentation.name}] by {by}",
         segmentation.label_names,
         segmentation.label_colors,
         case=segmentation.name,
         role="tumor",
+        **more,
         volumes_ml=dict(segmentation.volumes_ml),
         provenance=dict(segmentation.provenance),
     )
 
 
-def update_or_add_labels(viewer: ViewerModel, segmentation: Segmentation, place: Placement) -> Labels:
+def update_or_add_labels(
+    viewer: ViewerModel, segmentation: Segmentation, place: Placement, by: str | None = None
+) -> Labels:
     """Show a result: in the layer of the case's last result if that is still there, else in a new one.
 
     What the layer held before comes back with napari's undo (Ctrl+Z), unless the labels are a zarr array.
@@ -275,9 +287,11 @@ def update_or_add_labels(viewer: ViewerModel, segmentation: Segmentation, place:
         The result.
     place
         Of the image layer that it was made from.
+    by
+        The model, where several are compared: each has a layer of its own.
     """
-    data, options, _ = labels_from_segmentation(segmentation, place)
-    layer = _find_result(viewer, Labels, segmentation.name, "tumor", data.shape, place)
+    data, options, _ = labels_from_segmentation(segmentation, place, by)
+    layer = _find_result(viewer, Labels, segmentation.name, "tumor", data.shape, place, by)
     if layer is None:
         return viewer.add_labels(data, **options)
     # What was reviewed were the labels before.
@@ -318,6 +332,33 @@ def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation,
     return layers
 
 
+def update_or_add_disagreement(viewer: ViewerModel, comparison: Comparison, place: Placement) -> Labels:
+    """Show where models disagree: each label tells how many of them do not go with the majority.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, or its model.
+    comparison
+        Of models on one case.
+    place
+        Of the image layer that their results were made from.
+    """
+    many = len(comparison.models)
+    names = {n: f"{n} of {many} models {'differs' if n == 1 else 'differ'}" for n in range(1, many // 2 + 1)}
+    colors = {n: _DISPUTED_COLORS[min(n, len(_DISPUTED_COLORS)) - 1] for n in names}
+    array, case = place.to_layer(comparison.disagreement), comparison.name
+    data, options, _ = label_layer(
+        array, place, f"Disagreement [{case}]", names, colors, case=case, role="disagreement"
+    )
+    layer = _find_result(viewer, Labels, case, "disagreement", data.shape, place)
+    if layer is None:
+        return viewer.add_labels(data, **options)
+    layer.data = data
+    layer.colormap, layer.features = options["colormap"], options["features"]
+    return layer
+
+
 def default_placement(grid: SourceGrid) -> Placement:
     """Return where this plugin shows a case: reordered to (Z, Y, X), in mm, on the scanner's coordinates.
 
@@ -330,11 +371,13 @@ def default_placement(grid: SourceGrid) -> Placement:
     return Placement(grid, False, options, matrix)
 
 
-def _find_result(viewer: Any, kind: Any, case: str, role: str, shape: tuple[int, ...], place: Placement) -> Any:
+def _find_result(
+    viewer: Any, kind: Any, case: str, role: str, shape: tuple[int, ...], place: Placement, by: str | None = None
+) -> Any:
     """Find the layer of an earlier result of the same case in the same place."""
     for layer in viewer.layers:
         known = layer.metadata.get(KEY, {})
-        alike = isinstance(layer, kind) and (known.get("case"), known.get("role")) == (case, role)
+        alike = isinstance(layer, kind) and tuple(map(known.get, ("case", "role", "by"))) == (case, role, by)
         if alike and layer.data.shape == shape and np.allclose(_world_matrix(layer), place.matrix):
             return layer
     return None
@@ -409,6 +452,15 @@ def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> di
     found[modality_of(anchor) or ""] = anchor
     order = (*MODALITIES, *sorted(set(found) - set(MODALITIES)))
     return {modality: found[modality] for modality in order if modality in found}
+
+
+def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
+    """Return the topmost scan of the case that a layer belongs to: the layer itself if it is a scan."""
+    scans = scans_in(layers)
+    if layer is None or layer in scans:
+        return layer
+    case = _case_of(layer)
+    return next((scan for scan in reversed(scans) if case and _case_of(scan) == case), None)
 
 
 def select_layers(layers: Mapping[str, Layer]) -> Selection:
@@ -699,10 +751,65 @@ def _case_name(layers: list[Layer]) -> str:
 
 
 def masks_in(layers: Iterable[Layer]) -> list[Labels]:
-    """Return the label layers that may serve as a mask: not the preview of a training."""
+    """Return the label layers that may serve as a mask: not the preview of a training, nor where models disagree."""
     return [
-        layer for layer in layers if isinstance(layer, Labels) and layer.metadata.get(KEY, {}).get("role") != "preview"
+        layer
+        for layer in layers
+        if isinstance(layer, Labels) and layer.metadata.get(KEY, {}).get("role") not in ("preview", "disagreement")
     ]
+
+
+def find_reference(layers: Iterable[Layer], case: str) -> Labels | None:
+    """Return the topmost mask drawn by people that was opened with a case."""
+    of_case = {"case": case, "role": "reference"}.items()
+    found = [layer for layer in masks_in(layers) if of_case <= _known_words(layer).items()]
+    return found[-1] if found else None
+
+
+def reference_from_labels(
+    labels_ZYX: NDArray[np.integer[Any]], names: Mapping[int, str], source: SourceGrid
+) -> Reference:
+    """Read the labels of a layer as regions that models can be held against.
+
+    Parameters
+    ----------
+    labels_ZYX
+        As `labels_for` returns them.
+    names
+        What the layer calls its labels, as `label_names` returns them. A layer of this plugin has its own numbers. Of
+        any other the numbers tell the convention; a single number stands for the whole tumor.
+    source
+        The grid of the scans.
+
+    Raises
+    ------
+    DataError
+        If the labels fit no convention.
+    """
+    if names:
+        known = [r for r, label in (("whole tumor", 2), ("tumor core", 1), ("enhancing tumor", 3)) if label in names]
+        return Reference({region: region_from_labels(labels_ZYX, region) for region in known}, "brats2023", source)
+    values = label_values(labels_ZYX, source)
+    convention = guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
+    if convention is None:
+        raise DataError(
+            f"The reference holds the values {', '.join(map(str, values))}, which may mean different things. Expected "
+            "were 1 necrotic core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. Choose another layer."
+        )
+    return reference_from_values(labels_ZYX, convention, source)
+
+
+def label_names(layer: Labels) -> dict[int, str]:
+    """Return what a label layer of this plugin calls its labels; nothing for a layer of another origin."""
+    if not layer.metadata.get(KEY, {}).get("role") or "name" not in layer.features:
+        return {}
+    table = layer.features
+    return {int(n): str(name) for n, name in zip(table["index"], table["name"], strict=True) if n}
+
+
+def _known_words(layer: Layer) -> dict[str, str]:
+    """Return what this plugin noted of a layer, as far as it is text."""
+    return {name: value for name, value in layer.metadata.get(KEY, {}).items() if isinstance(value, str)}
 
 
 def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:

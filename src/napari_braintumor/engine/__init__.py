@@ -1,4 +1,4 @@
-"""The engine's face: `segment`, `train` and `evaluate`, generators of events, and `warm_up`. No napari and no Qt.
+"""The engine's face: generators of events (`segment`, `compare`, `train`, `evaluate`), and `warm_up`. No napari, no Qt.
 
 Nothing heavy is imported here: a generator's body starts at the first `next()`, and only there the torch half is
 imported, so that it loads in whichever thread drives the generator.
@@ -13,12 +13,19 @@ from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.preload import preload_torch
 from napari_braintumor.engine.runs import Run
-from napari_braintumor.engine.types import AnyVolume, EvaluationEvent, SegmentEvent, TrainingEvent
+from napari_braintumor.engine.types import (
+    AnyVolume,
+    CompareEvent,
+    EvaluationEvent,
+    Reference,
+    SegmentEvent,
+    TrainingEvent,
+)
 
 if TYPE_CHECKING:
     from napari_braintumor.engine.files.cases import CaseFiles
 
-__all__ = ["evaluate", "segment", "train", "warm_up"]
+__all__ = ["compare", "evaluate", "segment", "train", "warm_up"]
 
 
 def warm_up(config: SegmentConfig) -> None:
@@ -35,6 +42,16 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     from napari_braintumor.engine import inference
 
     yield from inference.segment(volume, config)
+
+
+def compare(
+    volume: AnyVolume, configs: Sequence[SegmentConfig], reference: Reference | None = None
+) -> Iterator[CompareEvent]:
+    """Segment a volume with several models; see `napari_braintumor.engine.comparison.compare`."""
+    preload_torch()
+    from napari_braintumor.engine import comparison
+
+    yield from comparison.compare(volume, configs, reference)
 
 
 def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ CARD_KEY = "napari_braintumor_card"
 DIGEST_KEY = "weights_sha256"
 SUFFIX = ".safetensors"
 MAX_HEADER_BYTES = 16 * 1024 * 1024
+
+_chosen_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,21 @@ def bundled_folder() -> Path:
     return Path(__file__).parent / "bundled"
 
 
+def use_folder(folder: Path | None) -> None:
+    """Keep the user's own models in a folder that was chosen in napari's Preferences; None: where they were before."""
+    global _chosen_folder
+    _chosen_folder = folder
+
+
 def user_folder() -> Path:
-    """Return the folder of the user's own models; ``BRAINTUMOR_MODELS`` in the environment moves it."""
-    chosen = os.environ.get("BRAINTUMOR_MODELS")
-    return Path(chosen) if chosen else user_data_path("napari-braintumor", appauthor=False) / "models"
+    """Return the folder of the user's own models.
+
+    ``BRAINTUMOR_MODELS`` in the environment decides, then the choice told to `use_folder`, then the system's custom.
+    """
+    told = os.environ.get("BRAINTUMOR_MODELS")
+    if told:
+        return Path(told)
+    return _chosen_folder or user_data_path("napari-braintumor", appauthor=False) / "models"
 
 
 class ModelStore:
@@ -85,11 +99,14 @@ class ModelStore:
         found: list[StoredModel] = []
         for folder, bundled in ((bundled_folder(), True), (self.folder, False)):
             for path in sorted(folder.glob(f"*{SUFFIX}")):
+                if path.name.startswith("."):  # another program is writing it
+                    continue
                 try:
                     card = read_card(path)
                     found.append(StoredModel(card.name, path, card, bundled=bundled))
                 except ModelError as error:
-                    found.append(StoredModel(path.stem, path, None, str(error), bundled))
+                    if path.exists():  # else it was removed meanwhile
+                        found.append(StoredModel(path.stem, path, None, str(error), bundled))
         return found
 
     def find(self, name_or_path: str | Path) -> StoredModel:
@@ -124,29 +141,107 @@ class ModelStore:
             If it cannot be written.
         """
         card = read_card(path)
-        target = self.folder / f"{card.name}{SUFFIX}"
-        taken = target.exists() or card.name in {model.name for model in self.list() if model.bundled}
-        if taken and not (target.exists() and file_sha256(target) == file_sha256(path)):
-            raise ModelError(
-                f"There is another model '{card.name}' already. Give the new one another name, or remove the old one."
-            )
-        with replacing(target) as temporary:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        target = self._path_of(card.name)
+        if target.exists() and file_sha256(target) == file_sha256(path):
+            return StoredModel(card.name, target, card)
+        with self._creating(card.name) as temporary:
             shutil.copyfile(path, temporary)
         return StoredModel(card.name, target, card)
 
-    def remove(self, name: str) -> None:
-        """Delete a model of the user's folder.
+    def duplicate(self, name_or_path: str | Path, new_name: str) -> StoredModel:
+        """Copy a model, also one of the package, under another name into the user's folder.
+
+        The weights, their checksum and the parent stay; the title goes, so that the two can be told apart.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, the new name is taken, or it is no name.
+        DataError
+            If it cannot be written.
+        """
+        model = self._usable(name_or_path)
+        card = _rename_card(model.card, new_name)
+        with self._creating(new_name) as temporary:
+            _copy_with_card(model.path, temporary, card)
+        return StoredModel(new_name, self._path_of(new_name), card)
+
+    def rename(self, name_or_path: str | Path, new_name: str) -> StoredModel:
+        """Give a model of the user's folder another name.
+
+        Models that were tuned from it keep its old name as their parent; `children` tells which they are.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, it ships with the package, the new name is taken, or it is no name.
+        DataError
+            If it cannot be written.
+        """
+        model = self._usable(name_or_path)
+        if model.bundled:
+            raise ModelError(
+                f"The model '{model.name}' ships with the package and keeps its name. Duplicate it under another name."
+            )
+        if new_name == model.name:
+            return model
+        renamed = self.duplicate(model.path, new_name)
+        _unlink(model.path)
+        return renamed
+
+    def children(self, name: str) -> Sequence[StoredModel]:
+        """Return the models that were tuned from one of this name, whether that is there or not."""
+        return [model for model in self.list() if model.card is not None and model.card.parent == name]
+
+    def remove(self, name_or_path: str | Path) -> None:
+        """Delete a model of the user's folder, which may be damaged.
 
         Raises
         ------
         ModelError
             If there is no such model, or it ships with the package.
+        DataError
+            If it cannot be deleted.
         """
-        mine = [model for model in self.list() if model.name == name and not model.bundled]
+        mine = [model for model in self._matching(name_or_path) if not model.bundled]
         if not mine:
-            raise ModelError(f"There is no model '{name}' of your own to remove. Models of the package stay.")
-        mine[0].path.unlink()
+            raise ModelError(f"There is no model '{name_or_path}' of your own to remove. Models of the package stay.")
+        _unlink(mine[0].path)
+
+    def _path_of(self, name: str) -> Path:
+        return self.folder / f"{name}{SUFFIX}"
+
+    def _matching(self, name_or_path: str | Path) -> Sequence[StoredModel]:
+        return [m for m in self.list() if m.name == name_or_path or m.path == name_or_path]
+
+    def _usable(self, name_or_path: str | Path) -> StoredModel:
+        """Return a model of the store that can be read; the user's own, where two have the name."""
+        found = self._matching(name_or_path)
+        if not found:
+            raise ModelError(f"There is no model '{name_or_path}' any more. Look at the list again.")
+        if found[-1].card is None:
+            raise ModelError(found[-1].problem)
+        return found[-1]
+
+    @contextmanager
+    def _creating(self, name: str) -> Iterator[Path]:
+        """Give a path to write a new model to; it gets its name when the block ends, unless that is taken by then."""
+        taken = ModelError(
+            f"There is another model '{name}' already. Give the new one another name, or remove the old one."
+        )
+        target = self._path_of(name)
+        if target.exists() or any(model.name == name for model in self.list()):
+            raise taken
+        with replacing(target) as temporary:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            try:
+                # Unlike a rename, this fails where another napari was faster, and so needs no lock.
+                os.link(temporary, target)
+            except FileExistsError:
+                raise taken from None
+            except OSError:  # a file system without hard links, where the last one wins
+                pass
 
 
 def read_card(path: Path) -> ModelCard:
@@ -158,6 +253,17 @@ def read_card(path: Path) -> ModelCard:
         If the file is missing, is not a model, or has no valid card.
     """
     return _read_card(path, _fingerprint(path))
+
+
+def has_card(path: Path) -> bool:
+    """Tell whether a safetensors file claims to be a model of this plugin, be its card valid or not.
+
+    Raises
+    ------
+    ModelError
+        If it is no safetensors file, or cannot be read.
+    """
+    return CARD_KEY in _read_header(path).get("__metadata__", {})
 
 
 def read_weights_sha256(path: Path) -> str:
@@ -198,7 +304,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Path:
-    """Write weights with their card, atomically: kernels as float16, vectors and numbers as they are.
+    """Write weights with their card, atomically: kernels as float16 where that changes nothing, all else as it is.
 
     Parameters
     ----------
@@ -219,27 +325,78 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
     import torch
     from safetensors.torch import save
 
-    # Kernels lose nothing by half the bits. Biases and statistics stay as they are: they are few, and the variance of a
-    # deep layer may be beyond what float16 can hold.
-    half = {
-        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).detach().cpu().contiguous()
+    # Copies, for some networks hold a tensor under two names.
+    kept = {
+        name: _as_small_as_it_is(tensor.detach().cpu()).clone(memory_format=torch.contiguous_format)
         for name, tensor in weights.items()
     }
-    if broken := [name for name, tensor in half.items() if not bool(torch.isfinite(tensor).all())]:
+    if broken := [name for name, tensor in kept.items() if not bool(torch.isfinite(tensor).all())]:
         raise ModelError(f"The model was not saved: '{broken[0]}' holds values that are not finite. Train it again.")
     # The checksum covers the tensors alone, which lie behind the header and do not change with it.
-    plain = save(half)
+    plain = save(kept)
     digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
-    blob = save(half, metadata={CARD_KEY: card.model_dump_json(), DIGEST_KEY: digest})
+    blob = save(kept, metadata={CARD_KEY: card.model_dump_json(), DIGEST_KEY: digest})
     with replacing(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(blob)
     return path
 
 
+def halve_kernels(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Round kernels to what float16 can hold, which costs a network nothing and saves half of its file.
+
+    Biases and statistics stay as they are: they are few, and the variance of a deep layer may be beyond float16.
+    """
+    return {
+        name: tensor.half().to(tensor.dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+        for name, tensor in weights.items()
+    }
+
+
+def _as_small_as_it_is(tensor: Tensor) -> Tensor:
+    import torch
+
+    if not tensor.is_floating_point() or tensor.ndim < 2:
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a whole file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _rename_card(card: ModelCard | None, name: str) -> ModelCard:
+    assert card is not None
+    try:
+        return ModelCard.model_validate({**card.model_dump(), "name": name, "title": ""})
+    except ValidationError as error:
+        raise ModelError(
+            f"'{name}' cannot be the name of a model. Expected were up to 80 letters, digits, dots, dashes and "
+            "underscores, with a letter or a digit first."
+        ) from error
+
+
+def _copy_with_card(source: Path, target: Path, card: ModelCard) -> None:
+    """Copy a model file with another card in its header; what the checksum covers is copied as it is."""
+    header = _read_header(source)
+    header["__metadata__"] = {**header["__metadata__"], CARD_KEY: card.model_dump_json()}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    with source.open("rb") as old, target.open("wb") as new:
+        old.seek(8 + int.from_bytes(old.read(8), "little"))
+        new.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(old, new)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"'{path}' cannot be deleted: {error.strerror or error}. Close what uses it, or look at its permissions."
+        ) from error
 
 
 def _fingerprint(path: Path) -> tuple[int, int]:
@@ -279,8 +436,11 @@ def _read_header(path: Path) -> dict[str, dict[str, str]]:
             header = json.loads(file.read(size))
     except OSError as error:
         raise ModelError(f"The model file '{path}' cannot be read: {error.strerror}. Check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise not_a_model from error
     if not isinstance(header, dict):
+        raise not_a_model
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise not_a_model
     return header

@@ -369,6 +369,63 @@ class Segmented:
 SegmentEvent = Noted | Started | SlicesDone | Segmented
 
 
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What several models found in one case, held against each other.
+
+    Attributes
+    ----------
+    models
+        What the models are called; other fields count them from 0.
+    regions
+        Those that any of them finds, outermost first.
+    volumes_ml, seconds
+        Of each model.
+    dice
+        For each pair of models the volume Dice of the regions that both find, 0 to 1.
+    reference_ml, reference_dice, reference_hd95_mm
+        Of the regions that a reference defines, the latter two for each model; empty where there is no reference.
+    disagreement
+        uint8 ``(Z, Y, X)``, of a streamed volume a zarr array: how many models do not go with the majority, in the
+        region where most of them do not. Only regions that all models find count.
+    disagreement_ml
+        Where it is not 0.
+    source, name
+        Of the case.
+    """
+
+    models: tuple[str, ...]
+    regions: tuple[str, ...]
+    volumes_ml: tuple[Mapping[str, float], ...]
+    seconds: tuple[float, ...]
+    dice: Mapping[tuple[int, int], Mapping[str, float]]
+    reference_ml: Mapping[str, float]
+    reference_dice: tuple[Mapping[str, float], ...]
+    reference_hd95_mm: tuple[Mapping[str, float], ...]
+    disagreement: NDArray[np.uint8]
+    disagreement_ml: float
+    source: SourceGrid
+    name: str = "case"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSegmented:
+    """One of the models that are compared has segmented the case. `model` is what it is called among them."""
+
+    model: str
+    segmentation: Segmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """All models were held against each other."""
+
+    comparison: Comparison
+
+
+CompareEvent = Noted | Started | SlicesDone | ModelSegmented | Compared
+
+
 @dataclass(frozen=True)
 class BatchDone:
     """A training step was taken. `loss` is the batch's loss, `learning_rate` the rate it used."""

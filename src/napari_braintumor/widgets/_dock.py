@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
+from napari_braintumor.widgets._preferences import follow_preferences
+
 WIDTH_PX = 300
 """With less, the scroll bar would hide the right end of the rows."""
 
@@ -25,6 +27,7 @@ class Dock(QWidget):
         self.setObjectName(name)
         self.setMinimumWidth(WIDTH_PX)
         self._docked = False
+        follow_preferences()
 
     def event(self, event: QEvent | None) -> bool:
         """Go away when the dock is closed: napari only takes the widget out, and a job would go on unseen."""

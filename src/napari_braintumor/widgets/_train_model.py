@@ -25,6 +25,7 @@ from napari_braintumor.engine.registry import ARCHITECTURES
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import MODALITIES, REGIONS
 from napari_braintumor.widgets._parts import Combo, make_line, name_widget
+from napari_braintumor.widgets._preferences import MODELS
 
 SUGGESTED: dict[str, dict[str, int]] = {
     "unet": {"width": 24},
@@ -73,6 +74,7 @@ class ModelPage(QWidget):
         self.mode_box.currentIndexChanged.connect(self._show_mode)
         self.reload_models()
         self._show_architecture()
+        MODELS.changed.connect(self.reload_models)
 
     @property
     def tunes(self) -> bool:

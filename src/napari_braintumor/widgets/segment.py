@@ -66,6 +66,7 @@ from napari_braintumor.widgets._parts import (
     name_widget,
     when_destroyed,
 )
+from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._result_card import ResultCard
 from napari_braintumor.widgets._settings import Row, SettingsForm
 from napari_braintumor.writers import save_labels
@@ -130,6 +131,7 @@ class SegmentDock(Dock):
         self._viewer.layers.events.removed.connect(self._refill)
         self._viewer.layers.events.reordered.connect(self._refill)
         when_destroyed(self, _unwatch, self._viewer.layers, self._watch_new, self._refill)
+        MODELS.changed.connect(self.reload_models)
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 

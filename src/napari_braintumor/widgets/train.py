@@ -36,6 +36,7 @@ from napari_braintumor.widgets._dock import Dock
 from napari_braintumor.widgets._jobs import Failure, Job
 from napari_braintumor.widgets._parts import copy_text, make_collapsible, make_line, name_widget, when_destroyed
 from napari_braintumor.widgets._plots import Line, Plot
+from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._runs_list import RESUMABLE, RunsList
 from napari_braintumor.widgets._settings import Row, SettingsForm
 from napari_braintumor.widgets._train_data import DataPage, OpenCase
@@ -532,7 +533,7 @@ class TrainDock(Dock):
         self._tell(f"'{model.name}' is among your models.")
         self.view.use_button.hide()
         self.view.undo_button.setVisible(parent_of(self._run) is not None)
-        self.model.reload_models()
+        MODELS.changed.emit()
 
     def _undo(self) -> None:
         """Take the new version away again and choose its parent."""
@@ -551,7 +552,7 @@ class TrainDock(Dock):
         self._installed = None
         self.view.undo_button.hide()
         self.view.use_button.show()
-        self.model.reload_models()
+        MODELS.changed.emit()
 
     def _choose_in_segment(self, path: Path) -> None:
         window = getattr(self._viewer, "window", None)
