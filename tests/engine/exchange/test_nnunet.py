@@ -16,7 +16,7 @@ from napari_braintumor.engine.exchange import nnunet
 from napari_braintumor.engine.loading import load_network
 from napari_braintumor.engine.store import save_model
 
-KERNELS = [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
+KERNELS = [[3, 3, 3]] * 3
 STRIDES = [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
 FEATURES = [4, 8, 12]
 
@@ -110,6 +110,7 @@ def configuration(old: bool, dims: int = 3, **changes: Any) -> dict[str, Any]:
     return {**common, **told, **changes}
 
 
+TOLD = configuration(False)["architecture"]
 DATASET = {
     "channel_names": {"0": "FLAIR", "1": "T1ce"},
     "labels": {"background": 0, "whole tumor": [1, 2, 3], "enhancing tumor": [3], "tumor core": [2, 3]},
@@ -222,10 +223,12 @@ def test_classes_are_asked_for_and_come_in_by_a_description(tmp_path: Path) -> N
         {"previous_stage": "3d_lowres"},
         {
             "architecture": {
-                "network_class_name": "ResidualEncoderUNet",
-                "arch_kwargs": configuration(False)["architecture"]["arch_kwargs"],
+                **TOLD,
+                "arch_kwargs": {**TOLD["arch_kwargs"], "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]]},
             }
         },
+        {"architecture": {**TOLD, "arch_kwargs": {**TOLD["arch_kwargs"], "n_conv_per_stage": [2, 3, 2]}}},
+        {"architecture": {**TOLD, "network_class_name": "ResidualEncoderUNet"}},
     ],
 )
 def test_what_is_computed_otherwise_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -239,7 +242,7 @@ def test_weights_of_another_plan_are_refused(tmp_path: Path) -> None:
     other["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 16]
     with pytest.raises(ModelError, match=r"the tensor 'encoder.stages.2.*' has the shape"):
         nnunet.load(trained(tmp_path / "a", network(), {"3d_fullres": other}))
-    with pytest.raises(ModelError, match=r"where \(4, 2, 1, 3, 3\) is expected|These weights are not those"):
+    with pytest.raises(ModelError, match=r"where \(4, 2, 3, 3, 3\) is expected|These weights are not those"):
         nnunet.load(trained(tmp_path / "b", network(channels=3), {"3d_fullres": configuration(False)}))
     with pytest.raises(ModelError, match="swapped axes"):
         nnunet.load(
@@ -259,13 +262,13 @@ def test_two_configurations_of_one_network_are_told_apart_by_the_folders_name(tm
 
 def test_what_is_no_trained_folder_is_refused(tmp_path: Path) -> None:
     folder = trained(tmp_path, network(), {"3d_fullres": configuration(False)})
-    (folder / "fold_0" / "checkpoint_final.pth").unlink()
+    (folder / "fold_0" / "checkpoint_final.pth").rename(folder / "fold_0" / "checkpoint_5.pth")
     with pytest.raises(ModelError, match=r"holds no fold_0/checkpoint_final\.pth"):
         nnunet.load(folder)
-    (folder / "fold_0" / "checkpoint_best.pth").write_bytes(b"text")
+    (folder / "fold_0" / "checkpoint_5.pth").rename(folder / "fold_0" / "checkpoint_best.pth")
     for content in ("[]", "{", "[" * 10**5, "{}", '{"configurations": []}', '{"configurations": {"a": 3}}'):
         (folder / "plans.json").write_text(content)
-        with pytest.raises(ModelError, match=r"no JSON|no names and values|cannot be understood"):
+        with pytest.raises(ModelError, match=r"no JSON|no names and values|cannot be understood|none of nnU"):
             nnunet.load(folder)
     (folder / "plans.json").unlink()
     with pytest.raises(ModelError, match=r"holds no plans\.json, so it is no trained folder"):

@@ -25,7 +25,12 @@ TINY: dict[str, dict[str, Any]] = {
     "fcn16s": {"width": 4, "trunk_width": 2},
     "fcn8s": {"width": 4, "trunk_width": 2},
 }
-EVERY = [(name, dims) for name, row in ARCHITECTURES.items() for dims in row.spatial_dims]
+QUICK = (("unet", 2), ("unet", 3), ("fcn8s", 2))
+EVERY = [
+    pytest.param(name, dims, marks=[] if (name, dims) in QUICK else pytest.mark.slow)
+    for name, row in ARCHITECTURES.items()
+    for dims in row.spatial_dims
+]
 CARD = ModelCard(name="tiny", architecture="unet", options={"width": 2}, modalities=("T1", "FLAIR"))
 DESCRIBED = CARD.model_copy(update={"architecture": "onnx", "options": {"divisor": 4}})
 
@@ -48,6 +53,7 @@ def run(path: Path, images: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "dims"), EVERY)
 def test_every_architecture_gives_the_same_in_onnx_at_other_sizes(name: str, dims: int, tmp_path: Path) -> None:
     card = CARD.model_copy(update={"architecture": name, "options": TINY.get(name, {}), "spatial_dims": dims})
@@ -279,6 +285,21 @@ def test_a_description_that_does_not_fit_the_graph_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=told):
         exchange.load(written(tmp_path / "plain.onnx", make_graph()), DESCRIBED.model_copy(update=update))
+
+
+def test_a_stored_graph_is_held_against_its_card(tmp_path: Path) -> None:
+    weights, card = exchange.load(written(tmp_path / "plain.onnx", make_graph()), DESCRIBED)
+    exchange.check(weights, card, "stored")
+    ended = torch.frombuffer(bytearray(make_graph("Sigmoid").SerializeToString()), dtype=torch.uint8)
+    for wrong, told in (
+        ({}, "should hold an ONNX graph"),
+        ({**weights, "more": torch.ones(1)}, "should hold an ONNX graph"),
+        ({"graph": weights["graph"].float()}, "should hold an ONNX graph"),
+        ({"graph": weights["graph"][:-9]}, "is damaged"),
+        ({"graph": ended}, "ends with sigmoid, which belongs behind it"),
+    ):
+        with pytest.raises(ModelError, match=told):
+            exchange.check(wrong, card, "stored")
 
 
 def test_a_card_in_the_file_is_checked(tmp_path: Path) -> None:

@@ -143,6 +143,29 @@ def fit(
         )
 
 
+def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that no training left in order.
+
+    Parameters
+    ----------
+    weights
+        A state dict.
+    name
+        How the message calls its file.
+
+    Raises
+    ------
+    ModelError
+        If a value is NaN, infinite or complex.
+    """
+    for key, value in weights.items():
+        if value.is_complex() or (value.is_floating_point() and not bool(torch.isfinite(value.float()).all())):
+            raise ModelError(
+                f"The weight '{shown(key)}' in '{name}' holds values that are not finite or not real. "
+                "Take another checkpoint of that training."
+            )
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse options of a network that would take all memory or time only to build it.
 
@@ -325,11 +348,7 @@ def _checked(content: dict[Any, Any], name: str) -> dict[str, Tensor]:
                 f"'{name}' holds '{shown(str(key))}', which is a {type(value).__name__} and no weight. "
                 "Save the network's state_dict() alone."
             )
-        if value.is_complex() or (value.is_floating_point() and not bool(torch.isfinite(value.float()).all())):
-            raise ModelError(
-                f"The weight '{shown(key)}' in '{name}' holds values that are not finite or not real. "
-                "Take another checkpoint of that training."
-            )
+    check_finite(content, name)
     names = list(content)
     while prefix := next((each for each in PREFIXES if all(key.startswith(each) for key in names)), ""):
         names = [key.removeprefix(prefix) for key in names]

@@ -167,6 +167,7 @@ def _read_plan(name: str, plan: dict[str, Any]) -> _Plan | None:
     if (
         str(told["network_class_name"]).rpartition(".")[2] != "PlainConvUNet"
         or convolutions != {2}
+        or any(kernel != values["kernel_sizes"][0] for kernel in values["kernel_sizes"])  # MONAI's decoder has others
         or set(plan["normalization_schemes"]) != {"ZScoreNormalization"}
         or not all(plan["use_mask_for_norm"])
         or "InstanceNorm" not in str(values.get("norm_op", "InstanceNorm"))

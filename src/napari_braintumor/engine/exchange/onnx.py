@@ -11,7 +11,8 @@ onnx.proto of the ONNX project, for the numbers of the fields; protobuf.dev/prog
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -109,29 +110,57 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     ModelError
         If the file is damaged, holds what no network needs, or does not fit the card.
     """
-    content = _read(path)
-    graph = _inspect(content, path.name)
-    card = description or _card_of(graph, path.name)
+    return read_graph(_read(path), path.name, description)
+
+
+def read_graph(content: bytes, name: str, description: ModelCard | None = None) -> tuple[dict[str, Tensor], ModelCard]:
+    """Read the content of an ONNX file; `name` is how messages call it, all else is as `load` has it."""
+    graph = _inspect(content, name)
+    card = description or _card_of(graph, name)
     if card is None:
         raise DescriptionNeeded(
-            f"'{path.name}' is a {graph.rank - 2}-D ONNX graph with {graph.channels or 'any'} channels in, but does "
+            f"'{name}' is a {graph.rank - 2}-D ONNX graph with {graph.channels or 'any'} channels in, but does "
             "not tell which modalities and regions these are. Describe them."
         )
     if graph.rank != card.spatial_dims + 2 or graph.channels not in (None, len(card.modalities)):
         raise ModelError(
-            f"'{path.name}' takes images of {graph.rank - 2} dimensions with {graph.channels or 'any'} channels, but "
+            f"'{name}' takes images of {graph.rank - 2} dimensions with {graph.channels or 'any'} channels, but "
             f"the card says {card.spatial_dims} and {len(card.modalities)}. Describe the model that this is."
         )
     if graph.activation:
         if graph.activation != card.activation:
             raise ModelError(
-                f"'{path.name}' ends with {graph.activation}, but the card says {card.activation}. "
-                "Describe it as it is."
+                f"'{name}' ends with {graph.activation}, but the card says {card.activation}. Describe it as it is."
             )
         content = _without_activation(content, graph.output)
-    divisor = _find_divisor(content, card, path.name)
+    divisor = _find_divisor(content, card, name)
     card = card.model_copy(update={"architecture": ONNX, "options": {"divisor": divisor}})
     return {"graph": torch.frombuffer(bytearray(content), dtype=torch.uint8)}, card
+
+
+def check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
+    """Hold a stored graph against its card, as `load` does with one that comes in.
+
+    Parameters
+    ----------
+    weights
+        The tensor ``graph``.
+    card
+        Of the architecture ``onnx``.
+    name
+        How messages call the file.
+
+    Raises
+    ------
+    ModelError
+        As `load`; or if there is another tensor, or the graph has an activation at its end.
+    """
+    graph = weights.get("graph")
+    if graph is None or len(weights) != 1 or graph.dtype != torch.uint8 or graph.ndim != 1:
+        raise ModelError(f"'{name}' should hold an ONNX graph and nothing else, by its card. Make the model again.")
+    read, _ = read_graph(graph.numpy().tobytes(), name, card)
+    if not torch.equal(read["graph"], graph):
+        raise ModelError(f"The graph in '{name}' ends with {card.activation}, which belongs behind it. Make it again.")
 
 
 def _import(name: str) -> Any:
@@ -154,16 +183,18 @@ def _trace(path: Path, card: ModelCard) -> Any:
         for axis, name in enumerate(("first", "second", "third")[: card.spatial_dims], start=2)
     }
     try:
-        traced = torch.export.export(
-            network, (example,), dynamic_shapes=({0: torch.export.Dim("images_n"), **sides},), strict=False
-        )
-        program = torch.onnx.export(
-            traced, input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, dynamo=True, verbose=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own, about torch's insides
+            traced = torch.export.export(
+                network, (example,), dynamic_shapes=({0: torch.export.Dim("images_n"), **sides},), strict=False
+            )
+            program = torch.onnx.export(
+                traced, input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, dynamo=True, verbose=False
+            )
     except Exception as error:  # the exporter raises many kinds for what it cannot write
         raise ModelError(
             f"The network of '{card.name}' ({card.architecture}) cannot be written as a graph for images of any size: "
-            f"{str(error).strip().partition(chr(10))[0]}. Export it as a bioimage.io package or a .safetensors file."
+            f"{_last_line(error.__cause__ or error)}. Export it as a bioimage.io package or a .safetensors file."
         ) from error
     assert program is not None
     return program.model_proto
@@ -370,7 +401,7 @@ def _problem(model: Any, card: ModelCard, sides: tuple[int, ...]) -> str:
     )
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shown(lines[-1]).rstrip(".") if lines else "an unknown error"
 
