@@ -1,0 +1,325 @@
+"""How a model of napari-braintumor sees a case, for MONAI: a copy of this file lies in every bundle it exports.
+
+It needs MONAI, nibabel and SciPy but nothing of napari-braintumor, and prepares images and paints labels just as that
+does.
+"""
+
+# M modality, C channel, R region, Z slice, Y row, X column
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+AIR = -30.0
+"""The logit of what lies outside the head."""
+
+LPS = axcodes2ornt("LPS")
+
+
+class PrepareCase:
+    """Brings the images of a case onto the network's grid, normalises them and crops them to the head.
+
+    Parameters
+    ----------
+    spacing
+        The network's voxels in mm along Z, Y, X; None leaves an axis as it is.
+    divisor
+        What the in-plane sides of the crop are multiples of.
+    normalisation
+        ``"head z-score"``, ``"nonzero z-score"`` or ``"percentile z-score"``.
+    axes
+        How arrays lie that the network knows: ``"LPS zyx"`` or ``"RAS xyz"``.
+    """
+
+    def __init__(self, spacing: Sequence[float | None], divisor: int, normalisation: str, axes: str) -> None:
+        self.spacing = spacing
+        self.divisor = divisor
+        self.normalisation = normalisation
+        self.axes = axes
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace ``image``, whose first axis are the images, and add what `PaintCase` needs to know."""
+        image = data["image"]
+        affine = np.asarray(image.affine, np.float64)
+        turned = apply_orientation(np.moveaxis(np.asarray(image, np.float32), 0, -1), _to_lps(affine))
+        case_MZYX = torch.from_numpy(np.ascontiguousarray(turned.transpose(3, 2, 1, 0)))
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        own = lengths[np.argsort(io_orientation(affine)[:, 0])][::-1]
+        shape = case_MZYX.shape[1:]
+        frame = [
+            n if target is None else max(1, round(n * float(mm) / target))
+            for n, mm, target in zip(shape, own, self.spacing, strict=True)
+        ]
+        working_MZYX = np.stack([_resize(each[None], frame)[0].numpy() for each in case_MZYX])
+        every = -(-frame[0] // 192)
+        sampled = working_MZYX[:, every // 2 :: every]
+        finders = [_find_tissue(some) for some in sampled]
+        head = _fill(np.any([find(each) for find, each in zip(finders, working_MZYX, strict=True)], axis=0))
+        if not head.any():
+            raise ValueError("No head was found: the images seem to hold only background.")
+        box = self._find_box(head)
+        inside = _cut(head, box)
+        limits = (-np.inf, np.inf)
+        if self.normalisation == "percentile z-score":
+            limits = tuple(float(limit) for limit in np.percentile(sampled, (10, 99)))
+        prepared = []
+        for whole, some, find in zip(working_MZYX, sampled, finders, strict=True):
+            crop = _cut(whole, box)
+            mean, deviation = self._measure(some, find, limits)
+            scores = (np.clip(crop, *limits) - mean) / deviation
+            if self.normalisation == "head z-score":
+                scores = np.where(inside, np.clip(scores, -5, 5), 0)
+            elif self.normalisation == "nonzero z-score":
+                scores = np.where(crop != 0, scores, 0)
+            prepared.append(scores)
+        prepared_MZYX = torch.from_numpy(np.stack(prepared).astype(np.float32))
+        return {
+            "image": _to_network(prepared_MZYX, self.axes).contiguous(),
+            "head": torch.from_numpy(inside),
+            "box": torch.tensor([[side.start, side.stop] for side in box]),
+            "frame": torch.tensor(frame),
+            "shape": torch.tensor(shape),
+            "affine": torch.from_numpy(affine),
+            "name": str(np.atleast_1d(image.meta["filename_or_obj"])[0]),
+        }
+
+    def _measure(
+        self, some: NDArray[np.float32], find: Callable[..., Any], limits: tuple[float, ...]
+    ) -> tuple[np.float32, np.float32]:
+        if self.normalisation == "percentile z-score":
+            values = np.clip(some, *limits)
+        elif self.normalisation == "nonzero z-score":
+            values = some[some != 0]
+        else:
+            values = some[find(some)]
+            values = np.clip(values, *np.percentile(values, (0.5, 99.5))) if values.size else values
+        if not values.size:
+            return np.float32(0), np.float32(1)
+        return np.float32(values.mean()), np.float32(max(float(values.std()), 1e-6))
+
+    def _find_box(self, head: NDArray[np.bool_]) -> list[slice]:
+        if self.normalisation == "percentile z-score":
+            z, *plane = head.shape
+            return [slice(0, z), *(slice(0, -(-side // self.divisor) * self.divisor) for side in plane)]
+        hits = [np.flatnonzero(head.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+        box = [slice(int(hits[0][0]), int(hits[0][-1]) + 1)]
+        for hit, side in zip(hits[1:], head.shape[1:], strict=True):
+            start = max(0, int(hit[0]) - 24) // self.divisor * self.divisor
+            stop = min(side, int(hit[-1]) + 25)
+            box.append(slice(start, start + -(-(stop - start) // self.divisor) * self.divisor))
+        return box
+
+
+class WindowInferer:
+    """Runs a 3-D network window by window; windows are no larger than the case.
+
+    Parameters
+    ----------
+    window
+        Its sides in the network's axes, or None for the whole case at once.
+    divisor
+        What they are multiples of.
+    """
+
+    def __init__(self, window: Sequence[int] | None, divisor: int) -> None:
+        self.window = window
+        self.divisor = divisor
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the network's output for all of the inputs."""
+        sides = [-(-side // self.divisor) * self.divisor for side in inputs.shape[2:]]
+        roi = sides if self.window is None else [min(pair) for pair in zip(sides, self.window, strict=True)]
+        inferer = SlidingWindowInferer(roi, sw_batch_size=1, overlap=0.5, mode="gaussian")
+        return inferer(inputs, network, *args, **kwargs)
+
+
+class PaintCase:
+    """Turns the network's output into labels on the grid of the scan.
+
+    Parameters
+    ----------
+    channels
+        For each region, outermost first, the network's channels that lie in it.
+    softmax
+        True if channels are classes that exclude each other, False if each is a region.
+    labels
+        The label of each region.
+    threshold
+        The probability above which a voxel lies in a region.
+    least_ml
+        Where less is found of a region, all of it counts as the region around it.
+    min_volume_ml
+        Tumors that are smaller are removed.
+    axes
+        As for `PrepareCase`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[Sequence[int]],
+        softmax: bool,
+        labels: Sequence[int],
+        threshold: float,
+        least_ml: Sequence[float],
+        min_volume_ml: float,
+        axes: str,
+    ) -> None:
+        self.channels = channels
+        self.softmax = softmax
+        self.labels = labels
+        self.threshold = threshold
+        self.least_ml = least_ml
+        self.min_volume_ml = min_volume_ml
+        self.axes = axes
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace ``pred`` by labels ``(1, ...)`` in the order of the scan's own axes."""
+        pred_CZYX = _from_network(torch.as_tensor(data["pred"]).float().cpu(), self.axes)
+        logits_RZYX = _nest(self._to_regions(pred_CZYX))
+        logits_RZYX = logits_RZYX.masked_fill(~torch.as_tensor(data["head"]).cpu(), AIR)
+        frame, shape = ([int(side) for side in data[key]] for key in ("frame", "shape"))
+        within = [
+            slice(int(start), min(int(stop), side)) for (start, stop), side in zip(data["box"], frame, strict=True)
+        ]
+        sizes = [slice(0, side.stop - side.start) for side in within]
+        limit = float(np.log(self.threshold / (1 - self.threshold)))
+        nesting = np.zeros(shape, np.uint8)
+        for logits_ZYX in logits_RZYX:
+            whole = torch.full(frame, AIR)
+            whole[tuple(within)] = logits_ZYX[tuple(sizes)]
+            nesting += (_resize(whole[None], shape)[0] > limit).numpy()
+        affine = np.asarray(torch.as_tensor(data["affine"]).cpu(), np.float64)
+        self._clean(nesting, float(np.prod(np.linalg.norm(affine[:3, :3], axis=0))) / 1000)
+        painted = np.array([0, *self.labels], np.uint8)[nesting].transpose(2, 1, 0)
+        labels = apply_orientation(painted, ornt_transform(LPS, io_orientation(affine)))
+        painted_on_scan = MetaTensor(torch.from_numpy(np.ascontiguousarray(labels))[None], affine=affine)
+        return {**data, "pred": painted_on_scan}
+
+    def _to_regions(self, pred_CZYX: Tensor) -> Tensor:
+        if not self.softmax:
+            return pred_CZYX[[channel for (channel,) in self.channels]]
+        regions = []
+        for inside in self.channels:
+            outside = [channel for channel in range(len(pred_CZYX)) if channel not in inside]
+            regions.append(pred_CZYX[list(inside)].logsumexp(0) - pred_CZYX[outside].logsumexp(0))
+        return torch.stack(regions)
+
+    def _clean(self, nesting: NDArray[np.uint8], voxel_ml: float) -> None:
+        least_vox = round(self.min_volume_ml / voxel_ml)
+        if least_vox > 1:
+            parts, _ = ndimage.label(nesting > 0, np.ones((3, 3, 3)))
+            nesting[np.bincount(parts.ravel())[parts] < least_vox] = 0
+        for index, least_ml in enumerate(self.least_ml):
+            if (nesting > index).sum() * voxel_ml < least_ml:
+                np.minimum(nesting, index, out=nesting)
+                break
+
+
+class SaveLabels:
+    """Writes the labels of a case onto the grid of its first image, as ``NAME_seg.nii.gz``.
+
+    MONAI's own ``SaveImaged`` fails where a scan's axes are swapped.
+
+    Parameters
+    ----------
+    folder
+        Is made if it is not there.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write ``pred`` as `PaintCase` leaves it."""
+        source = Path(data["name"])
+        name = source.name.removesuffix(".gz").removesuffix(".nii")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        labels = np.asarray(data["pred"][0], np.uint8)
+        image = nib.Nifti1Image(labels, np.asarray(data["pred"].affine))
+        nib.save(image, self.folder / f"{name}_seg.nii.gz")
+        return data
+
+
+def _to_lps(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    turn: NDArray[np.float64] = ornt_transform(io_orientation(affine), LPS)
+    return turn
+
+
+def _to_network(array: Tensor, axes: str) -> Tensor:
+    return array.flip(-2, -1).transpose(-3, -1) if axes == "RAS xyz" else array
+
+
+def _from_network(array: Tensor, axes: str) -> Tensor:
+    return array.transpose(-3, -1).flip(-2, -1) if axes == "RAS xyz" else array
+
+
+def _cut(array_ZYX: NDArray[Any], box: Sequence[slice]) -> NDArray[Any]:
+    part = array_ZYX[tuple(box)]
+    return np.pad(part, [(0, side.stop - side.start - n) for side, n in zip(box, part.shape, strict=True)])
+
+
+def _resize(array_CZYX: Tensor, shape: Sequence[int]) -> Tensor:
+    z, y, x = shape
+    if tuple(array_CZYX.shape[2:]) != (y, x):
+        array_CZYX = functional.interpolate(array_CZYX, (y, x), mode="bilinear", antialias=True, align_corners=False)
+    if array_CZYX.shape[1] != z:
+        columns = array_CZYX.reshape(len(array_CZYX), 1, array_CZYX.shape[1], -1)
+        columns = functional.interpolate(
+            columns, (z, columns.shape[-1]), mode="bilinear", antialias=True, align_corners=False
+        )
+        array_CZYX = columns.reshape(-1, z, y, x)
+    return array_CZYX
+
+
+def _find_tissue(image_ZYX: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.bool_]]:
+    """Return what tells tissue from air in one image, with or without skull."""
+    few = image_ZYX[::4, ::4, ::4] if image_ZYX.size > 64**3 else image_ZYX
+    values, counts = np.unique(few, return_counts=True)
+    filled = bool(counts.max() / counts.sum() > 0.15)  # one value fills the background
+    air = float(values[counts.argmax()]) if filled else min(float(image_ZYX.min()), 0.0)
+
+    def apart(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.abs(array - air) if filled else array - air
+
+    rising = apart(image_ZYX)
+    rising = rising[rising > 0]
+    bright = float(np.percentile(rising[:: max(1, rising.size // 200_000)], 99)) if rising.size else np.inf
+    return lambda array: apart(array) > 0.08 * bright
+
+
+def _fill(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the large connected parts, and fill their holes slice by slice."""
+    parts, _ = ndimage.label(tissue_ZYX)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    large = (sizes >= 0.1 * sizes.max()) & (sizes > 0)
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in large[parts]])
+
+
+def _nest(logits_RZYX: Tensor) -> Tensor:
+    """Make no inner region more likely than the one around it: isotonic regression by the min-max formula."""
+    regions = len(logits_RZYX)
+    sums = torch.cat([torch.zeros_like(logits_RZYX[:1]), logits_RZYX.cumsum(0)])
+    fitted = []
+    for region in range(regions):
+        highest = [
+            torch.stack([(sums[last + 1] - sums[first]) / (last + 1 - first) for last in range(region, regions)]).amax(
+                0
+            )
+            for first in range(region + 1)
+        ]
+        fitted.append(torch.stack(highest).amin(0))
+    return torch.stack(fitted)
