@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,19 @@ def converted_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     folder = tmp_path_factory.getbasetemp() / "converted"
     monkeypatch.setenv("BRAINTUMOR_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions in this process and not in one of their own, which takes seconds to start."""
+    from napari_braintumor.engine import conversion
+
+    def convert(path: Path, sha256: str) -> None:
+        with suppress(OSError, RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing
+            conversion.convert(path, sha256)
+
+    monkeypatch.setattr(conversion, "_convert_apart", convert)
 
 
 def _make_volume(

@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,17 +24,6 @@ from napari_braintumor.engine.store import save_model
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BRAINTUMOR_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Conversions in this process and not in one of their own, which takes seconds to start."""
-
-    def convert(path: Path, sha256: str) -> None:
-        with suppress(OSError, RuntimeError):
-            conversion.convert(path, sha256)
-
-    monkeypatch.setattr(conversion, "_convert_apart", convert)
 
 
 @pytest.fixture
@@ -85,7 +73,7 @@ def test_a_file_that_cannot_be_converted_is_told_of(tmp_path: Path, cache: Path)
     [("unet", {"width": 4}), ("res_unet", {"width": 4}), ("u2net_small", {}), ("fcn8s", {})],
 )
 def test_converted_networks_take_other_sizes_than_they_were_converted_at(
-    here: None, cache: Path, tmp_path: Path, architecture: str, options: dict[str, Any]
+    converted_here: None, cache: Path, tmp_path: Path, architecture: str, options: dict[str, Any]
 ) -> None:
     path = save(architecture, options, tmp_path)
     model = load_converted(path, "b" * 64)
@@ -100,7 +88,7 @@ def test_converted_networks_take_other_sizes_than_they_were_converted_at(
 @pytest.mark.parametrize("name", ["model.xml", "model.bin", "sha256.json"])
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"x" + raw[1:], None])
 def test_a_damaged_conversion_is_made_anew(
-    here: None, unet: Path, cache: Path, monkeypatch, name: str, damage: Callable[[bytes], bytes] | None
+    converted_here: None, unet: Path, cache: Path, monkeypatch, name: str, damage: Callable[[bytes], bytes] | None
 ) -> None:
     first = answer(load_converted(unet, "c" * 64))
     (folder,) = cache.iterdir()
@@ -115,7 +103,9 @@ def test_a_damaged_conversion_is_made_anew(
     assert not list(cache.glob(".new-*"))
 
 
-def test_where_nothing_can_be_kept_the_network_is_used_all_the_same(here: None, unet: Path, cache: Path) -> None:
+def test_where_nothing_can_be_kept_the_network_is_used_all_the_same(
+    converted_here: None, unet: Path, cache: Path
+) -> None:
     first = answer(load_converted(unet, "d" * 64))
     for path in cache.rglob("*"):
         if path.is_file():
@@ -128,7 +118,7 @@ def test_where_nothing_can_be_kept_the_network_is_used_all_the_same(here: None, 
 
 
 def test_conversions_not_used_for_longest_go(
-    here: None, unet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    converted_here: None, unet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for age, letter in enumerate("abc"):
         load_converted(unet, letter * 64)
@@ -141,7 +131,7 @@ def test_conversions_not_used_for_longest_go(
     assert sorted(path.name[0] for path in cache.iterdir()) == ["b", "d"]
 
 
-def test_what_else_lies_in_the_cache_is_left_alone(here: None, unet: Path, cache: Path) -> None:
+def test_what_else_lies_in_the_cache_is_left_alone(converted_here: None, unet: Path, cache: Path) -> None:
     load_converted(unet, "e" * 64)
     (folder,) = cache.iterdir()
     (folder / "notes.txt").write_text("mine")

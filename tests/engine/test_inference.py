@@ -272,13 +272,6 @@ def test_a_model_that_needs_all_modalities_says_which_are_missing(make_volume, t
         result_of(make_volume(0)[0].with_modalities(("T1", "T1ce")), model=str(path))
 
 
-def test_a_three_dimensional_model_is_refused_for_now(make_volume, toy_model, tmp_path) -> None:
-    card = read_card(toy_model).model_copy(update={"spatial_dims": 3})
-    path = save_model(tmp_path / "solid.safetensors", load_weights(toy_model), card)
-    with pytest.raises(ModelError, match="is three-dimensional, which cannot be run yet"):
-        result_of(make_volume(0)[0], model=str(path))
-
-
 def test_a_modality_the_model_does_not_know_is_noted_and_left_out(make_volume, toy_model) -> None:
     volume, _ = make_volume(0)
     odd = replace(volume, modalities=("T1", "T1ce", "T2", "DWI"))

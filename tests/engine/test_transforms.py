@@ -3,10 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from monai.transforms import NormalizeIntensity
 
+from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspection import foreground
-from napari_braintumor.engine.transforms import fill_head, prepare, resize, working_shape
+from napari_braintumor.engine.metrics import volume_dice
+from napari_braintumor.engine.transforms import fill_head, prepare, prepare_for, resize, working_shape
 from napari_braintumor.engine.types import MODALITIES, default_grid
 
 
@@ -17,6 +20,24 @@ def test_intensities_become_z_scores_over_the_head_and_zero_outside(make_volume)
     assert values.mean() == pytest.approx(0, abs=0.05)
     assert values.std() == pytest.approx(1, abs=0.1)
     assert (prepared.data[:, ~prepared.head] == 0).all()
+
+
+def test_a_card_may_ask_for_the_z_scores_of_monai_s_bundles(make_volume) -> None:
+    volume, _ = make_volume(0)
+    card = ModelCard(name="a", architecture="monai_segresnet", normalisation="nonzero z-score")
+    prepared = prepare_for(card, volume, 16, crop=False)
+    expected = NormalizeIntensity(nonzero=True, channel_wise=True)(volume.data).numpy()
+    np.testing.assert_allclose(prepared.data[:, :, : volume.shape[1], : volume.shape[2]], expected, atol=1e-4)
+
+
+def test_a_card_may_ask_for_the_z_scores_of_buda_s_network(make_volume) -> None:
+    volume, _ = make_volume(0)
+    card = ModelCard(name="a", architecture="buda_unet", normalisation="percentile z-score")
+    clipped = np.clip(volume.data, *np.percentile(volume.data, (10, 99)))
+    means, deviations = (f(clipped, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.std))
+    prepared = prepare_for(card, volume, 8)
+    assert prepared.data.shape == volume.data.shape  # the whole frame: air is not zero here
+    np.testing.assert_allclose(prepared.data, (clipped - means) / deviations, atol=1e-4)
 
 
 def test_scaling_an_image_changes_nothing(make_volume) -> None:
@@ -41,6 +62,17 @@ def test_the_crop_holds_the_head_and_its_sides_and_corner_are_multiples_of_the_d
     full = prepare(volume, MODALITIES, divisor=16, crop=False)
     assert prepared.head.sum() == full.head.sum()
     assert all(s.start % 16 == 0 and (s.stop - s.start) % 16 == 0 for s in prepared.box[1:])
+
+
+@pytest.mark.parametrize("spacing", [(None, None, None), (2.0, 2.0, 2.0), (3.0, 1.3, 1.7)])
+def test_a_whole_crop_is_brought_back_along_z_too(make_volume, spacing) -> None:
+    volume, reference = make_volume(1)
+    prepared = prepare(volume, MODALITIES, spacing)
+    mask = torch.from_numpy(reference.regions["whole tumor"].astype(np.float32))[None]
+    on_crop = torch.from_numpy(prepared.crop(resize(mask, prepared.frame).numpy())) * 20 - 10
+    restored = prepared.restore_whole(on_crop)[0].numpy() > 0
+    assert restored.shape == volume.shape
+    assert volume_dice(restored, reference.regions["whole tumor"]) > 0.85
 
 
 def test_the_crop_holds_the_same_values_as_the_frame(make_volume) -> None:

@@ -17,8 +17,8 @@ Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
 
 - ``head z-score``: clipped to the head's percentiles 0.5 to 99.5, mean 0 and deviation 1 over the head, zero outside.
 - ``nonzero z-score``: mean 0 and deviation 1 over all voxels that are not zero, which stay zero; as in MONAI's bundles.
-- ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 of each
-  image over the whole crop; as in Buda's U-Net.
+- ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 over
+  each whole image; as in Buda's U-Net.
 """
 
 
@@ -131,7 +131,9 @@ class ModelCard(_Frozen):
         return regions
 
     @model_validator(mode="after")
-    def _fit_channels(self) -> Self:
+    def _fit_together(self) -> Self:
+        if self.spatial_dims == 2 and (self.axes != "LPS zyx" or self.window is not None):
+            raise ValueError("axes and a window are for networks of three dimensions")
         if self.channels is None:
             if self.activation == "softmax":
                 raise ValueError("a network with softmax needs the channels of each region")

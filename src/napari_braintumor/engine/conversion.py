@@ -23,12 +23,14 @@ import torch
 from platformdirs import user_cache_path
 
 from napari_braintumor.engine.loading import load_network
-from napari_braintumor.engine.store import read_card
+from napari_braintumor.engine.registry import ONNX
+from napari_braintumor.engine.store import load_weights, read_card
 
 MOST_BYTES = 2 * 2**30
 """What the cache may take; the models not used for longest go."""
 
-EXAMPLE_SIDE = 64
+EXAMPLE_SIDES = {2: 64, 3: 32}
+"""Of the image that a network is traced with, by its dimensions."""
 
 _CONVERTING = Lock()
 """One at a time: a click while a dock warms up waits for what is nearly there."""
@@ -75,6 +77,8 @@ def load_converted(path: Path, sha256: str) -> Any:
     ModelError
         If the file is damaged or its tensors do not fit its architecture.
     """
+    if read_card(path).architecture == ONNX:
+        return openvino_core().read_model(load_weights(path)["graph"].numpy().tobytes())
     folder = _folder(sha256)
     with _CONVERTING:
         if (kept := _read(folder)) is not None:
@@ -123,8 +127,8 @@ def _convert(path: Path) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     # Not openvino.convert_model: that reports its use to a web analytics service, and no scan's program should.
-    network = load_network(path)
-    example = torch.zeros(1, len(read_card(path).modalities), EXAMPLE_SIDE, EXAMPLE_SIDE)
+    network, card = load_network(path), read_card(path)
+    example = torch.zeros(1, len(card.modalities), *(EXAMPLE_SIDES[card.spatial_dims],) * card.spatial_dims)
     decoder = TorchScriptPythonDecoder(network, example_input=example)
     front_end = FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))

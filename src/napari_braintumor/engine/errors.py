@@ -17,5 +17,9 @@ class ModelError(BrainTumorError):
     """A model file is missing, damaged or does not fit the images."""
 
 
+class DescriptionNeeded(ModelError):
+    """A model file does not tell what its channels are, so somebody must."""
+
+
 class SettingsError(BrainTumorError):
     """A setting is impossible, or impossible on this machine."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.conversion import load_converted
-from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.inspection import inspect_few
 from napari_braintumor.engine.parts import SLAB_SLICES, Parts
-from napari_braintumor.engine.registry import find_architecture
+from napari_braintumor.engine.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.runtime import (
     Ladder,
     choose_batch,
@@ -41,9 +41,13 @@ from napari_braintumor.engine.types import (
     Started,
     Volume,
 )
+from napari_braintumor.engine.windows import choose_window, run_windows
 
 CHUNK_SLICES = 8
 """Slices that go through the network together; logits of three such chunks are in memory at most."""
+
+OUTSIDE_HEAD = -30.0
+"""The logit of air."""
 
 
 def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
@@ -72,19 +76,20 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     card = model.card
     assert card is not None
     check_modalities(card, volume)
-    device = choose_device(config.device)
-    runtime = choose_runtime(config.runtime, device)
+    device, runtime = choose_where(card, config)
     ignored = [name for name in volume.modalities if name not in card.modalities]
     if ignored:
         yield Noted(f"The model does not use {', '.join(ignored)}.")
     if not volume.source.spacing_known:
         yield Noted("The voxel size is not known, so mm and mL are guesses.")
 
-    known = survey_for(card, volume, find_architecture(card.architecture).divisor)
+    divisor = find_divisor(card.architecture, card.options)
+    known = survey_for(card, volume, divisor)
     for text in inspect_few(known.thumbnails).findings:
         yield Noted(text)
 
-    shape = (len(card.modalities), *known.head.shape[1:])
+    window = choose_window(card, known.head.shape, divisor) if card.spatial_dims == 3 else known.head.shape[1:]
+    shape = (len(card.modalities), *(window[::-1] if card.axes == "RAS xyz" else window))
     sha256 = file_sha256(model.path)
     ladder = Ladder(
         start_runner(model.path, sha256, runtime, device, shape, config.precision),
@@ -96,27 +101,11 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     nesting = _zeros(volume, volume.shape, np.uint8)
     probabilities = _zeros(volume, (len(card.regions), *volume.shape), np.float16) if config.probabilities else None
-    step = choose_search_step(volume, config, min_volume_ml)
-    slices = np.flatnonzero(known.head.any((1, 2)))
-    hits: list[int] = []
-    noted = done = 0
-    for looked_at in _rounds(slices, hits, step):
-        for chunk, logits_NRHW in predict(volume, card, known, looked_at, ladder, config.test_time_mirroring):
-            found, logits_RZYX = restore(known, chunk, logits_NRHW, config.threshold or card.threshold)
-            for index, plane in zip(chunk, found, strict=True):
-                if plane.any():
-                    nesting[known.box[0].start + index] = plane
-                    hits.append(int(index))
-            if probabilities is not None:
-                for index, logits in zip(chunk, logits_RZYX.transpose(0, 1), strict=True):
-                    probabilities[:, known.box[0].start + index] = logits.sigmoid().half().cpu().numpy()
-            for text in ladder.notes[noted:]:
-                yield Noted(text)
-            noted = len(ladder.notes)
-            done += len(chunk)
-            yield SlicesDone(done, len(slices))
-    if done < len(slices):
-        yield SlicesDone(len(slices), len(slices))
+    if card.spatial_dims == 3:
+        yield from _look_through_windows(volume, card, known, ladder, config, window, nesting, probabilities)
+    else:
+        step = choose_search_step(volume, config, min_volume_ml)
+        yield from _look_through_slices(volume, card, known, ladder, config, step, nesting, probabilities)
 
     remove_islands(nesting, round(min_volume_ml / voxel_ml), config.keep_largest)
     drop_small_regions(nesting, card, voxel_ml)
@@ -149,6 +138,74 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     )
 
 
+def _look_through_slices(
+    volume: AnyVolume,
+    card: ModelCard,
+    known: Survey,
+    ladder: Ladder,
+    config: SegmentConfig,
+    step: int,
+    nesting: Any,
+    probabilities: Any | None,
+) -> Iterator[SlicesDone | Noted]:
+    """Fill in what a 2-D network finds in the slices that hold head."""
+    slices = np.flatnonzero(known.head.any((1, 2)))
+    hits: list[int] = []
+    noted = done = 0
+    for looked_at in _rounds(slices, hits, step):
+        for chunk, logits_NRHW in predict(volume, card, known, looked_at, ladder, config.test_time_mirroring):
+            found, logits_RZYX = restore(known, chunk, logits_NRHW, config.threshold or card.threshold)
+            for index, plane in zip(chunk, found, strict=True):
+                if plane.any():
+                    nesting[known.box[0].start + index] = plane
+                    hits.append(int(index))
+            if probabilities is not None:
+                for index, logits in zip(chunk, logits_RZYX.transpose(0, 1), strict=True):
+                    probabilities[:, known.box[0].start + index] = logits.sigmoid().half().cpu().numpy()
+            yield from map(Noted, ladder.notes[noted:])
+            noted = len(ladder.notes)
+            done += len(chunk)
+            yield SlicesDone(done, len(slices))
+    if done < len(slices):
+        yield SlicesDone(len(slices), len(slices))
+
+
+def _look_through_windows(
+    volume: AnyVolume,
+    card: ModelCard,
+    known: Survey,
+    ladder: Ladder,
+    config: SegmentConfig,
+    window: tuple[int, int, int],
+    nesting: Any,
+    probabilities: Any | None,
+) -> Iterator[SlicesDone | Noted]:
+    """Fill in what a 3-D network finds in the whole case."""
+    slices = len(known.head)
+    data_MZYX = torch.from_numpy(prepare_slices(volume, card.modalities, known, np.arange(slices)))
+    running = run_windows(data_MZYX, card, window, lambda batch: _run(ladder, batch, card, config.test_time_mirroring))
+    try:
+        while True:
+            done, windows = next(running)
+            yield SlicesDone(slices * done // windows, slices)
+    except StopIteration as ended:
+        logits_RZYX = ended.value
+    finally:
+        running.close()
+    yield from map(Noted, ladder.notes)
+    outside = torch.from_numpy(~known.head)[:, None]
+    logits_RZYX = nest_logits(logits_RZYX.transpose(0, 1)).masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1)
+    limit = _logit(config.threshold or card.threshold)
+    for index in range(len(card.regions)):  # one at a time, on the case's own grid each is as large as a scan
+        region_ZYX = known.restore_whole(logits_RZYX[index : index + 1])[0]
+        for z, plane in enumerate(region_ZYX):
+            inside = (plane > limit).numpy()
+            if inside.any():
+                nesting[z] = nesting[z] + inside
+            if probabilities is not None:
+                probabilities[index, z] = plane.sigmoid().half().numpy()
+
+
 def warm_up(config: SegmentConfig) -> None:
     """Load the runtime, and convert the model if it has to be, so that the first segmentation starts sooner.
 
@@ -158,8 +215,33 @@ def warm_up(config: SegmentConfig) -> None:
         If the settings do not fit this computer, or there is no such model.
     """
     model = ModelStore().find(config.model)
-    if choose_runtime(config.runtime, choose_device(config.device)) == "openvino":
+    assert model.card is not None
+    if choose_where(model.card, config)[1] == "openvino":
         load_converted(model.path, file_sha256(model.path))
+
+
+def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, str]:
+    """Return the device and the runtime for a model.
+
+    Raises
+    ------
+    SettingsError
+        If what is wanted is not there, or the model cannot run on it.
+    """
+    wanted, device = config.runtime, config.device
+    if card.architecture == ONNX:
+        if wanted == "torch" or device not in ("auto", "cpu"):
+            raise SettingsError(
+                f"'{card.name}' is an ONNX graph, which OpenVINO runs on the CPU. Choose the device auto or cpu, and "
+                "the runtime auto."
+            )
+        wanted, device = "openvino", "cpu"
+    elif not find_architecture(card.architecture).convertible:
+        if wanted == "openvino":
+            raise SettingsError(f"'{card.name}' cannot be converted for OpenVINO. Choose the runtime auto or torch.")
+        wanted = "torch"
+    chosen = choose_device(device)
+    return chosen, choose_runtime(wanted, chosen)
 
 
 def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
@@ -168,11 +250,9 @@ def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
     Raises
     ------
     ModelError
-        If the model needs modalities that the volume lacks, or is three-dimensional.
+        If the model needs modalities that the volume lacks, or takes slices of another thickness.
     """
-    if card.spatial_dims != 2:
-        raise ModelError(f"The model '{card.name}' is three-dimensional, which cannot be run yet. Choose a 2-D model.")
-    if card.spacing[0] is not None:
+    if card.spatial_dims == 2 and card.spacing[0] is not None:
         raise ModelError(
             f"The model '{card.name}' works on slices of {card.spacing[0]:g} mm, but a 2-D model takes slices as they "
             "are. Train it with a plan whose spacing along Z is null."
@@ -225,7 +305,7 @@ def predict(
     waiting: tuple[NDArray[np.intp], Future[torch.Tensor]] | None = None
     try:
         for chunk, batch_NMHW in _prepared_chunks(volume, card, known, slices, max(CHUNK_SLICES, ladder.batch_size)):
-            running = worker.submit(_run, ladder, batch_NMHW, mirroring)
+            running = worker.submit(_run, ladder, batch_NMHW, card, mirroring)
             if waiting is not None:
                 yield waiting[0], waiting[1].result()
             waiting = chunk, running
@@ -255,9 +335,26 @@ def _chunks(array: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
         yield array[start : start + size]
 
 
-def _run(ladder: Ladder, batch_NMHW: torch.Tensor, mirroring: bool) -> torch.Tensor:
-    logits_NRHW = ladder(batch_NMHW)
-    return (logits_NRHW + ladder(batch_NMHW.flip(-1)).flip(-1)) / 2 if mirroring else logits_NRHW
+def _run(ladder: Ladder, batch: torch.Tensor, card: ModelCard, mirroring: bool) -> torch.Tensor:
+    """Return the logits of a card's regions, of slices or of windows."""
+    logits = to_regions(ladder(batch), card)
+    if not mirroring:
+        return logits
+    left_right = -3 if card.axes == "RAS xyz" else -1
+    return (logits + to_regions(ladder(batch.flip(left_right)), card).flip(left_right)) / 2
+
+
+def to_regions(output: torch.Tensor, card: ModelCard) -> torch.Tensor:
+    """Turn a network's output ``(N, C, ...)`` into the logits ``(N, R, ...)`` of a card's regions."""
+    if card.channels is None:
+        return output
+    if card.activation == "sigmoid":
+        return output[:, [channel for (channel,) in card.channels]]
+    regions = []
+    for inside in card.channels:
+        outside = [channel for channel in range(output.shape[1]) if channel not in inside]
+        regions.append(output[:, list(inside)].logsumexp(1) - output[:, outside].logsumexp(1))
+    return torch.stack(regions, dim=1)
 
 
 def restore(
@@ -273,7 +370,7 @@ def restore(
     """
     try:
         outside = torch.from_numpy(~known.head[slices])[:, None].to(logits_NRHW.device)
-        logits_RZYX = known.restore(nest_logits(logits_NRHW).masked_fill(outside, -30.0).transpose(0, 1))
+        logits_RZYX = known.restore(nest_logits(logits_NRHW).masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1))
         return (logits_RZYX > _logit(threshold)).sum(0, dtype=torch.uint8).cpu().numpy(), logits_RZYX
     except Exception as error:
         if logits_NRHW.device.type == "cpu" or not is_out_of_memory(error):

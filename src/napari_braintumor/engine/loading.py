@@ -23,7 +23,7 @@ def load_network(path: Path) -> nn.Module:
     network = build_network(
         card.architecture,
         in_channels=len(card.modalities),
-        out_channels=len(card.regions),
+        out_channels=card.out_channels,
         spatial_dims=card.spatial_dims,
         options=card.options,
     )

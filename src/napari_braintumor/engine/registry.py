@@ -31,6 +31,8 @@ class Architecture:
         Input sides that are multiples of this need no padding inside the network.
     spatial_dims
         The dimensions it can be built for.
+    convertible
+        Whether a trace of it holds for inputs of other sizes, so that it can be converted for OpenVINO.
     encoder
         How the names of the parameters of each encoder stage begin, from the input inwards; for staged unfreezing.
     """
@@ -40,6 +42,7 @@ class Architecture:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     divisor: int = 16
     spatial_dims: tuple[int, ...] = (2, 3)
+    convertible: bool = True
     encoder: tuple[tuple[str, ...], ...] = ()
 
 
@@ -56,9 +59,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "res_unet": Architecture("Res-UNet with attention", "res_unet:ResUNet", divisor=8, encoder=_RES_UNET_STAGES),
     "u2net": Architecture("U²-Net", "u2net:U2Net", {"size": "full"}, divisor=32, encoder=_U2NET_STAGES),
     "u2net_small": Architecture("U²-Net small", "u2net:U2Net", {"size": "small"}, divisor=32, encoder=_U2NET_STAGES),
-    "fcn32s": Architecture("FCN-32s", "fcn:FCN", {"stride": 32}, 32, (2,), _VGG_STAGES),
-    "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, 32, (2,), _VGG_STAGES),
-    "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, 32, (2,), _VGG_STAGES),
+    "fcn32s": Architecture("FCN-32s", "fcn:FCN", {"stride": 32}, 32, (2,), encoder=_VGG_STAGES),
+    "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, 32, (2,), encoder=_VGG_STAGES),
+    "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, 32, (2,), encoder=_VGG_STAGES),
 }
 """Those that are trained here."""
 
@@ -72,7 +75,7 @@ IMPORTED: Mapping[str, Architecture] = {
     "monai_unet": Architecture("MONAI UNet", f"{_MONAI}:UNet"),
     "monai_basicunet": Architecture("MONAI BasicUNet", f"{_MONAI}:BasicUNet"),
     "monai_dynunet": Architecture("MONAI DynUNet", f"{_MONAI}:DynUNet"),
-    "monai_swinunetr": Architecture("MONAI SwinUNETR", f"{_MONAI}:SwinUNETR", divisor=32),
+    "monai_swinunetr": Architecture("MONAI SwinUNETR", f"{_MONAI}:SwinUNETR", divisor=32, convertible=False),
     ONNX: Architecture("ONNX graph", ""),
 }
 """Those that are only used, with weights that were trained elsewhere."""
@@ -92,8 +95,23 @@ def find_architecture(name: str) -> Architecture:
     return known[name]
 
 
+def check_trainable(name: str) -> None:
+    """Refuse an architecture that is only used.
+
+    Raises
+    ------
+    ModelError
+        If it is, or there is no such architecture.
+    """
+    title = find_architecture(name).title
+    if name not in ARCHITECTURES:
+        raise ModelError(f"{title} is used here, not trained. Choose one of: {', '.join(ARCHITECTURES)}.")
+
+
 def find_divisor(name: str, options: Mapping[str, Any]) -> int:
-    """Return what the sides of a network's input must be multiples of: the row's, unless strides or a divisor are given.
+    """Return what the sides of a network's input must be multiples of.
+
+    It is the row's, unless the options tell strides, or of a graph the divisor.
 
     Raises
     ------

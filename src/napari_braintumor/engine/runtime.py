@@ -163,13 +163,15 @@ class TorchRunner:
     def __init__(self, network: nn.Module, device: torch.device, precision: str = "auto") -> None:
         self.device = device
         self.dtype = choose_autocast(device, precision)
-        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        flat = all(weight.ndim != 5 for weight in network.parameters())
+        self.memory_format = torch.channels_last if flat else torch.channels_last_3d
+        self.network = network.to(device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)``, float32, of images ``(N, M, H, W)``."""
         on_cuda = self.device.type == "cuda"
         with torch.inference_mode(), _fixed_shapes() if on_cuda else nullcontext():
-            batch = batch_NMHW.contiguous(memory_format=torch.channels_last)
+            batch = batch_NMHW.contiguous(memory_format=self.memory_format)
             batch = (batch.pin_memory() if on_cuda else batch).to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
                 logits: Tensor = self.network(batch)
@@ -193,7 +195,7 @@ class OpenVinoRunner:
     model
         From `load_converted`.
     shape
-        Of the images that will come, ``(1, M, H, W)``.
+        Of the images that will come, ``(1, M, H, W)``, or with a depth before the height.
     precision
         ``"bfloat16"``, or anything else for float32.
     """
@@ -201,7 +203,7 @@ class OpenVinoRunner:
     runtime = "openvino"
     device = torch.device("cpu")
 
-    def __init__(self, model: Any, shape: tuple[int, int, int, int], precision: str = "auto") -> None:
+    def __init__(self, model: Any, shape: tuple[int, ...], precision: str = "auto") -> None:
         self.model = model  # it may own the weights that the compiled one uses
         model.reshape(shape)
         settings = {
@@ -235,7 +237,7 @@ def start_runner(
     sha256: str,
     runtime: str,
     device: torch.device,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     precision: str = "auto",
 ) -> Runner:
     """Load a model onto its runtime; a second start with the same model and shape is quick.
@@ -251,7 +253,7 @@ def start_runner(
     device
         From `choose_device`.
     shape
-        Modalities, height and width of the images that will come.
+        Modalities and sides of the images that will come.
     precision
         ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 

@@ -39,10 +39,10 @@ from napari_braintumor.engine.fitting import (
 from napari_braintumor.engine.judging import describe_model, judge, may_be_kept
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.previews import save_preview
-from napari_braintumor.engine.registry import build_network
+from napari_braintumor.engine.registry import build_network, check_trainable
 from napari_braintumor.engine.runs import Run, parent_of
 from napari_braintumor.engine.runtime import choose_device, describe_device
-from napari_braintumor.engine.store import save_model
+from napari_braintumor.engine.store import halve_kernels, save_model
 from napari_braintumor.engine.transfer import load_trunk, transfer_weights
 from napari_braintumor.engine.types import (
     BatchDone,
@@ -111,6 +111,7 @@ def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
     yield Noted(_describe_data(data))
 
     torch.manual_seed(plan.seed)
+    check_trainable(plan.architecture)
     network = build_network(
         plan.architecture, in_channels=len(plan.modalities), out_channels=len(plan.regions), options=plan.options
     )
@@ -272,7 +273,7 @@ def _keep(
 ) -> None:
     parent = parent_of(run)
     card = describe_model(fit.plan, data, dice, fit.network, parent.card if parent else None)
-    save_model(run.model_path, network.state_dict(), card)
+    save_model(run.model_path, halve_kernels(network.state_dict()), card)
     fit.state.kept_score, fit.state.kept_replay = score, replay
 
 

@@ -1,9 +1,10 @@
 """The one preprocessing, made from a card and used alike for training and for use.
 
 A case is resampled to the network's working grid, its head is found, intensities become z-scores over the head,
-everything outside the head becomes zero, and the array is cropped to the head. `Survey` is what must be known of the
-whole case for that: with it, any of its slices can be prepared by themselves, and the network's output be brought back
-to the case's own grid. `Prepared` is a survey with all slices.
+everything outside the head becomes zero, and the array is cropped to the head. (Networks from elsewhere may know other
+z-scores: see `Normalisation`.) `Survey` is what must be known of the whole case for that: with it, any of its slices
+can be prepared by themselves, and the network's output be brought back to the case's own grid. `Prepared` is a survey
+with all slices.
 """
 
 # M modality, R region, C channel (either), Z slice, Y row, X column
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional
 
-from napari_braintumor.engine.card import ModelCard, Spacing
+from napari_braintumor.engine.card import ModelCard, Normalisation, Spacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspection import find_air
 from napari_braintumor.engine.parts import Parts
@@ -31,6 +32,9 @@ HEAD_MARGIN_VOX = 24
 
 CLIP_Z = 5.0
 """z-scores beyond this carry no more information than this."""
+
+JOINT_PERCENTILES = (10, 99)
+"""Of all images together, with ``percentile z-score`` (Buda et al. 2019)."""
 
 SAMPLED_SLICES = 192
 """Intensities are measured on at most about so many slices, evenly spread, so that memory does not grow with Z."""
@@ -51,8 +55,12 @@ class Survey:
         bool ``(z, y, x)``, the head in the crop.
     present
         bool ``(M,)``, which of the network's modalities the case has.
+    normalisation
+        As on the card.
+    limits
+        What all images are clipped to before they are scaled, with ``percentile z-score``.
     scales
-        ``(M, 2)``, mean and standard deviation over the head of each modality that is present.
+        ``(M, 2)``, mean and standard deviation of each modality that is present.
     box
         Where the crop lies in the working frame. In Y and X it may reach beyond the frame, where data is zero.
     frame
@@ -65,6 +73,8 @@ class Survey:
 
     head: NDArray[np.bool_]
     present: NDArray[np.bool_]
+    normalisation: Normalisation
+    limits: tuple[float, float]
     scales: NDArray[np.float32]
     box: Box
     frame: tuple[int, int, int]
@@ -101,6 +111,26 @@ class Survey:
         whole[..., y0 : y0 + inside.shape[-2], x0 : x0 + inside.shape[-1]] = inside
         return resize(whole, (whole.shape[1], self.shape[1], self.shape[2]))
 
+    def restore_whole(self, crop_CZYX: torch.Tensor) -> torch.Tensor:
+        """Bring network output on the whole crop back to the case's own grid, along Z too.
+
+        Parameters
+        ----------
+        crop_CZYX
+            ``(C, z, y, x)``, logits on the crop.
+
+        Returns
+        -------
+        Tensor
+            ``(C, Z, Y, X)``; outside the crop the logits are -30, that is, no tumor.
+        """
+        stops = [min(side.stop, size) for side, size in zip(self.box, self.frame, strict=True)]
+        frame = crop_CZYX.new_full((len(crop_CZYX), *self.frame), -30.0)
+        inside = tuple(slice(side.start, stop) for side, stop in zip(self.box, stops, strict=True))
+        sizes = tuple(slice(0, side.stop - side.start) for side in inside)
+        frame[(slice(None), *inside)] = crop_CZYX[(slice(None), *sizes)]
+        return resize(frame, self.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared(Survey):
@@ -121,6 +151,7 @@ def survey(
     spacing: Spacing = (None, None, None),
     divisor: int = 16,
     *,
+    normalisation: Normalisation = "head z-score",
     crop: bool = True,
     margin_vox: int = HEAD_MARGIN_VOX,
 ) -> Survey:
@@ -137,6 +168,8 @@ def survey(
     divisor
         The crop's in-plane sides become multiples of this, and so does its corner, so that the network's pooling
         windows fall where they would in the whole frame.
+    normalisation
+        What is measured: see `Normalisation`.
     crop
         False keeps the whole frame, padded to the divisor: slower, and the same result but for rounding.
     margin_vox
@@ -157,6 +190,8 @@ def survey(
     every = -(-frame[0] // SAMPLED_SLICES)
     sampled = np.concatenate(list(group_slices(np.arange(frame[0]), volume.slab_slices))[every // 2 :: every])
     tissue = np.zeros(frame, bool)
+    samples: dict[int, NDArray[np.float32]] = {}
+    limits = -np.inf, np.inf
     scales = np.zeros((len(modalities), 2), np.float32)
     thumbnails = {}
     for index, name in enumerate(modalities):
@@ -171,20 +206,34 @@ def survey(
             for slab in group_slices(np.arange(frame[0]), read_together(volume)):
                 tissue[slab] |= air.tissue(read_working(volume, name, frame, slab))
         thumbnails[name] = some[::4, ::4, ::4].copy()
-        if inside.any():
+        if normalisation == "percentile z-score":
+            samples[index] = some
+        elif normalisation == "nonzero z-score":
+            scales[index] = _mean_and_deviation(some[some != 0])
+        elif inside.any():
             values = some[inside]
-            values = np.clip(values, *np.percentile(values, (0.5, 99.5)))
-            scales[index] = values.mean(), max(float(values.std()), 1e-6)
+            scales[index] = _mean_and_deviation(np.clip(values, *np.percentile(values, (0.5, 99.5))))
+    if samples:
+        low, high = np.percentile(np.stack(list(samples.values())), JOINT_PERCENTILES)
+        limits = float(low), float(high)
+        for index, some in samples.items():
+            scales[index] = _mean_and_deviation(np.clip(some, *limits))
     head = fill_head(tissue)
     if not head.any():
         raise DataError(f"No head was found in '{volume.name}': it seems to hold only background. Check the images.")
     box = head_box(head, divisor, margin_vox) if crop else frame_box(frame, divisor)
-    return Survey(_cut(head, box), present, scales, box, frame, volume.shape, thumbnails)
+    return Survey(_cut(head, box), present, normalisation, limits, scales, box, frame, volume.shape, thumbnails)
+
+
+def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[float, float]:
+    return (float(values.mean()), max(float(values.std()), 1e-6)) if values.size else (0.0, 1.0)
 
 
 def survey_for(card: ModelCard, volume: AnyVolume, divisor: int, *, crop: bool = True) -> Survey:
     """Survey a case as a model's card says."""
-    return survey(volume, card.modalities, card.spacing, divisor, crop=crop)
+    # Air is nothing to a network only where it is zero, as is what convolutions see beyond the border.
+    crop = crop and card.normalisation != "percentile z-score"
+    return survey(volume, card.modalities, card.spacing, divisor, normalisation=card.normalisation, crop=crop)
 
 
 def prepare_slices(
@@ -204,15 +253,20 @@ def prepare_slices(
     Returns
     -------
     ndarray
-        float32 ``(M, len(slices), y, x)`` on the crop: z-scores over the head, zero outside, absent modalities zero.
+        float32 ``(M, len(slices), y, x)`` on the crop, normalised as the survey says; absent modalities are zero.
     """
     head = known.head[slices]
     prepared = np.zeros((len(modalities), *head.shape), np.float32)
     for index in np.flatnonzero(known.present):
         working = read_working(volume, modalities[index], known.frame, slices + known.box[0].start)
         mean, deviation = known.scales[index]
-        scaled = (_cut(working, (slice(0, len(slices)), *known.box[1:])) - mean) / deviation
-        prepared[index] = np.where(head, np.clip(scaled, -CLIP_Z, CLIP_Z), 0)
+        cropped = _cut(working, (slice(0, len(slices)), *known.box[1:]))
+        scaled = (np.clip(cropped, *known.limits) - mean) / deviation
+        if known.normalisation == "head z-score":
+            scaled = np.where(head, np.clip(scaled, -CLIP_Z, CLIP_Z), 0)
+        elif known.normalisation == "nonzero z-score":
+            scaled = np.where(cropped != 0, scaled, 0)
+        prepared[index] = scaled
     return prepared
 
 
@@ -230,13 +284,18 @@ def prepare(
     Parameters and errors are those of `survey`.
     """
     known = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox)
-    data = prepare_slices(volume, modalities, known, np.arange(len(known.head)))
-    return Prepared(**vars(known), data=data)
+    return _prepare_all(volume, modalities, known)
 
 
 def prepare_for(card: ModelCard, volume: Volume, divisor: int, *, crop: bool = True) -> Prepared:
     """Prepare a case as a model's card says."""
-    return prepare(volume, card.modalities, card.spacing, divisor, crop=crop)
+    known = survey_for(card, volume, divisor, crop=crop)
+    return _prepare_all(volume, card.modalities, known)
+
+
+def _prepare_all(volume: AnyVolume, modalities: tuple[str, ...], known: Survey) -> Prepared:
+    data = prepare_slices(volume, modalities, known, np.arange(len(known.head)))
+    return Prepared(**vars(known), data=data)
 
 
 def working_shape(
