@@ -454,7 +454,7 @@ NETWORK: dict[str, Any] = {
     "spatial_dims": 3,
     "in_channels": 4,
     "out_channels": 3,
-    "init_filters": 4,
+    "init_filters": 8,
     "blocks_down": [1, 1],
     "blocks_up": [1],
 }
@@ -473,7 +473,7 @@ def bundle(folder: Path, state: bytes | None = None, metadata: bytes | None = No
         },
     }
     fresh = build_network("monai_segresnet", in_channels=4, out_channels=3, spatial_dims=3, options={
-        "init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]
+        "init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]
     })  # fmt: skip
     for name, content in {
         "configs/metadata.json": json.dumps(described).encode() if metadata is None else metadata,
@@ -503,7 +503,6 @@ for _name, _network in {
     "a class of torch": lambda _: {"_target_": "torch.hub.load", "repo_or_dir": "evil/evil"},
     "an absurd option": lambda _: {"init_filters": 10**9},
     "an absurd number of blocks": lambda _: {"blocks_down": [10**7, 10**7]},
-    "an absurd number of channels": lambda _: {"in_channels": 10**9},
     "absurd dimensions": lambda _: {"spatial_dims": 10**9},
 }.items():
     CORPUS.append(
@@ -534,6 +533,11 @@ def a_bundle_with_metadata_that_is_nested_too_deeply(folder: Path) -> Path:
 
 
 @hostile(None)
+def a_bundle_with_absurdly_many_channels(folder: Path) -> Path:
+    return bundle(folder, in_channels=10**9)
+
+
+@hostile(None)
 def a_bundle_with_metadata_of_expressions(folder: Path) -> Path:
     return bundle(folder, metadata=json.dumps({"network_data_format": evil(folder)}).encode())
 
@@ -554,10 +558,10 @@ def package(folder: Path, description: str | None = None, **entry: object) -> Pa
                 "source": "weights.pt",
                 "sha256": digest,
                 "architecture": {
-                    "callable": "Evil",
+                    "callable": "UNet",
                     "source": "evil.py",
                     "sha256": hashlib.sha256(source).hexdigest(),
-                    "kwargs": {"width": 2},
+                    "kwargs": {"in_channels": 4, "out_channels": 3, "width": 2},
                 },
                 **entry,
             }
@@ -575,8 +579,6 @@ def architecture(**entry: object) -> dict[str, object]:
     return {"callable": "UNet", "source": "evil.py", "sha256": "0" * 64, "kwargs": {}, **entry}
 
 
-MISFIT = CARD.model_copy(update={"architecture": "res_unet", "options": {}})
-
 for _name, _entry in {
     "a path upwards": {"source": "../../executed"},
     "an absolute path": {"source": "/etc/passwd"},
@@ -588,12 +590,12 @@ for _name, _entry in {
     CORPUS.append(Hostile(f"a package with {_name}", lambda folder, entry=_entry: package(folder, **entry), CARD))
 
 
-@hostile(MISFIT.model_copy(update={"modalities": ("T1",)}))
+@hostile()
 def a_package_with_source_code_that_would_make_a_file(folder: Path) -> Path:
-    return package(folder)
+    return package(folder, architecture=architecture(callable="Evil"))
 
 
-@hostile(MISFIT.model_copy(update={"modalities": ("T1",)}))
+@hostile()
 def a_package_with_an_import_for_its_network(folder: Path) -> Path:
     return package(folder, architecture={"callable": "system", "import_from": "os", "kwargs": {"command": "true"}})
 

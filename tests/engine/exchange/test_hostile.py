@@ -1,5 +1,6 @@
 """Nothing that is imported is ever run: while it is armed, a hook of Python tells what would leave the program."""
 
+import io
 import os
 import sys
 import sysconfig
@@ -9,40 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import CORPUS, Hostile
+import torch
+from hostile import BUNDLE_CARD, CARD, CORPUS, GRAPH_CARD, Hostile, bundle, graph, own, package, saved, weights, written
 
 import napari_braintumor
 from napari_braintumor.engine.errors import BrainTumorError
+from napari_braintumor.engine.exchange import bioimageio, import_model, legacy, monai_bundle, nnunet, onnx
+from napari_braintumor.engine.exchange.checkpoint import build_on_meta
 from napari_braintumor.engine.store import ModelStore
-
-try:
-    from napari_braintumor.engine.exchange import import_model
-except ImportError:  # until the face is there
-
-    def import_model(path: Path, description: Any = None, store: Any = None) -> None:
-        from napari_braintumor.engine.errors import ModelError
-        from napari_braintumor.engine.exchange import bioimageio, checkpoint, legacy, monai_bundle, onnx
-        from napari_braintumor.engine.store import has_card, load_weights, read_card
-
-        if path.suffix == ".onnx":
-            onnx.load(path, description)
-        elif path.suffix == ".safetensors" and has_card(path):
-            card = read_card(path)
-            w = load_weights(path)
-            checkpoint.fit(
-                w, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options
-            )
-            checkpoint._checked(w, path.name)
-        elif path.suffix in (".pt", ".pth", ".safetensors"):
-            legacy.load(path, description)
-        elif path.suffix == ".zip" or path.is_dir():
-            try:
-                bioimageio.load(path, description)
-            except ModelError:
-                monai_bundle.load(path, description)
-        else:
-            raise ModelError(f"'{path.name}' is a file of a kind that is not known.")
-
 
 TRUSTED = tuple(
     str(Path(folder).resolve())
@@ -107,12 +82,32 @@ class Watch:
 
 @pytest.fixture(scope="module")
 def watch() -> Watch:
+    """Return a watch, after all has been imported that is imported late: importing runs code, of ours and of others."""
+    assert all((bioimageio, legacy, monai_bundle, nnunet))
+    build_on_meta("monai_segresnet", 4, 3, 3, {"init_filters": 8})
+    build_on_meta("unet", 4, 3, 2, {"width": 2})
+    onnx.openvino_core().read_model(graph())
+    torch.load(io.BytesIO(saved({"a": torch.ones(1)})), weights_only=True)
     return Watch()
 
 
 def test_the_corpus_is_large_and_every_file_has_a_name_of_its_own() -> None:
     assert len(CORPUS) >= 40
     assert len({each.name for each in CORPUS}) == len(CORPUS)
+
+
+def test_without_the_evil_in_them_they_are_accepted(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "store")
+    for name, path, card in (
+        ("a", written(tmp_path / "a.pt", saved(weights())), CARD),
+        ("b", written(tmp_path / "b.pth", saved(weights(), legacy=True)), CARD),
+        ("c", written(tmp_path / "c.onnx", graph()), GRAPH_CARD),
+        ("d", bundle(tmp_path), BUNDLE_CARD),
+        ("e", package(tmp_path), CARD),
+        ("f", written(tmp_path / "f.safetensors", own(tmp_path, name="f")), CARD),
+    ):
+        found = import_model(path, card.model_copy(update={"name": name}), store)
+        assert (found.name, found.path.parent) == (name, store.folder)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
