@@ -39,8 +39,9 @@ format: .venv/dev.stamp  ## Put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-screenshot: .venv/dev.stamp .venv/display.stamp  ## Take the README's picture anew
+screenshot: .venv/dev.stamp .venv/display.stamp  ## Take the pictures of the docks anew
 	$(WITH_DISPLAY) $(BIN)/python tools/make_screenshot.py
+	$(WITH_DISPLAY) $(BIN)/python tools/make_compare_screenshot.py
 
 .venv/bin/python:
 	PYTHON="$(PYTHON)" tools/make_venv .venv

@@ -145,3 +145,22 @@ def test_the_shipped_model_finds_the_tumor_of_the_sample_case(viewer, qtbot):
     (reference,) = (other for other in viewer.layers if other.metadata["braintumor"].get("role") == "reference")
     found, drawn = layer.data > 0, reference.data > 0
     assert 2 * (found & drawn).sum() / (found.sum() + drawn.sum()) > 0.7
+
+
+@pytest.mark.slow
+def test_the_shipped_models_are_compared_on_the_sample_case(viewer, qtbot):
+    viewer.open_sample("napari-braintumor", "sample-case")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-braintumor", "Models")
+    dock.table.tick([model.path for model in dock.table.models])
+    assert len(dock.table.ticked) == 3
+    dock.compare_button.click()
+    qtbot.waitUntil(lambda: not dock.compare_button.isHidden(), timeout=270_000)
+    found = {layer.metadata["braintumor"]["by"]: layer.data for layer in results(viewer)}
+    assert set(found) == {model.name for model in dock.table.ticked}
+    disputed = viewer.layers["Disagreement [sample]"].data > 0
+    differs = np.ptp(list(found.values()), axis=0) > 0
+    np.testing.assert_array_equal(disputed, differs)
+    comparison = dock.comparison._comparison
+    assert all(dice["whole tumor"] > 0.8 for dice in (*comparison.dice.values(), *comparison.reference_dice))
+    assert dock.comparison.table.rowCount() == 12
+    assert not notification_manager.records

@@ -36,6 +36,8 @@ from napari_braintumor.engine.catalogue import Entry
 from napari_braintumor.engine.comparison import compare_segmentations
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
+from napari_braintumor.engine.exchange import SUFFIXES
+from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import ModelStore, StoredModel, read_card, save_model, use_folder
 from napari_braintumor.engine.types import (
     Compared,
@@ -172,8 +174,8 @@ def open_case(viewer: ViewerModel, volume: Volume, reference: Reference | None =
     return [viewer.add_layer(Layer.create(*layer)) for layer in layers_from_case(volume, reference)]
 
 
-def finish(qtbot: Any, dock: ModelsDock) -> None:
-    qtbot.waitUntil(lambda: dock._job is None, timeout=10000)
+def finish(qtbot: Any, dock: ModelsDock, timeout_s: float = 10) -> None:
+    qtbot.waitUntil(lambda: dock._job is None, timeout=round(timeout_s * 1000))
 
 
 def rows(dock: ModelsDock) -> dict[str, dict[str, str]]:
@@ -512,6 +514,24 @@ def test_a_model_is_exported_in_the_kind_that_is_chosen(dock, qtbot, exchange, t
     assert dock.message.text() == f"Written: {tmp_path / 'out.onnx'}."
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "onnx"])
+def test_a_real_model_travels_out_and_in_again(dock, qtbot, tmp_path, kind):
+    card = ModelCard(name="mine", architecture="unet", options={"width": 2}, licence="CC0")
+    network = build_network("unet", in_channels=4, out_channels=3, options=card.options)
+    save_model(ModelStore().folder / "mine.safetensors", network.state_dict(), card)
+    dock.reload_models()
+    choose(dock, "mine")
+    target = tmp_path / f"out{SUFFIXES[kind]}"
+    dock.export_to(kind, target)
+    finish(qtbot, dock, 120)
+    assert dock.message.text() == f"Written: {target}."
+    dock._delete_now(dock.model)
+    dock.install_from(target)
+    finish(qtbot, dock, 120)
+    assert dock.message.text() == "'mine' is among your models."
+    assert dock.model.card.licence == "CC0"
+
+
 @pytest.fixture
 def form(qtbot: Any) -> DescriptionForm:
     form = DescriptionForm(None, Path("My net (2).pt"), "'My net (2).pt' does not tell its channels.")
@@ -743,13 +763,13 @@ def test_the_table_tells_volumes_dice_and_distances(two, viewer, volume, segment
     compare(qtbot, two)
     table = two.comparison.table
     header = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount())]
-    assert header == ["Region", "Model", "mL", "Dice with 1", "Dice with 2", "Dice, reference", "HD95 mm, reference"]
+    assert header == ["Region", "Model", "mL", "Dice ref.", "HD95 mm", "Dice 1", "Dice 2"]
     cells = [[table.item(row, column).text() for column in range(7)] for row in range(table.rowCount())]
     assert cells[:4] == [
-        ["whole tumor", "1 mine", "0.18", "", "0.500", "1.000", "0.0"],
-        ["whole tumor", "2 shipped", "0.18", "0.500", "", "0.500", "3.0"],
+        ["whole tumor", "1 mine", "0.18", "1.000", "0.0", "", "0.500"],
+        ["whole tumor", "2 shipped", "0.18", "0.500", "3.0", "0.500", ""],
         ["whole tumor", "reference", "0.18", "", "", "", ""],
-        ["tumor core", "1 mine", "0.05", "", "0.500", "", ""],
+        ["tumor core", "1 mine", "0.05", "", "", "", "0.500"],
     ]
     assert "1 mine (2 s), 2 shipped (2 s). Where they disagree: 0.2 mL." in two.comparison.headline.text()
 

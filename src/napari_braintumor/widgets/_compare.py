@@ -26,7 +26,6 @@ class ComparisonTable(QWidget):
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setAlternatingRowColors(True)
         self.table.currentCellChanged.connect(self._ask)
         if (side := self.table.verticalHeader()) is not None:
             side.hide()
@@ -39,6 +38,7 @@ class ComparisonTable(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.headline, self.table, self.copy_button):
             column.addWidget(widget)
+        column.addStretch(1)
         self.hide()
 
     def show_comparison(self, comparison: Comparison) -> None:
@@ -65,7 +65,7 @@ class ComparisonTable(QWidget):
         heights = [self.table.rowHeight(row) for row in range(min(len(rows), ROWS_SEEN))]
         head, scroll = self.table.horizontalHeader(), self.table.horizontalScrollBar()
         extra = (head.sizeHint().height() if head else 0) + (scroll.sizeHint().height() if scroll else 0)
-        self.table.setMinimumHeight(sum(heights) + extra + 2 * self.table.frameWidth())
+        self.table.setFixedHeight(sum(heights) + extra + 2 * self.table.frameWidth())
         self.table.blockSignals(False)
         self.show()
 
@@ -104,23 +104,25 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
     """
     models = comparison.models
     header = ["Region", "Model", "mL"]
-    header += [f"Dice with {number if short else name}" for number, name in enumerate(models, 1)]
     if comparison.reference_ml:
-        header += ["Dice, reference", "HD95 mm, reference"]
+        header += ["Dice ref.", "HD95 mm"] if short else ["Dice with reference", "HD95 mm to reference"]
+    header += [f"Dice {number}" if short else f"Dice with {name}" for number, name in enumerate(models, 1)]
     rows = []
     for region in comparison.regions:
+        drawn = region in comparison.reference_ml
         for i, name in enumerate(models):
             if region not in comparison.volumes_ml[i]:
                 continue
             row = [region, f"{i + 1} {name}" if short else name, f"{comparison.volumes_ml[i][region]:.2f}"]
+            if drawn:
+                row += [f"{comparison.reference_dice[i][region]:.3f}", f"{comparison.reference_hd95_mm[i][region]:.1f}"]
+            elif comparison.reference_ml:
+                row += ["", ""]
             for j in range(len(models)):
                 dice = comparison.dice.get((min(i, j), max(i, j)), {}).get(region)
                 row.append("" if dice is None else f"{dice:.3f}")
-            if region in comparison.reference_ml:
-                dice, hd95 = comparison.reference_dice[i][region], comparison.reference_hd95_mm[i][region]
-                row += [f"{dice:.3f}", f"{hd95:.1f}"]
-            rows.append(row + [""] * (len(header) - len(row)))
-        if region in comparison.reference_ml:
+            rows.append(row)
+        if drawn:
             row = [region, "reference", f"{comparison.reference_ml[region]:.2f}"]
             rows.append(row + [""] * (len(header) - len(row)))
     return header, rows

@@ -14,7 +14,8 @@ from napari_braintumor.widgets._parts import name_widget
 
 COLUMNS = ("Model", "Dice", "Network", "Modalities", "Regions", "Licence", "Size", "Kept", "Parent")
 NAME_WIDTH_PX = 150
-HEIGHT_PX = 190
+ROWS_SEEN = (4, 9)
+"""At least and at most; more are scrolled."""
 _SORT_KEY = Qt.ItemDataRole.UserRole
 
 
@@ -34,8 +35,6 @@ class ModelsTable(QTreeWidget):
         name_widget(self, "Models", "Choose one to see its card; tick two or more to compare them")
         self.setColumnCount(len(COLUMNS))
         self.setHeaderLabels(list(COLUMNS))
-        self.setMinimumHeight(HEIGHT_PX)
-        self.setAlternatingRowColors(True)
         self.setUniformRowHeights(True)
         self.setIndentation(12)
         self.setSortingEnabled(True)
@@ -94,6 +93,7 @@ class ModelsTable(QTreeWidget):
         paths = [model.path for model in self._models]
         if items:
             self.setCurrentItem(items[paths.index(wanted) if wanted in paths else 0])
+        self._fit_height()
         self._filling = False
         self.chosen_changed.emit()
         self.ticked_changed.emit()
@@ -105,6 +105,14 @@ class ModelsTable(QTreeWidget):
             model = self._model_of(item)
             if model.card is not None:
                 item.setCheckState(0, Qt.CheckState.Checked if model.path in wanted else Qt.CheckState.Unchecked)
+
+    def _fit_height(self) -> None:
+        least, most = ROWS_SEEN
+        rows = min(max(len(self._models), least), most)
+        head, scroll = self.header(), self.horizontalScrollBar()
+        extra = (head.sizeHint().height() if head else 0) + (scroll.sizeHint().height() if scroll else 0)
+        row = max(self.sizeHintForRow(0), self.fontMetrics().height())
+        self.setFixedHeight(rows * row + extra + 2 * self.frameWidth())
 
     def _items(self) -> list[QTreeWidgetItem]:
         found, walk = [], QTreeWidgetItemIterator(self)

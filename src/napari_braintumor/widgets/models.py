@@ -214,6 +214,7 @@ class ModelsDock(Dock):
         inside.addWidget(QLabel("Reference"))
         inside.addWidget(self.reference_slot)
         inside.addWidget(self.comparison)
+        inside.addStretch(1)
         column.addWidget(group)
 
         self.message = make_line("", "Messages")
