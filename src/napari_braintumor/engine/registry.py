@@ -161,6 +161,6 @@ def build_network(
             spatial_dims=spatial_dims,
             **{**row.defaults, **(options or {})},
         )
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # MONAI's networks raise many kinds
         raise ModelError(f"{row.title} cannot be built with these options: {error}.") from error
     return built

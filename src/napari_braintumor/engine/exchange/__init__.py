@@ -91,8 +91,8 @@ def import_model(path: Path, description: ModelCard | None = None, store: ModelS
     Parameters
     ----------
     path
-        A file of this plugin, a bioimage.io package, a MONAI bundle (a zip file or a folder), an ONNX graph, or weights
-        as torch saves them.
+        A file of this plugin, a bioimage.io package, a MONAI bundle or a trained nnU-Net (a zip file or a folder), an
+        ONNX graph, or weights as torch saves them.
     description
         What the channels are, for files that do not tell.
     store
@@ -145,9 +145,13 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
         return bioimageio.load(path, description)
     if "metadata.json" in names:
         return monai_bundle.load(path, description)
+    if "plans.json" in names:
+        from napari_braintumor.engine.exchange import nnunet
+
+        return nnunet.load(path, description)
     raise ModelError(
-        f"'{path.name}' is neither a bioimage.io package (it has no rdf.yaml) nor a MONAI bundle (no metadata.json). "
-        "Choose the package as it was published."
+        f"'{path.name}' is no bioimage.io package (which has bioimageio.yaml or rdf.yaml), no MONAI bundle "
+        "(metadata.json) and no folder of nnU-Net (plans.json). Choose the package as it was published."
     )
 
 

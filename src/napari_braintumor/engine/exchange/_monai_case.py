@@ -74,7 +74,8 @@ class PrepareCase:
         inside = _cut(head, box)
         limits = (-np.inf, np.inf)
         if self.normalisation == "percentile z-score":
-            limits = tuple(float(limit) for limit in np.percentile(sampled, (10, 99)))
+            low, high = np.percentile(sampled, (10, 99))
+            limits = float(low), float(high)
         prepared = []
         for whole, some, find in zip(working_MZYX, sampled, finders, strict=True):
             crop = _cut(whole, box)
@@ -97,7 +98,7 @@ class PrepareCase:
         }
 
     def _measure(
-        self, some: NDArray[np.float32], find: Callable[..., Any], limits: tuple[float, ...]
+        self, some: NDArray[np.float32], find: Callable[..., Any], limits: tuple[float, float]
     ) -> tuple[np.float32, np.float32]:
         if self.normalisation == "percentile z-score":
             values = np.clip(some, *limits)
