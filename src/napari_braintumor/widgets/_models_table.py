@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QTreeWidgetItemIterator
+from qtpy.QtCore import QModelIndex, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QPainter, QPalette, QShowEvent
+from qtpy.QtWidgets import (
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QTreeWidgetItemIterator,
+)
 
 from napari_braintumor.engine.card_text import architecture_title, headline_metric
 from napari_braintumor.engine.store import StoredModel
@@ -36,6 +44,7 @@ class ModelsTable(QTreeWidget):
         self.setColumnCount(len(COLUMNS))
         self.setHeaderLabels(list(COLUMNS))
         self.setUniformRowHeights(True)
+        self.setItemDelegateForColumn(0, _FramedTicks(self))
         self.setIndentation(12)
         self.setSortingEnabled(True)
         self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
@@ -106,6 +115,11 @@ class ModelsTable(QTreeWidget):
             if model.card is not None:
                 item.setCheckState(0, Qt.CheckState.Checked if model.path in wanted else Qt.CheckState.Unchecked)
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Fit the height again, now that the theme has told how high rows are."""
+        super().showEvent(event)
+        self._fit_height()
+
     def _fit_height(self) -> None:
         least, most = ROWS_SEEN
         rows = min(max(len(self._models), least), most)
@@ -132,6 +146,22 @@ class ModelsTable(QTreeWidget):
     def _tell_ticked(self, _: QTreeWidgetItem, column: int) -> None:
         if not self._filling and column == 0:
             self.ticked_changed.emit()
+
+
+class _FramedTicks(QStyledItemDelegate):
+    """Frames the boxes to tick, which cannot be seen in napari's dark theme as long as they are empty."""
+
+    def paint(self, painter: QPainter | None, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        super().paint(painter, option, index)
+        tree = self.parent()
+        if painter is None or not isinstance(tree, ModelsTable) or index.data(Qt.ItemDataRole.CheckStateRole) is None:
+            return
+        shown = QStyleOptionViewItem(option)
+        self.initStyleOption(shown, index)
+        if (style := tree.style()) is not None:
+            box = style.subElementRect(QStyle.SubElement.SE_ItemViewItemCheckIndicator, shown, tree)
+            painter.setPen(tree.palette().color(QPalette.ColorRole.Text))
+            painter.drawRect(box.adjusted(0, 0, -1, -1))
 
 
 class _Row(QTreeWidgetItem):
