@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import os
+import re
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,46 @@ from tiny import TINY, store_tiny
 
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange import bioimageio
+from napari_braintumor.engine.exchange import bioimageio, onnx
 from napari_braintumor.engine.loading import load_network
 from napari_braintumor.engine.registry import ARCHITECTURES
 from napari_braintumor.engine.store import ModelStore, StoredModel, load_weights, save_model
+
+# bioimageio leaves the packages that it reads open, and its sigmoid takes the exponential of any logit.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::ResourceWarning",
+    "ignore:overflow encountered in exp:RuntimeWarning",
+)
+
+LARGE = pytest.param("u2net", marks=pytest.mark.slow)
+SMALL = [name for name in TINY if name != "u2net"]
 
 
 def assert_passes(package: Path) -> None:
     """Let the reference implementation validate the package, run it and compare what comes out."""
     from bioimageio.core import test_model
 
+    mend_bioimageio_spec()
     summary = test_model(package, devices=["cpu"])
     failed = [(detail.name, detail.errors) for detail in summary.details if detail.status != "passed"]
     assert summary.status == "passed", failed
+
+
+@cache
+def mend_bioimageio_spec() -> None:
+    """Let bioimageio.spec 0.5.12, which bioimageio.core 0.11 asks for, work with pydantic 2.14.
+
+    It hands pydantic's serializers an argument too many, which pydantic refuses since; bioimageio.spec 0.5.14 does not.
+    """
+    from bioimageio.spec._internal import io_packaging
+    from bioimageio.spec.model import v0_4
+
+    for function in (io_packaging.package_file_descr_serializer, v0_4.package_weights):
+        mended = re.sub(r"\binfo,  # pyright: ignore.*", "", inspect.getsource(function))
+        made: dict[str, Any] = {}
+        exec(mended, function.__globals__, made)
+        function.__code__ = made[function.__name__].__code__
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +129,7 @@ def test_a_bundled_model_passes_the_tests_of_bioimageio_core(tmp_path: Path, nam
     assert_passes(bioimageio.export(ModelStore().find(name), tmp_path / f"{name}.zip"))
 
 
-@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "buda_unet", "monai_segresnet", "monai_unet"])
+@pytest.mark.parametrize("architecture", [*SMALL, LARGE])
 def test_every_architecture_passes_the_tests_of_bioimageio_core(tmp_path: Path, architecture: str) -> None:
     assert_passes(bioimageio.export(store_tiny(tmp_path, architecture), tmp_path / "package.zip"))
 
@@ -108,6 +138,10 @@ def test_every_architecture_passes_the_tests_of_bioimageio_core(tmp_path: Path, 
 def test_three_dimensional_networks_pass_the_tests_of_bioimageio_core(tmp_path: Path, architecture: str) -> None:
     axes = "RAS xyz" if architecture == "monai_segresnet" else "LPS zyx"
     assert_passes(bioimageio.export(store_tiny(tmp_path, architecture, 3, axes=axes), tmp_path / "package.zip"))
+
+
+def test_no_architecture_is_left_out() -> None:
+    assert TINY.keys() >= ARCHITECTURES.keys()
 
 
 def test_a_network_of_classes_passes_the_tests_of_bioimageio_core(tmp_path: Path) -> None:
@@ -168,7 +202,7 @@ def test_a_bundled_model_comes_back_as_it_was(tmp_path: Path, name: str) -> None
     assert all(torch.equal(weights[name], tensor) for name, tensor in kept.items())
 
 
-@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize("architecture", [*SMALL, LARGE])
 def test_every_architecture_comes_back_as_it_was(tmp_path: Path, architecture: str) -> None:
     dims = 3 if architecture in ("monai_dynunet", "monai_segresnet") else 2
     model = store_tiny(tmp_path, architecture, dims)
@@ -229,6 +263,29 @@ def test_a_network_with_another_number_of_images_is_refused(package: Path) -> No
     description = ModelCard(name="theirs", architecture="unet", modalities=("T1", "T2"))
     with pytest.raises(ModelError, match="do not fit it as described"):
         bioimageio.load(as_foreign(package), description)
+
+
+def with_graph(package: Path, folder: Path, **entry: Any) -> Path:
+    """Add the network as ONNX, and name a class that nobody knows."""
+    graph = onnx.export(store_tiny(folder, "unet"), folder / "graph.onnx").read_bytes()
+    described = describe(as_foreign(package))
+    described["weights"]["pytorch_state_dict"]["architecture"]["callable"] = "MagicNet"
+    checksum = hashlib.sha256(graph).hexdigest()
+    described["weights"]["onnx"] = {"source": "graph.onnx", "sha256": checksum, "opset_version": 18, **entry}
+    return redescribe(change(package, graph__onnx=graph), described)
+
+
+def test_a_network_that_is_not_known_is_read_as_onnx(package: Path, tmp_path: Path) -> None:
+    described = ModelCard(name="theirs", architecture="unet")
+    weights, card = bioimageio.load(with_graph(package, tmp_path), described)
+    assert (card.name, card.architecture, card.options) == ("theirs", "onnx", {"divisor": 16})
+    assert weights["graph"].dtype == torch.uint8
+
+
+def test_a_graph_in_two_files_is_refused(package: Path, tmp_path: Path) -> None:
+    path = with_graph(package, tmp_path, external_data={"source": "graph.onnx.data"})
+    with pytest.raises(ModelError, match="in a second file"):
+        bioimageio.load(path, ModelCard(name="theirs", architecture="unet"))
 
 
 def test_other_formats_of_weights_are_refused(package: Path) -> None:

@@ -106,9 +106,9 @@ def read_network_source(module: str) -> bytes:
 
 
 def save_weights(weights: dict[str, Tensor]) -> bytes:
-    """Return a state dict as ``torch.save`` writes it."""
+    """Return a state dict as ``torch.save`` writes it, the same for the same weights: safetensors shuffles them."""
     stream = io.BytesIO()
-    torch.save(weights, stream)
+    torch.save(dict(sorted(weights.items())), stream)
     return stream.getvalue()
 
 
