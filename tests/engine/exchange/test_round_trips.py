@@ -1,0 +1,104 @@
+"""A model that goes out and comes back in gives the same labels on the sample case, whatever it travelled as."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_braintumor.engine import segment
+from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.exchange import KINDS, SUFFIXES, export_model, import_model
+from napari_braintumor.engine.files.cases import find_cases, read_case
+from napari_braintumor.engine.metrics import volume_dice
+from napari_braintumor.engine.registry import ARCHITECTURES, build_network
+from napari_braintumor.engine.sample import sample_folder
+from napari_braintumor.engine.store import ModelStore, StoredModel, save_model
+from napari_braintumor.engine.types import Segmentation, Volume
+
+SMALL = {
+    "unet": {"width": 4},
+    "res_unet": {"width": 4},
+    **{f"fcn{n}s": {"width": 8, "trunk_width": 4} for n in (8, 16, 32)},
+}
+QUICK = {("unet", 2), ("unet", 3)}
+CASES = [
+    pytest.param(name, dims, kind, marks=[] if (name, dims) in QUICK and kind != "onnx" else pytest.mark.slow)
+    for name, row in ARCHITECTURES.items()
+    for dims in row.spatial_dims
+    for kind in KINDS
+]
+
+
+@pytest.fixture(scope="module")
+def sample() -> Volume:
+    return read_case(find_cases(sample_folder())[0])
+
+
+def make_model(folder: Path, architecture: str, dims: int) -> StoredModel:
+    """A network that learnt nothing, at a spacing at which it is quick."""
+    torch.manual_seed(1)
+    options = SMALL.get(architecture, {})
+    card = ModelCard(
+        name="traveller", architecture=architecture, options=options, spatial_dims=dims, licence="CC0-1.0",
+        spacing=(None, 4.0, 4.0) if dims == 2 else (4.0, 4.0, 4.0), window=(32, 64, 64) if dims == 3 else None,
+    )  # fmt: skip
+    network = build_network(architecture, in_channels=4, out_channels=3, spatial_dims=dims, options=options)
+    return ModelStore().find(save_model(folder / "traveller.safetensors", network.state_dict(), card))
+
+
+def result_of(volume: Volume, model: StoredModel, **more: object) -> Segmentation:
+    settings = {"device": "cpu", "min_volume_ml": 0.0, "search_step_mm": 0.0, **more}
+    *_, last = segment(volume, SegmentConfig.model_validate({"model": str(model.path), **settings}))
+    return last.segmentation
+
+
+def least_dice(labels: np.ndarray, others: np.ndarray) -> float:
+    return min(volume_dice(labels == label, others == label) for label in (1, 2, 3) if (labels == label).any())
+
+
+@pytest.mark.usefixtures("converted_here")
+@pytest.mark.parametrize(("architecture", "kind", "dims"), CASES)
+def test_every_architecture_comes_back_with_the_same_labels(
+    sample: Volume, tmp_path: Path, architecture: str, kind: str, dims: int
+) -> None:
+    model = make_model(tmp_path, architecture, dims)
+    probabilities = result_of(sample, model, probabilities=True).probabilities
+    assert probabilities is not None
+    head = sample.data.any(0)
+    threshold = float(np.quantile(probabilities[0][head], 0.7))  # that there is something to compare
+    labels = result_of(sample, model, threshold=threshold).labels
+    assert 0.1 < (labels[head] > 0).mean() < 0.9
+    path = export_model(model, kind, tmp_path / f"traveller-out{SUFFIXES[kind]}")
+    again = import_model(path, store=ModelStore(tmp_path / "store"))
+    others = result_of(sample, again, threshold=threshold).labels
+    if kind == "onnx":
+        assert least_dice(labels, others) >= 0.9999
+    else:
+        assert np.array_equal(labels, others)
+
+
+@pytest.mark.parametrize(("name", "kind"), BUNDLED)
+@pytest.mark.usefixtures("converted_here")
+def test_bundled_models_come_back_with_the_same_labels(sample: Volume, tmp_path: Path, name: str, kind: str) -> None:
+    bundled = ModelStore().find(name)
+    assert bundled.card is not None
+    mine = save_copy(bundled, tmp_path)
+    labels = result_of(sample, mine).labels
+    path = export_model(mine, kind, tmp_path / f"out{SUFFIXES[kind]}")
+    others = result_of(sample, import_model(path, store=ModelStore(tmp_path / "store"))).labels
+    assert (labels > 0).any()
+    if kind == "onnx":
+        assert least_dice(labels, others) >= 0.9999
+    else:
+        assert np.array_equal(labels, others)
+
+
+def save_copy(model: StoredModel, folder: Path) -> StoredModel:
+    """The same model under a name that the store does not have yet."""
+    from napari_braintumor.engine.store import load_weights
+
+    assert model.card is not None
+    card = model.card.model_copy(update={"name": "copy"})
+    return ModelStore().find(save_model(folder / "copy.safetensors", load_weights(model.path), card))
