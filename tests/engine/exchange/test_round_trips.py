@@ -18,17 +18,19 @@ from napari_braintumor.engine.store import ModelStore, StoredModel, save_model
 from napari_braintumor.engine.types import Segmentation, Volume
 
 SMALL = {
-    "unet": {"width": 4},
-    "res_unet": {"width": 4},
-    **{f"fcn{n}s": {"width": 8, "trunk_width": 4} for n in (8, 16, 32)},
+    **{"unet": {"width": 4}, "res_unet": {"width": 4}},
+    **{f"fcn{stride}s": {"width": 8, "trunk_width": 4} for stride in (8, 16, 32)},
 }
-QUICK = {("unet", 2), ("unet", 3)}
-CASES = [
-    pytest.param(name, dims, kind, marks=[] if (name, dims) in QUICK and kind != "onnx" else pytest.mark.slow)
-    for name, row in ARCHITECTURES.items()
-    for dims in row.spatial_dims
-    for kind in KINDS
-]
+
+
+def case(name: str, kind: str, *more: int) -> object:
+    """Only a U-Net is quick to make, and ONNX is never."""
+    quick = name in ("unet", "glioma-unet") and kind != "onnx"
+    return pytest.param(name, kind, *more, marks=() if quick else pytest.mark.slow)
+
+
+CASES = [case(name, kind, dims) for name, row in ARCHITECTURES.items() for dims in row.spatial_dims for kind in KINDS]
+BUNDLED = [case(name, kind) for name in ("glioma-unet", "glioma-res-unet", "glioma-u2net") for kind in KINDS]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Models that come from elsewhere and models that go there: files of other programs, read without running any of them."""
+"""Models that come from elsewhere and models that go there: files of other programs, read without running any."""
 
 from __future__ import annotations
 
