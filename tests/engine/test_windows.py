@@ -19,7 +19,7 @@ def run_all(data_MZYX, card, window, run):
             return ended.value, told
 
 
-@pytest.mark.parametrize("axes", ["LPS zyx", "RAS xyz"])
+@pytest.mark.parametrize("axes", ["LPS zyx", "LPS xyz", "RAS xyz"])
 @pytest.mark.parametrize("shape", [(16, 32, 32), (10, 20, 30), (40, 33, 70)])
 def test_windows_put_together_are_what_the_network_says_of_the_whole(shape, axes) -> None:
     card = CARD.model_copy(update={"axes": axes})
@@ -36,6 +36,7 @@ def test_a_network_of_ras_arrays_sees_x_first_and_right_and_anterior_rising() ->
     turned = to_network_axes(data[None], CARD.model_copy(update={"axes": "RAS xyz"}))
     assert turned.shape == (1, 1, 5, 4, 3)
     assert turned[0, 0, 0, 0, 2] == 1
+    assert to_network_axes(data[None], CARD.model_copy(update={"axes": "LPS xyz"}))[0, 0, 4, 3, 2] == 1
 
 
 def test_a_case_smaller_than_the_window_is_one_window_of_its_own_size() -> None:

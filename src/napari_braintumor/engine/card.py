@@ -95,8 +95,10 @@ class ModelCard(_Frozen):
         None, description="For each region the network's channels that lie in it; None: channel n is region n."
     )
     plane: Literal["axial"] = "axial"
-    axes: Literal["LPS zyx", "RAS xyz"] = Field(
-        "LPS zyx", description="How arrays lie that the network knows; RAS xyz is what MONAI's 3-D bundles use."
+    axes: Literal["LPS zyx", "LPS xyz", "RAS xyz"] = Field(
+        "LPS zyx",
+        description="How arrays lie that the network knows: where they grow to, and in which order. LPS xyz is how "
+        "files of BraTS lie, RAS xyz what MONAI's Orientation makes of them.",
     )
     spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
     window: tuple[Side, Side, Side] | None = Field(

@@ -89,7 +89,7 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
         yield Noted(text)
 
     window = choose_window(card, known.head.shape, divisor) if card.spatial_dims == 3 else known.head.shape[1:]
-    shape = (len(card.modalities), *(window[::-1] if card.axes == "RAS xyz" else window))
+    shape = (len(card.modalities), *(window if card.axes == "LPS zyx" else window[::-1]))
     sha256 = file_sha256(model.path)
     ladder = Ladder(
         start_runner(model.path, sha256, runtime, device, shape, config.precision),
@@ -340,7 +340,7 @@ def _run(ladder: Ladder, batch: torch.Tensor, card: ModelCard, mirroring: bool) 
     logits = to_regions(ladder(batch), card)
     if not mirroring:
         return logits
-    left_right = -3 if card.axes == "RAS xyz" else -1
+    left_right = -1 if card.axes == "LPS zyx" else -3
     return (logits + to_regions(ladder(batch.flip(left_right)), card).flip(left_right)) / 2
 
 

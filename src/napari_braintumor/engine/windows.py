@@ -42,12 +42,17 @@ def choose_window(card: ModelCard, shape: tuple[int, int, int], divisor: int) ->
 
 def to_network_axes(array_CZYX: torch.Tensor, card: ModelCard) -> torch.Tensor:
     """Turn an array (or several, along leading axes) as the network knows it."""
-    return array_CZYX.flip(-2, -1).transpose(-3, -1) if card.axes == "RAS xyz" else array_CZYX
+    if card.axes == "LPS zyx":
+        return array_CZYX
+    return (array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX).transpose(-3, -1)
 
 
 def from_network_axes(array: torch.Tensor, card: ModelCard) -> torch.Tensor:
     """Undo `to_network_axes`."""
-    return array.transpose(-3, -1).flip(-2, -1) if card.axes == "RAS xyz" else array
+    if card.axes == "LPS zyx":
+        return array
+    array_CZYX = array.transpose(-3, -1)
+    return array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX
 
 
 def run_windows(
@@ -80,7 +85,7 @@ def run_windows(
         ``(C, z, y, x)``.
     """
     turned = to_network_axes(data_MZYX[None], card)
-    roi = window[::-1] if card.axes == "RAS xyz" else window
+    roi = window if card.axes == "LPS zyx" else window[::-1]
     inferer = SlidingWindowInferer(roi, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
     done: SimpleQueue[bool] = SimpleQueue()
     stop = Event()

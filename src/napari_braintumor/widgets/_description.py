@@ -30,7 +30,11 @@ from napari_braintumor.widgets._parts import Combo, make_line, name_widget
 
 SIZE_PX = (460, 640)
 MOST_CHANNELS = 16
-AXES_IN_WORDS = {"LPS zyx": "as slices (Z, Y, X)", "RAS xyz": "as MONAI's bundles (X, Y, Z)"}
+AXES_IN_WORDS = {
+    "LPS zyx": "as slices (Z, Y, X)",
+    "LPS xyz": "as files of BraTS (X, Y, Z)",
+    "RAS xyz": "as turned by MONAI (X, Y, Z to right, anterior, superior)",
+}
 
 
 class DescriptionForm(QDialog):

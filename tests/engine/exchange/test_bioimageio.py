@@ -6,6 +6,7 @@ import io
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,15 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:overflow encountered in exp:RuntimeWarning",
 )
 
-LARGE = pytest.param("u2net", marks=pytest.mark.slow)
-SMALL = [name for name in TINY if name != "u2net"]
+
+def some(names: Iterable[str], quick: str) -> list[object]:
+    """All of these, of which the quick suite takes one."""
+    return [pytest.param(name, marks=() if name == quick else pytest.mark.slow) for name in names]
+
+
+BUNDLED = some(("glioma-unet", "glioma-res-unet", "glioma-u2net"), "glioma-unet")
+EVERY = some(TINY, "unet")
+SOLID = some(("unet", "res_unet", "monai_segresnet", "monai_basicunet", "monai_dynunet"), "unet")
 
 
 def assert_passes(package: Path) -> None:
@@ -72,9 +80,17 @@ def offline(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     monkeypatch.setenv("BIOIMAGEIO_CACHE_PATH", str(tmp_path_factory.getbasetemp() / "bioimageio"))
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("exported")
+    return bioimageio.export(store_tiny(folder, "unet"), folder / "package.zip").read_bytes()
+
+
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    return bioimageio.export(store_tiny(tmp_path, "unet"), tmp_path / "package.zip")
+def package(exported: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "package.zip"
+    path.write_bytes(exported)
+    return path
 
 
 def change(package: Path, **files: bytes | None) -> Path:
@@ -124,17 +140,17 @@ def as_foreign(package: Path) -> Path:
 # ----------------------------------------------------------------------------------------------------------------- out
 
 
-@pytest.mark.parametrize("name", ["glioma-unet", "glioma-res-unet", "glioma-u2net"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_model_passes_the_tests_of_bioimageio_core(tmp_path: Path, name: str) -> None:
     assert_passes(bioimageio.export(ModelStore().find(name), tmp_path / f"{name}.zip"))
 
 
-@pytest.mark.parametrize("architecture", [*SMALL, LARGE])
+@pytest.mark.parametrize("architecture", EVERY)
 def test_every_architecture_passes_the_tests_of_bioimageio_core(tmp_path: Path, architecture: str) -> None:
     assert_passes(bioimageio.export(store_tiny(tmp_path, architecture), tmp_path / "package.zip"))
 
 
-@pytest.mark.parametrize("architecture", ["unet", "res_unet", "monai_segresnet", "monai_basicunet", "monai_dynunet"])
+@pytest.mark.parametrize("architecture", SOLID)
 def test_three_dimensional_networks_pass_the_tests_of_bioimageio_core(tmp_path: Path, architecture: str) -> None:
     axes = "RAS xyz" if architecture == "monai_segresnet" else "LPS zyx"
     assert_passes(bioimageio.export(store_tiny(tmp_path, architecture, 3, axes=axes), tmp_path / "package.zip"))
@@ -165,6 +181,7 @@ def test_the_example_shows_tumor_and_what_the_network_makes_of_it(tmp_path: Path
     assert (regions[0] > 0.5).any((1, 2)).all()
 
 
+@pytest.mark.slow
 def test_images_that_the_sample_case_lacks_are_stood_in_for(tmp_path: Path) -> None:
     model = store_tiny(tmp_path, "unet", modalities=("ADC", "T1", "SWI"))
     assert_passes(bioimageio.export(model, tmp_path / "package.zip"))
@@ -192,7 +209,7 @@ def test_an_onnx_graph_is_not_packed(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------ in
 
 
-@pytest.mark.parametrize("name", ["glioma-unet", "glioma-res-unet", "glioma-u2net"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_model_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     model = ModelStore().find(name)
     weights, card = bioimageio.load(bioimageio.export(model, tmp_path / "package.zip"))
@@ -202,7 +219,7 @@ def test_a_bundled_model_comes_back_as_it_was(tmp_path: Path, name: str) -> None
     assert all(torch.equal(weights[name], tensor) for name, tensor in kept.items())
 
 
-@pytest.mark.parametrize("architecture", [*SMALL, LARGE])
+@pytest.mark.parametrize("architecture", EVERY)
 def test_every_architecture_comes_back_as_it_was(tmp_path: Path, architecture: str) -> None:
     dims = 3 if architecture in ("monai_dynunet", "monai_segresnet") else 2
     model = store_tiny(tmp_path, architecture, dims)

@@ -339,7 +339,7 @@ def test_the_public_bundle_for_brats_is_read(tmp_path: Path, public_weights: dic
     assert card.modalities == ("T1ce", "T1", "T2", "FLAIR")
     assert [region.name for region in card.regions] == ["whole tumor", "tumor core", "enhancing tumor"]
     assert (card.channels, card.activation) == (((1,), (0,), (2,)), "sigmoid")
-    assert (card.spatial_dims, card.axes, card.spacing) == (3, "RAS xyz", (1.0, 1.0, 1.0))
+    assert (card.spatial_dims, card.axes, card.spacing) == (3, "LPS xyz", (1.0, 1.0, 1.0))
     assert card.window == (160, 240, 240)
     assert card.normalisation == "nonzero z-score"
 
@@ -389,11 +389,14 @@ def test_classes_that_exclude_each_other_become_nested_regions(tmp_path: Path) -
     assert (card.activation, card.channels) == ("softmax", ((1, 2, 3), (1, 3), (3,)))
 
 
-def test_resampling_and_windows_are_read_in_our_order(tmp_path: Path, public_weights: dict[str, torch.Tensor]) -> None:
-    steps = [*PUBLIC_CONFIGURATION["preprocessing"]["transforms"], {"_target_": "Spacingd", "pixdim": [1.5, 2, -1]}]
+def test_turning_resampling_and_windows_are_read_in_our_order(tmp_path: Path, public_weights: dict[str, torch.Tensor]) -> None:
+    turned = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
+    scaled = {"_target_": "Spacingd", "pixdim": [1.5, 2, -1]}
+    steps = [*PUBLIC_CONFIGURATION["preprocessing"]["transforms"], turned, scaled]
     configuration = changed(PUBLIC_CONFIGURATION, "preprocessing/transforms", steps)
     configuration = changed(configuration, "inferer/roi_size", "$[96] * 3")
     _, card = monai_bundle.load(write_bundle(tmp_path / "bundle", public_weights, configuration=configuration))
+    assert card.axes == "RAS xyz"
     assert card.spacing == (None, 2.0, 1.5)
     assert card.window is None
 

@@ -41,7 +41,7 @@ class PrepareCase:
     normalisation
         ``"head z-score"``, ``"nonzero z-score"`` or ``"percentile z-score"``.
     axes
-        How arrays lie that the network knows: ``"LPS zyx"`` or ``"RAS xyz"``.
+        How arrays lie that the network knows: ``"LPS zyx"``, ``"LPS xyz"`` or ``"RAS xyz"``.
     """
 
     def __init__(self, spacing: Sequence[float | None], divisor: int, normalisation: str, axes: str) -> None:
@@ -260,11 +260,16 @@ def _to_lps(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _to_network(array: Tensor, axes: str) -> Tensor:
-    return array.flip(-2, -1).transpose(-3, -1) if axes == "RAS xyz" else array
+    if axes == "LPS zyx":
+        return array
+    return (array.flip(-2, -1) if axes == "RAS xyz" else array).transpose(-3, -1)
 
 
 def _from_network(array: Tensor, axes: str) -> Tensor:
-    return array.transpose(-3, -1).flip(-2, -1) if axes == "RAS xyz" else array
+    if axes == "LPS zyx":
+        return array
+    turned = array.transpose(-3, -1)
+    return turned.flip(-2, -1) if axes == "RAS xyz" else turned
 
 
 def _cut(array_ZYX: NDArray[Any], box: Sequence[slice]) -> NDArray[Any]:

@@ -145,7 +145,8 @@ def write_page(card: ModelCard, use: str) -> str:
         How the package is run.
     """
     spacing = ", ".join("as scanned" if size is None else f"{size:g} mm" for size in card.spacing)
-    axes = "left, posterior, superior; Z, Y, X" if card.axes == "LPS zyx" else "right, anterior, superior; X, Y, Z"
+    corner, order = card.axes.split()
+    axes = f"{'left, posterior' if corner == 'LPS' else 'right, anterior'}, superior; {', '.join(order.upper())}"
     missing = "An image that is missing is all zero." if card.accepts_missing else "All of them are needed."
     labels = ", ".join(f"{region.label} {region.label_name}" for region in card.regions)
     return f"""# {card.title or card.name}

@@ -370,7 +370,7 @@ def _space(card: ModelCard) -> list[tuple[str, dict[str, Any]]]:
     ]
     if card.spatial_dims == 2:
         return axes[1:]
-    return axes[::-1] if card.axes == "RAS xyz" else axes
+    return axes if card.axes == "LPS zyx" else axes[::-1]
 
 
 def _file(name: str, files: dict[str, bytes]) -> dict[str, Any]:

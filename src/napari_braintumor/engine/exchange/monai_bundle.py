@@ -224,7 +224,7 @@ def _make_card(
             "version": str(metadata.get("version", "1"))[:40],
             "title": str(metadata.get("name") or metadata.get("task") or "")[:80],
             "modalities": modalities,
-            "axes": "RAS xyz" if dims == 3 else "LPS zyx",
+            "axes": _read_axes(configuration) if dims == 3 else "LPS zyx",
             "spacing": _read_spacing(configuration, dims),
             "window": _read_window(configuration, dims),
             "normalisation": _read_normalisation(configuration, path.name),
@@ -292,6 +292,12 @@ def _transforms(configuration: dict[str, Any], name: str) -> list[dict[str, Any]
         for step in (steps if isinstance(steps, list) else [])
         if isinstance(step, dict) and str(step.get("_target_", step.get("_name_"))).rpartition(".")[2] == name
     ]
+
+
+def _read_axes(configuration: dict[str, Any]) -> str:
+    """Return how the network's arrays lie: as files of BraTS do, if nothing is said to turn them."""
+    turned = _transforms(configuration, "Orientationd")
+    return "RAS xyz" if any(step.get("axcodes") == "RAS" for step in turned) else "LPS xyz"
 
 
 def _read_normalisation(configuration: dict[str, Any], where: str) -> str:
@@ -415,7 +421,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
     row = find_architecture(card.architecture)
     module, _, name = row.target.partition(":")
     divisor = find_divisor(card.architecture, card.options)
-    window = None if card.window is None else list(card.window[:: -1 if card.axes == "RAS xyz" else 1])
+    window = None if card.window is None else list(card.window[:: 1 if card.axes == "LPS zyx" else -1])
     slices = {"_target_": "SliceInferer", "roi_size": [-1, -1], "spatial_dim": 0, "sw_batch_size": 8}
     windows = {"_target_": "scripts.case.WindowInferer", "window": window, "divisor": divisor}
     return {
