@@ -70,7 +70,12 @@ def test_a_file_that_cannot_be_converted_is_told_of(tmp_path: Path, cache: Path)
 
 @pytest.mark.parametrize(
     ("architecture", "options"),
-    [("unet", {"width": 4}), ("res_unet", {"width": 4}), ("u2net_small", {}), ("fcn8s", {})],
+    [
+        ("unet", {"width": 4}),
+        ("res_unet", {"width": 4}),
+        ("u2net_small", {}),
+        ("fcn8s", {"width": 8, "trunk_width": 4}),
+    ],
 )
 def test_converted_networks_take_other_sizes_than_they_were_converted_at(
     converted_here: None, cache: Path, tmp_path: Path, architecture: str, options: dict[str, Any]

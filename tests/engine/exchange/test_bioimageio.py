@@ -292,6 +292,7 @@ def with_graph(package: Path, folder: Path, **entry: Any) -> Path:
     return redescribe(change(package, graph__onnx=graph), described)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_known_is_read_as_onnx(package: Path, tmp_path: Path) -> None:
     described = ModelCard(name="theirs", architecture="unet")
     weights, card = bioimageio.load(with_graph(package, tmp_path), described)
@@ -299,6 +300,7 @@ def test_a_network_that_is_not_known_is_read_as_onnx(package: Path, tmp_path: Pa
     assert weights["graph"].dtype == torch.uint8
 
 
+@pytest.mark.slow
 def test_a_graph_in_two_files_is_refused(package: Path, tmp_path: Path) -> None:
     path = with_graph(package, tmp_path, external_data={"source": "graph.onnx.data"})
     with pytest.raises(ModelError, match="in a second file"):

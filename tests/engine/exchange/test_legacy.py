@@ -146,8 +146,9 @@ def imported(path: Path, weights: dict[str, Tensor], card: ModelCard) -> nn.Modu
     return load_network(save_model(path.with_suffix(".safetensors"), weights, card))
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize(("small", "parameters"), [(False, 44_009_869), (True, 1_131_181)])
+@pytest.mark.parametrize(
+    ("small", "parameters", "legacy"), [(False, 44_009_869, False), (True, 1_131_181, False), (True, 1_131_181, True)]
+)
 @torch.no_grad()
 def test_the_public_u2net_gives_what_its_authors_network_gives(
     tmp_path: Path, small: bool, parameters: int, legacy: bool

@@ -309,8 +309,7 @@ def test_an_onnx_graph_is_not_packed(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------ in
 
 
-@pytest.mark.parametrize("name", ["glioma-unet", "glioma-res-unet", "glioma-u2net"])
-@pytest.mark.parametrize("suffix", ["", ".zip"])
+@pytest.mark.parametrize(("name", "suffix"), [("glioma-unet", ""), ("glioma-res-unet", ".zip"), ("glioma-u2net", "")])
 def test_a_bundled_model_comes_back_as_it_was(tmp_path: Path, name: str, suffix: str) -> None:
     model = ModelStore().find(name)
     weights, card = monai_bundle.load(monai_bundle.export(model, tmp_path / f"bundle{suffix}"))
@@ -320,7 +319,9 @@ def test_a_bundled_model_comes_back_as_it_was(tmp_path: Path, name: str, suffix:
     assert all(torch.equal(weights[name], tensor) for name, tensor in kept.items())
 
 
-@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=pytest.mark.slow if name == "u2net" else ()) for name in TINY]
+)
 def test_every_architecture_comes_back_as_it_was(tmp_path: Path, architecture: str) -> None:
     dims = 3 if architecture in ("unet", "monai_dynunet", "monai_segresnet") else 2
     model = store_tiny(tmp_path, architecture, dims)
@@ -389,7 +390,7 @@ def test_classes_that_exclude_each_other_become_nested_regions(tmp_path: Path) -
     assert (card.activation, card.channels) == ("softmax", ((1, 2, 3), (1, 3), (3,)))
 
 
-def test_turning_resampling_and_windows_are_read_in_our_order(tmp_path: Path, public_weights: dict[str, torch.Tensor]) -> None:
+def test_turning_resampling_and_windows_are_read(tmp_path: Path, public_weights: dict[str, torch.Tensor]) -> None:
     turned = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
     scaled = {"_target_": "Spacingd", "pixdim": [1.5, 2, -1]}
     steps = [*PUBLIC_CONFIGURATION["preprocessing"]["transforms"], turned, scaled]

@@ -24,8 +24,8 @@ SMALL = {
 
 
 def case(name: str, kind: str, *more: int) -> object:
-    """Only a U-Net is quick to make, and ONNX is never."""
-    quick = name in ("unet", "glioma-unet") and kind != "onnx"
+    """Of the slow ones the quick suite takes a few."""
+    quick = (name == "unet" and kind != "onnx") or (name == "glioma-unet" and kind == "safetensors")
     return pytest.param(name, kind, *more, marks=() if quick else pytest.mark.slow)
 
 
