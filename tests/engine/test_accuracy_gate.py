@@ -43,7 +43,7 @@ def test_the_fast_way_finds_on_the_sample_case_what_the_plain_way_finds(model: s
     [
         ("brats/BraTS2021_00024", "glioma-u2net"),
         ("lgg/TCGA_CS_4941_19960909", "glioma-u2net"),
-        ("brats/BraTS2021_00002", "glioma-unet"),
+        pytest.param("brats/BraTS2021_00002", "glioma-unet", marks=pytest.mark.slow),
         ("lgg/TCGA_CS_6669_20020102", "glioma-res-unet"),
     ],
 )

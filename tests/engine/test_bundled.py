@@ -66,6 +66,7 @@ def test_a_real_patient_that_training_never_saw_is_segmented(real_data, patient:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_cropping_to_the_head_leaves_a_real_case_as_it_is(real_data) -> None:
     volume = read_case(find_cases(real_data / "brats" / "BraTS2021_00014")[0])
     plain = segment_plainly(volume, ModelStore().find(DEFAULT_MODEL).path)

@@ -70,6 +70,7 @@ def test_every_architecture_gives_the_same_in_onnx_at_other_sizes(name: str, dim
     assert weights["graph"].numpy().tobytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_exported_file_tells_what_it_takes_and_nothing_of_this_machine(tmp_path: Path) -> None:
     path = exchange.export(make_model(tmp_path, CARD), tmp_path / "tiny.onnx")
     proto = onnx.load(path)
