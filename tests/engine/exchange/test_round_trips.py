@@ -10,6 +10,7 @@ from napari_braintumor.engine import segment
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.exchange import KINDS, SUFFIXES, export_model, import_model
+from napari_braintumor.engine.exchange._example import make_example
 from napari_braintumor.engine.files.cases import find_cases, read_case
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.registry import ARCHITECTURES, build_network
@@ -46,7 +47,12 @@ def make_model(folder: Path, architecture: str, dims: int) -> StoredModel:
         name="traveller", architecture=architecture, options=options, spatial_dims=dims, licence="CC0-1.0",
         spacing=(None, 4.0, 4.0) if dims == 2 else (4.0, 4.0, 4.0), window=(32, 64, 64) if dims == 3 else None,
     )  # fmt: skip
-    network = build_network(architecture, in_channels=4, out_channels=3, spatial_dims=dims, options=options)
+    network = build_network(architecture, in_channels=4, out_channels=3, spatial_dims=dims, options=options).eval()
+    layer = [each for each in network.modules() if getattr(each, "out_channels", 0) == 3][-1]
+    with torch.no_grad():  # small logits, or probabilities are 0 and 1
+        largest = network(torch.from_numpy(make_example(card))).abs().max()
+        for own in layer.parameters():
+            own /= largest
     return ModelStore().find(save_model(folder / "traveller.safetensors", network.state_dict(), card))
 
 
