@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_braintumor.engine.types import MODALITIES
 
@@ -20,6 +20,13 @@ Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
 - ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 over
   each whole image; as in Buda's U-Net.
 """
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return where the first thing is that is wrong, and what."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 class _Frozen(BaseModel):

@@ -40,7 +40,7 @@ from urllib.parse import quote, urljoin
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.card import ModelCard, first_problem
 from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.preload import preload_torch
 from napari_braintumor.engine.store import ModelStore, StoredModel, file_sha256
@@ -257,11 +257,7 @@ def _parse(content: bytes, name: str) -> tuple[Entry, ...]:
     try:
         return _Catalogue.model_validate_json(content).models
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(
-            f"'{name}' is not a catalogue: {where + ': ' if where else ''}{first['msg']}. Check the address or path."
-        ) from error
+        raise ModelError(f"'{name}' is not a catalogue: {first_problem(error)}. Check the address or path.") from error
 
 
 def _beside(base: str | Path, entry: Entry) -> str:

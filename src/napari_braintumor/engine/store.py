@@ -21,7 +21,7 @@ from platformdirs import user_data_path
 from pydantic import ValidationError
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.card import ModelCard, first_problem
 from napari_braintumor.engine.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -418,10 +418,8 @@ def _read_card(path: Path, fingerprint: tuple[int, int]) -> ModelCard:
     try:
         return ModelCard.model_validate_json(metadata[CARD_KEY])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"The card of '{path.name}' is not valid: {where}: {first['msg']}. Make the model again."
+            f"The card of '{path.name}' is not valid: {first_problem(error)}. Make the model again."
         ) from error
 
 

@@ -157,7 +157,7 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
 
 def _check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
     """Hold weights against their card before they are installed."""
-    from napari_braintumor.engine.exchange.checkpoint import check_finite, fit
+    from napari_braintumor.engine.exchange.checkpoint import check_finite, fit_card
     from napari_braintumor.engine.registry import ONNX
 
     if card.architecture == ONNX:
@@ -166,4 +166,4 @@ def _check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
         onnx.check(weights, card, name)
         return
     check_finite(weights, name)
-    fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
+    fit_card(weights, card)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.card import ModelCard, Normalisation
+from napari_braintumor.engine.card import ModelCard, Normalisation, first_problem
 from napari_braintumor.engine.card_text import architecture_title, card_as_markdown
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
@@ -88,10 +88,8 @@ def read_card(card: object, where: str) -> ModelCard:
     try:
         return ModelCard.model_validate(card)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "card"
         raise ModelError(
-            f"The card in '{where}' is not valid: {place}: {first['msg']}. Export the model again."
+            f"The card in '{where}' is not valid: {first_problem(error)}. Export the model again."
         ) from error
 
 

@@ -33,7 +33,7 @@ from napari_braintumor.engine.exchange._packages import (
     write_page,
 )
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.checkpoint import fit, read_state_dict
+from napari_braintumor.engine.exchange.checkpoint import fit, fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import count_parameters
 from napari_braintumor.engine.exchange.onnx import read_graph
 from napari_braintumor.engine.loading import load_network
@@ -174,7 +174,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         if own is not None and state_dict:
             card = read_card(own, path.name)
             weights = read_state_dict(reader.read(state_dict))
-            fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
+            fit_card(weights, card)
             return weights, card
         if state_dict or graph:
             if description is None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import MOST_BYTES, Archive, shown
 from napari_braintumor.engine.registry import build_network, find_architecture
@@ -164,6 +165,17 @@ def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
                 f"The weight '{shown(key)}' in '{name}' holds values that are not finite or not real. "
                 "Take another checkpoint of that training."
             )
+
+
+def fit_card(weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Make sure that weights are those of the network on a card, as `fit` does.
+
+    Raises
+    ------
+    ModelError
+        As `fit`.
+    """
+    fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

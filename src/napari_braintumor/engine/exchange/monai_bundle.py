@@ -31,7 +31,7 @@ from napari_braintumor.engine.exchange._packages import (
     write_page,
 )
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.checkpoint import fit, read_state_dict
+from napari_braintumor.engine.exchange.checkpoint import fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
 from napari_braintumor.engine.files.cases import find_modality
 from napari_braintumor.engine.registry import ONNX, find_architecture, find_divisor
@@ -147,7 +147,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
             network = _read_network(configuration, path.name)
             card = _make_card(network, metadata, configuration, description, path)
         weights = read_state_dict(archive.read(f"{root}models/model.pt"))
-    fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
+    fit_card(weights, card)
     return weights, card if card.parameters else card.model_copy(update={"parameters": count_parameters(weights)})
 
 

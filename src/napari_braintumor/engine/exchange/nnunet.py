@@ -23,7 +23,7 @@ from torch import Tensor
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.checkpoint import build_on_meta, fit, read_state_dict
+from napari_braintumor.engine.exchange.checkpoint import build_on_meta, fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name
 from napari_braintumor.engine.files.cases import find_modality
 
@@ -110,7 +110,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         raise ModelError(
             f"'{path.name}' cannot be imported: {first['loc'] and first['loc'][0]}: {first['msg']}. Describe it."
         ) from error
-    fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
+    fit_card(weights, card)
     return weights, card
 
 

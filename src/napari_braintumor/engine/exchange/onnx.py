@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.card import ModelCard, first_problem
 from napari_braintumor.engine.conversion import openvino_core
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, SettingsError
 from napari_braintumor.engine.exchange.archive import shown
@@ -357,10 +357,8 @@ def _card_of(graph: _Graph, name: str) -> ModelCard | None:
         card = ModelCard.model_validate_json(text)
         return card.model_copy(update={"options": {"divisor": find_divisor(card.architecture, card.options)}})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"The card in '{name}' is not valid: {where}: {first['msg']}. Describe the model instead."
+            f"The card in '{name}' is not valid: {first_problem(error)}. Describe the model instead."
         ) from error
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_braintumor.engine.card import first_problem
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS, reference_from_values
 from napari_braintumor.engine.types import Volume
@@ -154,9 +155,7 @@ def read_sidecar(path: Path) -> Sidecar:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' cannot be read: {error}. Copy the case again.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"'{path}' does not describe a case: {where}: {first['msg']}. Write the case again.") from error
+        raise DataError(f"'{path}' does not describe a case: {first_problem(error)}. Write the case again.") from error
     if sidecar.convention not in CONVENTIONS:
         raise DataError(f"'{path}' names the convention '{sidecar.convention}'. Known are: {', '.join(CONVENTIONS)}.")
     for name in (*sidecar.images.values(), sidecar.labels):
