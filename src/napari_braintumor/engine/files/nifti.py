@@ -6,10 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.atomic import replacing
@@ -17,9 +14,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_labels, check_readable, find_suffix
 from napari_braintumor.engine.types import SourceGrid, grid_from_affine
 
-_DAMAGED = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
-"""What nibabel raises on files that are not what their name says."""
-
+# nibabel is imported where it is used: it takes pydicom along, which would double the time in which a dock opens.
 _MM = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -45,7 +40,7 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], SourceGrid]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             data = np.asarray(image.dataobj, dtype=np.float32)
-    except _DAMAGED as error:
+    except _damages() as error:
         raise _damaged(path, error) from error
     extra = [size for size in data.shape[3:] if size > 1]
     data = data.reshape((*source.shape, *extra), order="F")
@@ -65,14 +60,16 @@ def read_nifti_grid(path: Path) -> tuple[SourceGrid, int]:
 
 
 def _open_nifti(path: Path) -> tuple[Any, SourceGrid]:
+    import nibabel as nib
+
     check_readable(path)
     try:
         image: Any = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one too
-            raise ImageFileError("another format than its name says")
+            raise ValueError("another format than its name says")
         shape, kind, affine = image.shape, image.get_data_dtype().kind, np.array(image.affine, np.float64)
         unit = image.header.get_xyzt_units()[0]
-    except (*_DAMAGED, KeyError) as error:
+    except _damages() as error:
         raise _damaged(path, error) from error
     if len(shape) < 3 or sum(size > 1 for size in shape[3:]) > 1 or 0 in shape:
         raise DataError(f"'{path.name}' has the shape {shape}. Expected were three axes, or four with channels last.")
@@ -85,6 +82,15 @@ def _open_nifti(path: Path) -> tuple[Any, SourceGrid]:
             "Correct its header, or convert the scan again."
         )
     return image, grid_from_affine(shape[:3], affine, path=path, format="nifti", header=bytes(image.header.binaryblock))
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """Return what nibabel raises on files that are not what their name says."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    unreadable = OSError, EOFError, zlib.error, ImageFileError, HeaderDataError
+    return *unreadable, ValueError, OverflowError, MemoryError, KeyError
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:
@@ -114,6 +120,8 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     DataError
         If the shape is not the source's, the name has another ending, or the file cannot be written.
     """
+    import nibabel as nib
+
     if find_suffix(path) not in NIFTI_SUFFIXES:
         raise DataError(f"'{path.name}' is no NIfTI name. Expected was a name that ends in .nii or .nii.gz.")
     check_labels(labels_ZYX, source)

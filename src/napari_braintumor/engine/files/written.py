@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
@@ -185,6 +184,8 @@ def _compact(channel: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def _write_nifti(path: Path, volume: Volume, array_ZYX: NDArray[Any]) -> None:
+    import nibabel as nib
+
     image = nib.Nifti1Image(volume.source.to_source(array_ZYX), volume.source.affine)
     image.header.set_xyzt_units("mm")
     image.to_filename(path)

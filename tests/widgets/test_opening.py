@@ -1,0 +1,31 @@
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys, time
+begun = time.perf_counter()
+import napari, napari.layers, napari.qt.threading, superqt
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+app = QApplication([])
+viewer = ViewerModel()
+shown = time.perf_counter()
+from napari_braintumor.widgets.{module} import {dock}
+dock = {dock}(viewer)
+opened = time.perf_counter()
+late = {{"torch", "monai", "openvino", "nibabel", "pooch"}} & set(sys.modules)
+assert not late, late
+print((opened - shown) / (shown - begun))
+"""
+
+
+# How many seconds it takes is measured in benchmarks/first_click.py; here napari's own start is the clock.
+@pytest.mark.parametrize(
+    ("module", "dock"), [("segment", "SegmentDock"), ("train", "TrainDock"), ("models", "ModelsDock")]
+)
+def test_a_dock_opens_in_a_fraction_of_the_time_that_napari_takes_and_without_torch(module, dock):
+    code = CODE.format(module=module, dock=dock)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout.split()[-1]) < 0.5
