@@ -436,6 +436,23 @@ assert not opened, opened
     assert result.returncode == 0, result.stderr
 
 
+def test_slices_are_segmented_without_the_libraries_that_take_seconds_to_load(make_volume, toy_model, tmp_path) -> None:
+    write_case(tmp_path, *make_volume(0))
+    code = f"""
+import sys
+from pathlib import Path
+from napari_braintumor.engine import segment
+from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.files.cases import find_cases, read_case
+config = SegmentConfig(model={str(toy_model)!r}, device="cpu", runtime="torch")
+list(segment(read_case(find_cases(Path({str(tmp_path)!r}))[0]), config))
+loaded = {{"monai", "matplotlib", "skimage", "bioimageio"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_warm_runtime_has_the_model_converted(toy_model, converted_folder) -> None:
     engine.warm_up(SegmentConfig(model=str(toy_model), device="cpu", runtime="openvino"))
     sha256 = file_sha256(toy_model)

@@ -11,7 +11,6 @@ from queue import SimpleQueue
 from threading import Event
 
 import torch
-from monai.inferers import SlidingWindowInferer
 
 from napari_braintumor.engine.card import ModelCard
 
@@ -84,6 +83,8 @@ def run_windows(
     Tensor
         ``(C, z, y, x)``.
     """
+    from monai.inferers import SlidingWindowInferer  # takes seconds, which a 2-D network must not wait for
+
     turned = to_network_axes(data_MZYX[None], card)
     roi = window if card.axes == "LPS zyx" else window[::-1]
     inferer = SlidingWindowInferer(roi, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
