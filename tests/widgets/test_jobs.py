@@ -2,8 +2,11 @@ import gc
 import threading
 from collections.abc import Iterator
 
+from napari.utils import progress
 from qtpy.QtCore import QObject
 
+from napari_braintumor.engine.types import Noted, SlicesDone
+from napari_braintumor.widgets import _jobs
 from napari_braintumor.widgets._jobs import Job
 
 
@@ -70,3 +73,61 @@ def test_a_job_that_napari_quits_gives_the_collector_back(qtbot) -> None:
     job.start()
     qtbot.waitUntil(lambda: ended == [True])
     assert gc.get_freeze_count() == 0
+
+
+def test_of_quick_progress_the_first_and_the_last_are_told(qtbot) -> None:
+    def hurry() -> Iterator[SlicesDone]:
+        for done in range(1, 41):
+            yield SlicesDone(done, 40)
+
+    told: list[int] = []
+    ended: list[bool] = []
+    owner = QObject()
+    job = Job(owner, "hurry", hurry)
+    job.happened.connect(lambda event: told.append(event.done))
+    job.ended.connect(lambda: ended.append(True))
+    job.start()
+    qtbot.waitUntil(lambda: ended == [True])
+    assert (told[0], told[-1]) == (1, 40)
+    assert len(told) < 40
+
+
+def test_other_events_are_all_told_however_quick(qtbot) -> None:
+    def tell() -> Iterator[Noted]:
+        yield SlicesDone(1, 3)
+        for number in range(20):
+            yield Noted(str(number))
+
+    told: list[object] = []
+    ended: list[bool] = []
+    owner = QObject()
+    job = Job(owner, "tell", tell)
+    job.happened.connect(told.append)
+    job.ended.connect(lambda: ended.append(True))
+    job.start()
+    qtbot.waitUntil(lambda: ended == [True])
+    assert told[1:] == [Noted(str(number)) for number in range(20)]
+
+
+def test_only_a_job_that_takes_long_is_among_the_activities(qtbot, monkeypatch) -> None:
+    owner = QObject()
+    for seconds, expected in ((60.0, 0), (0.0, 1)):
+        monkeypatch.setattr(_jobs, "ACTIVITY_S", seconds)
+        seen: list[int] = []
+        ended: list[bool] = []
+        may_end = threading.Event()
+
+        def work(may_end: threading.Event = may_end) -> Iterator[SlicesDone]:
+            yield SlicesDone(1, 2)
+            assert may_end.wait(20)
+            yield SlicesDone(2, 2)
+
+        job = Job(owner, "work", work)
+        job.happened.connect(lambda _, seen=seen: seen.append(1))
+        job.ended.connect(lambda ended=ended: ended.append(True))
+        job.start()
+        qtbot.waitUntil(lambda seen=seen: bool(seen))
+        assert len(progress._all_instances) == expected
+        may_end.set()
+        qtbot.waitUntil(lambda ended=ended: ended == [True])
+        assert not progress._all_instances

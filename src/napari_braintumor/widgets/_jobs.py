@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import platform
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator
@@ -26,6 +27,13 @@ from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.widgets._parts import when_destroyed
 
 Events = Generator[Any, None, None]
+
+PROGRESS_S = 0.5
+"""Between two changes of a bar. Each makes Qt put the whole window together anew, as it has OpenGL in it; where that is
+drawn without a graphics card (remote desktops, virtual machines), it takes what the job needs."""
+
+ACTIVITY_S = 5.0
+"""How long a job runs before it is listed among napari's activities, whose moving wheel costs the same."""
 
 logger = logging.getLogger("napari_braintumor")
 
@@ -54,9 +62,10 @@ class Job(QObject):
     parent
         The dock that the job belongs to.
     title
-        Shown in napari's activity dock.
+        Shown in napari's activity dock, if the job takes long.
     generator
-        A generator function whose body starts in the worker thread. Events with `done` and `total` move the bar.
+        A generator function whose body starts in the worker thread. Events with `done` and `total` are its progress:
+        those that come too soon after another are not told, but the last one always is.
     *args
         Its arguments.
     """
@@ -74,6 +83,7 @@ class Job(QObject):
         super().__init__(parent)
         self._stop = Event()
         self._bar = _Bar(title)
+        self._moved_s = -PROGRESS_S
         self._worker = create_worker(_run, generator, args, self._stop)
         self._worker.yielded.connect(self._receive)
         # Told by the thread and not by the generator, which napari leaves suspended when it is closed.
@@ -99,10 +109,16 @@ class Job(QObject):
         if isinstance(event, Failure):
             self.failed.emit(event)
             return
+        moves = hasattr(event, "done") and hasattr(event, "total")
+        if moves:
+            now_s = time.monotonic()
+            if now_s - self._moved_s < PROGRESS_S and event.done < event.total:
+                return
+            self._moved_s = now_s
         if not self.cancelled:
             self.happened.emit(event)
         # Moving the bar lets Qt deliver the next event inside this call, so it must come after telling of this one.
-        if hasattr(event, "done") and hasattr(event, "total"):
+        if moves:
             self._bar.move(event.done, event.total)
 
     def _finish(self) -> None:
@@ -127,21 +143,26 @@ def _try(function: Callable[..., None], args: tuple[Any, ...]) -> None:
 
 
 class _Bar:
-    """A bar in napari's activity dock, which may be closed twice."""
+    """A bar in napari's activity dock, there once a job has run for a while; it may be closed twice."""
 
     def __init__(self, title: str) -> None:
-        self._bar = progress(total=0, desc=title, leave=False)
-        self._open = True
+        self._title = title
+        self._begun_s = time.monotonic()
+        self._bar: progress[Any] | None = None
+        self._closed = False
 
     def move(self, done: int, total: int) -> None:
-        if self._bar.total != total:
+        if self._bar is None and not self._closed and time.monotonic() - self._begun_s >= ACTIVITY_S:
+            self._bar = progress(total=total, desc=self._title, leave=False)
+        if self._bar is not None and not self._closed:
             self._bar.total = total
-        self._bar.update(done - self._bar.n)
+            self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
+        self._closed = True
+        if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
 class _Collector:

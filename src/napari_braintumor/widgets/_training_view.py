@@ -79,7 +79,8 @@ class TrainingView(QWidget):
         self._deadline_s: float | None = None
         self.headline.setText(f"{run.folder.name}: starting…" if run else "")
         self.name = run.folder.name if run else ""
-        self.bar.setRange(0, 0)
+        self.bar.setRange(0, 1)
+        self.bar.setValue(0)
         for line in (self.time_line, self.verdict_line, self.preview_line, self.log_line):
             line.setText("")
         self.preview.clear()
@@ -131,8 +132,6 @@ class TrainingView(QWidget):
         """Say how the run ended, and what came of it."""
         self.headline.setText(f"{self.name}: {text}")
         self.time_line.setText("")
-        if self.bar.maximum() == 0:
-            self.bar.setRange(0, 1)
         if self.trained is not None and self.stopped is None:
             self.bar.setValue(self.bar.maximum())  # a limit in minutes may have come before the last step
         if self.judged is not None and self.trained is not None:

@@ -15,6 +15,7 @@ from napari_braintumor.engine.runs import Run, follow
 from napari_braintumor.engine.types import PreviewDone, TrainingEvent
 
 REDRAW_S = 1.0
+"""Between two looks at a run. Without a graphics card each takes time from the training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +56,18 @@ def watch(run: Run, alive: Callable[[], bool]) -> Generator[Seen, None, None]:
     alive
         Whether there is a process to wait for.
     """
-    curves, told_s, dirty = Curves(), 0.0, False
+    curves, told_s = Curves(), 0.0
+    new: list[TrainingEvent] = []
     for events in follow(run, alive):
         curves.add(events)
-        dirty = dirty or bool(events)
-        new = None
-        if dirty and time.monotonic() - told_s > REDRAW_S:
-            new, dirty, told_s = _copy(curves), False, time.monotonic()
-        preview = load_preview(run) if any(isinstance(event, PreviewDone) for event in events) else None
-        yield Seen(events, new, preview)
-    yield Seen([], _copy(curves), load_preview(run))
+        new += events
+        if not new or time.monotonic() - told_s < REDRAW_S:
+            yield Seen()  # so that whoever listens can stop
+            continue
+        preview = load_preview(run) if any(isinstance(event, PreviewDone) for event in new) else None
+        yield Seen(new, _copy(curves), preview)
+        new, told_s = [], time.monotonic()
+    yield Seen(new, _copy(curves), load_preview(run))
 
 
 def _copy(curves: Curves) -> Curves:

@@ -325,7 +325,8 @@ class SegmentDock(Dock):
 
     def _watch_new(self, event: Any) -> None:
         event.value.events.name.connect(self._refill)
-        self._refill()
+        if scans_in([event.value]):  # a new label layer takes napari long enough
+            self._refill()
 
     def _pick(self, modality: str, _: int = 0) -> None:
         """Keep what the user chose; the slots that were not chosen follow the chosen layer's case."""
@@ -415,7 +416,8 @@ class SegmentDock(Dock):
         self._job.happened.connect(self._follow)
         self._job.failed.connect(self._fail)
         self._job.ended.connect(self._end)
-        self.progress_bar.setRange(0, 0)
+        self.progress_bar.setRange(0, 1)  # empty, and not restless: see `PROGRESS_S`
+        self.progress_bar.setValue(0)
         self.progress_line.setText("Loading the model…")
         self._show_running(True)
         self._job.start()
