@@ -92,6 +92,26 @@ def test_of_quick_progress_the_first_and_the_last_are_told(qtbot) -> None:
     assert len(told) < 40
 
 
+def test_where_progress_halts_the_latest_is_told_soon(qtbot) -> None:
+    may_end = threading.Event()
+
+    def halt() -> Iterator[SlicesDone]:
+        for done in range(1, 5):
+            yield SlicesDone(done, 40)
+        assert may_end.wait(20)
+
+    owner = QObject()
+    told: list[int] = []
+    ended: list[bool] = []
+    job = Job(owner, "halt", halt)
+    job.happened.connect(lambda event: told.append(event.done))
+    job.ended.connect(lambda: ended.append(True))
+    job.start()
+    qtbot.waitUntil(lambda: told == [1, 4])
+    may_end.set()
+    qtbot.waitUntil(lambda: ended == [True])
+
+
 def test_other_events_are_all_told_however_quick(qtbot) -> None:
     def tell() -> Iterator[Noted]:
         yield SlicesDone(1, 3)

@@ -20,7 +20,7 @@ from typing import Any
 import napari
 from napari.qt.threading import create_worker
 from napari.utils import progress
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_braintumor import __version__
 from napari_braintumor.engine.errors import BrainTumorError
@@ -28,7 +28,7 @@ from napari_braintumor.widgets._parts import when_destroyed
 
 Events = Generator[Any, None, None]
 
-PROGRESS_S = 0.5
+PROGRESS_MS = 500
 """Between two changes of a bar. Each makes Qt put the whole window together anew, as it has OpenGL in it; where that is
 drawn without a graphics card (remote desktops, virtual machines), it takes what the job needs."""
 
@@ -64,8 +64,8 @@ class Job(QObject):
     title
         Shown in napari's activity dock, if the job takes long.
     generator
-        A generator function whose body starts in the worker thread. Events with `done` and `total` are its progress:
-        those that come too soon after another are not told, but the last one always is.
+        A generator function whose body starts in the worker thread. Events with `done` and `total` are its progress, of
+        which, where it comes quickly, only the latest is told twice a second, and the end.
     *args
         Its arguments.
     """
@@ -83,7 +83,10 @@ class Job(QObject):
         super().__init__(parent)
         self._stop = Event()
         self._bar = _Bar(title)
-        self._moved_s = -PROGRESS_S
+        self._progress: Any | None = None  # the last that was not told yet
+        self._breath = QTimer(self)
+        self._breath.setSingleShot(True)
+        self._breath.timeout.connect(self._tell_progress)
         self._worker = create_worker(_run, generator, args, self._stop)
         self._worker.yielded.connect(self._receive)
         # Told by the thread and not by the generator, which napari leaves suspended when it is closed.
@@ -109,19 +112,26 @@ class Job(QObject):
         if isinstance(event, Failure):
             self.failed.emit(event)
             return
-        moves = hasattr(event, "done") and hasattr(event, "total")
-        if moves:
-            now_s = time.monotonic()
-            if now_s - self._moved_s < PROGRESS_S and event.done < event.total:
-                return
-            self._moved_s = now_s
+        if hasattr(event, "done") and hasattr(event, "total"):
+            self._progress = event
+            if not self._breath.isActive() or event.done >= event.total:
+                self._tell_progress()
+        elif not self.cancelled:
+            self.happened.emit(event)
+
+    def _tell_progress(self) -> None:
+        """Tell how far the job is, if that is news, and then take a breath."""
+        event, self._progress = self._progress, None
+        if event is None:
+            return
+        self._breath.start(PROGRESS_MS)
         if not self.cancelled:
             self.happened.emit(event)
         # Moving the bar lets Qt deliver the next event inside this call, so it must come after telling of this one.
-        if moves:
-            self._bar.move(event.done, event.total)
+        self._bar.move(event.done, event.total)
 
     def _finish(self) -> None:
+        self._breath.stop()
         self._bar.close()
         self.ended.emit()
 

@@ -416,7 +416,7 @@ class SegmentDock(Dock):
         self._job.happened.connect(self._follow)
         self._job.failed.connect(self._fail)
         self._job.ended.connect(self._end)
-        self.progress_bar.setRange(0, 1)  # empty, and not restless: see `PROGRESS_S`
+        self.progress_bar.setRange(0, 1)  # empty, and not restless: see `PROGRESS_MS`
         self.progress_bar.setValue(0)
         self.progress_line.setText("Loading the model…")
         self._show_running(True)
