@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,15 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
                 f"The modalities of a case must share one grid. Resample '{other}' to '{first}' first."
             )
     data = np.empty((len(arrays), *arrays[first].shape), np.float32)
-    for channel, (modality, array) in zip(data, arrays.items(), strict=True):
+
+    def fill(modality: str, channel: NDArray[np.float32]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            channel[...] = array
+            channel[...] = arrays[modality]
         _check_values(modality, channel)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(fill, arrays, data):
+            pass  # raises what is wrong with the first that is not right
     return Volume(data, tuple(arrays), source, name)
 
 

@@ -440,10 +440,12 @@ def remove_islands(nesting_ZYX: Any, min_vox: int, keep_largest: bool) -> None:
 
 def count_voxels(nesting_ZYX: Any, card: ModelCard) -> list[int]:
     """Return how many voxels each of a model's nested regions has."""
-    exactly = np.zeros(len(card.regions) + 1, np.intp)
+    voxels = [0] * len(card.regions)
     for start, stop in _slabs(nesting_ZYX):
-        exactly += np.bincount(nesting_ZYX[start:stop].ravel(), minlength=len(exactly))
-    return [int(n) for n in np.cumsum(exactly[::-1])[::-1][1:]]
+        slab = nesting_ZYX[start:stop]
+        for index in range(len(voxels)):
+            voxels[index] += int(np.count_nonzero(slab > index))
+    return voxels
 
 
 def drop_small_regions(nesting_ZYX: Any, card: ModelCard, voxel_ml: float) -> None:

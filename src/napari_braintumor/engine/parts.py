@@ -46,8 +46,8 @@ class Parts:
         before: Numbers | None = None
         count = 0
         for start, stop in self._slabs:
-            numbered, found = self._number(start, stop)
-            sizes.append(np.bincount(numbered.ravel(), minlength=found + 1)[1:])
+            numbered, found, around = self._number(start, stop)
+            sizes.append(np.bincount(numbered[around].ravel(), minlength=found + 1)[1:])
             top = np.where(numbered[0] > 0, numbered[0] + count, 0)
             if before is not None:
                 touching.append(self._meet(before, top))
@@ -71,27 +71,29 @@ class Parts:
             if kept[parts].all():
                 yield start, stop, self._read(start, stop)
             else:
-                numbered, _ = self._number(start, stop)
+                numbered, *_ = self._number(start, stop)
                 yield start, stop, np.concatenate([[False], kept[parts]])[numbered]
 
-    def _number(self, start: int, stop: int) -> tuple[Numbers, int]:
+    def _number(self, start: int, stop: int) -> tuple[Numbers, int, tuple[slice, ...]]:
+        """Return a slab with its parts numbered, how many they are, and the box around them all."""
         mask = self._read(start, stop)
         numbered = np.zeros(mask.shape, np.int32)
         around = tuple(_range(np.asarray(mask.any(axes))) for axes in ((1, 2), (0, 2), (0, 1)))
         # Most slabs are empty but for a corner, and looking for parts takes longer than looking for that.
         found = ndimage.label(mask[around], self._structure, output=numbered[around])
-        return numbered, int(found)
+        return numbered, int(found), around
 
     def _meet(self, one_YX: Numbers, next_YX: Numbers) -> Numbers:
         """Return which numbers of one slice touch which of the next: ``(pairs, 2)``."""
+        base = int(next_YX.max()) + 1  # makes one number of a pair, which sorts much faster
         rows, columns = one_YX.shape
         around = np.pad(next_YX, 1)
         pairs = []
         for y, x in np.argwhere(self._structure[2]):
             shifted = around[y : y + rows, x : x + columns]
             both = (one_YX > 0) & (shifted > 0)
-            pairs.append(np.unique(np.stack([one_YX[both], shifted[both]], axis=1), axis=0))
-        return np.concatenate(pairs)
+            pairs.append(one_YX[both].astype(np.int64) * base + shifted[both])
+        return np.stack(np.divmod(np.unique(np.concatenate(pairs)), base), axis=1)
 
 
 def _range(hit: Mask) -> slice:
