@@ -12,10 +12,8 @@ with all slices.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -191,72 +189,40 @@ def survey(
     frame = working_shape(volume.shape, volume.spacing, spacing)
     every = -(-frame[0] // SAMPLED_SLICES)
     sampled = np.concatenate(list(group_slices(np.arange(frame[0]), volume.slab_slices))[every // 2 :: every])
-    tissue = _Tissue(np.zeros(frame, bool))
-    names = [name for name in modalities if name in volume.modalities]
-    with ThreadPoolExecutor(2 if isinstance(volume, Volume) else 1) as pool:  # not all files bear two readers
-        measured = list(pool.map(lambda name: _measure(volume, name, frame, sampled, normalisation, tissue), names))
-    scales = np.zeros((len(modalities), 2), np.float32)
-    scales[present] = [each.scale for each in measured]
-    samples = [each.sample for each in measured if each.sample is not None]
+    tissue = np.zeros(frame, bool)
+    samples: dict[int, NDArray[np.float32]] = {}
     limits = -np.inf, np.inf
+    scales = np.zeros((len(modalities), 2), np.float32)
+    thumbnails = {}
+    for index, name in enumerate(modalities):
+        if not present[index]:
+            continue
+        some = read_working(volume, name, frame, sampled)
+        air = find_air(some)
+        inside = air.tissue(some)
+        if every == 1:
+            tissue |= inside
+        else:
+            for slab in group_slices(np.arange(frame[0]), read_together(volume)):
+                tissue[slab] |= air.tissue(read_working(volume, name, frame, slab))
+        thumbnails[name] = some[::4, ::4, ::4].copy()
+        if normalisation == "percentile z-score":
+            samples[index] = some
+        elif normalisation == "nonzero z-score":
+            scales[index] = _mean_and_deviation(some[some != 0])
+        elif inside.any():
+            values = some[inside]
+            scales[index] = _mean_and_deviation(np.clip(values, *np.percentile(values, (0.5, 99.5))))
     if samples:
-        low, high = np.percentile(np.stack(samples), JOINT_PERCENTILES)
+        low, high = np.percentile(np.stack(list(samples.values())), JOINT_PERCENTILES)
         limits = float(low), float(high)
-        scales[present] = [_mean_and_deviation(np.clip(sample, *limits)) for sample in samples]
-    head = fill_head(tissue.mask)
+        for index, some in samples.items():
+            scales[index] = _mean_and_deviation(np.clip(some, *limits))
+    head = fill_head(tissue)
     if not head.any():
         raise DataError(f"No head was found in '{volume.name}': it seems to hold only background. Check the images.")
     box = head_box(head, divisor, margin_vox) if crop else frame_box(frame, divisor)
-    thumbnails = {name: each.thumbnail for name, each in zip(names, measured, strict=True)}
     return Survey(_cut(head, box), present, normalisation, limits, scales, box, frame, volume.shape, thumbnails)
-
-
-class _Tissue:
-    """What is tissue in any of the modalities, which are measured in several threads."""
-
-    def __init__(self, mask_ZYX: NDArray[np.bool_]) -> None:
-        self.mask = mask_ZYX
-        self._lock = Lock()
-
-    def add(self, slices: NDArray[np.intp], inside: NDArray[np.bool_]) -> None:
-        with self._lock:
-            self.mask[slices] |= inside
-
-
-class _Measured(NamedTuple):
-    """What a survey knows of one modality; the sample only if all of them are needed together."""
-
-    scale: tuple[float, float]
-    thumbnail: NDArray[np.float32]
-    sample: NDArray[np.float32] | None = None
-
-
-def _measure(
-    volume: AnyVolume,
-    modality: str,
-    frame: tuple[int, int, int],
-    sampled: NDArray[np.intp],
-    normalisation: Normalisation,
-    tissue: _Tissue,
-) -> _Measured:
-    """Measure a modality on some slices, and add its tissue on all of them."""
-    some = read_working(volume, modality, frame, sampled)
-    air = find_air(some)
-    inside = air.tissue(some)
-    if len(sampled) == frame[0]:
-        tissue.add(sampled, inside)
-    else:
-        for slab in group_slices(np.arange(frame[0]), read_together(volume)):
-            tissue.add(slab, air.tissue(read_working(volume, modality, frame, slab)))
-    thumbnail = some[::4, ::4, ::4].copy()
-    if normalisation == "percentile z-score":
-        return _Measured((0.0, 1.0), thumbnail, some)
-    if normalisation == "nonzero z-score":
-        return _Measured(_mean_and_deviation(some[some != 0]), thumbnail)
-    if not inside.any():
-        return _Measured((0.0, 0.0), thumbnail)
-    values = some[inside]
-    return _Measured(_mean_and_deviation(np.clip(values, *np.percentile(values, (0.5, 99.5)))), thumbnail)
 
 
 def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[float, float]:
