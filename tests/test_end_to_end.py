@@ -68,7 +68,7 @@ def open_sample_and_dock(viewer: Any) -> SegmentDock:
 
 def start(qtbot: Any, dock: SegmentDock) -> None:
     dock.segment_button.click()
-    qtbot.waitUntil(lambda: dock.progress_bar.value() == 4, timeout=SECONDS * 1000)
+    qtbot.waitUntil(lambda: dock.footer.progress_bar.value() == 4, timeout=SECONDS * 1000)
 
 
 def finish(qtbot: Any, dock: SegmentDock) -> None:
@@ -97,7 +97,7 @@ def test_the_sample_case_is_segmented_with_one_click(viewer, qtbot, slow):
 def test_cancelling_halfway_leaves_the_viewer_as_it_was(viewer, qtbot, slow):
     dock = open_sample_and_dock(viewer)
     start(qtbot, dock)
-    dock.cancel_button.click()
+    dock.footer.cancel_button.click()
     slow.go_on.set()
     finish(qtbot, dock)
     assert results(viewer) == []
@@ -129,7 +129,7 @@ def test_the_dock_may_be_closed_during_a_run(viewer, qtbot, slow):
 def test_the_viewer_may_be_closed_during_a_run(viewer, qtbot, slow):
     dock = open_sample_and_dock(viewer)
     start(qtbot, dock)
-    worker = dock._job._worker
+    worker = dock.footer.job._worker
     threading.Timer(0.5, slow.go_on.set).start()
     viewer.close()
     qtbot.waitUntil(lambda: not worker.is_running, timeout=SECONDS * 1000)

@@ -174,7 +174,7 @@ def open_case(viewer: ViewerModel, volume: Volume, reference: Reference | None =
 
 
 def finish(qtbot: Any, dock: ModelsDock, timeout_s: float = 10) -> None:
-    qtbot.waitUntil(lambda: dock._job is None, timeout=round(timeout_s * 1000))
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=round(timeout_s * 1000))
 
 
 def rows(dock: ModelsDock) -> dict[str, dict[str, str]]:
@@ -479,7 +479,7 @@ def test_a_file_that_cannot_be_used_is_told_in_a_sentence(dock, qtbot, exchange,
     dock.install_from(tmp_path / "x.bad")
     finish(qtbot, dock)
     assert dock.message.text() == "'x.bad' holds no weights. Save the network's state_dict()."
-    assert dock.details_button.isHidden()
+    assert dock.message.details_button.isHidden()
 
 
 def test_what_a_file_does_not_tell_is_asked_for(dock, qtbot, exchange, tmp_path, monkeypatch):
@@ -490,7 +490,7 @@ def test_what_a_file_does_not_tell_is_asked_for(dock, qtbot, exchange, tmp_path,
 
     monkeypatch.setattr(DescriptionForm, "exec", fill)
     dock.install_from(tmp_path / "net.onnx")
-    qtbot.waitUntil(lambda: dock._job is None and len(exchange.calls) == 2, timeout=10000)
+    qtbot.waitUntil(lambda: dock.footer.job is None and len(exchange.calls) == 2, timeout=10000)
     assert exchange.calls[1][1].architecture == "onnx"
     assert dock.model.name == "net-2"
 
@@ -608,9 +608,9 @@ def test_a_download_tells_how_much_is_there_and_can_be_cancelled(dock, qtbot, mo
 
     monkeypatch.setattr(models, "download", download)
     dock.download_entry(ENTRY)
-    qtbot.waitUntil(lambda: dock.progress_line.text() == "1.0 MB of 4000.0 MB", timeout=5000)
-    assert dock.progress_bar.maximum() == 4_000_000
-    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: dock.footer.progress_line.text() == "1.0 MB of 4000.0 MB", timeout=5000)
+    assert dock.footer.progress_bar.maximum() == 4_000_000
+    dock.footer.cancel_button.click()
     go_on.set()
     finish(qtbot, dock)
     assert left.is_set()
@@ -798,10 +798,10 @@ def test_progress_counts_over_all_models_and_cancelling_keeps_what_was_found(two
     open_case(viewer, volume)
     two.compare_button.click()
     qtbot.waitUntil(lambda: "Tumor [patient7] by mine" in viewer.layers, timeout=5000)
-    assert two.progress_line.text() == "1 of 2 slices of all models"
+    assert two.footer.progress_line.text() == "1 of 2 slices of all models"
     assert two.compare_button.isHidden()
     assert not two.delete_button.isEnabled()
-    two.cancel_button.click()
+    two.footer.cancel_button.click()
     fake.go_on.set()
     finish(qtbot, two)
     assert two.message.text() == "Cancelled. What was found before stays."
@@ -829,7 +829,7 @@ def test_closing_the_dock_during_a_comparison_stops_it(qtbot, viewer, volume, fa
     open_case(viewer, volume)
     dock.compare_button.click()
     qtbot.waitUntil(lambda: "Tumor [patient7] by mine" in viewer.layers, timeout=5000)
-    worker = dock._job._worker
+    worker = dock.footer.job._worker
     dock.deleteLater()
     with qtbot.waitSignal(dock.destroyed):
         pass
@@ -846,7 +846,7 @@ def test_a_bug_keeps_its_traceback(two, viewer, volume, fake, qtbot, caplog):
     open_case(viewer, volume)
     compare(qtbot, two)
     assert "ZeroDivisionError: by zero" in two.message.text()
-    two.details_button.click()
+    two.message.details_button.click()
     assert "Traceback" in QApplication.clipboard().text()
 
 

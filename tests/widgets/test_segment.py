@@ -110,7 +110,7 @@ def pick(dock: SegmentDock, modality: str, name: str) -> None:
 
 
 def finish(qtbot: Any, dock: SegmentDock) -> None:
-    qtbot.waitUntil(lambda: dock._job is None, timeout=10000)
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=10000)
 
 
 def run(qtbot: Any, dock: SegmentDock) -> None:
@@ -439,17 +439,17 @@ def test_a_second_run_updates_the_layer(dock, viewer, volume, qtbot):
 def test_progress_is_told_while_running(dock, viewer, volume, fake, qtbot):
     fake.wait = True
     open_case(viewer, volume)
-    assert dock.cancel_button.isHidden()
+    assert dock.footer.cancel_button.isHidden()
     dock.segment_button.click()
-    qtbot.waitUntil(lambda: dock.progress_line.text() == "1 of 3 slices")
+    qtbot.waitUntil(lambda: dock.footer.progress_line.text() == "1 of 3 slices")
     assert dock.segment_button.isHidden()
-    assert not dock.cancel_button.isHidden()
-    assert (dock.progress_bar.value(), dock.progress_bar.maximum()) == (1, 3)
+    assert not dock.footer.cancel_button.isHidden()
+    assert (dock.footer.progress_bar.value(), dock.footer.progress_bar.maximum()) == (1, 3)
     fake.go_on.set()
-    qtbot.waitUntil(lambda: dock.progress_line.text() == "3 of 3 slices, 0 s left")
+    qtbot.waitUntil(lambda: dock.footer.progress_line.text() == "3 of 3 slices, 0 s left")
     finish(qtbot, dock)
     assert not dock.segment_button.isHidden()
-    assert dock.progress_bar.isHidden()
+    assert dock.footer.progress_bar.isHidden()
 
 
 def test_cancel_changes_no_layer(dock, viewer, volume, fake, qtbot):
@@ -457,9 +457,9 @@ def test_cancel_changes_no_layer(dock, viewer, volume, fake, qtbot):
     open_case(viewer, volume)
     before = list(viewer.layers)
     dock.segment_button.click()
-    qtbot.waitUntil(lambda: dock.progress_bar.value() == 1)
-    dock.cancel_button.click()
-    assert dock.progress_line.text() == "Cancelling…"
+    qtbot.waitUntil(lambda: dock.footer.progress_bar.value() == 1)
+    dock.footer.cancel_button.click()
+    assert dock.footer.progress_line.text() == "Cancelling…"
     fake.go_on.set()
     finish(qtbot, dock)
     assert list(viewer.layers) == before
@@ -471,7 +471,7 @@ def test_deleting_the_layers_during_a_run_leaves_the_result(dock, viewer, volume
     fake.wait = True
     open_case(viewer, volume)
     dock.segment_button.click()
-    qtbot.waitUntil(lambda: dock.progress_bar.value() == 1)
+    qtbot.waitUntil(lambda: dock.footer.progress_bar.value() == 1)
     viewer.layers.clear()
     fake.go_on.set()
     finish(qtbot, dock)
@@ -485,8 +485,8 @@ def test_closing_the_dock_during_a_run_stops_it(qtbot, viewer, models, volume, f
     open_case(viewer, volume)
     before = len(viewer.layers)
     dock.segment_button.click()
-    qtbot.waitUntil(lambda: dock.progress_bar.value() == 1)
-    worker = dock._job._worker
+    qtbot.waitUntil(lambda: dock.footer.progress_bar.value() == 1)
+    worker = dock.footer.job._worker
     dock.deleteLater()
     with qtbot.waitSignal(dock.destroyed):
         pass
@@ -510,7 +510,7 @@ def test_an_error_that_the_user_can_mend_is_one_sentence(dock, viewer, volume, f
     open_case(viewer, volume)
     run(qtbot, dock)
     assert dock.message.text() == "Not segmented: 'x' is damaged. Install it again."
-    assert dock.details_button.isHidden()
+    assert dock.message.details_button.isHidden()
     assert dock.result_card.isHidden()
     assert [record.message for record in notification_manager.records] == ["'x' is damaged. Install it again."]
 
@@ -529,8 +529,8 @@ def test_a_bug_keeps_its_traceback(dock, viewer, volume, fake, qtbot, caplog):
     run(qtbot, dock)
     assert "ZeroDivisionError: by zero" in dock.message.text()
     assert "ZeroDivisionError" in caplog.text
-    assert not dock.details_button.isHidden()
-    dock.details_button.click()
+    assert not dock.message.details_button.isHidden()
+    dock.message.details_button.click()
     copied = QApplication.clipboard().text()
     assert "Traceback" in copied
     assert "napari-braintumor" in copied

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Layer
-from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
@@ -22,7 +21,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QMenu,
     QMessageBox,
-    QProgressBar,
     QPushButton,
     QTextBrowser,
     QVBoxLayout,
@@ -65,11 +63,12 @@ from napari_braintumor.widgets._compare import ComparisonTable
 from napari_braintumor.widgets._description import DescriptionForm
 from napari_braintumor.widgets._dock import Dock
 from napari_braintumor.widgets._download import DownloadForm, in_megabytes
-from napari_braintumor.widgets._jobs import Failure, Job
+from napari_braintumor.widgets._footer import Footer
+from napari_braintumor.widgets._jobs import Job
+from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._models_table import ModelsTable, describe_lineage, list_children
 from napari_braintumor.widgets._parts import (
     LayerSlot,
-    copy_text,
     make_collapsible,
     make_line,
     name_widget,
@@ -149,8 +148,6 @@ class ModelsDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__("brain-tumor-models")
         self._viewer = napari_viewer
-        self._job: Job | None = None
-        self._failure: Failure | None = None
         self._selection: Selection | None = None
         self._compared: Selection | None = None  # what the comparison under way began with
         self._undescribed: Undescribed | None = None
@@ -217,29 +214,12 @@ class ModelsDock(Dock):
         inside.addStretch(1)
         column.addWidget(group)
 
-        self.message = make_line("", "Messages")
-        self.details_button = QPushButton("Copy details")
-        name_widget(self.details_button, "Copy details", "Copy the traceback and versions, to report the problem")
-        self.details_button.clicked.connect(self._copy_details)
-        self.progress_line = make_line("", "Progress in words")
-        self.progress_bar = QProgressBar()
-        name_widget(self.progress_bar, "Progress", "How much is done")
+        self.message = Message()
         self.compare_button = QPushButton("Compare")
         name_widget(self.compare_button, "Compare", "Run the ticked models on the open case, one after another")
-        self.compare_button.setDefault(True)
         self.compare_button.clicked.connect(self._compare)
-        self.cancel_button = QPushButton("Cancel")
-        name_widget(self.cancel_button, "Cancel", "Stop as soon as possible")
-        self.cancel_button.clicked.connect(self._cancel)
-        for widget in (self.message, self.details_button, self.progress_line, self.progress_bar, self.cancel_button):
-            widget.hide()
-        self.lay_out(
-            body,
-            (
-                *(self.message, self.details_button, self.progress_line, self.progress_bar),
-                *(self.compare_button, self.cancel_button),
-            ),
-        )
+        self.footer = Footer(self.compare_button, "Stop as soon as possible")
+        self.lay_out(body, (self.message, self.footer))
 
     def _build_buttons(self) -> QWidget:
         self.install_button = QPushButton("Install…")
@@ -300,7 +280,7 @@ class ModelsDock(Dock):
         self._enable_buttons()
 
     def _enable_buttons(self) -> None:
-        model, idle = self.model, self._job is None
+        model, idle = self.model, self.footer.job is None
         usable = model is not None and model.card is not None
         mine = model is not None and not model.bundled
         for button in self._buttons:
@@ -334,7 +314,7 @@ class ModelsDock(Dock):
     def _copy_as(self, model: StoredModel, name: str) -> None:
         copy = ModelStore().duplicate(model.path, name)
         self._choose(copy.path)
-        self._tell(f"'{name}' is a copy of '{model.name}'.")
+        self.message.tell(f"'{name}' is a copy of '{model.name}'.")
 
     def _rename(self) -> None:
         model = self.model
@@ -346,7 +326,7 @@ class ModelsDock(Dock):
         renamed = ModelStore().rename(model.path, name)
         self._choose(renamed.path)
         still = f" Still naming '{model.name}' as their parent: {', '.join(children)}." if children else ""
-        self._tell(f"'{model.name}' is called '{name}' now.{still}")
+        self.message.tell(f"'{model.name}' is called '{name}' now.{still}")
 
     def _ask_name(self, title: str, proposed: str) -> str:
         name, sure = QInputDialog.getText(self, title, "New name", text=proposed)
@@ -368,14 +348,14 @@ class ModelsDock(Dock):
     def _delete_now(self, model: StoredModel) -> None:
         ModelStore().remove(model.path)
         MODELS.changed.emit()
-        self._tell(f"'{model.name}' is deleted.")
+        self.message.tell(f"'{model.name}' is deleted.")
 
     def _open_folder(self) -> None:
         folder = ModelStore().folder
         if not folder.is_dir():
-            self._tell(f"Your models will lie in {folder}, which is made when the first one is installed.")
+            self.message.tell(f"Your models will lie in {folder}, which is made when the first one is installed.")
         elif not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
-            self._tell(f"Your models lie in {folder}.")
+            self.message.tell(f"Your models lie in {folder}.")
 
     def _choose_store(self) -> None:
         """Write another folder into napari's Preferences, which tell all docks."""
@@ -383,14 +363,14 @@ class ModelsDock(Dock):
         chosen = QFileDialog.getExistingDirectory(self, "Folder of your models", str(ModelStore().folder))
         if settings is not None and chosen:
             settings.folder = chosen
-            self._tell(f"Your models lie in {chosen} now. Those in the old folder stay there.")
+            self.message.tell(f"Your models lie in {chosen} now. Those in the old folder stay there.")
 
     def _try(self, act: Callable[[], None]) -> None:
         """Do something that a user may have to be told about."""
         try:
             act()
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
 
     # ------------------------------------------------------------------------------------------------ exchange
 
@@ -415,7 +395,7 @@ class ModelsDock(Dock):
         if accepted and form.card is not None:
             self.install_from(undescribed.path, form.card)
         else:
-            self._tell(f"'{undescribed.path.name}' was not installed.")
+            self.message.tell(f"'{undescribed.path.name}' was not installed.")
 
     def _export(self) -> None:
         from napari_braintumor.engine.exchange import KINDS, SUFFIXES
@@ -477,7 +457,7 @@ class ModelsDock(Dock):
             self._selection, reason = selection, ""
             told = f"{len(models)} models on {selection.name}, {', '.join(selection.arrays)}"
             self.check_line.setText(f"Ready: {told}.")
-        self.compare_button.setEnabled(not reason and self._job is None)
+        self.compare_button.setEnabled(not reason and self.footer.job is None)
         self.compare_button.setToolTip(reason or "Run the ticked models on the open case, one after another")
 
     def _offer_references(self, case: str) -> None:
@@ -490,7 +470,7 @@ class ModelsDock(Dock):
     def _compare(self) -> None:
         self._check()
         selection = self._selection
-        if selection is None or self._job is not None:
+        if selection is None or self.footer.job is not None:
             return
         configs = [SegmentConfig(model=str(model.path)) for model in self.table.ticked]
         layer = self.reference_slot.layer
@@ -499,7 +479,7 @@ class ModelsDock(Dock):
             if isinstance(layer, Labels):
                 drawn = Drawn(np.array(labels_for(selection, layer)), label_names(layer))
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
         self._compared, self._results = selection, {}
         self._run(f"Compare on {selection.name}", compare_selection, selection, configs, drawn)
@@ -514,7 +494,9 @@ class ModelsDock(Dock):
         assert self._compared is not None
         update_or_add_disagreement(self._viewer, comparison, self._compared.placement)
         self.comparison.show_comparison(comparison)
-        self._tell("The first model's layer and the disagreement are shown. Click a row to see another model's layer.")
+        self.message.tell(
+            "The first model's layer and the disagreement are shown. Click a row to see another model's layer."
+        )
 
     def _show_result(self, model: str) -> None:
         """Show one model's layer and hide the others'."""
@@ -527,35 +509,27 @@ class ModelsDock(Dock):
     # ------------------------------------------------------------------------------------------------ jobs
 
     def _run(self, title: str, generator: Callable[..., Any], *args: Any) -> None:
-        if self._job is not None:
+        if self.footer.job is not None:
             return
-        self._tell("")
+        self.message.tell("")
         self._undescribed = None
-        self._job = Job(self, title, generator, *args)
-        self._job.happened.connect(self._follow)
-        self._job.failed.connect(self._fail)
-        self._job.ended.connect(self._end)
-        self.progress_bar.setRange(0, 1)  # empty, and not restless: see `PROGRESS_MS`
-        self.progress_bar.setValue(0)
-        self.progress_line.setText(f"{title}…")
-        self._show_running(True)
-        self._job.start()
-
-    def _cancel(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
-            self.cancel_button.setEnabled(False)
-            self.progress_line.setText("Cancelling…")
+        job = Job(self, title, generator, *args)
+        job.happened.connect(self._follow)
+        job.failed.connect(self.message.show_failure)
+        job.ended.connect(self._end)
+        self.footer.run(job, f"{title}…")
+        self._enable_buttons()
+        self._check()
 
     def _follow(self, event: Any) -> None:
         if isinstance(event, SlicesDone):
-            self._show_progress(event.done, event.total, f"{event.done} of {event.total} slices of all models")
+            self.footer.show_progress(event.done, event.total, f"{event.done} of {event.total} slices of all models")
         elif isinstance(event, Downloaded):
             told = f"{in_megabytes(event.done)} of {in_megabytes(event.total)}"
             # In kB, since a progress bar counts no further than 2 GB.
-            self._show_progress(event.done // 1000, event.total // 1000, told)
+            self.footer.show_progress(event.done // 1000, event.total // 1000, told)
         elif isinstance(event, Noted):
-            self._tell("\n".join(filter(None, (self.message.text(), event.text))))
+            self.message.add(event.text)
         elif isinstance(event, ModelSegmented):
             self._add_result(event)
         elif isinstance(event, Compared):
@@ -564,51 +538,21 @@ class ModelsDock(Dock):
             self._undescribed = event
         elif isinstance(event, Installed):
             self._choose(event.path)
-            self._tell(f"'{event.name}' is among your models.")
+            self.message.tell(f"'{event.name}' is among your models.")
         elif isinstance(event, Exported):
-            self._tell(f"Written: {event.path}.")
+            self.message.tell(f"Written: {event.path}.")
         else:
             assert isinstance(event, Started)
 
-    def _show_progress(self, done: int, total: int, text: str) -> None:
-        self.progress_bar.setRange(0, total)
-        self.progress_bar.setValue(done)
-        self.progress_line.setText(text)
-
-    def _fail(self, failure: Failure) -> None:
-        self._failure = failure
-        self._tell(failure.text)
-        self.details_button.setVisible(bool(failure.details))
-        show_error(failure.text)
-
     def _end(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            if job.cancelled:
-                kept = " What was found before stays." if self._results else ""
-                self._tell(f"Cancelled.{kept}")
-            job.deleteLater()
-        self._show_running(False)
+        if self.footer.end():
+            kept = " What was found before stays." if self._results else ""
+            self.message.tell(f"Cancelled.{kept}")
+        self._enable_buttons()
+        self._check()
         undescribed, self._undescribed = self._undescribed, None
         if undescribed is not None:
             self._describe_and_install(undescribed)
-
-    def _show_running(self, running: bool) -> None:
-        self.cancel_button.setEnabled(True)
-        self.compare_button.setVisible(not running)
-        for widget in (self.cancel_button, self.progress_bar, self.progress_line):
-            widget.setVisible(running)
-        self._enable_buttons()
-        self._check()
-
-    def _tell(self, text: str) -> None:
-        self.message.setText(text)
-        self.message.setVisible(bool(text))
-        self.details_button.hide()
-
-    def _copy_details(self) -> None:
-        if self._failure is not None:
-            copy_text(f"{self._failure.text}\n\n{self._failure.details}")
 
 
 def _check_models(models: Sequence[StoredModel], selection: Selection) -> None:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
-from napari.utils.notifications import show_error, show_warning
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGroupBox,
-    QProgressBar,
     QPushButton,
     QTextBrowser,
     QVBoxLayout,
@@ -55,7 +54,9 @@ from napari_braintumor.layers import (
     update_or_add_probabilities,
 )
 from napari_braintumor.widgets._dock import Dock
-from napari_braintumor.widgets._jobs import Failure, Job, run_quietly
+from napari_braintumor.widgets._footer import Footer
+from napari_braintumor.widgets._jobs import Job, run_quietly
+from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._parts import (
     Combo,
     LayerSlot,
@@ -115,12 +116,10 @@ class SegmentDock(Dock):
         self._picked: dict[str, Layer | None] = {}  # what the user chose; the other slots are filled automatically
         self._selection: Selection | None = None
         self._placement: Placement | None = None  # of the run under way
-        self._job: Job | None = None
         self._started_s = 0.0
         self._first_done = 0
         self._result: Segmentation | None = None
         self._result_layer: Layer | None = None
-        self._failure: Failure | None = None
         self._warmed_up = False
 
         self._build()
@@ -250,14 +249,9 @@ class SegmentDock(Dock):
         self.advanced_part = make_collapsible("Advanced", self.advanced)
         column.addWidget(self.advanced_part)
 
-        self.message = make_line("", "Messages")
-        self.details_button = QPushButton("Copy details")
-        name_widget(self.details_button, "Copy details", "Copy the traceback and versions, to report the problem")
-        self.details_button.clicked.connect(self._copy_details)
+        self.message = Message()
         column.addWidget(self.message)
-        column.addWidget(self.details_button)
-        for widget in (self.message, self.details_button, self.guess_row):
-            widget.hide()
+        self.guess_row.hide()
 
         self.result_card = ResultCard()
         self.result_card.save_button.clicked.connect(self._save)
@@ -266,20 +260,11 @@ class SegmentDock(Dock):
         self.result_card.show_box.currentIndexChanged.connect(self._show_region)
         column.addWidget(self.result_card)
 
-        self.progress_bar = QProgressBar()
-        name_widget(self.progress_bar, "Progress", "Slices done")
-        self.progress_line = make_line("", "Progress in words")
         self.segment_button = QPushButton("Segment")
         self.segment_button.setAccessibleName("Segment")
-        self.segment_button.setDefault(True)
         self.segment_button.clicked.connect(self._start)
-        self.cancel_button = QPushButton("Cancel")
-        name_widget(self.cancel_button, "Cancel", "Stop after the slices that are being computed")
-        self.cancel_button.clicked.connect(self._cancel)
-        for widget in (self.progress_bar, self.progress_line, self.cancel_button):
-            widget.hide()
-
-        self.lay_out(body, (self.progress_line, self.progress_bar, self.segment_button, self.cancel_button))
+        self.footer = Footer(self.segment_button, "Stop after the slices that are being computed")
+        self.lay_out(body, (self.footer,))
 
     def _show_model(self) -> None:
         """Describe the chosen model and offer a slot for each modality it may use."""
@@ -382,7 +367,7 @@ class SegmentDock(Dock):
         for index, stored in enumerate(self._models):
             self.model_box.setItemText(index, describe_model(stored, slices))
         card = self.model.card if self.model else None
-        if self._result is None and self._job is None:
+        if self._result is None and self.footer.job is None:
             text = _DEVICE_UNKNOWN
             if card is not None and card.cpu_seconds_per_slice and slices:
                 text += f"; on a CPU with two cores about {in_words(card.cpu_seconds_per_slice * slices)}"
@@ -406,27 +391,16 @@ class SegmentDock(Dock):
 
     def _start(self) -> None:
         self._check()
-        if self._selection is None or self._job is not None:
+        if self._selection is None or self.footer.job is not None:
             return
-        self._tell("")
+        self.message.tell("")
         self._placement = self._selection.placement
         self._started_s = 0.0
-        title = f"Segment {self._selection.name}"
-        self._job = Job(self, title, segment_selection, self._selection, self.config)
-        self._job.happened.connect(self._follow)
-        self._job.failed.connect(self._fail)
-        self._job.ended.connect(self._end)
-        self.progress_bar.setRange(0, 1)  # empty, and not restless: see `PROGRESS_MS`
-        self.progress_bar.setValue(0)
-        self.progress_line.setText("Loading the model…")
-        self._show_running(True)
-        self._job.start()
-
-    def _cancel(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
-            self.cancel_button.setEnabled(False)
-            self.progress_line.setText("Cancelling…")
+        job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config)
+        job.happened.connect(self._follow)
+        job.failed.connect(partial(self.message.show_failure, before="Not segmented: "))
+        job.ended.connect(self._end)
+        self.footer.run(job, "Loading the model…")
 
     def _follow(self, event: SegmentEvent) -> None:
         if isinstance(event, SlicesDone):
@@ -434,7 +408,7 @@ class SegmentDock(Dock):
         elif isinstance(event, Started):
             self.device_line.setText(f"Device: {event.device} ({event.runtime})")
         elif isinstance(event, Noted):
-            self._tell("\n".join(filter(None, (self.message.text(), event.text))))
+            self.message.add(event.text)
         else:
             assert isinstance(event, Segmented)
             self._show_result(event.segmentation)
@@ -443,13 +417,11 @@ class SegmentDock(Dock):
         now_s = time.monotonic()
         if not self._started_s:
             self._started_s, self._first_done = now_s, event.done
-        self.progress_bar.setRange(0, event.total)
-        self.progress_bar.setValue(event.done)
         text = f"{event.done} of {event.total} slices"
         if event.done > self._first_done:
             left_s = (now_s - self._started_s) / (event.done - self._first_done) * (event.total - event.done)
             text += f", {in_words(left_s)} left"
-        self.progress_line.setText(text)
+        self.footer.show_progress(event.done, event.total, text)
 
     def _show_result(self, segmentation: Segmentation) -> None:
         assert self._placement is not None
@@ -460,31 +432,10 @@ class SegmentDock(Dock):
         seconds = float(segmentation.provenance.get("seconds", 0))
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
 
-    def _fail(self, failure: Failure) -> None:
-        self._failure = failure
-        self._tell(f"Not segmented: {failure.text}")
-        self.details_button.setVisible(bool(failure.details))
-        show_error(failure.text)
-
     def _end(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            if job.cancelled:
-                self._tell("Cancelled. No layer was changed.")
-            job.deleteLater()
-        self._show_running(False)
+        if self.footer.end():
+            self.message.tell("Cancelled. No layer was changed.")
         self._check()
-
-    def _show_running(self, running: bool) -> None:
-        self.cancel_button.setEnabled(True)
-        self.segment_button.setVisible(not running)
-        for widget in (self.cancel_button, self.progress_bar, self.progress_line):
-            widget.setVisible(running)
-
-    def _tell(self, text: str) -> None:
-        self.message.setText(text)
-        self.message.setVisible(bool(text))
-        self.details_button.hide()
 
     # ------------------------------------------------------------------------------------------------ results
 
@@ -517,16 +468,16 @@ class SegmentDock(Dock):
             else:
                 write_labels(self._result.labels, self._result.source, path)
         except DataError as error:
-            self._tell(f"Not saved: {error}")
+            self.message.tell(f"Not saved: {error}")
             show_warning(str(error))
         else:
-            self._tell(f"Saved {path}.")
+            self.message.tell(f"Saved {path}.")
 
     def _fine_tune(self) -> None:
         """Open the Train dock, filled to tune this model to these labels."""
         window = getattr(self._viewer, "window", None)
         if window is None or self._result_layer not in self._viewer.layers or self.model is None:
-            self._tell("The label layer is gone. Segment again, correct some slices, then fine-tune.")
+            self.message.tell("The label layer is gone. Segment again, correct some slices, then fine-tune.")
             return
         _, dock = window.add_plugin_dock_widget("napari-braintumor", "Train", tabify=True)
         dock.prepare_fine_tuning(self.chosen, self._result_layer, self.model.path)
@@ -534,11 +485,7 @@ class SegmentDock(Dock):
     def _copy_record(self) -> None:
         if self._result is not None:
             copy_text(json.dumps(describe_segmentation(self._result), indent=1))
-            self._tell("The record is in the clipboard.")
-
-    def _copy_details(self) -> None:
-        if self._failure is not None:
-            copy_text(f"{self._failure.text}\n\n{self._failure.details}")
+            self.message.tell("The record is in the clipboard.")
 
 
 def describe_model(stored: StoredModel, slices: int | None) -> str:

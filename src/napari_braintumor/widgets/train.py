@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Layer
-from napari.utils.notifications import show_error
 from pydantic import ValidationError
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
@@ -33,7 +32,8 @@ from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.layers import update_or_add_preview, volume_from_selection
 from napari_braintumor.widgets._child import check_plan, read_tail, start_training
 from napari_braintumor.widgets._dock import Dock
-from napari_braintumor.widgets._jobs import Failure, Job
+from napari_braintumor.widgets._jobs import Job
+from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._parts import copy_text, make_collapsible, make_line, name_widget, when_destroyed
 from napari_braintumor.widgets._plots import Line, Plot
 from napari_braintumor.widgets._preferences import MODELS
@@ -194,7 +194,8 @@ class TrainDock(Dock):
         self.runs.resume_asked.connect(self._resume)
         self.runs.delete_asked.connect(self._delete)
         self.data = DataPage(self._viewer)
-        self.data.told.connect(self._tell)
+        self.message = Message()
+        self.data.told.connect(self.message.tell)
         self.data.changed.connect(self._describe)
         self.data.keep_button.clicked.connect(self._keep_case)
         self.model = ModelPage()
@@ -213,7 +214,6 @@ class TrainDock(Dock):
         self.pages.addWidget(self.tabs)
         self.pages.addWidget(self.view)
         self.describe_line = make_line("", "What will be trained")
-        self.message = make_line("", "Messages")
 
         body = QWidget()
         column = QVBoxLayout(body)
@@ -305,12 +305,8 @@ class TrainDock(Dock):
             button.hide()
         self.train_button.setVisible(True)
         self.train_button.setEnabled(True)
-        self._tell("")
+        self.message.tell("")
         self._describe()
-
-    def _tell(self, text: str) -> None:
-        self.message.setText(text)
-        self.message.setVisible(bool(text))
 
     # ---------------------------------------------------------------------------------------------- starting
 
@@ -321,7 +317,7 @@ class TrainDock(Dock):
             case = self.data.open_case() if self.data.source == "layers" else None
             plan = self.build_plan()
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
         self.model.name_edit.setText(plan.name)
         if case is not None and plan.preview_every:
@@ -340,13 +336,13 @@ class TrainDock(Dock):
             self._job.ended.connect(partial(self._resume, run))
 
     def _launch(self, text: str, generator: Any, *args: Any) -> None:
-        self._tell(text)
+        self.message.tell(text)
         self.train_button.setEnabled(False)
         self.resume_button.setEnabled(False)
         self._job = Job(self, "Start a training", generator, *args)
         begun: list[Begun] = []
         self._job.happened.connect(begun.append)
-        self._job.failed.connect(self._fail)
+        self._job.failed.connect(self.message.show_failure)
         self._job.ended.connect(partial(self._launched, begun))
         self._job.start()
 
@@ -387,18 +383,14 @@ class TrainDock(Dock):
         try:
             case = self.data.open_case()
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
-        self._tell("Writing the case…")
+        self.message.tell("Writing the case…")
         self._job = Job(self, "Keep a corrected case", keep_case, case)
-        self._job.happened.connect(lambda path: self._tell(f"Kept in {path}."))
-        self._job.failed.connect(self._fail)
+        self._job.happened.connect(lambda path: self.message.tell(f"Kept in {path}."))
+        self._job.failed.connect(self.message.show_failure)
         self._job.ended.connect(self._end_job)
         self._job.start()
-
-    def _fail(self, failure: Failure) -> None:
-        self._tell(failure.text)
-        show_error(failure.text)
 
     def _end_job(self) -> None:
         job, self._job = self._job, None
@@ -418,7 +410,7 @@ class TrainDock(Dock):
         self._details = ""
         self._installed = None
         self.view.clear(run)
-        self._tell("")
+        self.message.tell("")
         self.describe_line.hide()
         self.pages.setCurrentIndex(1)
         self.train_button.hide()
@@ -429,7 +421,7 @@ class TrainDock(Dock):
             button.hide()
         self._job = Job(self, f"Train {run.folder.name}", watch, run, partial(_is_alive, run, process))
         self._job.happened.connect(self._see)
-        self._job.failed.connect(self._fail)
+        self._job.failed.connect(self.message.show_failure)
         self._job.ended.connect(self._see_end)
         self._job.start()
 
@@ -470,7 +462,7 @@ class TrainDock(Dock):
         self.back_button.show()
         ended = view.trained is not None and view.stopped is None
         self.resume_button.setVisible(not ended and _stands(run) in RESUMABLE)
-        self._tell("")
+        self.message.tell("")
         self.runs.reload()
 
     def _stop(self) -> None:
@@ -483,14 +475,16 @@ class TrainDock(Dock):
         try:
             run.request_stop()
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
-        self._tell("Stopping after the present batch…")
+        self.message.tell("Stopping after the present batch…")
         self._patience.start(PATIENCE_WITH_STOP_MS)
 
     def _lose_patience(self) -> None:
         if self._run is not None and self._job is not None and self._run.stop_requested:
-            self._tell("The present batch takes long. Press Stop once more to end at once, at the last checkpoint.")
+            self.message.tell(
+                "The present batch takes long. Press Stop once more to end at once, at the last checkpoint."
+            )
 
     def _discard(self) -> None:
         run = self._run
@@ -507,10 +501,10 @@ class TrainDock(Dock):
         try:
             run.discard()
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
         self._show_tabs()
-        self._tell(f"'{run.folder.name}' is deleted.")
+        self.message.tell(f"'{run.folder.name}' is deleted.")
         self.runs.reload()
 
     def _asked_for_sure(self, question: str) -> bool:
@@ -526,11 +520,11 @@ class TrainDock(Dock):
         try:
             model = ModelStore().install(self._run.model_path)
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
         self._installed = model.name, model.path
         self._choose_in_segment(model.path)
-        self._tell(f"'{model.name}' is among your models.")
+        self.message.tell(f"'{model.name}' is among your models.")
         self.view.use_button.hide()
         self.view.undo_button.setVisible(parent_of(self._run) is not None)
         MODELS.changed.emit()
@@ -544,11 +538,11 @@ class TrainDock(Dock):
             ModelStore().remove(self._installed[0])
             known = ModelStore().find(parent.name) if parent else None
         except BrainTumorError as error:
-            self._tell(str(error))
+            self.message.tell(str(error))
             return
         if known is not None:
             self._choose_in_segment(known.path)
-        self._tell(f"'{self._installed[0]}' is taken away; its file stays in the run's folder.")
+        self.message.tell(f"'{self._installed[0]}' is taken away; its file stays in the run's folder.")
         self._installed = None
         self.view.undo_button.hide()
         self.view.use_button.show()
