@@ -199,10 +199,11 @@ def label_layer(
     **more
         Kept in the layer's metadata.
     """
-    counts = np.zeros(1 + max(names, default=0), np.intp)
+    counts = dict.fromkeys(names, 0)
     for index in range(array.shape[0]):  # one at a time: some arrays are larger than memory
-        if (plane := np.ravel(array[index])).any():
-            counts += np.bincount(plane, minlength=len(counts))[: len(counts)]
+        if (plane := np.asarray(array[index])).any():
+            for label in counts:
+                counts[label] += int(np.count_nonzero(plane == label))
     voxel_ml = float(np.prod(place.grid.spacing)) / 1000
     options = {
         **place.options,
@@ -211,7 +212,7 @@ def label_layer(
         "features": {  # napari's status bar shows the row whose index is the label under the mouse
             "index": [0, *sorted(names)],
             "name": ["background", *(names[label] for label in sorted(names))],
-            "mL": [np.nan, *(round(float(counts[label]) * voxel_ml, 2) for label in sorted(names))],
+            "mL": [np.nan, *(round(counts[label] * voxel_ml, 2) for label in sorted(names))],
         },
         "opacity": 0.6,
         "visible": visible,

@@ -435,7 +435,6 @@ class SegmentDock(Dock):
     def _end(self) -> None:
         if self.footer.end():
             self.message.tell("Cancelled. No layer was changed.")
-        self._check()
 
     # ------------------------------------------------------------------------------------------------ results
 
