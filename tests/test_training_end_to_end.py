@@ -16,7 +16,7 @@ from napari_braintumor.engine.types import BatchDone, EpochDone
 from napari_braintumor.widgets.segment import SegmentDock
 from napari_braintumor.widgets.train import TrainDock
 
-TRAINING_S = 60
+TRAINING_S = 40
 LONGEST_GAP_S = 0.5  # about 0.04 on a quiet machine; what other programs take from it is not ours
 MOST_MB = 100
 

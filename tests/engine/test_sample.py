@@ -99,6 +99,7 @@ def test_finding_the_sample_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TOOL.is_file(), reason="tools are not in the source distribution")
 def test_the_tool_builds_the_same_case_twice():
     pytest.importorskip("nilearn")
