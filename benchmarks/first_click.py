@@ -106,6 +106,7 @@ def measure(quick: bool) -> dict[str, Any]:
     from napari_braintumor.engine.sample import sample_folder
 
     case = sample_folder() if quick else data_folder() / "brats" / CASE
+    rounds = 1 if quick else ROUNDS
     with TemporaryDirectory() as folder:
         kept = Path(folder) / "kept"
         run_series(case, kept, 0.0)  # fills the cache
@@ -115,11 +116,11 @@ def measure(quick: bool) -> dict[str, Any]:
             )
             for name, (is_kept, pause) in SERIES.items()
         }
-        runs = interleave(series, 1 if quick else ROUNDS)
-        alone = [add_alone(case, kept) for _ in range(1 if quick else ROUNDS)]
+        runs = interleave(series, rounds)
+        alone = [add_alone(case, kept) for _ in range(rounds)]
     return {
         "case": case.name,
-        "rounds": 1 if quick else ROUNDS,
+        "rounds": rounds,
         "napari_alone": _middle(alone)["add"],
         "series": {n: _middle(r) for n, r in runs.items()},
     }

@@ -151,3 +151,17 @@ def test_only_a_job_that_takes_long_is_among_the_activities(qtbot, monkeypatch) 
         may_end.set()
         qtbot.waitUntil(lambda ended=ended: ended == [True])
         assert not progress._all_instances
+
+
+def test_a_job_that_ends_while_napari_adds_its_bar_leaves_none(qtbot, monkeypatch) -> None:
+    monkeypatch.setattr(_jobs, "ACTIVITY_S", 0.0)
+    bar = _jobs._Bar("work")
+
+    class Ending(progress):
+        def __init__(self, *args: object, **more: object) -> None:
+            super().__init__(*args, **more)
+            bar.close()  # napari lets Qt deliver events meanwhile
+
+    monkeypatch.setattr(_jobs, "progress", Ending)
+    bar.move(1, 2)
+    assert not progress._all_instances

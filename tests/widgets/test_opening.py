@@ -27,5 +27,10 @@ print((opened - shown) / (shown - begun))
 )
 def test_a_dock_opens_in_a_fraction_of_the_time_that_napari_takes_and_without_torch(module, dock):
     code = CODE.format(module=module, dock=dock)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert float(done.stdout.split()[-1]) < 0.5
+    shares = []
+    for _ in range(3):  # another program may have had the cores meanwhile
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+        shares.append(float(done.stdout.split()[-1]))
+        if shares[-1] < 1 / 3:
+            break
+    assert min(shares) < 1 / 3, shares

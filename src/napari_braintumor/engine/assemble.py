@@ -55,8 +55,7 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
         _check_values(modality, channel)
 
     with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(fill, arrays, data):
-            pass  # raises what is wrong with the first that is not right
+        list(pool.map(fill, arrays, data))  # raises what is wrong with the first that is not right
     return Volume(data, tuple(arrays), source, name)
 
 

@@ -41,7 +41,7 @@ from napari_braintumor.engine.types import (
     Started,
     Volume,
 )
-from napari_braintumor.engine.windows import choose_window, run_windows
+from napari_braintumor.engine.windows import choose_window, in_network_order, run_windows
 
 CHUNK_SLICES = 8
 """Slices that go through the network together; logits of three such chunks are in memory at most."""
@@ -89,7 +89,7 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
         yield Noted(text)
 
     window = choose_window(card, known.head.shape, divisor) if card.spatial_dims == 3 else known.head.shape[1:]
-    shape = (len(card.modalities), *(window if card.axes == "LPS zyx" else window[::-1]))
+    shape = (len(card.modalities), *in_network_order(window, card))
     sha256 = file_sha256(model.path)
     ladder = Ladder(
         start_runner(model.path, sha256, runtime, device, shape, config.precision),

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, prod
 from queue import SimpleQueue
 from threading import Event
+from typing import Any
 
 import torch
 
@@ -54,6 +55,11 @@ def from_network_axes(array: torch.Tensor, card: ModelCard) -> torch.Tensor:
     return array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX
 
 
+def in_network_order(zyx: Sequence[Any], card: ModelCard) -> tuple[Any, ...]:
+    """Return what is told of Z, Y and X in the order of the network's own axes."""
+    return tuple(zyx if card.axes == "LPS zyx" else zyx[::-1])
+
+
 def run_windows(
     data_MZYX: torch.Tensor,
     card: ModelCard,
@@ -86,7 +92,7 @@ def run_windows(
     from monai.inferers import SlidingWindowInferer  # takes seconds, which a 2-D network must not wait for
 
     turned = to_network_axes(data_MZYX[None], card)
-    roi = window if card.axes == "LPS zyx" else window[::-1]
+    roi = in_network_order(window, card)
     inferer = SlidingWindowInferer(roi, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
     done: SimpleQueue[bool] = SimpleQueue()
     stop = Event()

@@ -162,17 +162,20 @@ class _Bar:
         self._closed = False
 
     def move(self, done: int, total: int) -> None:
-        if self._bar is None and not self._closed and time.monotonic() - self._begun_s >= ACTIVITY_S:
+        if time.monotonic() - self._begun_s < ACTIVITY_S:
+            return
+        if self._bar is None:
             self._bar = progress(total=total, desc=self._title, leave=False)
-        if self._bar is not None and not self._closed:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
+        if self._closed:  # napari lets Qt deliver events while it adds a bar, and one may be the job's end
+            self.close()
+            return
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        self._closed = True
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar, self._closed = self._bar, None, True
+        if bar is not None:
+            bar.close()
 
 
 class _Collector:

@@ -15,7 +15,7 @@ from napari_braintumor.engine.files.cases import find_cases, read_case
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.registry import ARCHITECTURES, build_network
 from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.store import ModelStore, StoredModel, save_model
+from napari_braintumor.engine.store import ModelStore, StoredModel, load_weights, save_model
 from napari_braintumor.engine.types import Segmentation, Volume
 
 SMALL = {
@@ -105,8 +105,6 @@ def test_bundled_models_come_back_with_the_same_labels(sample: Volume, tmp_path:
 
 def save_copy(model: StoredModel, folder: Path) -> StoredModel:
     """The same model under a name that the store does not have yet."""
-    from napari_braintumor.engine.store import load_weights
-
     assert model.card is not None
     card = model.card.model_copy(update={"name": "copy"})
     return ModelStore().find(save_model(folder / "copy.safetensors", load_weights(model.path), card))

@@ -39,6 +39,7 @@ from napari_braintumor.engine.exchange.onnx import read_graph
 from napari_braintumor.engine.loading import load_network
 from napari_braintumor.engine.registry import ARCHITECTURES, IMPORTED, ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.store import StoredModel, load_weights
+from napari_braintumor.engine.windows import in_network_order
 
 FORMAT_VERSION = "0.5.3"
 USE = """The network takes prepared images. `test_input.npy` is a part of a synthetic case, and `test_output.npy` what
@@ -370,7 +371,7 @@ def _space(card: ModelCard) -> list[tuple[str, dict[str, Any]]]:
     ]
     if card.spatial_dims == 2:
         return axes[1:]
-    return axes if card.axes == "LPS zyx" else axes[::-1]
+    return list(in_network_order(axes, card))
 
 
 def _file(name: str, files: dict[str, bytes]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
 from napari_braintumor.engine.files.cases import find_modality
 from napari_braintumor.engine.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.store import StoredModel, load_weights
+from napari_braintumor.engine.windows import in_network_order
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 METADATA = "configs/metadata.json"
@@ -421,7 +422,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
     row = find_architecture(card.architecture)
     module, _, name = row.target.partition(":")
     divisor = find_divisor(card.architecture, card.options)
-    window = None if card.window is None else list(card.window[:: 1 if card.axes == "LPS zyx" else -1])
+    window = None if card.window is None else list(in_network_order(card.window, card))
     slices = {"_target_": "SliceInferer", "roi_size": [-1, -1], "spatial_dim": 0, "sw_batch_size": 8}
     windows = {"_target_": "scripts.case.WindowInferer", "window": window, "divisor": divisor}
     return {

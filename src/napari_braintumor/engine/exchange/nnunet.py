@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard, first_problem
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import build_on_meta, fit_card, read_state_dict
@@ -106,10 +106,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     try:
         card = ModelCard.model_validate({**base, **_of_plan(plan), "parameters": _count(weights)})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"'{path.name}' cannot be imported: {first['loc'] and first['loc'][0]}: {first['msg']}. Describe it."
-        ) from error
+        raise ModelError(f"'{path.name}' cannot be imported: {first_problem(error)}. Describe it.") from error
     fit_card(weights, card)
     return weights, card
 

@@ -1,4 +1,7 @@
-"""NIfTI files <-> arrays with axes (Z, Y, X), and back onto exactly the same grid."""
+"""NIfTI files <-> arrays with axes (Z, Y, X), and back onto exactly the same grid.
+
+nibabel is imported where it is used: it takes pydicom along, which would double the time in which a dock opens.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_labels, check_readable, find_suffix
 from napari_braintumor.engine.types import SourceGrid, grid_from_affine
 
-# nibabel is imported where it is used: it takes pydicom along, which would double the time in which a dock opens.
 _MM = {"meter": 1000.0, "micron": 0.001}
 
 
