@@ -97,7 +97,7 @@ def test_labels_have_names_volumes_and_provenance(volume, segmentation):
     layer = Layer.create(*labels_from_segmentation(segmentation))
     assert layer.name == "Tumor [patient7]"
     assert list(layer.features["index"]) == [0, 1, 2, 3]
-    assert list(layer.features["name"]) == ["background", "necrotic core", "edema", "enhancing tumor"]
+    assert list(layer.features["name"]) == ["background", "necrotic / non-enhancing core", "edema", "enhancing tumor"]
     voxels = [np.count_nonzero(segmentation.labels == label) for label in (1, 2, 3)]
     np.testing.assert_allclose(layer.features["mL"][1:], np.round(np.multiply(voxels, 4.5) / 1000, 2))
     assert layer.metadata[KEY]["provenance"]["model"] == "fake"
@@ -585,7 +585,7 @@ def test_a_reference_of_another_origin_is_read_by_its_numbers(volume):
 def test_a_label_layer_of_another_origin_names_nothing(viewer, volume, segmentation):
     assert label_names(viewer.add_labels(segmentation.labels)) == {}
     layer = update_or_add_labels(viewer, segmentation, default_placement(volume.source))
-    assert label_names(layer) == {2: "edema", 1: "necrotic core", 3: "enhancing tumor"}
+    assert label_names(layer) == {2: "edema", 1: "necrotic / non-enhancing core", 3: "enhancing tumor"}
 
 
 def test_the_case_that_is_meant_is_that_of_the_selected_layer(viewer, volume, segmentation, synthetic_volume):

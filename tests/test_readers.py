@@ -82,7 +82,7 @@ def test_saved_results_open_as_labels_with_their_names(tmp_path, volume):
     nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "patient7_tumor.nii.gz")
     (layer,) = read(tmp_path / "patient7_tumor.nii.gz")
     assert layer._type_string == "labels"
-    assert list(layer.features["name"])[1:] == ["necrotic core", "edema", "enhancing tumor"]
+    assert list(layer.features["name"])[1:] == ["necrotic / non-enhancing core", "edema", "enhancing tumor"]
 
 
 def test_a_mask_by_itself_opens_as_labels(tmp_path, volume):

@@ -59,7 +59,7 @@ def main(model: Path, data: Path) -> None:
 def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield each setting's name and what it makes of a volume: a mask for each region."""
     whole, core, enhancing = card.regions
-    voxel_ml = float(np.prod(volume.spacing)) / 1000
+    voxel_ml = volume.source.voxel_ml
     found = find_regions(volume, model, card, None)
     yield "as it is", found
     for ml in ISLANDS_ML:

@@ -210,7 +210,7 @@ def make_case(
     images
         uint8 ``(X, Y, Z)`` for t1, t1ce, t2 and flair; exactly 0 outside the brain.
     labels
-        uint8 ``(X, Y, Z)``: 1 necrotic core, 2 edema, 3 enhancing tumor.
+        uint8 ``(X, Y, Z)``: 1 necrotic / non-enhancing core, 2 edema, 3 enhancing tumor.
     affine
         ``(4, 4)``, voxel to RAS mm in the template's space.
     """

@@ -204,7 +204,7 @@ def label_layer(
         if (plane := np.asarray(array[index])).any():
             for label in counts:
                 counts[label] += int(np.count_nonzero(plane == label))
-    voxel_ml = float(np.prod(place.grid.spacing)) / 1000
+    voxel_ml = place.grid.voxel_ml
     options = {
         **place.options,
         "name": name,
@@ -795,7 +795,7 @@ def reference_from_labels(
     if convention is None:
         raise DataError(
             f"The reference holds the values {', '.join(map(str, values))}, which may mean different things. Expected "
-            "were 1 necrotic core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. Choose another layer."
+            "were 1 necrotic / non-enhancing core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. Choose another layer."
         )
     return reference_from_values(labels_ZYX, convention, source)
 

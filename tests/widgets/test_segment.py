@@ -408,7 +408,7 @@ def test_a_run_adds_labels_where_the_scan_is_and_tells_the_volumes(dock, viewer,
     texts = [label.text() for label in card.legend.findChildren(QLabel) if label.text()]
     assert sum(1 for label in card.legend.findChildren(QLabel) if not label.pixmap().isNull()) == 3
     assert texts == [
-        "necrotic core", "0.0 mL", "edema", "0.1 mL", "enhancing tumor", "0.0 mL",
+        "necrotic / non-enhancing core", "0.0 mL", "edema", "0.1 mL", "enhancing tumor", "0.0 mL",
         "whole tumor", "0.2 mL", "tumor core", "0.1 mL", "enhancing tumor", "0.0 mL",
     ]  # fmt: skip
     assert dock.device_line.text() == "Device: CPU, 2 cores (torch), last run 2 s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_braintumor.engine.types import MODALITIES
 
@@ -33,12 +33,16 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_OLDER_LABEL_NAMES = {"necrotic core": "necrotic / non-enhancing core"}
+"""What cards written by earlier versions call a label: BraTS counts non-enhancing core under the same number."""
+
+
 class Region(_Frozen):
     """A target of the network, and how it is painted."""
 
     name: str
     label: Annotated[int, Field(ge=1, le=255)]
-    label_name: str
+    label_name: Annotated[str, AfterValidator(lambda name: _OLDER_LABEL_NAMES.get(name, name))]
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
     least_ml: Annotated[float, Field(ge=0, le=1000)] = Field(
         0.0, description="Where less than this is found in a case, all of it counts as the region around it."
@@ -47,7 +51,7 @@ class Region(_Frozen):
 
 GLIOMA_REGIONS = (
     Region(name="whole tumor", label=2, label_name="edema", color="#4fae5b"),
-    Region(name="tumor core", label=1, label_name="necrotic core", color="#d64550"),
+    Region(name="tumor core", label=1, label_name="necrotic / non-enhancing core", color="#d64550"),
     Region(name="enhancing tumor", label=3, label_name="enhancing tumor", color="#f2c14e"),
 )
 """The BraTS regions, outermost first: painting them in this order gives the labels 2, 1, 3."""

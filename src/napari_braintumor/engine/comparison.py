@@ -128,7 +128,7 @@ def compare_segmentations(
             disagreement[slab] = disputed
             disputed_voxels += int(np.count_nonzero(disputed))
     drawn = {region: int(np.count_nonzero(mask)) for region, mask in known.items()}
-    voxel_ml = float(np.prod(volume.spacing)) / 1000
+    voxel_ml = volume.source.voxel_ml
     return Comparison(
         models=tuple(names),
         regions=regions,

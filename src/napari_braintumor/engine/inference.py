@@ -77,6 +77,7 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     assert card is not None
     check_modalities(card, volume)
     device, runtime = choose_where(card, config)
+    yield from map(Noted, volume.notes)
     ignored = [name for name in volume.modalities if name not in card.modalities]
     if ignored:
         yield Noted(f"The model does not use {', '.join(ignored)}.")
@@ -97,7 +98,7 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
         lambda: start_runner(model.path, sha256, "torch", torch.device("cpu"), shape),
     )
     yield Started(describe_device(device), ladder.runner.runtime)
-    voxel_ml = float(np.prod(volume.spacing)) / 1000
+    voxel_ml = volume.source.voxel_ml
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     nesting = _zeros(volume, volume.shape, np.uint8)
     probabilities = _zeros(volume, (len(card.regions), *volume.shape), np.float16) if config.probabilities else None
@@ -130,7 +131,7 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
                 "device": ladder.runner.device.type,
                 "runtime": ladder.runner.runtime,
                 "seconds": round(time.perf_counter() - started, 2),
-                "notes": ladder.notes,
+                "notes": [*volume.notes, *ladder.notes],
                 "intended_use": card.intended_use,
             },
             probabilities=probabilities,

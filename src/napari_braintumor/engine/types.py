@@ -22,7 +22,7 @@ MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 REGIONS = ("whole tumor", "tumor core", "enhancing tumor")
 """The nested regions, outermost first."""
 
-LABELS: Mapping[int, str] = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
+LABELS: Mapping[int, str] = {1: "necrotic / non-enhancing core", 2: "edema", 3: "enhancing tumor"}
 """What an integer in a label layer means (BraTS 2023 numbers)."""
 
 REGION_LABELS: Mapping[str, tuple[int, ...]] = {
@@ -97,6 +97,11 @@ class SourceGrid:
         return z, y, x
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in mL: that of the parallelepiped, which in a sheared grid is less than its sides' product."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
     def origin(self) -> tuple[float, float, float]:
         """Position of our voxel (0, 0, 0) in mm: superior, posterior, left."""
         corner = np.zeros(3)
@@ -154,12 +159,15 @@ class Volume:
         The grid the data came from.
     name
         What the case is called.
+    notes
+        What the user should know of its files, a sentence each: files left out and why, headers that were guessed.
     """
 
     data: NDArray[np.float32]
     modalities: tuple[str, ...]
     source: SourceGrid
     name: str = "case"
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -205,6 +213,8 @@ class StreamedVolume:
         What the case is called.
     slab_slices
         How many neighboring slices are best read together: those that are stored together.
+    notes
+        As in `Volume`.
     """
 
     images: tuple[Any, ...]
@@ -212,6 +222,7 @@ class StreamedVolume:
     source: SourceGrid
     name: str = "case"
     slab_slices: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -277,7 +288,7 @@ class Reference:
 
 
 def labels_from_regions(regions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """Paint nested regions into one label array, outermost first: 2 edema, 1 necrotic core, 3 enhancing."""
+    """Paint nested regions into one label array, outermost first: 2 edema, 1 core, 3 enhancing."""
     shape = next(iter(regions.values())).shape
     labels = np.zeros(shape, np.uint8)
     for name, label in (("whole tumor", 2), ("tumor core", 1), ("enhancing tumor", 3)):
@@ -316,6 +327,8 @@ class Segmentation:
         Model, version, sha256, settings, device, runtime, seconds: JSON values only.
     probabilities
         float16 ``(R, Z, Y, X)`` in 0 to 1, where asked for.
+    not_measurable
+        Regions that these modalities cannot show, each with the reason; they are not drawn, and have no volume.
     """
 
     labels: NDArray[np.uint8]
@@ -327,6 +340,7 @@ class Segmentation:
     name: str = "case"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     probabilities: NDArray[np.float16] | None = None
+    not_measurable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label_volumes_ml(self) -> dict[int, float]:

@@ -73,6 +73,11 @@ class CaseFiles:
         Slices along Z that a person has looked through, in a case that this program wrote; None means all.
     spacing_known
         False where this program noted that the voxel size is a guess.
+    notes
+        What the user should know of its files, a sentence each: those left out, and why.
+    problem
+        Why the case cannot be read, in the words of a `DataError`; None where it can. One bad case among others is
+        found like them, so that a run over all of them names it and goes on.
     """
 
     name: str
@@ -83,6 +88,8 @@ class CaseFiles:
     convention: str | None = None
     reviewed: tuple[int, ...] | None = None
     spacing_known: bool = True
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 # ---------------------------------------------------------------------------------------------- names of modalities
@@ -526,6 +533,8 @@ def read_case(case: CaseFiles) -> Volume:
     DataError
         If a file cannot be read or the images do not share one grid (to 1e-3 mm).
     """
+    if case.problem is not None:
+        raise DataError(case.problem)
     arrays: dict[str, NDArray[Any]] = {}
     source: SourceGrid | None = None
     different = dict.fromkeys(image.paths for image in case.images)
@@ -555,7 +564,7 @@ def read_case(case: CaseFiles) -> Volume:
         arrays = {m: a for m, a in arrays.items() if m == "FLAIR" or not np.array_equal(a, flair)}
     if not case.spacing_known:
         source = replace(source, spacing_known=False)
-    return volume_from_modalities(arrays, source, case.name)
+    return replace(volume_from_modalities(arrays, source, case.name), notes=case.notes)
 
 
 def read_reference(case: CaseFiles) -> Reference | None:
