@@ -137,7 +137,9 @@ def test_whoever_stops_listening_keeps_the_best_so_far(short_plan) -> None:
     events = train(short_plan)
     next(event for event in events if isinstance(event, EpochDone))
     events.close()
-    assert read_card(short_plan.output / "toy" / "model.safetensors").name == "toy"
+    card = read_card(short_plan.output / "toy" / "model.safetensors")
+    assert card.name == "toy"
+    assert any("stopped early" in doubt for doubt in card.doubts)  # as when the process is killed
 
 
 def test_a_run_asked_to_stop_ends_after_its_batch_and_goes_on_later_to_the_same_weights(short_plan, tmp_path) -> None:
@@ -153,8 +155,10 @@ def test_a_run_asked_to_stop_ends_after_its_batch_and_goes_on_later_to_the_same_
     assert told[-1].path == run.model_path
     assert run.model_path.exists()
     assert run.status == "stopped"
+    assert any("stopped early, after 17% of its plan" in doubt for doubt in read_card(run.model_path).doubts)
     assert list(train(run))[-1].path == run.model_path
     assert same_weights(run.model_path, whole)
+    assert read_card(run.model_path).doubts == ()
 
 
 def test_a_loss_that_turns_nan_stops_the_run_at_the_last_good_weights(short_plan, monkeypatch) -> None:
@@ -210,6 +214,7 @@ def test_training_ends_early_when_nothing_gets_better(short_plan, stale) -> None
     events = list(train(plan))
     assert len(only(events, EpochDone)) == 3
     assert only(events, Stopped)[0].reason == "No better score in 2 epochs."
+    assert read_card(events[-1].path).stopped_at is None  # it is the plan that ends it
 
 
 def test_a_plateau_halves_the_rate(short_plan, stale) -> None:

@@ -67,6 +67,12 @@ class DataSource(_Frozen):
     note: str = ""
 
 
+OWN_SLICES = "slices held out"
+"""What a figure is measured on that says nothing about other patients: slices of the scans that were learned from."""
+
+_ALSO_OWN_SLICES = (OWN_SLICES, "slices kept back")  # as earlier versions wrote
+
+
 class Metric(_Frozen):
     """A figure measured on named cases."""
 
@@ -131,6 +137,9 @@ class ModelCard(_Frozen):
     intended_use: str = "Research. Not a medical device."
     limitations: str = ""
     created: str = ""
+    stopped_at: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Share of its plan that was done when training was stopped early; None if it came to its end."
+    )
     plans: tuple[dict[str, Any], ...] = Field(
         (), description="The trainings behind the weights, first to last: what their plans chose, without file names."
     )
@@ -161,6 +170,21 @@ class ModelCard(_Frozen):
     def out_channels(self) -> int:
         """How many channels the network gives, as far as the regions tell."""
         return len(self.regions) if self.channels is None else 1 + max(map(max, self.channels))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the model needs a second thought before it is used, one sentence each; empty for a validated model."""
+        measured = {metric.data for metric in self.metrics}
+        found = []
+        if not measured:
+            found.append("It was never validated: nobody has measured how well it finds tumors.")
+        elif measured <= set(_ALSO_OWN_SLICES):
+            found.append(
+                "It was measured only on slices of the scans it learned from, so nothing is known about other patients."
+            )
+        if self.stopped_at is not None:
+            found.append(f"Its training was stopped early, after {self.stopped_at:.0%} of its plan.")
+        return tuple(found)
 
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the modalities that the model needs and that are not there; none where any subset will do."""

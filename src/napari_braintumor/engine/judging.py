@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from torch import nn
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS, DataSource, Metric, ModelCard, Region
+from napari_braintumor.engine.card import GLIOMA_REGIONS, OWN_SLICES, DataSource, Metric, ModelCard, Region
 from napari_braintumor.engine.data import TrainingData, count_groups
 from napari_braintumor.engine.fitting import State
 from napari_braintumor.engine.plan import FineTuning, TrainPlan
@@ -30,20 +30,25 @@ def judge(tuning: FineTuning, state: State) -> Judged:
     assert state.before is not None
     if state.kept_score is None:
         reason = (
-            f"no version was better than the parent (Dice {state.before:.3f} on the slices kept back) without losing "
+            f"no version was better than the parent (Dice {state.before:.3f} on the slices held out) without losing "
             f"more than {tuning.allowed_loss:g} on what it knew."
         )
         if state.best_score < 0:
             reason = "it ended before the first measurement."
         return Judged(False, reason, state.before, max(state.best_score, 0.0), state.replay_before, None)
-    reason = f"Dice on the slices kept back rose from {state.before:.3f} to {state.kept_score:.3f}"
+    reason = f"Dice on the slices held out rose from {state.before:.3f} to {state.kept_score:.3f}"
     if state.kept_replay is not None and state.replay_before is not None:
         reason += f", and on the replay set went from {state.replay_before:.3f} to {state.kept_replay:.3f}"
     return Judged(True, f"{reason}.", state.before, state.kept_score, state.replay_before, state.kept_replay)
 
 
 def describe_model(
-    plan: TrainPlan, data: TrainingData, dice: dict[str, float], network: nn.Module, parent: ModelCard | None
+    plan: TrainPlan,
+    data: TrainingData,
+    dice: dict[str, float],
+    network: nn.Module,
+    parent: ModelCard | None,
+    share: float,
 ) -> ModelCard:
     """Return the card of a trained model.
 
@@ -59,6 +64,8 @@ def describe_model(
         Its parameters are counted.
     parent
         The card of the model it started from: what that one had seen, this one has seen.
+    share
+        How much of the plan is done; the card says so as long as training has not come to its end.
     """
     defined: dict[str, set[str]] = {}
     for part in data.training:
@@ -70,7 +77,7 @@ def describe_model(
     seen = set(data.split.training) | set(parent.training_patients if parent else ())
     judged = set(data.split.validation) | set(parent.validation_patients if parent else ())
     held_out = set(plan.held_out) | set(parent.held_out_patients if parent else ())
-    what = "slices kept back" if data.split.by_slice else "validation"
+    what = OWN_SLICES if data.split.by_slice else "validation"
     return ModelCard(
         name=plan.name,
         title=plan.title,
@@ -94,6 +101,7 @@ def describe_model(
         ),
         licence=plan.licence,
         limitations=plan.limitations,
+        stopped_at=share,
         created=datetime.now(UTC).date().isoformat(),
         plans=(*(parent.plans if parent else ()), plan.model_dump(mode="json", exclude=PRIVATE, exclude_defaults=True)),
     )

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from pydantic import ValidationError
@@ -340,6 +340,22 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(blob)
     return path
+
+
+def change_card(path: Path, **changes: Any) -> None:
+    """Write other values into some fields of a model file's card, atomically; its weights stay as they are.
+
+    Raises
+    ------
+    ModelError
+        If it is not a model file.
+    DataError
+        If it cannot be written.
+    """
+    card = read_card(path)
+    if changed := {name: value for name, value in changes.items() if getattr(card, name) != value}:
+        with replacing(path) as temporary:
+            _copy_with_card(path, temporary, ModelCard.model_validate({**card.model_dump(), **changed}))
 
 
 def halve_kernels(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

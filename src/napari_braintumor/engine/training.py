@@ -42,7 +42,7 @@ from napari_braintumor.engine.previews import save_preview
 from napari_braintumor.engine.registry import build_network, check_trainable
 from napari_braintumor.engine.runs import Run, parent_of
 from napari_braintumor.engine.runtime import choose_device, describe_device
-from napari_braintumor.engine.store import halve_kernels, save_model
+from napari_braintumor.engine.store import change_card, halve_kernels, save_model
 from napari_braintumor.engine.transfer import load_trunk, transfer_weights
 from napari_braintumor.engine.types import (
     BatchDone,
@@ -272,7 +272,7 @@ def _keep(
     replay: float | None = None,
 ) -> None:
     parent = parent_of(run)
-    card = describe_model(fit.plan, data, dice, fit.network, parent.card if parent else None)
+    card = describe_model(fit.plan, data, dice, fit.network, parent.card if parent else None, fit.share)
     save_model(run.model_path, halve_kernels(network.state_dict()), card)
     fit.state.kept_score, fit.state.kept_replay = score, replay
 
@@ -281,6 +281,9 @@ def _finish(run: Run, fit: Fit) -> Iterator[TrainingEvent]:
     state = fit.state
     if fit.plan.fine_tuning is not None:
         yield judge(fit.plan.fine_tuning, state)
+    if processes.rank() == 0 and run.model_path.exists():
+        # However it ended: weights that were killed with their training keep the share they were written with.
+        change_card(run.model_path, stopped_at=None if state.is_over else fit.share)
     score = state.kept_score
     yield Trained(run.model_path if score is not None else None, score if score is not None else state.best_score)
 
