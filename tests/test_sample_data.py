@@ -14,5 +14,6 @@ def test_the_sample_case_opens_from_naparis_menu(plugins):
     assert tuple(layers) == MODALITIES
     assert volume_from_layers(layers).modalities == MODALITIES
     (reference,) = (layer for layer in viewer.layers if isinstance(layer, Labels))
-    assert set(reference.features["name"]) == {"background", "necrotic / non-enhancing core", "edema", "enhancing tumor"}
+    names = {"background", "necrotic / non-enhancing core", "edema", "enhancing tumor"}
+    assert set(reference.features["name"]) == names
     assert reference.data.any()

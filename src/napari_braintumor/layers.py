@@ -795,7 +795,8 @@ def reference_from_labels(
     if convention is None:
         raise DataError(
             f"The reference holds the values {', '.join(map(str, values))}, which may mean different things. Expected "
-            "were 1 necrotic / non-enhancing core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. Choose another layer."
+            "were 1 necrotic / non-enhancing core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. "
+            "Choose another layer."
         )
     return reference_from_values(labels_ZYX, convention, source)
 

@@ -98,7 +98,7 @@ class SourceGrid:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel in mL: that of the parallelepiped, which in a sheared grid is less than its sides' product."""
+        """Volume of a voxel in mL: that of the parallelepiped, in a sheared grid less than the product of its sides."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     @property
