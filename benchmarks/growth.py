@@ -146,7 +146,8 @@ def write_images(folder: Path, shape: tuple[int, int, int], repeats: int) -> Non
     import zarr
     from scipy import ndimage
 
-    from napari_braintumor.engine.files.cases import find_cases, read_case
+    from napari_braintumor.engine.files.cases import find_cases
+    from napari_braintumor.engine.files.reading import read_case
     from napari_braintumor.engine.sample import sample_folder
 
     volume = read_case(find_cases(sample_folder())[0])

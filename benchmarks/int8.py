@@ -22,7 +22,8 @@ from napari_braintumor.engine import evaluate, inference
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.conversion import load_converted
-from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.registry import find_architecture
 from napari_braintumor.engine.runtime import OpenVinoRunner
 from napari_braintumor.engine.store import ModelStore, file_sha256

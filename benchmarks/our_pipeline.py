@@ -14,8 +14,9 @@ import napari_braintumor.engine.inference  # noqa: F401
 from measuring import THREADS
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases, read_case
+from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.labels import write_labels
+from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.types import Segmented
 
 with suppress(ImportError):

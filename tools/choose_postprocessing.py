@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.inference import drop_small_regions, remove_islands
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.store import ModelStore

@@ -26,7 +26,8 @@ from monai.transforms import (
 )
 
 from napari_braintumor.engine.augmentation import KEYS, ROTATION, ZOOM, RandMoved, vary
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.transforms import prepare
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine import segment, train
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
-from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.written import write_case
 from napari_braintumor.engine.metrics import mean_interval, volume_dice
 from napari_braintumor.engine.plan import FineTuning, plan_fine_tuning

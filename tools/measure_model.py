@@ -17,7 +17,8 @@ from skimage.measure import approximate_polygon, find_contours
 
 from napari_braintumor.engine import evaluate, segment
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.inspection import foreground
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.store import ModelStore, read_weights_sha256

@@ -37,7 +37,8 @@ from napari_braintumor.engine.card_text import card_as_markdown
 from napari_braintumor.engine.catalogue import Entry, download, find_entry, read_catalogue
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.errors import BrainTumorError, DataError, DescriptionNeeded, ModelError, SettingsError
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.record import save_segmentation
 from napari_braintumor.engine.runs import Run, describe_event, describe_problem, read_plan, read_side

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import find_modality
 from napari_braintumor.engine.files.labels import guess_convention, label_values, reference_from_values
+from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.inspection import Inspection, inspect_images
 from napari_braintumor.engine.types import (
     LABELS,

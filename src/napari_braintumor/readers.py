@@ -12,8 +12,9 @@ from napari.utils.notifications import show_warning
 
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.nifti import read_nifti
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.types import LABELS
 from napari_braintumor.layers import LayerData, default_placement, image_layer, label_layer, layers_from_case
 

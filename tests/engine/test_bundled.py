@@ -5,7 +5,8 @@ import pytest
 
 from napari_braintumor.engine import evaluate, segment
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.store import ModelStore, bundled_folder, load_weights

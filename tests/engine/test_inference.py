@@ -424,7 +424,8 @@ sys.addaudithook(lambda event, args: opened.append((event, args)) if event in ou
 import time
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases, read_case
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case
 from pathlib import Path
 config = SegmentConfig(model={str(toy_model)!r}, device="cpu", runtime="openvino")
 list(segment(read_case(find_cases(Path({str(tmp_path)!r}))[0]), config))
@@ -443,7 +444,8 @@ import sys
 from pathlib import Path
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.files.cases import find_cases, read_case
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case
 config = SegmentConfig(model={str(toy_model)!r}, device="cpu", runtime="torch")
 list(segment(read_case(find_cases(Path({str(tmp_path)!r}))[0]), config))
 loaded = {{"monai", "matplotlib", "skimage", "bioimageio"}} & set(sys.modules)

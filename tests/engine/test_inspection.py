@@ -39,7 +39,8 @@ def test_heads_that_hardly_overlap_are_remarked_upon(head) -> None:
     ],
 )
 def test_real_scans_are_told_apart_and_fit(real_data, case: str, stripped: bool) -> None:
-    from napari_braintumor.engine.files.cases import find_cases, read_case
+    from napari_braintumor.engine.files.cases import find_cases
+    from napari_braintumor.engine.files.reading import read_case
 
     volume = read_case(find_cases(real_data / case)[0])
     inspection = inspect_images(dict(zip(volume.modalities, volume.data, strict=True)))

@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.types import MODALITIES
 

@@ -347,7 +347,8 @@ def test_batch_norm_statistics_and_early_stages_stay_as_the_parent_left_them(tun
 
 
 def test_without_a_replay_set_the_parent_s_answers_stand_in(tuning_plan, case_folder, tmp_path) -> None:
-    from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+    from napari_braintumor.engine.files.cases import find_cases
+    from napari_braintumor.engine.files.reading import read_case, read_reference
     from napari_braintumor.engine.files.written import write_case
 
     case = find_cases(case_folder / "case7")[0]

@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from napari_braintumor.engine.augmentation import build_augmentation, vary
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.registry import find_architecture
 from napari_braintumor.engine.splits import Split, split_patients, split_slices

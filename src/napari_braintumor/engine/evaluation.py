@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import CaseFiles, read_case, read_reference
+from napari_braintumor.engine.files.cases import CaseFiles
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.inference import segment
 from napari_braintumor.engine.metrics import (
     CALIBRATION_BINS,

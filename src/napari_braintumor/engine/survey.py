@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import CaseFiles, find_cases, read_reference
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_reference
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.exchange import KINDS, SUFFIXES, export_model, import_model
 from napari_braintumor.engine.exchange._example import make_example
-from napari_braintumor.engine.files.cases import find_cases, read_case
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.registry import ARCHITECTURES, build_network
 from napari_braintumor.engine.sample import sample_folder

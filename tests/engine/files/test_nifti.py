@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import find_cases, read_case
+from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid, write_nifti_labels
+from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.types import default_grid
 
 SHAPE = (4, 5, 6)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.written import SIDECAR, corrected_folder, write_case
 from napari_braintumor.engine.types import MODALITIES, Volume
 

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.files.cases import find_cases, read_case, read_reference
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.registry import find_divisor
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.transforms import prepare_for

@@ -33,7 +33,7 @@ from napari_braintumor.engine.exchange._packages import (
 from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
-from napari_braintumor.engine.files.cases import find_modality
+from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.store import StoredModel, load_weights
 from napari_braintumor.engine.windows import in_network_order

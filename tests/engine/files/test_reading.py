@@ -1,0 +1,249 @@
+import numpy as np
+import pytest
+from stored import ALL, OLD, SHAPE, ramp, save_nifti, save_tiff, touch
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
+
+# ------------------------------------------------------------------------------------------------- reading cases
+
+
+def test_a_case_is_read_with_all_modalities_on_one_grid(tmp_path):
+    for seed, kind in enumerate(OLD):
+        save_nifti(tmp_path / f"BraTS2021_00000_{kind}.nii.gz", ramp(seed=seed))
+    (case,) = find_cases(tmp_path)
+    volume = read_case(case)
+    assert (volume.modalities, volume.name, volume.spacing) == (ALL, "BraTS2021_00000", (5, 1, 1))
+    assert volume.source.path == tmp_path / "BraTS2021_00000_t1.nii.gz"
+    for seed in range(4):
+        np.testing.assert_array_equal(volume.data[seed], ramp(seed=seed))
+
+
+def test_modalities_stored_in_different_axis_orders_but_one_place_fit(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    turned = ramp(seed=1)[:, ::-1, ::-1]
+    affine = np.diag([1.0, 1, 5, 1])
+    affine[:2, 3] = 1 - SHAPE[2], 1 - SHAPE[1]
+    save_nifti(tmp_path / "flair.nii", turned, affine)
+    (case,) = find_cases(tmp_path)
+    np.testing.assert_array_equal(read_case(case).data, [ramp(), ramp(seed=1)])
+
+
+def test_modalities_of_different_shape_are_refused(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "flair.nii", ramp((6, 8, 9)))
+    with pytest.raises(DataError, match=r"'t1\.nii' \(6, 8, 10\) and 'flair\.nii' \(6, 8, 9\) differ in shape"):
+        read_case(*find_cases(tmp_path))
+
+
+@pytest.mark.parametrize(("shift_mm", "fits"), [(0.0005, True), (0.002, False)])
+def test_modalities_must_lie_in_the_same_place(tmp_path, shift_mm, fits):
+    affine = np.diag([-1.0, -1, 5, 1])
+    affine[0, 3] = shift_mm
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "flair.nii", ramp(), affine)
+    (case,) = find_cases(tmp_path)
+    if fits:
+        assert read_case(case).modalities == ("T1", "FLAIR")
+    else:
+        with pytest.raises(DataError, match=r"'t1\.nii' and 'flair\.nii' lie up to 0\.002 mm apart in space.*Resample"):
+            read_case(case)
+
+
+def test_a_file_that_became_unreadable_is_refused(tmp_path):
+    (case,) = find_cases(touch(tmp_path, "BraTS2021_00000_t1.nii.gz", "BraTS2021_00000_seg.nii.gz"))
+    with pytest.raises(DataError, match=r"'BraTS2021_00000_t1\.nii\.gz' is empty"):
+        read_case(case)
+    with pytest.raises(DataError, match=r"'BraTS2021_00000_seg\.nii\.gz' is empty"):
+        read_reference(case)
+    case.images[0].paths[0].unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        read_case(case)
+
+
+def test_a_file_of_more_channels_than_its_name_says_is_refused(tmp_path):
+    path = save_nifti(tmp_path / "anna_t1.nii", np.stack([ramp(), ramp()]))
+    with pytest.raises(DataError, match=r"'anna_t1\.nii' has 2 channels, but its name says T1.*--modalities"):
+        read_case(*find_cases(path))
+    assert read_case(*find_cases(path, ["T1", "T2"])).modalities == ("T1", "T2")
+
+
+def test_a_file_of_fewer_channels_than_its_name_says_is_refused(tmp_path):
+    path = save_tiff(tmp_path / "TCGA_CS_4941_19960909.tif", ramp())
+    with pytest.raises(DataError, match="has 1 channels, but channel 1 was expected to be T1"):
+        read_case(*find_cases(path))
+
+
+def test_a_case_without_images_is_refused():
+    with pytest.raises(DataError, match="Case 'anna' has no image"):
+        read_case(CaseFiles("anna", "anna", "other", ()))
+
+
+# -------------------------------------------------------------------------------------------------------- LGG
+
+
+def lgg_case(tmp_path, channels, width=10):
+    stem = "TCGA_CS_4941_19960909"
+    save_tiff(tmp_path / f"{stem}.tif", np.stack(channels, -1), photometric="rgb", metadata={"axes": "ZYXS"})
+    save_tiff(tmp_path / f"{stem}_mask.tif", (ramp() > 100).astype(np.uint8) * 255)
+    (case,) = find_cases(tmp_path)
+    return case
+
+
+def test_lgg_channels_are_pre_contrast_flair_and_post_contrast(tmp_path):
+    images = [ramp(seed=i) for i in range(3)]
+    case = lgg_case(tmp_path, images)
+    volume = read_case(case)
+    for modality, image in zip(("T1", "FLAIR", "T1ce"), images, strict=True):
+        np.testing.assert_array_equal(volume.with_modalities((modality,)).data[0], image)
+    reference = read_reference(case)
+    assert list(reference.regions) == ["whole tumor"]
+    np.testing.assert_array_equal(reference.regions["whole tumor"], ramp() > 100)
+
+
+def test_lgg_voxels_get_the_size_of_a_usual_field_of_view(tmp_path):
+    case = lgg_case(tmp_path, [ramp(seed=i) for i in range(3)])
+    volume, reference = read_case(case), read_reference(case)
+    assert volume.spacing == reference.source.spacing == (5, 25.6, 25.6)
+    assert not volume.source.spacing_known
+
+
+@pytest.mark.parametrize(
+    ("seeds", "modalities"), [((1, 1, 2), ("T1ce", "FLAIR")), ((0, 1, 1), ("T1", "FLAIR")), ((1, 1, 1), ("FLAIR",))]
+)
+def test_a_sequence_that_lgg_replaced_by_flair_is_missing(tmp_path, seeds, modalities):
+    case = lgg_case(tmp_path, [ramp(seed=seed) for seed in seeds])
+    assert read_case(case).modalities == modalities
+
+
+def test_a_sequence_that_differs_from_flair_in_one_voxel_is_there(tmp_path):
+    nearly = ramp(seed=1)
+    nearly[3, 2, 1] += 1
+    assert read_case(lgg_case(tmp_path, [nearly, ramp(seed=1), ramp()])).modalities == ("T1", "T1ce", "FLAIR")
+
+
+def save_slices(folder, numbers):
+    stem = "TCGA_CS_4942_19970222"
+    for n in numbers:
+        image = np.stack([ramp(seed=i)[n] for i in range(3)], -1)
+        save_tiff(folder / stem / f"{stem}_{n + 1}.tif", image, photometric="rgb", metadata=None)
+        save_tiff(folder / stem / f"{stem}_{n + 1}_mask.tif", (ramp()[n] > 100).astype(np.uint8) * 255, metadata=None)
+
+
+def test_lgg_slices_are_read_as_one_stack(tmp_path):
+    save_slices(tmp_path, range(6))
+    (case,) = find_cases(tmp_path)
+    np.testing.assert_array_equal(read_case(case).data, [ramp(seed=i) for i in (0, 2, 1)])
+    np.testing.assert_array_equal(read_reference(case).regions["whole tumor"], ramp() > 100)
+
+
+def test_a_missing_slice_is_noticed(tmp_path):
+    save_slices(tmp_path, (0, 1, 3, 5))
+    with pytest.raises(DataError, match=r"Slices 3, 5 are missing beside 'TCGA_CS_4942_19970222_1\.tif'"):
+        read_case(*find_cases(tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------- references
+
+
+def test_a_case_without_mask_has_no_reference(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    assert read_reference(*find_cases(tmp_path)) is None
+
+
+def test_a_mask_is_read_by_the_convention_of_its_set(tmp_path):
+    save_nifti(tmp_path / "BraTS2021_00000_t1.nii", ramp())
+    save_nifti(tmp_path / "BraTS2021_00000_seg.nii", np.where(ramp() > 100, 4, 0).astype(np.float32))
+    reference = read_reference(*find_cases(tmp_path))
+    assert reference.convention == "brats2017"
+    np.testing.assert_array_equal(reference.regions["enhancing tumor"], ramp() > 100)
+
+
+def test_a_mask_stored_in_another_axis_order_is_turned_with_its_header(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    affine = np.diag([1.0, -1, 5, 1])
+    affine[0, 3] = 1 - SHAPE[2]
+    save_nifti(tmp_path / "mask_whole.nii", (ramp() > 100)[:, :, ::-1].astype(np.uint8), affine)
+    np.testing.assert_array_equal(read_reference(*find_cases(tmp_path)).regions["whole tumor"], ramp() > 100)
+
+
+def test_a_mask_whose_values_tell_their_convention_needs_no_name(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "seg.nii", ramp() % 4)
+    assert read_reference(*find_cases(tmp_path)).convention == "brats2023"
+
+
+def test_a_mask_whose_values_do_not_tell_is_refused_with_how_to_name_it(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "seg.nii", np.where(ramp() > 100, 4, 0).astype(np.uint8))
+    with pytest.raises(DataError, match=r"'seg\.nii' holds the values 0, 4, which do not tell.*'seg_whole'.*brats2017"):
+        read_reference(*find_cases(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "message"),
+    [
+        ((6, 8, 9), None, r"'t1\.nii' \(6, 8, 10\) and 'mask_whole\.nii' \(6, 8, 9\) differ in shape. A mask must lie"),
+        (SHAPE, np.diag([-1.0, -1, 5.1, 1]), r"'mask_whole\.nii' lie up to 0\.5 mm apart.*Resample the mask"),
+        ((2, *SHAPE), None, r"Mask 'mask_whole\.nii' has 2 channels"),
+    ],
+)
+def test_a_mask_on_another_grid_is_refused(tmp_path, shape, affine, message):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "mask_whole.nii", ramp(shape), affine)
+    with pytest.raises(DataError, match=message):
+        read_reference(*find_cases(tmp_path))
+
+
+def test_a_tiff_mask_fits_a_nifti_image_by_shape(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_tiff(tmp_path / "mask_core.tif", (ramp() > 100).astype(np.uint8))
+    np.testing.assert_array_equal(read_reference(*find_cases(tmp_path)).regions["tumor core"], ramp() > 100)
+
+
+# ------------------------------------------------------------------------------------------------------ real data
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "group", "count", "some"),
+    [("lgg", "lgg", 11, 11), ("lgg_half", "lgg", 69, 4), ("brats", "brats", 10, 10), ("btp", "btp", 8, 8)],
+)
+def test_all_real_cases_are_found_and_readable(real_data, folder, group, count, some):
+    cases = find_cases(real_data / folder)
+    assert len(cases) == len({case.patient for case in cases}) == count
+    assert {case.group for case in cases} == {group}
+    for case in cases[:some]:
+        volume, reference = read_case(case), read_reference(case)
+        assert np.isfinite(volume.data).all()
+        assert all(region.shape == volume.shape and region.any() for region in reference.regions.values())
+        assert volume.source.spacing_known == (group == "brats")
+
+
+@pytest.mark.real_data
+def test_the_two_layouts_of_an_lgg_patient_are_the_same_volume(real_data):
+    (stack,) = find_cases(real_data / "lgg" / "TCGA_CS_4942_19970222")
+    (slices,) = find_cases(real_data / "lgg_kaggle_layout")
+    np.testing.assert_array_equal(read_case(stack).data, read_case(slices).data)
+    np.testing.assert_array_equal(read_reference(stack).labels, read_reference(slices).labels)
+
+
+@pytest.mark.real_data
+def test_the_half_resolution_lgg_stacks_count_as_two_millimeters(real_data):
+    case = find_cases(real_data / "lgg_half")[0]
+    assert read_case(case).spacing == (5, 2, 2)
+
+
+@pytest.mark.real_data
+def test_a_real_case_with_replaced_sequences_has_flair_only(real_data):
+    (case,) = find_cases(real_data / "lgg" / "TCGA_HT_A616_19991226")
+    assert read_case(case).modalities == ("FLAIR",)
+
+
+@pytest.mark.real_data
+def test_real_modalities_on_different_grids_are_refused(real_data):
+    (case,) = find_cases(real_data / "unlabelled")
+    assert case.patient == "TCGA_FG_6692"
+    with pytest.raises(DataError, match=r"'t1\.nii\.gz' .* and 't2\.nii\.gz' .* differ in shape"):
+        read_case(case)
