@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.colors
@@ -114,3 +115,10 @@ def test_a_tumor_in_one_slice_gives_one_slice():
 def test_slices_are_evenly_spaced_where_there_is_no_tumor():
     assert choose_slices(np.zeros((100, 4, 4), bool)) == [25, 50, 75]
     assert choose_slices(np.zeros((1, 4, 4), bool)) == [0]
+
+
+@pytest.mark.parametrize("name", ["pays $5 and $x^2$", "broken $\\frac", "张伟", "pat[old]"])
+def test_a_name_is_drawn_as_it_stands_whatever_is_in_it(tmp_path, name):
+    volume = replace(make_volume((1, 20, 20), modalities=("FLAIR",)), name=name)
+    save_overlay(volume, make_segmentation(volume), tmp_path / "overlay.png")
+    assert matplotlib.image.imread(tmp_path / "overlay.png").shape[1] > 500

@@ -1,18 +1,26 @@
-"""Writing so that no half-written file is ever seen, and nothing is lost when writing fails."""
+"""Writing so that no half-written file is ever seen, and nothing is lost when writing fails or the power does."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
+
+_LONGEST = 40
+"""Characters of a file's name that its temporary name keeps, so that no name becomes too long for the file system."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path`, with the same ending, to write to; it takes `path`'s place when the block ends well.
+
+    What was written is on the disk before it gets its name. Every call has a path of its own, so that threads,
+    processes and machines that write one file at once do not mix: the last one to end wins.
 
     Raises
     ------
@@ -20,15 +28,73 @@ def replacing(path: Path) -> Iterator[Path]:
         If the file cannot be written.
     """
     if path.is_dir():
-        raise DataError(f"'{path}' is a folder. Expected was the name of a file to write.")
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        raise DataError(f"'{path}' is a folder. Give the name of a file to write.")
+    temporary = _beside(path)
     try:
         yield temporary
+        flush(temporary)
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise DataError(
             f"'{path}' cannot be written: {error.strerror or error}. Choose a folder that exists and may be written to."
         ) from error
     finally:
-        if temporary.exists():  # unlink(missing_ok=True) would still raise where the folder is none
+        with suppress(OSError):  # unlink(missing_ok=True) still raises where the folder is a file, or is gone
             temporary.unlink()
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside `folder` to fill; it gets `folder`'s name, with all its files, when the block ends well.
+
+    Raises
+    ------
+    FileExistsError
+        If `folder` exists by then.
+    OSError
+        If it cannot be written.
+    """
+    temporary = _beside(folder)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                flush(path)
+            else:
+                _flush_folder(path)
+        _flush_folder(temporary)
+        if folder.exists():  # a rename would take the place of an empty folder, and of a file on some systems
+            raise FileExistsError(f"'{folder}' exists already")
+        temporary.rename(folder)
+        _flush_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file's content on the disk before going on.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written there.
+    """
+    with path.open("r+b") as file:  # Windows flushes only what may be written
+        os.fsync(file.fileno())
+
+
+def _beside(path: Path) -> Path:
+    """Return a hidden path in the same folder that nobody else has, with the same ending."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(6)}.{path.name[-_LONGEST:]}")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have a folder's list of names on the disk, where the system can do that: not on Windows, not on every share."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.metrics import region_volume_ml
 from napari_braintumor.engine.types import Reference, Segmentation, Volume
 
@@ -42,6 +44,11 @@ def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, referen
         The file to write; its folder is made if need be, a file that is there is replaced.
     reference
         A mask drawn by people, on the same grid.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
     """
     tumor = segmentation.labels > 0
     for mask in reference.regions.values() if reference else ():
@@ -62,13 +69,15 @@ def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, referen
             panel.imshow(scan[z], cmap="gray", vmin=dark, vmax=bright, aspect=y_mm / x_mm)
             _draw_labels(panel, segmentation, z)
             _draw_reference(panel, reference, z)
-            panel.set_title(f"{modality}, slice {z + 1} of {volume.shape[0]}", color=_INK, fontsize=8)
+            panel.set_title(f"{modality}, slice {z + 1} of {volume.shape[0]}", color=_INK, fontsize=8, parse_math=False)
             panel.set_axis_off()
     if volume.source.format == "nifti":  # only there are left and right known
         for side, x in (("R", 0.02), ("L", 0.95)):
             panels[0, 0].text(x, 0.5, side, color=_INK, fontsize=8, transform=panels[0, 0].transAxes)
 
-    figure.suptitle(f"{segmentation.name}\n{_describe_volumes(segmentation)}", color=_INK, fontsize=10)
+    figure.suptitle(
+        f"{segmentation.name}\n{_describe_volumes(segmentation)}", color=_INK, fontsize=10, parse_math=False
+    )
     legend = figure.legend(
         handles=_legend_entries(segmentation, reference),
         loc="outside lower center",
@@ -80,9 +89,11 @@ def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, referen
         title_fontsize=7,
     )
     legend.get_title().set_color(_INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, format="png", dpi=120)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of names in scripts that the font lacks
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def choose_slices(tumor: NDArray[np.bool_], count: int = 3) -> list[int]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_data_path
 from pydantic import ValidationError
 
-from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.atomic import flush, replacing
 from napari_braintumor.engine.card import ModelCard, first_problem
 from napari_braintumor.engine.errors import DataError, ModelError
 
@@ -235,6 +235,7 @@ class ModelStore:
         with replacing(target) as temporary:
             self.folder.mkdir(parents=True, exist_ok=True)
             yield temporary
+            flush(temporary)  # before its name is seen
             try:
                 # Unlike a rename, this fails where another napari was faster, and so needs no lock.
                 os.link(temporary, target)

@@ -7,9 +7,7 @@ only. A network is built from its plain values if it is one of a few of MONAI's,
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_braintumor.engine.atomic import making_folder
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard, Region
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._packages import (
@@ -505,17 +504,14 @@ def _write_folder(files: dict[str, bytes], target: Path) -> Path:
     """Write files into a new folder, which is not seen before it is complete."""
     if target.exists():
         raise DataError(f"'{target}' exists already. Choose the name of a new folder, or one that ends in .zip.")
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        for name, content in files.items():
-            path = temporary / PurePosixPath(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        temporary.rename(target)
+        with making_folder(target) as temporary:
+            for name, content in files.items():
+                path = temporary / PurePosixPath(name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     except OSError as error:
         raise DataError(
             f"'{target}' cannot be written: {error.strerror or error}. Choose a folder that may be written to."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
