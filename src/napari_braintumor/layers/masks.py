@@ -1,0 +1,143 @@
+"""Label layers as masks: which of them serve, what their numbers mean, and which slices a person has reviewed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Layer
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.labels import guess_convention, label_values, reference_from_values
+from napari_braintumor.engine.types import Reference, SourceGrid, region_from_labels
+from napari_braintumor.layers.placement import KEY, check_three_dimensional, find_placement, level_0
+from napari_braintumor.layers.selection import Selection
+
+
+def labels_from_layer(layer: Labels) -> tuple[NDArray[np.integer[Any]], SourceGrid]:
+    """Return a label layer's array with axes (Z, Y, X), and the grid to write it on.
+
+    Raises
+    ------
+    DataError
+        If the layer is not three-dimensional.
+    """
+    check_three_dimensional(layer)
+    place = find_placement(layer)
+    return place.from_layer(np.asarray(level_0(layer))), place.grid
+
+
+def masks_in(layers: Iterable[Layer]) -> list[Labels]:
+    """Return the label layers that may serve as a mask: not the preview of a training, nor where models disagree."""
+    return [
+        layer
+        for layer in layers
+        if isinstance(layer, Labels) and layer.metadata.get(KEY, {}).get("role") not in ("preview", "disagreement")
+    ]
+
+
+def find_reference(layers: Iterable[Layer], case: str) -> Labels | None:
+    """Return the topmost mask drawn by people that was opened with a case."""
+    of_case = {"case": case, "role": "reference"}.items()
+    found = [layer for layer in masks_in(layers) if of_case <= _known_words(layer).items()]
+    return found[-1] if found else None
+
+
+def reference_from_labels(
+    labels_ZYX: NDArray[np.integer[Any]], names: Mapping[int, str], source: SourceGrid
+) -> Reference:
+    """Read the labels of a layer as regions that models can be held against.
+
+    Parameters
+    ----------
+    labels_ZYX
+        As `labels_for` returns them.
+    names
+        What the layer calls its labels, as `label_names` returns them. A layer of this plugin has its own numbers. Of
+        any other the numbers tell the convention; a single number stands for the whole tumor.
+    source
+        The grid of the scans.
+
+    Raises
+    ------
+    DataError
+        If the labels fit no convention.
+    """
+    if names:
+        known = [r for r, label in (("whole tumor", 2), ("tumor core", 1), ("enhancing tumor", 3)) if label in names]
+        return Reference({region: region_from_labels(labels_ZYX, region) for region in known}, "brats2023", source)
+    values = label_values(labels_ZYX, source)
+    convention = guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
+    if convention is None:
+        raise DataError(
+            f"The reference holds the values {', '.join(map(str, values))}, which may mean different things. Expected "
+            "1 necrotic / non-enhancing core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. "
+            "Choose another layer."
+        )
+    return reference_from_values(labels_ZYX, convention, source)
+
+
+def label_names(layer: Labels) -> dict[int, str]:
+    """Return what a label layer of this plugin calls its labels; nothing for a layer of another origin."""
+    if not layer.metadata.get(KEY, {}).get("role") or "name" not in layer.features:
+        return {}
+    table = layer.features
+    return {int(n): str(name) for n, name in zip(table["index"], table["name"], strict=True) if n}
+
+
+def _known_words(layer: Layer) -> dict[str, str]:
+    """Return what this plugin noted of a layer, as far as it is text."""
+    return {name: value for name, value in layer.metadata.get(KEY, {}).items() if isinstance(value, str)}
+
+
+def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:
+    """Return a label layer's array with axes (Z, Y, X), checked to lie where the scans lie.
+
+    Raises
+    ------
+    DataError
+        If it is no three-dimensional layer, or lies elsewhere or has another shape: then it belongs to another scan.
+    """
+    check_three_dimensional(layer)
+    place = find_placement(layer)
+    shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
+    # A layer that was drawn on a scan lies where napari shows the scan, whatever either knows of its file.
+    here, there = (np.asarray(each.matrix) for each in (selection.placement, place))
+    if shape != selection.shape or (layer.data.ndim == 3 and not np.allclose(here, there, atol=1e-3)):
+        raise DataError(
+            f"Labels '{layer.name}' {shape} do not lie on the scans {selection.shape}: they belong to another image. "
+            "Choose the labels that were drawn on these scans."
+        )
+    return selection.placement.from_layer(np.asarray(level_0(layer)))
+
+
+def reviewed_slices(layer: Labels) -> tuple[int, ...]:
+    """Return the slices along Z, from inferior, that the user marked as reviewed."""
+    return tuple(layer.metadata.get(KEY, {}).get("reviewed", ()))
+
+
+def mark_reviewed(layer: Labels, z: int, reviewed: bool = True) -> None:
+    """Mark a slice along Z as looked through by a person, or take the mark back."""
+    marks = set(reviewed_slices(layer)) - {z} | ({z} if reviewed else set())
+    layer.metadata = {**layer.metadata, KEY: {**layer.metadata.get(KEY, {}), "reviewed": tuple(sorted(marks))}}
+
+
+def slice_at(layer: Layer, point: Iterable[float]) -> int | None:
+    """Return which slice of a layer, along Z from inferior, a point of the world lies in; None outside of it.
+
+    Raises
+    ------
+    DataError
+        If the layer is not three-dimensional.
+    """
+    check_three_dimensional(layer)
+    place = find_placement(layer)
+    index = np.asarray(layer.world_to_data(tuple(point)[-3:]), float)
+    axis = place.grid.axes[0] if place.in_source_order else 0
+    size = layer.data.shape[axis]
+    at = round(float(index[axis]))
+    if not 0 <= at < size:
+        return None
+    return size - 1 - at if place.in_source_order and place.grid.flips[0] else at

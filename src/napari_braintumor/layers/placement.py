@@ -1,0 +1,176 @@
+"""Where a layer's voxels lie, and on which grid of a file.
+
+A layer's array is either in our own order (Z, Y, X), as this plugin's readers leave it, or in an order of its own,
+which its scale, translate and affine describe. A `Placement` holds the difference, so that labels come back to exactly
+where the image lies, whichever plugin opened it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.types import SourceGrid, grid_from_affine
+
+KEY = "braintumor"
+"""Where a layer's ``metadata`` keeps what this plugin knows of it."""
+
+AXES = ("z", "y", "x")
+# A displayed (z, y, x) is (superior, posterior, left).
+_WORLD_TO_RAS = np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]], float)
+# The only orientation of which napari-nifti (up to 0.0.20) shows the axes superior, anterior, right as it means to.
+_SAR_ORDER = "RAS+"
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a layer's voxels lie, kept apart from the layer, which may be deleted while a model runs.
+
+    Attributes
+    ----------
+    grid
+        The grid of the layer's file where that is known, otherwise that of the layer's array as displayed.
+    in_source_order
+        True if the layer's array has the axes of `grid`; False if it has been reordered to (Z, Y, X).
+    options
+        scale, translate, rotate, shear, affine, units and axis labels, as `Layer` takes them.
+    matrix
+        ``(4, 4)``, index of the layer's array to napari's world.
+    """
+
+    grid: SourceGrid
+    in_source_order: bool
+    options: Mapping[str, Any]
+    matrix: NDArray[np.float64]
+
+    def to_layer(self, array_ZYX: NDArray[Any]) -> NDArray[Any]:
+        """Give an array with axes (Z, Y, X) the order of the layer's array."""
+        return self.grid.to_source(array_ZYX) if self.in_source_order else array_ZYX
+
+    def from_layer(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Give an array like the layer's the axes (Z, Y, X)."""
+        return self.grid.from_source(array) if self.in_source_order else array
+
+    def remember(self, **more: Any) -> dict[str, Any]:
+        """Return layer metadata by which `find_placement` knows the layer again."""
+        known = {"source": self.grid, "in_source_order": self.in_source_order, "matrix": self.matrix}
+        return {KEY: {**more, **known}}
+
+
+def default_placement(grid: SourceGrid) -> Placement:
+    """Return where this plugin shows a case: reordered to (Z, Y, X), in mm, on the scanner's coordinates.
+
+    Without a known voxel size the units stay pixels. Oblique grids are shown unrotated; the grid keeps the angle.
+    """
+    matrix = np.diag([*grid.spacing, 1.0])
+    matrix[:3, 3] = grid.origin
+    unit = "mm" if grid.spacing_known else "pixel"
+    options = {"scale": grid.spacing, "translate": grid.origin, "units": (unit,) * 3, "axis_labels": AXES}
+    return Placement(grid, False, options, matrix)
+
+
+def source_of(layer: Layer) -> SourceGrid:
+    """Return the grid on which a three-dimensional layer's voxels are to be written; see `find_placement`."""
+    return find_placement(layer).grid
+
+
+def find_placement(layer: Layer) -> Placement:
+    """Find where a three-dimensional layer lies.
+
+    A layer of this plugin that was neither reshaped nor moved keeps the grid of its file. A layer of the napari-nifti
+    plugin keeps its header's affine. Any other is taken as displayed: down the slider is superior, down the screen
+    posterior, to the right the patient's left; lengths in the layer's units, pixels being mm.
+
+    Raises
+    ------
+    DataError
+        If napari-nifti shows the axes of the file in another order than it says.
+    """
+    options = {
+        "scale": tuple(layer.scale),
+        "translate": tuple(layer.translate),
+        "rotate": np.array(layer.rotate),
+        "shear": np.array(layer.shear),
+        "affine": np.array(layer.affine.affine_matrix),
+        "units": tuple(str(unit) for unit in layer.units),
+        "axis_labels": tuple(layer.axis_labels),
+    }
+    matrix = world_matrix(layer)
+    known = layer.metadata.get(KEY, {})
+    source = known.get("source")
+    if isinstance(source, SourceGrid) and np.allclose(matrix, known["matrix"], atol=1e-6):
+        shape = source.shape if known["in_source_order"] else tuple(source.shape[axis] for axis in source.axes)
+        if shape == layer.data.shape:
+            return Placement(source, known["in_source_order"], options, matrix)
+    path = Path(layer.source.path) if layer.source.path else None
+    shape = tuple(np.shape(level_0(layer)))
+    if "coordinate_system" in layer.metadata:
+        affine = _affine_of_napari_nifti(layer)
+        return Placement(grid_from_affine(shape, affine, path=path), True, options, matrix)  # type: ignore[arg-type]
+    in_mm = [_millimeters(unit) for unit in layer.units]
+    spacing_known = any(size is not None for size in in_mm) or not np.allclose(layer.scale, 1)
+    affine = np.eye(4)
+    affine[:3] = _WORLD_TO_RAS @ np.diag([size or 1.0 for size in in_mm]) @ matrix[:3]
+    grid = grid_from_affine(shape, affine, path=path, spacing_known=spacing_known)  # type: ignore[arg-type]
+    return Placement(grid, True, options, matrix)
+
+
+def check_three_dimensional(layer: Layer) -> None:
+    """Refuse a layer that does not have three dimensions."""
+    shape = tuple(np.shape(level_0(layer)))
+    if len(shape) != 3:
+        how = "Open the whole scan." if len(shape) < 3 else "Right-click the layer and choose Split Stack."
+        raise DataError(f"Layer '{layer.name}' {shape} has {len(shape)} dimensions. Expected (Z, Y, X). {how}")
+
+
+def affine_ZYX(grid: SourceGrid) -> NDArray[np.float64]:
+    """Return the affine from our own index (z, y, x) to RAS mm."""
+    reorder = np.zeros((4, 4))
+    reorder[3, 3] = 1
+    for ours, (axis, flip) in enumerate(zip(grid.axes, grid.flips, strict=True)):
+        reorder[axis, ours] = -1 if flip else 1
+        reorder[axis, 3] = grid.shape[axis] - 1 if flip else 0
+    return grid.affine @ reorder
+
+
+def _affine_of_napari_nifti(layer: Layer) -> NDArray[np.float64]:
+    """Return the affine of the array that napari-nifti shows; the one in its metadata is that of the transpose."""
+    order = layer.metadata["coordinate_system"]
+    if order != _SAR_ORDER:
+        raise DataError(
+            f"Layer '{layer.name}' was opened by napari-nifti, which shows scans stored along {order} in "
+            "another order than it says. Expected superior, anterior, right. "
+            "Open the file with Brain Tumor instead."
+        )
+    affine = np.array(layer.metadata["affine"], np.float64)[:, [2, 1, 0, 3]]
+    # A voxel size that the user has corrected in the layer is meant.
+    affine[:3, :3] *= np.abs(layer.scale) / np.linalg.norm(affine[:3, :3], axis=0)
+    return affine
+
+
+def world_matrix(layer: Layer) -> NDArray[np.float64]:
+    """Return the ``(4, 4)`` matrix from an index of a layer's array to napari's world."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = layer.data_to_world((0, 0, 0))
+    for axis in range(3):
+        matrix[:3, axis] = layer.data_to_world(np.eye(3)[axis]) - matrix[:3, 3]
+    return matrix
+
+
+def _millimeters(unit: Any) -> float | None:
+    """Return a unit in mm, or None if it is no length."""
+    if not unit.is_compatible_with("millimeter"):
+        return None
+    return float((1 * unit).to("millimeter").magnitude)
+
+
+def level_0(layer: Layer) -> Any:
+    """Return a layer's array, at full resolution."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data

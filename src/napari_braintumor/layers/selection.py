@@ -1,0 +1,278 @@
+"""Which layers make a case: found by metadata and name, checked for fitting each other, read as a `Volume`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_braintumor.engine.assemble import volume_from_modalities
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.naming import find_modality
+from napari_braintumor.engine.inspection import Inspection, inspect_images
+from napari_braintumor.engine.types import MODALITIES, AnyVolume, StreamedVolume, Volume
+from napari_braintumor.layers.placement import (
+    KEY,
+    Placement,
+    affine_ZYX,
+    check_three_dimensional,
+    find_placement,
+    level_0,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Layers that make a case: checked for fitting each other, their voxels not read yet.
+
+    Attributes
+    ----------
+    arrays
+        For each modality the layer's array, NumPy or lazy, and how to bring it to (Z, Y, X).
+    placement
+        That of the first layer; labels made from the case go there.
+    name
+        The case's name.
+    shape
+        Voxels along Z, Y, X.
+    """
+
+    arrays: Mapping[str, tuple[Any, Placement]]
+    placement: Placement
+    name: str
+    shape: tuple[int, int, int]
+
+
+def modality_of(layer: Layer) -> str | None:
+    """Tell a layer's modality from what its reader noted, else from its name, else from its file's name."""
+    known = layer.metadata.get(KEY, {}).get("modality")
+    if known:
+        return str(known)
+    path = layer.source.path
+    return find_modality(layer.name) or (find_modality(Path(path).name) if path else None)
+
+
+def scans_in(layers: Iterable[Layer]) -> list[Image]:
+    """Return the layers that may be scans: images that this plugin did not make from a result."""
+    return [
+        layer
+        for layer in layers
+        if isinstance(layer, Image) and not layer.metadata.get(KEY, {}).get("role") and not layer.rgb
+    ]
+
+
+def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> dict[str, Image]:
+    """Find the layers of one case by their metadata and names.
+
+    Parameters
+    ----------
+    layers
+        In the viewer's order.
+    anchor
+        A layer of the case that is meant; left out, the case of the topmost scan of known modality.
+
+    Returns
+    -------
+    dict
+        For each modality its layer, in the order of `MODALITIES`. Where two layers would do, the upper one.
+    """
+    scans = [(layer, modality_of(layer)) for layer in scans_in(layers)]
+    named = [layer for layer, modality in scans if modality]
+    if anchor is None or anchor not in named:
+        anchor = named[-1] if named else None
+    if anchor is None:
+        return {}
+    found = {
+        modality: layer
+        for layer, modality in scans
+        if modality and layer.data.shape == anchor.data.shape and case_of(layer) == case_of(anchor)
+    }
+    found[modality_of(anchor) or ""] = anchor
+    order = (*MODALITIES, *sorted(set(found) - set(MODALITIES)))
+    return {modality: found[modality] for modality in order if modality in found}
+
+
+def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
+    """Return the topmost scan of the case that a layer belongs to: the layer itself if it is a scan."""
+    scans = scans_in(layers)
+    if layer is None or layer in scans:
+        return layer
+    case = case_of(layer)
+    return next((scan for scan in reversed(scans) if case and case_of(scan) == case), None)
+
+
+def select_layers(layers: Mapping[str, Layer]) -> Selection:
+    """Check that layers make a case, without reading their voxels.
+
+    Parameters
+    ----------
+    layers
+        For each modality its image layer.
+
+    Raises
+    ------
+    DataError
+        If there is none, one is no three-dimensional gray image, one was chosen twice, or they differ in shape, voxel
+        size or place.
+    """
+    if not layers:
+        raise DataError("No image is chosen. At least one modality is needed. Open a scan and choose its layer.")
+    chosen: dict[str, tuple[Any, Placement]] = {}
+    names: dict[str, str] = {}
+    for modality, layer in layers.items():
+        twin = next((other for other in names if layers[other] == layer), None)
+        if twin:
+            raise DataError(
+                f"Layer '{layer.name}' is chosen as {twin} and as {modality}. A layer is one modality. "
+                "Set one of the two to none."
+            )
+        chosen[modality], names[modality] = (level_0(layer), _find_scan_placement(layer)), layer.name
+    first = next(iter(chosen))
+    place = chosen[first][1]
+    for other in list(chosen)[1:]:
+        _check_fit(place, chosen[other][1], names[first], names[other])
+    shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
+    return Selection(chosen, place, case_name(list(layers.values())), shape)  # type: ignore[arg-type]
+
+
+def inspect_selection(selection: Selection) -> Inspection | None:
+    """Take a quick look at the images of a selection; None where a layer is lazy and looking would take long."""
+    if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
+        return None
+    return inspect_images({modality: place.from_layer(data) for modality, (data, place) in selection.arrays.items()})
+
+
+def stream_selection(selection: Selection) -> AnyVolume:
+    """Return a selection as a case to segment: layers that are not in memory are read while it is used.
+
+    Raises
+    ------
+    DataError
+        As `volume_from_selection`, for layers in memory; for others if two modalities hold the same image.
+    """
+    if all(_is_in_memory(data) for data, _ in selection.arrays.values()):
+        return volume_from_selection(selection)
+    images = [place.from_layer(_make_lazy(data)) for data, place in selection.arrays.values()]
+    together = max(max(getattr(image, "chunks", ((1,),))[0]) for image in images)
+    names = tuple(selection.arrays)
+    middle = {name: np.asarray(image[len(image) // 2]) for name, image in zip(names, images, strict=True)}
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            if np.ptp(middle[first]) and np.array_equal(middle[first], middle[second]):
+                raise _same_image(first, second)
+    return StreamedVolume(tuple(images), names, selection.placement.grid, selection.name, together)
+
+
+def volume_from_selection(selection: Selection) -> Volume:
+    """Read the voxels of a selection; may take seconds where layers are lazy, so do it in a worker.
+
+    Raises
+    ------
+    DataError
+        If an image holds NaN, infinity or nothing but one value, or two modalities hold the same image.
+    """
+    arrays = {modality: place.from_layer(np.asarray(data)) for modality, (data, place) in selection.arrays.items()}
+    volume = volume_from_modalities(arrays, selection.placement.grid, selection.name)
+    for i, first in enumerate(volume.modalities):
+        for j in range(i + 1, len(volume.modalities)):
+            if np.array_equal(volume.data[i], volume.data[j]):
+                raise _same_image(first, volume.modalities[j])
+    return volume
+
+
+def _same_image(first: str, second: str) -> DataError:
+    return DataError(
+        f"{first} and {second} hold the same image. Each modality must be a scan of its own. "
+        "Set the one that is missing to none."
+    )
+
+
+def _is_in_memory(data: Any) -> bool:
+    return isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
+
+
+def _make_lazy(data: Any) -> Any:
+    """Return an array whose axes can be reordered without reading it: one of dask, if it is not one of NumPy."""
+    if isinstance(data, np.ndarray):
+        return data
+    import dask.array
+
+    if isinstance(data, dask.array.Array):
+        return data
+    return dask.array.from_array(data, chunks=getattr(data, "chunks", None) or "auto")
+
+
+def volume_from_layers(layers: Mapping[str, Layer]) -> Volume:
+    """Make a volume of image layers, whichever plugin opened them.
+
+    Parameters
+    ----------
+    layers
+        For each modality its image layer. The first gives the grid.
+
+    Raises
+    ------
+    DataError
+        As `select_layers` and `volume_from_selection`.
+    """
+    return volume_from_selection(select_layers(layers))
+
+
+def _find_scan_placement(layer: Layer) -> Placement:
+    """Return where a scan lies, refusing layers that are none."""
+    if not isinstance(layer, Image):
+        raise DataError(f"Layer '{layer.name}' is not an image layer. A scan is needed. Choose an image layer.")
+    if layer.rgb:
+        raise DataError(
+            f"Layer '{layer.name}' is a color picture. A gray scan is needed. "
+            "Right-click the layer and choose Split RGB."
+        )
+    check_three_dimensional(layer)
+    return find_placement(layer)
+
+
+def _check_fit(one: Placement, two: Placement, first: str, second: str) -> None:
+    """Refuse two layers whose voxels do not lie in the same places, compared in (Z, Y, X)."""
+    shapes = [tuple(place.grid.shape[axis] for axis in place.grid.axes) for place in (one, two)]
+    remedy = "The modalities of a case must share one grid."
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"Layers '{first}' {shapes[0]} and '{second}' {shapes[1]} differ in shape. {remedy} "
+            f"Resample '{second}' to '{first}' first."
+        )
+    if not np.allclose(one.grid.spacing, two.grid.spacing, rtol=1e-3):
+        sizes = [" x ".join(f"{side:.4g}" for side in place.grid.spacing) for place in (one, two)]
+        raise DataError(
+            f"Layers '{first}' ({sizes[0]} mm) and '{second}' ({sizes[1]} mm) differ in voxel size. {remedy} "
+            f"Correct the layers' scale, or resample '{second}' to '{first}' first."
+        )
+    corners = np.array([(*corner, 1) for corner in product(*((0, size - 1) for size in shapes[0]))])
+    apart = corners @ (affine_ZYX(one.grid) - affine_ZYX(two.grid)).T
+    apart_mm = float(np.linalg.norm(apart[:, :3], axis=1).max())
+    if apart_mm > 0.1 * min(one.grid.spacing):
+        raise DataError(
+            f"Layers '{first}' and '{second}' lie up to {apart_mm:.3g} mm apart. {remedy} "
+            f"Register and resample '{second}' to '{first}' first, or correct the layers' translate."
+        )
+
+
+def case_of(layer: Layer) -> str | None:
+    """Return the case that a layer was opened from, None where another plugin opened it."""
+    case: str | None = layer.metadata.get(KEY, {}).get("case")
+    return case
+
+
+def case_name(layers: list[Layer]) -> str:
+    """Name a case by what its layers' readers noted, else by what the layers' names share."""
+    case = case_of(layers[0])
+    if case:
+        return case
+    names = [str(layer.name) for layer in layers]
+    same = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
+    shared = names[0][:same].strip(" _-.[(")
+    return shared if len(shared) > 2 else names[0]

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.types import (
+    SourceGrid,
+    StreamedVolume,
+    Volume,
+)
+from napari_braintumor.layers import (
+    Placement,
+    Selection,
+    find_placement,
+    match_modalities,
+    modality_of,
+    scan_beside,
+    select_layers,
+    stream_selection,
+    update_or_add_labels,
+    volume_from_layers,
+)
+from open_layers import lazy_layers, open_case
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [("BraTS21_t1ce", "T1ce"), ("sub-1_FLAIR", "FLAIR"), ("BraTS-GLI-00000-000-t2w", "T2"), ("scan", None)],
+)
+def test_the_modality_is_read_from_a_layers_name(name, modality):
+    assert modality_of(Image(np.zeros((2, 3, 4)), name=name)) == modality
+
+
+def test_the_noted_modality_survives_renaming(viewer, volume):
+    layer = open_case(viewer, volume)["T2"]
+    layer.name = "looks like flair"
+    assert modality_of(layer) == "T2"
+
+
+def test_modalities_are_matched_within_one_case(viewer, volume, synthetic_volume):
+    first = open_case(viewer, volume)
+    second = open_case(viewer, synthetic_volume(("T1", "FLAIR"), name="patient8"))
+    assert match_modalities(viewer.layers) == second
+    assert match_modalities(viewer.layers, first["T2"]) == first
+
+
+def test_lazy_data_is_read(volume):
+    lazy = Image(da.from_array(volume.data[0], chunks=(2, 20, 16)))
+    np.testing.assert_array_equal(volume_from_layers({"T1": lazy}).data[0], volume.data[0])
+
+
+def test_memory_mapped_data_is_read(volume, tmp_path):
+    np.save(tmp_path / "scan.npy", volume.data[0])
+    mapped = Image(np.load(tmp_path / "scan.npy", mmap_mode="r"))
+    np.testing.assert_array_equal(volume_from_layers({"T1": mapped}).data[0], volume.data[0])
+
+
+@pytest.mark.parametrize(("kind", "together"), [("dask", 2), ("zarr", 2), ("memmap", 1)])
+def test_layers_that_are_not_in_memory_are_streamed_to_a_model(volume, tmp_path, kind: str, together: int):
+    streamed = stream_selection(select_layers(lazy_layers(volume, kind, tmp_path)))
+    assert isinstance(streamed, StreamedVolume)
+    assert (streamed.slab_slices, streamed.shape, streamed.spacing) == (together, volume.shape, (3, 1.5, 1))
+    read = streamed.read(1, np.array([0, 3, 4]))
+    np.testing.assert_array_equal(read, volume.data[1, [0, 3, 4]])
+
+
+def test_a_streamed_scan_in_another_order_is_reordered_without_reading_it(volume):
+    source = replace(volume.source, shape=volume.shape, axes=(0, 1, 2), flips=(True, False, False))
+    place = Placement(source, True, {}, np.eye(4))
+    lazy = da.from_array(volume.data[0], chunks=(2, 20, 16))
+    other = da.from_array(volume.data[1], chunks=(2, 20, 16))
+    both = {"T1": (lazy, place), "T2": (other, place)}
+    streamed = stream_selection(Selection(both, place, "case", volume.shape))
+    assert isinstance(streamed.images[0], da.Array)
+    np.testing.assert_array_equal(streamed.read(0, np.arange(2)), volume.data[0, ::-1][:2])
+
+
+def test_layers_in_memory_are_read_at_once(volume):
+    layers = {m: Image(data, name=m) for m, data in zip(volume.modalities, volume.data, strict=True)}
+    assert isinstance(stream_selection(select_layers(layers)), Volume)
+
+
+def test_two_streamed_modalities_must_not_be_the_same_image(volume, tmp_path):
+    layers = lazy_layers(volume, "dask", tmp_path)
+    layers["T2"] = Image(layers["T1"].data, name="T2", scale=(3, 1.5, 1), units="mm")
+    with pytest.raises(DataError, match="T1 and T2 hold the same image"):
+        stream_selection(select_layers(layers))
+
+
+def test_no_layer_is_refused():
+    with pytest.raises(DataError, match="No image is chosen"):
+        select_layers({})
+
+
+def test_a_flat_image_is_refused():
+    with pytest.raises(DataError, match=r"'slice' \(20, 16\) has 2 dimensions.*Open the whole scan"):
+        select_layers({"T1": Image(np.zeros((20, 16)), name="slice")})
+
+
+def test_a_multichannel_image_is_refused():
+    with pytest.raises(DataError, match=r"has 4 dimensions.*choose Split Stack"):
+        select_layers({"T1": Image(np.zeros((4, 6, 20, 16)), name="all")})
+
+
+def test_a_color_picture_is_refused():
+    with pytest.raises(DataError, match=r"'photo' is a color picture.*choose Split RGB"):
+        select_layers({"T1": Image(np.zeros((6, 20, 16, 3), np.uint8), rgb=True, name="photo")})
+
+
+def test_a_label_layer_is_refused():
+    with pytest.raises(DataError, match="'mask' is not an image layer"):
+        select_layers({"T1": Labels(np.zeros((6, 20, 16), int), name="mask")})
+
+
+def test_one_layer_twice_is_refused(volume):
+    layer = Image(volume.data[0], name="scan")
+    with pytest.raises(DataError, match="'scan' is chosen as T1 and as T2"):
+        select_layers({"T1": layer, "T2": layer})
+
+
+def test_layers_of_different_shape_are_refused(volume):
+    layers = {"T1": Image(volume.data[0], name="one"), "FLAIR": Image(volume.data[0, :, 1:], name="two")}
+    with pytest.raises(DataError, match=r"'one' \(6, 20, 16\) and 'two' \(6, 19, 16\) differ in shape"):
+        select_layers(layers)
+
+
+def test_layers_of_different_voxel_size_are_refused(volume):
+    layers = {
+        "T1": Image(volume.data[0], name="one", scale=(3, 1, 1)),
+        "FLAIR": Image(volume.data[1], name="two", scale=(5, 1, 1)),
+    }
+    with pytest.raises(DataError, match=r"\(3 x 1 x 1 mm\) and 'two' \(5 x 1 x 1 mm\) differ in voxel size"):
+        select_layers(layers)
+
+
+def test_layers_in_different_places_are_refused(volume):
+    layers = {"T1": Image(volume.data[0], name="one"), "FLAIR": Image(volume.data[1], name="two", translate=(0, 0, 7))}
+    with pytest.raises(DataError, match="'one' and 'two' lie up to 7 mm apart"):
+        select_layers(layers)
+
+
+def test_oblique_scans_that_only_look_alike_are_refused(viewer, oblique_grid, synthetic_volume):
+    from dataclasses import replace
+
+    tilted = oblique_grid.affine.copy()
+    tilted[:3, 0] = tilted[:3, 0][[0, 1, 2]] * (1, 1, -1)
+    one = open_case(viewer, synthetic_volume(("T1",), oblique_grid))["T1"]
+    other_grid: SourceGrid = replace(oblique_grid, affine=tilted)
+    two = open_case(viewer, synthetic_volume(("FLAIR",), other_grid))["FLAIR"]
+    with pytest.raises(DataError, match="mm apart"):
+        select_layers({"T1": one, "FLAIR": two})
+
+
+def test_the_same_image_under_two_names_is_refused(volume):
+    layers = {"T1": Image(volume.data[0], name="one"), "T1ce": Image(volume.data[0].copy(), name="two")}
+    with pytest.raises(DataError, match="T1 and T1ce hold the same image"):
+        volume_from_layers(layers)
+
+
+def test_the_case_that_is_meant_is_that_of_the_selected_layer(viewer, volume, segmentation, synthetic_volume):
+    first = open_case(viewer, volume)
+    result = update_or_add_labels(viewer, segmentation, find_placement(first["T1"]))
+    second = open_case(viewer, synthetic_volume(name="patient8"))
+    strange = viewer.add_points([[0, 0, 0]])
+    assert scan_beside(viewer.layers, first["T1"]) is first["T1"]
+    assert scan_beside(viewer.layers, result) is first["FLAIR"]
+    assert scan_beside(viewer.layers, strange) is None
+    assert match_modalities(viewer.layers, scan_beside(viewer.layers, None)) == second
