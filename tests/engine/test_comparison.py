@@ -152,7 +152,7 @@ def test_a_reference_is_compared_in_the_regions_that_it_defines(
     assert set(told.reference_dice[1]) == {"whole tumor"}
     core = region_from_labels(labels, "tumor core")
     assert told.reference_dice[0]["tumor core"] == pytest.approx(volume_dice(core, drawn["tumor core"]))
-    assert told.reference_hd95_mm[0]["tumor core"] == hd95_mm(core, drawn["tumor core"], volume.spacing)
+    assert told.reference_hd95_mm[0]["tumor core"] == hd95_mm(core, drawn["tumor core"], volume.source)
     assert told.reference_ml["whole tumor"] > told.reference_ml["tumor core"]
 
 

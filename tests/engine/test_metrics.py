@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 from napari_braintumor.engine.metrics import (
     calibration_error,
@@ -16,9 +16,16 @@ from napari_braintumor.engine.metrics import (
     seed_sums,
     volume_dice,
 )
+from napari_braintumor.engine.types import SourceGrid, default_grid, grid_from_affine
 
 EMPTY = np.zeros((6, 8, 10), bool)
-ONE_MM = (1.0, 1.0, 1.0)
+
+
+def grid_of(*spacing: float) -> SourceGrid:
+    return default_grid(EMPTY.shape, spacing)
+
+
+ONE_MM = grid_of(1, 1, 1)
 
 
 def cube(z: slice, y: slice, x: slice) -> np.ndarray:
@@ -53,7 +60,7 @@ def test_dice_is_one_when_both_masks_are_empty_and_zero_when_one_is():
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # inside MONAI
-@pytest.mark.parametrize("spacing", [ONE_MM, (5.0, 0.8, 1.1)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 0.8, 1.1)])
 @pytest.mark.parametrize("seed", range(6))
 def test_hd95_agrees_with_monai_on_random_blobs(seed, spacing):
     torch = pytest.importorskip("torch")
@@ -62,13 +69,13 @@ def test_hd95_agrees_with_monai_on_random_blobs(seed, spacing):
     prediction, reference = blob(seed), blob(seed + 100)
     both = (torch.from_numpy(mask)[None, None].float() for mask in (prediction, reference))
     theirs = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=spacing).item()
-    assert hd95_mm(prediction, reference, spacing) == pytest.approx(theirs, rel=1e-5)
+    assert hd95_mm(prediction, reference, grid_of(*spacing)) == pytest.approx(theirs, rel=1e-5)
 
 
 def test_hd95_of_a_shifted_box_is_the_shift_in_mm():
     shifted = np.roll(BOX, 2, axis=2)
-    assert hd95_mm(BOX, shifted, (1, 1, 1.5)) == pytest.approx(3)
-    assert hd95_mm(BOX, np.roll(BOX, 1, axis=0), (5, 1, 1)) == pytest.approx(5)
+    assert hd95_mm(BOX, shifted, grid_of(1, 1, 1.5)) == pytest.approx(3)
+    assert hd95_mm(BOX, np.roll(BOX, 1, axis=0), grid_of(5, 1, 1)) == pytest.approx(5)
 
 
 def test_hd95_takes_the_larger_direction():
@@ -84,12 +91,12 @@ def test_hd95_is_zero_when_both_masks_are_empty_and_the_brats_penalty_when_one_i
 
 def test_hd95_does_not_depend_on_how_much_air_surrounds_the_masks():
     a, b = blob(1), blob(2)
-    inner = hd95_mm(a, b, (2, 1, 1))
-    assert hd95_mm(np.pad(a, 7), np.pad(b, 7), (2, 1, 1)) == pytest.approx(inner)
+    inner = hd95_mm(a, b, grid_of(2, 1, 1))
+    assert hd95_mm(np.pad(a, 7), np.pad(b, 7), grid_of(2, 1, 1)) == pytest.approx(inner)
 
 
 def test_a_volume_in_ml_is_voxels_times_their_size():
-    assert region_volume_ml(BOX, (5, 0.5, 0.5)) == pytest.approx(48 * 1.25 / 1000)
+    assert region_volume_ml(BOX, grid_of(5, 0.5, 0.5)) == pytest.approx(48 * 1.25 / 1000)
     assert region_volume_ml(EMPTY, ONE_MM) == 0
 
 
@@ -147,3 +154,34 @@ def test_the_interval_of_a_mean_narrows_with_more_cases() -> None:
     few, many = mean_interval([0.5, 0.7, 0.9]), mean_interval([0.5, 0.7, 0.9] * 30)
     assert few[0] < many[0] < 0.7 < many[1] < few[1]
     assert mean_interval([0.4]) == (0.4, 0.4)
+
+
+SHEARS = {
+    "along Y": [[1, 0, 0], [0.45, 1, 0], [0, 0, 1]],
+    "along X": [[1, 0, 0], [0, 1, 0], [-0.6, 0, 1]],
+    "in the slice": [[1, 0, 0], [0, 1, 0.5], [0, 0, 1]],
+    "all ways": [[1, 0.2, -0.1], [0.4, 1, 0.3], [-0.3, 0.1, 1]],
+}
+
+
+@pytest.mark.parametrize("shear", SHEARS.values(), ids=SHEARS)
+@pytest.mark.parametrize("turn", [0.0, 0.4])
+def test_volumes_and_distances_in_a_sheared_grid_are_those_in_the_world(shear, turn) -> None:
+    c, s = np.cos(turn), np.sin(turn)
+    sides = np.diag([2.0, 0.9, 0.8])
+    steps = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ np.array(shear) @ sides  # columns: mm along Z, Y, X
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ steps[::-1, ::-1]  # source axes X, Y, Z to RAS
+    grid = grid_from_affine((28, 32, 20), affine)
+    one, two = blob(1), blob(2)
+    corners = np.abs(np.linalg.det(steps))
+    assert region_volume_ml(one, grid) == pytest.approx(np.count_nonzero(one) * corners / 1000)
+    assert grid.voxel_ml < np.prod(grid.spacing) / 1000
+
+    def surface(mask):  # the plain way: every voxel against every other, in the world
+        return (np.argwhere(mask & ~binary_erosion(mask))) @ steps.T
+
+    a, b = surface(one), surface(two)
+    apart = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    expected = max(np.percentile(apart.min(1), 95), np.percentile(apart.min(0), 95))
+    assert hd95_mm(one, two, grid) == pytest.approx(expected)

@@ -38,7 +38,7 @@ def make_segmentation(volume: Volume, radius: float = 0.45) -> Segmentation:
         {2: "edema", 1: "necrotic core", 3: "enhancing tumor"},
         COLORS,
         REGIONS,
-        {region: region_volume_ml(np.isin(labels, REGION_LABELS[region]), volume.spacing) for region in REGIONS},
+        {region: region_volume_ml(np.isin(labels, REGION_LABELS[region]), volume.source) for region in REGIONS},
         volume.source,
         volume.name,
     )

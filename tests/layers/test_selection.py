@@ -125,7 +125,7 @@ def test_one_layer_twice_is_refused(volume):
 
 def test_layers_of_different_shape_are_refused(volume):
     layers = {"T1": Image(volume.data[0], name="one"), "FLAIR": Image(volume.data[0, :, 1:], name="two")}
-    with pytest.raises(DataError, match=r"'one' \(6, 20, 16\) and 'two' \(6, 19, 16\) differ in shape"):
+    with pytest.raises(DataError, match=r"'one' \(6, 20, 16\) and layer 'two' \(6, 19, 16\) differ in shape"):
         select_layers(layers)
 
 
@@ -134,13 +134,13 @@ def test_layers_of_different_voxel_size_are_refused(volume):
         "T1": Image(volume.data[0], name="one", scale=(3, 1, 1)),
         "FLAIR": Image(volume.data[1], name="two", scale=(5, 1, 1)),
     }
-    with pytest.raises(DataError, match=r"\(3 x 1 x 1 mm\) and 'two' \(5 x 1 x 1 mm\) differ in voxel size"):
+    with pytest.raises(DataError, match=r"\(3 x 1 x 1 mm\) and layer 'two' \(5 x 1 x 1 mm\) differ in voxel size"):
         select_layers(layers)
 
 
 def test_layers_in_different_places_are_refused(volume):
     layers = {"T1": Image(volume.data[0], name="one"), "FLAIR": Image(volume.data[1], name="two", translate=(0, 0, 7))}
-    with pytest.raises(DataError, match="'one' and 'two' lie up to 7 mm apart"):
+    with pytest.raises(DataError, match="'one' and layer 'two' lie up to 7 mm apart"):
         select_layers(layers)
 
 

@@ -143,7 +143,7 @@ def compare_segmentations(
             {r: _dice(n, voxels[i][r], drawn[r]) for r, n in each.items()} for i, each in enumerate(right)
         ),
         reference_hd95_mm=tuple(
-            {r: hd95_mm(region_mask(each, r), known[r], volume.spacing) for r in right[i]}
+            {r: hd95_mm(region_mask(each, r), known[r], volume.source) for r in right[i]}
             for i, each in enumerate(found)
         ),
         disagreement=disagreement,

@@ -165,9 +165,9 @@ def _compare(
     for name in (region.name for region in card.regions if region.name in reference.regions):
         predicted, truth = region_from_labels(result.labels, name)[slices], reference.regions[name][slices]
         dice[name] = volume_dice(predicted, truth)
-        hd95[name] = hd95_mm(predicted, truth, volume.spacing)
-        predicted_ml[name] = region_volume_ml(predicted, volume.spacing)
-        reference_ml[name] = region_volume_ml(truth, volume.spacing)
+        hd95[name] = hd95_mm(predicted, truth, volume.source)
+        predicted_ml[name] = region_volume_ml(predicted, volume.source)
+        reference_ml[name] = region_volume_ml(truth, volume.source)
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
     seen = case.patient in card.training_patients or case.patient in card.validation_patients
     held_out = True if case.patient in card.held_out_patients else False if seen else None

@@ -1,6 +1,6 @@
 """How well a segmentation agrees with a reference: Dice, surface distance, volume.
 
-Masks are bool ``(Z, Y, X)`` on one grid; spacing is in mm along Z, Y, X.
+Masks are bool ``(Z, Y, X)`` on one grid, which says where voxels lie and how large they are, sheared or not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, label
 from scipy.spatial import KDTree
+
+from napari_braintumor.engine.types import SourceGrid
 
 Mask = NDArray[np.bool_]
 
@@ -39,7 +41,7 @@ def volume_dice(prediction: Mask, reference: Mask) -> float:
     return 2 * np.count_nonzero(prediction & reference) / total if total else 1.0
 
 
-def hd95_mm(prediction: Mask, reference: Mask, spacing: tuple[float, float, float]) -> float:
+def hd95_mm(prediction: Mask, reference: Mask, grid: SourceGrid) -> float:
     """95th percentile of the Hausdorff distance between the surfaces of two masks.
 
     A mask's surface is its voxels with a face neighbour outside the mask; beyond the volume counts as outside. From
@@ -51,8 +53,8 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing: tuple[float, float, floa
     ----------
     prediction, reference
         bool ``(Z, Y, X)``, the same shape.
-    spacing
-        Voxel size in mm along Z, Y, X.
+    grid
+        Where the voxels lie; the masks may be a part of it.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing: tuple[float, float, floa
     if not prediction.any() or not reference.any():
         return HD95_OF_A_MISS_MM
     box = _bounding_box(prediction | reference)
-    a, b = (_surface_points(mask[box], spacing) for mask in (prediction, reference))
+    a, b = (_surface_points(mask[box], grid) for mask in (prediction, reference))
     # Surfaces are thin: a tree over their points beats a distance transform of the box, above all when a stray
     # voxel makes the box as large as the head.
     return max(float(np.percentile(KDTree(to).query(of)[0], 95)) for of, to in ((a, b), (b, a)))
@@ -165,9 +167,9 @@ def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -
     return float(low), float(high)
 
 
-def region_volume_ml(mask: Mask, spacing: tuple[float, float, float]) -> float:
-    """Volume of a mask in mL: its voxels times the voxel's size in mm along Z, Y, X."""
-    return float(np.count_nonzero(mask) * np.prod(spacing) / 1000)
+def region_volume_ml(mask: Mask, grid: SourceGrid) -> float:
+    """Volume of a mask in mL: its voxels times the volume of one."""
+    return np.count_nonzero(mask) * grid.voxel_ml
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
@@ -176,6 +178,6 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
     return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
 
 
-def _surface_points(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Return the mm positions ``(N, 3)`` of the voxels of a mask that have a face neighbour outside it."""
-    return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64) * spacing
+def _surface_points(mask: Mask, grid: SourceGrid) -> NDArray[np.float64]:
+    """Return the mm positions ``(N, 3)``, but for a shift, of the voxels of a mask with a face neighbour outside it."""
+    return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64) @ grid.affine_ZYX[:3, :3].T

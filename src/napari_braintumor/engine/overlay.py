@@ -177,8 +177,7 @@ def _legend_entries(segmentation: Segmentation, reference: Reference | None) -> 
         Patch(color=color, label=segmentation.label_names[label]) for label, color in segmentation.label_colors.items()
     ]
     if reference is not None:
-        spacing = segmentation.source.spacing
         for (region, mask), style in zip(reference.regions.items(), _REFERENCE_STYLES, strict=False):
-            text = f"reference: {region} {region_volume_ml(mask, spacing):.1f} mL"
+            text = f"reference: {region} {region_volume_ml(mask, segmentation.source):.1f} mL"
             entries.append(Line2D([], [], color=_REFERENCE_COLOR, linestyle=style, label=text))
     return entries

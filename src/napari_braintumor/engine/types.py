@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.errors import DataError, SettingsError
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 """The MRI sequences known by name, in the order in which they are offered."""
@@ -33,6 +33,12 @@ REGION_LABELS: Mapping[str, tuple[int, ...]] = {
 """The labels that together make each region."""
 
 FileFormat = Literal["nifti", "tiff", "array"]
+
+POSSIBLE_SIDES_MM = (0.05, 30.0)
+"""Between these lie the sides of a voxel in any scan of a head."""
+
+LONGEST_SCAN_MM = 600.0
+"""No scan of a head is longer along any axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,11 @@ class SourceGrid:
     header
         The binary NIfTI header of the source, or empty: keeps qform and sform codes exact.
     spacing_known
-        False where the file states no voxel size, so that millimetres and millilitres are guesses.
+        False where the file states no voxel size, or an impossible one: millimeters and milliliters are guesses.
+    orientation_known
+        False where the file does not say how the head lies in it, so that its axes were taken as stored.
+    spacing_note
+        What was guessed of the voxel size and why, one sentence; empty where nothing was.
     """
 
     shape: tuple[int, int, int]
@@ -67,6 +77,63 @@ class SourceGrid:
     format: FileFormat = "array"
     header: bytes = b""
     spacing_known: bool = True
+    orientation_known: bool = True
+    spacing_note: str = ""
+
+    def with_spacing(self, spacing: tuple[float, float, float]) -> SourceGrid:
+        """Return the same grid with the voxel size that a user states.
+
+        Labels are still written on the grid of the file, so that they lie where the scan lies.
+
+        Parameters
+        ----------
+        spacing
+            mm along Z, Y, X.
+
+        Raises
+        ------
+        SettingsError
+            If no scan of a head has such voxels.
+        """
+        if not is_possible_spacing(self.shape_ZYX, spacing):
+            sides = " x ".join(f"{side:g}" for side in spacing)
+            low, high = POSSIBLE_SIDES_MM
+            raise SettingsError(
+                f"Voxels of {sides} mm (Z x Y x X) cannot be those of a scan of {_by(self.shape_ZYX)} voxels. Expected "
+                f"sides of {low:g} to {high:g} mm and at most {LONGEST_SCAN_MM:g} mm in all. Give the voxel size in mm."
+            )
+        affine = self.affine.copy()
+        for axis, old, new in zip(self.axes, self.spacing, spacing, strict=True):
+            affine[:3, axis] *= new / old
+        return replace(self, affine=affine, spacing_known=True, spacing_note="")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the file's header, a sentence each."""
+        notes = [self.spacing_note] if self.spacing_note else []
+        if self.format == "nifti" and not self.orientation_known:
+            name = self.path.name if self.path else "The scan"
+            notes.append(
+                f"'{name}' does not state its orientation (neither qform nor sform), so left and right, front and back "
+                "are a guess: check them against the scanner's own pictures."
+            )
+        return tuple(notes)
+
+    @property
+    def shape_ZYX(self) -> tuple[int, int, int]:
+        """Voxels along our axes Z, Y, X."""
+        z, y, x = (self.shape[axis] for axis in self.axes)
+        return z, y, x
+
+    @property
+    def affine_ZYX(self) -> NDArray[np.float64]:
+        """``(4, 4)``, from our own index (z, y, x) to RAS mm."""
+        reorder = np.zeros((4, 4))
+        reorder[3, 3] = 1
+        for ours, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            reorder[axis, ours] = -1 if flip else 1
+            reorder[axis, 3] = self.shape[axis] - 1 if flip else 0
+        return self.affine @ reorder
 
     def to_source(self, array_ZYX: NDArray[Any]) -> NDArray[Any]:
         """Put an array with axes (Z, Y, X) back into the source's own axis order and directions."""
@@ -98,7 +165,7 @@ class SourceGrid:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel in mL: that of the parallelepiped, in a sheared grid less than the product of its sides."""
+        """Volume of a voxel in mL: of the parallelepiped, which in a sheared grid is less than its sides' product."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     @property
@@ -109,6 +176,16 @@ class SourceGrid:
             corner[axis] = self.shape[axis] - 1 if flip else 0
         right, anterior, superior = self.affine[:3, :3] @ corner + self.affine[:3, 3]
         return float(superior), float(-anterior), float(-right)
+
+
+def is_possible_spacing(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
+    """Return whether a scan of a head can have so many voxels of so many mm along Z, Y, X."""
+    low, high = POSSIBLE_SIDES_MM
+    return all(low <= side <= high and side * n <= LONGEST_SCAN_MM for side, n in zip(spacing, shape_ZYX, strict=True))
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def grid_from_affine(shape: tuple[int, int, int], affine: NDArray[np.floating[Any]], **extra: Any) -> SourceGrid:
@@ -190,6 +267,11 @@ class Volume:
         read: NDArray[np.float32] = self.data[modality][_as_index(slices)]
         return read
 
+    def with_spacing(self, spacing: tuple[float, float, float]) -> Volume:
+        """Return the same case with the voxel size that a user states; see `SourceGrid.with_spacing`."""
+        notes = tuple(note for note in self.notes if note != self.source.spacing_note)
+        return replace(self, source=self.source.with_spacing(spacing), notes=notes)
+
     def with_modalities(self, wanted: tuple[str, ...]) -> Volume:
         """Return the same case with only these of its modalities, in this order."""
         index = [self.modalities.index(name) for name in wanted]
@@ -251,6 +333,11 @@ class StreamedVolume:
                 f"{slices[-1]}. Expected were finite numbers. Replace them, for instance by 0 outside the head."
             )
         return read
+
+    def with_spacing(self, spacing: tuple[float, float, float]) -> StreamedVolume:
+        """Return the same case with the voxel size that a user states; see `SourceGrid.with_spacing`."""
+        notes = tuple(note for note in self.notes if note != self.source.spacing_note)
+        return replace(self, source=self.source.with_spacing(spacing), notes=notes)
 
 
 AnyVolume = Volume | StreamedVolume

@@ -130,16 +130,6 @@ def check_three_dimensional(layer: Layer) -> None:
         raise DataError(f"Layer '{layer.name}' {shape} has {len(shape)} dimensions. Expected (Z, Y, X). {how}")
 
 
-def affine_ZYX(grid: SourceGrid) -> NDArray[np.float64]:
-    """Return the affine from our own index (z, y, x) to RAS mm."""
-    reorder = np.zeros((4, 4))
-    reorder[3, 3] = 1
-    for ours, (axis, flip) in enumerate(zip(grid.axes, grid.flips, strict=True)):
-        reorder[axis, ours] = -1 if flip else 1
-        reorder[axis, 3] = grid.shape[axis] - 1 if flip else 0
-    return grid.affine @ reorder
-
-
 def _affine_of_napari_nifti(layer: Layer) -> NDArray[np.float64]:
     """Return the affine of the array that napari-nifti shows; the one in its metadata is that of the transpose."""
     order = layer.metadata["coordinate_system"]

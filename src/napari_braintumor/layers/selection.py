@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from napari.layers import Image, Layer
 from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.naming import find_modality
+from napari_braintumor.engine.grids import check_same_grid
 from napari_braintumor.engine.inspection import Inspection, inspect_images
 from napari_braintumor.engine.types import MODALITIES, AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
-    affine_ZYX,
     check_three_dimensional,
     find_placement,
     level_0,
@@ -40,12 +39,15 @@ class Selection:
         The case's name.
     shape
         Voxels along Z, Y, X.
+    notes
+        What was guessed of where the voxels lie and how large they are, a sentence each.
     """
 
     arrays: Mapping[str, tuple[Any, Placement]]
     placement: Placement
     name: str
     shape: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
 
 
 def modality_of(layer: Layer) -> str | None:
@@ -134,10 +136,9 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
         chosen[modality], names[modality] = (level_0(layer), _find_scan_placement(layer)), layer.name
     first = next(iter(chosen))
     place = chosen[first][1]
-    for other in list(chosen)[1:]:
-        _check_fit(place, chosen[other][1], names[first], names[other])
-    shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
-    return Selection(chosen, place, case_name(list(layers.values())), shape)  # type: ignore[arg-type]
+    fits = [_check_fit(place, chosen[other][1], names[first], names[other]) for other in list(chosen)[1:]]
+    notes = (*place.grid.notes, *(note for note in fits if note))
+    return Selection(chosen, place, case_name(list(layers.values())), place.grid.shape_ZYX, notes)
 
 
 def inspect_selection(selection: Selection) -> Inspection | None:
@@ -165,7 +166,9 @@ def stream_selection(selection: Selection) -> AnyVolume:
         for second in names[i + 1 :]:
             if np.ptp(middle[first]) and np.array_equal(middle[first], middle[second]):
                 raise _same_image(first, second)
-    return StreamedVolume(tuple(images), names, selection.placement.grid, selection.name, together)
+    return StreamedVolume(
+        tuple(images), names, selection.placement.grid, selection.name, together, notes=selection.notes
+    )
 
 
 def volume_from_selection(selection: Selection) -> Volume:
@@ -182,7 +185,7 @@ def volume_from_selection(selection: Selection) -> Volume:
         for j in range(i + 1, len(volume.modalities)):
             if np.array_equal(volume.data[i], volume.data[j]):
                 raise _same_image(first, volume.modalities[j])
-    return volume
+    return replace(volume, notes=selection.notes)
 
 
 def _same_image(first: str, second: str) -> DataError:
@@ -236,29 +239,13 @@ def _find_scan_placement(layer: Layer) -> Placement:
     return find_placement(layer)
 
 
-def _check_fit(one: Placement, two: Placement, first: str, second: str) -> None:
-    """Refuse two layers whose voxels do not lie in the same places, compared in (Z, Y, X)."""
-    shapes = [tuple(place.grid.shape[axis] for axis in place.grid.axes) for place in (one, two)]
-    remedy = "The modalities of a case must share one grid."
-    if shapes[0] != shapes[1]:
-        raise DataError(
-            f"Layers '{first}' {shapes[0]} and '{second}' {shapes[1]} differ in shape. {remedy} "
-            f"Resample '{second}' to '{first}' first."
-        )
-    if not np.allclose(one.grid.spacing, two.grid.spacing, rtol=1e-3):
-        sizes = [" x ".join(f"{side:.4g}" for side in place.grid.spacing) for place in (one, two)]
-        raise DataError(
-            f"Layers '{first}' ({sizes[0]} mm) and '{second}' ({sizes[1]} mm) differ in voxel size. {remedy} "
-            f"Correct the layers' scale, or resample '{second}' to '{first}' first."
-        )
-    corners = np.array([(*corner, 1) for corner in product(*((0, size - 1) for size in shapes[0]))])
-    apart = corners @ (affine_ZYX(one.grid) - affine_ZYX(two.grid)).T
-    apart_mm = float(np.linalg.norm(apart[:, :3], axis=1).max())
-    if apart_mm > 0.1 * min(one.grid.spacing):
-        raise DataError(
-            f"Layers '{first}' and '{second}' lie up to {apart_mm:.3g} mm apart. {remedy} "
-            f"Register and resample '{second}' to '{first}' first, or correct the layers' translate."
-        )
+def _check_fit(one: Placement, two: Placement, first: str, second: str) -> str | None:
+    """Refuse two layers whose voxels do not lie in the same places, as files are refused."""
+    remedy = (
+        "The modalities of a case must share one grid. "
+        f"Register and resample '{second}' to '{first}' first, or correct the layers' scale and translate."
+    )
+    return check_same_grid(one.grid, two.grid, f"Layer '{first}'", f"layer '{second}'", remedy)
 
 
 def case_of(layer: Layer) -> str | None:
