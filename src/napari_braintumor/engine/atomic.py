@@ -65,12 +65,21 @@ def making_folder(folder: Path) -> Iterator[Path]:
             else:
                 _flush_folder(path)
         _flush_folder(temporary)
-        if folder.exists():  # a rename would take the place of an empty folder, and of a file on some systems
-            raise FileExistsError(f"'{folder}' exists already")
-        temporary.rename(folder)
+        _rename_new(temporary, folder)
         _flush_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename_new(temporary: Path, folder: Path) -> None:
+    try:
+        if not folder.exists():  # a rename may take the place of an empty folder
+            temporary.rename(folder)
+            return
+    except OSError:
+        if not folder.exists():
+            raise
+    raise FileExistsError(f"'{folder}' exists already")
 
 
 def flush(path: Path) -> None:

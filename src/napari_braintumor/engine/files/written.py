@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-import shutil
+import secrets
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +20,19 @@ from numpy.typing import NDArray
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_braintumor.engine.atomic import flush, making_folder, replacing
 from napari_braintumor.engine.card import first_problem
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS, reference_from_values
+from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.types import Volume
 
 SIDECAR = "case.json"
+_ENDING = ".nii.gz"
+_MOST_LETTERS = 200
+_FOLDER_LETTERS = 60
+"""Of a name that becomes a file's: file systems take 255 bytes, and a letter may have four."""
+
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.nii\.gz$", max_length=200)]
 
 
@@ -38,6 +49,8 @@ class Sidecar(BaseModel):
         Slices along Z, from inferior, that a person has looked through; None means all.
     spacing_known
         False where the voxel size is a guess.
+    fingerprints
+        For each modality a checksum of its voxels, by which the case is known again; none in cases of older versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +64,7 @@ class Sidecar(BaseModel):
     reviewed: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     spacing_known: bool = True
     created: str = ""
+    fingerprints: dict[str, str] = {}
 
 
 def corrected_folder() -> Path:
@@ -68,12 +82,17 @@ def write_case(
     patient: str | None = None,
     reviewed: Sequence[int] | None = None,
 ) -> Path:
-    """Write a case with its labels, so that training finds it again; one of that name that is there is replaced.
+    """Write a case with its labels, so that training finds it again.
+
+    A case is the same as one that was written before if it has the same name and shares an image with it, voxel by
+    voxel. Only then does it take that one's place; any other case gets a folder of its own, whatever it is called. At
+    every moment the old case or the new one is there whole: new files lie beside the old ones until the sidecar, which
+    says which of them count, is replaced at once.
 
     Parameters
     ----------
     folder
-        Gets a folder of the case's name.
+        Gets a folder of the case's name, with a number where another case has that.
     volume
         The images.
     labels_ZYX
@@ -88,7 +107,7 @@ def write_case(
     Returns
     -------
     Path
-        The case's own folder. It is written whole or not at all.
+        The case's own folder.
 
     Raises
     ------
@@ -96,6 +115,39 @@ def write_case(
         If labels and volume do not fit, the labels are not those of the convention, there is nothing to learn from,
         or the folder cannot be written.
     """
+    _check_can_be_learned(volume, labels_ZYX, convention, reviewed)
+    name = volume.name.encode("utf-8", "replace").decode()[:_MOST_LETTERS] or "case"
+    sidecar = Sidecar(
+        name=name,
+        patient=patient or name,
+        images=_name_files(volume.modalities),
+        labels="labels.nii.gz",
+        convention=convention,
+        reviewed=tuple(sorted({int(z) for z in reviewed})) if reviewed else None,
+        spacing_known=volume.source.spacing_known,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fingerprints={m: _fingerprint(image) for m, image in zip(volume.modalities, volume.data, strict=True)},
+    )
+    try:
+        if (home := _find_home(folder, sidecar)) is not None:
+            _replace_in(home, volume, labels_ZYX, sidecar)
+            return home
+        while True:
+            home = _free_folder(folder, name)
+            with suppress(FileExistsError), making_folder(home) as temporary:
+                _write_files(temporary, volume, labels_ZYX, sidecar)
+                return home
+    except OSError as error:
+        raise DataError(
+            f"The case cannot be written to '{folder}': {error.strerror or error}. Make room there or give it write "
+            "permission."
+        ) from error
+
+
+def _check_can_be_learned(
+    volume: Volume, labels_ZYX: NDArray[np.integer[Any]], convention: str, reviewed: Sequence[int] | None
+) -> None:
+    """Refuse labels that do not belong to the volume, or that nothing can be learned from."""
     if labels_ZYX.shape != volume.shape:
         raise DataError(
             f"The labels {labels_ZYX.shape} and the scan {volume.shape} differ in shape. Labels must lie on the grid "
@@ -109,36 +161,75 @@ def write_case(
         )
     if outside := [z for z in reviewed or () if not 0 <= z < volume.shape[0]]:
         raise DataError(f"Slice {outside[0]} was marked as reviewed, but the scan has {volume.shape[0]} slices.")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", volume.name).strip("._-") or "case"
-    target, temporary = folder / name, folder / f".{os.getpid()}.{name}"
-    images = {m: f"{_file_word(m)}.nii.gz" for m in volume.modalities}
-    sidecar = Sidecar(
-        name=volume.name[:200] or name,
-        patient=patient or volume.name[:200] or name,
-        images=images,
-        labels="labels.nii.gz",
-        convention=convention,
-        reviewed=tuple(sorted({int(z) for z in reviewed})) if reviewed else None,
-        spacing_known=volume.source.spacing_known,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+
+
+def _find_home(folder: Path, sidecar: Sidecar) -> Path | None:
+    """Return the folder in which the same case was written before."""
+    wanted = set(sidecar.fingerprints.values())
+    for path in sorted(folder.glob(f"*/{SIDECAR}")):
+        try:
+            known = read_sidecar(path)
+            if known.name == sidecar.name and wanted & _fingerprints_of(known, path.parent):
+                return path.parent
+        except DataError:  # damaged, and so it is left alone
+            continue
+    return None
+
+
+def _fingerprints_of(sidecar: Sidecar, home: Path) -> set[str]:
+    if sidecar.fingerprints:
+        return set(sidecar.fingerprints.values())
+    return {_fingerprint(read_nifti(home / file)[0]) for file in sidecar.images.values()}
+
+
+def _fingerprint(image_ZYX: NDArray[np.float32]) -> str:
+    """Return a checksum of an image's shape and voxels; not of its place, which may be corrected later."""
+    digest = hashlib.sha256(str(image_ZYX.shape).encode())
+    digest.update(np.ascontiguousarray(image_ZYX, np.float32).data)
+    return digest.hexdigest()
+
+
+def _free_folder(folder: Path, name: str) -> Path:
+    """Return a folder for a new case, whose name differs from all there by more than upper and lower case."""
+    word = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))[:_FOLDER_LETTERS].strip("._-") or "case"
+    taken = {_fold(path.name) for path in folder.iterdir()} if folder.exists() else set()
+    numbered = (f"{word}_{number}" for number in count(2))
+    return folder / next(each for each in chain([word], numbered) if _fold(each) not in taken)
+
+
+def _fold(name: str) -> str:
+    """Return a name as file systems compare it that see no difference between 'A' and 'a'."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _replace_in(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]], sidecar: Sidecar) -> None:
+    """Write a case anew: beside the old files, which go when the sidecar names them no more."""
+    old, token = read_sidecar(home / SIDECAR), secrets.token_hex(4)
+    images = {modality: f"{_word(file)}_{token}{_ENDING}" for modality, file in sidecar.images.items()}
+    sidecar = sidecar.model_copy(update={"images": images, "labels": f"{_word(sidecar.labels)}_{token}{_ENDING}"})
     try:
-        temporary.mkdir(parents=True)
-        for modality, channel in zip(volume.modalities, volume.data, strict=True):
-            _write_nifti(temporary / images[modality], volume, _compact(channel))
-        _write_nifti(temporary / sidecar.labels, volume, labels_ZYX.astype(np.uint8))
-        (temporary / SIDECAR).write_text(sidecar.model_dump_json(indent=1), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    except OSError as error:
-        raise DataError(
-            f"The case cannot be written to '{target}': {error.strerror or error}. Make room there or give it write "
-            "permission."
-        ) from error
+        _write_files(home, volume, labels_ZYX, sidecar)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
+        counts = read_sidecar(home / SIDECAR)
+        for file in {*_files_of(old), *_files_of(sidecar)} - set(_files_of(counts)):
+            (home / file).unlink(missing_ok=True)
+
+
+def _word(file: str) -> str:
+    return file.removesuffix(_ENDING)
+
+
+def _files_of(sidecar: Sidecar) -> tuple[str, ...]:
+    return *sidecar.images.values(), sidecar.labels
+
+
+def _write_files(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]], sidecar: Sidecar) -> None:
+    """Write the files of a case, the sidecar last."""
+    for file, channel in zip(sidecar.images.values(), volume.data, strict=True):
+        _write_nifti(home / file, volume, _compact(channel))
+    _write_nifti(home / sidecar.labels, volume, labels_ZYX.astype(np.uint8))
+    with replacing(home / SIDECAR) as temporary:
+        temporary.write_text(sidecar.model_dump_json(indent=1), encoding="utf-8")
 
 
 def read_sidecar(path: Path) -> Sidecar:
@@ -172,8 +263,17 @@ def is_sidecar(path: Path) -> bool:
     return isinstance(content, dict) and {"format", "images", "labels"} <= content.keys()
 
 
-def _file_word(modality: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "", modality).lower() or "image"
+def _name_files(modalities: Sequence[str]) -> dict[str, str]:
+    """Return a file's name for each modality, no two alike."""
+    files: dict[str, str] = {}
+    for modality in modalities:
+        word = re.sub(r"[^A-Za-z0-9]+", "", modality).lower()[:_FOLDER_LETTERS] or "image"
+        numbered = (f"{word}{number}" for number in count(2))
+        free = (
+            each for each in chain([word], numbered) if each != "labels" and f"{each}{_ENDING}" not in files.values()
+        )
+        files[modality] = f"{next(free)}{_ENDING}"
+    return files
 
 
 def _compact(channel: NDArray[np.float32]) -> NDArray[Any]:
@@ -189,3 +289,4 @@ def _write_nifti(path: Path, volume: Volume, array_ZYX: NDArray[Any]) -> None:
     image = nib.Nifti1Image(volume.source.to_source(array_ZYX), volume.source.affine)
     image.header.set_xyzt_units("mm")
     image.to_filename(path)
+    flush(path)
