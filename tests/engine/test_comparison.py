@@ -185,6 +185,15 @@ def test_models_that_find_less_disagree_only_in_what_all_find(
     assert told.disagreement_ml == pytest.approx(np.isin(labels, (1, 3)).sum() * np.prod(volume.spacing) / 1000)
 
 
+def test_a_region_that_one_model_cannot_measure_is_compared_with_nobody_s(
+    volume: Volume, labels: np.ndarray[Any, Any], result: Any
+) -> None:
+    less = replace(result(labels), not_measurable={"tumor core": "not measurable without T1ce"})
+    told = compare_segmentations(volume, ("a", "b"), [result(labels), less])
+    assert set(told.dice[0, 1]) == {"whole tumor", "enhancing tumor"}
+    assert set(told.volumes_ml[1]) == {"whole tumor", "enhancing tumor"}
+
+
 def test_a_region_is_its_label_and_those_within(result: Any, volume: Volume, labels: np.ndarray[Any, Any]) -> None:
     for card in ("a", "core"):
         for region in (r.name for r in CARDS[card].regions):

@@ -10,12 +10,13 @@ import torch
 
 from napari_braintumor import engine
 from napari_braintumor.engine import inference, segment
-from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.card import GLIOMA_REGIONS, Metric, ModelCard
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.inference import (
     count_voxels,
     drop_small_regions,
+    leave_out,
     nest_logits,
     paint_labels,
     remove_islands,
@@ -360,6 +361,80 @@ def test_a_region_too_small_to_be_believed_counts_as_the_one_around_it() -> None
     assert kept(0.0, 3.0, voxel_ml=1.0) == [40, 20, 0]
     assert kept(0.0, 3.0, voxel_ml=2.0) == [40, 20, 2]
     assert kept(30.0, 0.0, voxel_ml=1.0) == [40, 0, 0]
+
+
+def dice_rows(**means: float) -> dict:
+    """Figures of a card for all modalities: whole, core and enhancing."""
+    names = {"whole": "whole tumor", "core": "tumor core", "enhancing": "enhancing tumor"}
+    rows = (
+        Metric(data="BraTS", region=names[short], modalities=MODALITIES, mean=mean, n=3, held_out=True)
+        for short, mean in means.items()
+    )
+    return {"metrics": tuple(rows)}
+
+
+@pytest.mark.parametrize("bad", [("core",), ("enhancing",), ("whole",), ("whole", "core"), ("core", "enhancing")])
+def test_regions_that_the_scans_cannot_show_are_neither_drawn_nor_measured_and_the_record_says_so(
+    make_volume, toy_model, with_card, bad
+) -> None:
+    volume, _ = make_volume(7)
+    everything = result_of(volume, model=str(toy_model), min_volume_ml=0, runtime="torch")
+    assert all(everything.volumes_ml.values())
+    card = dice_rows(**{name: 0.1 if name in bad else 0.8 for name in ("whole", "core", "enhancing")})
+    settings = {"device": "cpu", "runtime": "torch", "min_volume_ml": 0}
+    events = list(segment(volume, SegmentConfig(model=with_card(toy_model, **card), **settings)))
+    result = events[-1].segmentation
+    labels = {"whole": (2, "whole tumor"), "core": (1, "tumor core"), "enhancing": (3, "enhancing tumor")}
+    missing = {labels[name][1]: "not measurable with this model" for name in bad}
+    assert result.not_measurable == missing == result.provenance["not_measurable"]
+    assert result.volumes_ml == {
+        name: pytest.approx(ml) for name, ml in everything.volumes_ml.items() if name not in missing
+    }
+    assert not np.isin(result.labels, [labels[name][0] for name in bad]).any()
+    for name, text in missing.items():
+        assert Noted(f"{name.capitalize()} is not drawn: {text}.") in events
+        assert f"{name.capitalize()} is not drawn: {text}." in result.provenance["notes"]
+    counted = sum((result.labels == label).sum() for label in (1, 2, 3)) * result.source.voxel_ml
+    assert sum(result.label_volumes_ml.values()) == pytest.approx(counted)
+    assert result.label_volumes_ml == pytest.approx(
+        {label: (result.labels == label).sum() * result.source.voxel_ml for label in result.label_names}
+    )
+
+
+def test_an_evaluation_measures_regions_that_are_not_drawn_for_users(make_volume, toy_model, with_card) -> None:
+    volume, _ = make_volume(7)
+    path = with_card(toy_model, **dice_rows(whole=0.1, core=0.1, enhancing=0.1))
+    config = SegmentConfig(model=path, device="cpu", runtime="torch")
+    (*_, plain), (*_, measured) = segment(volume, config), inference.segment(volume, config, all_regions=True)
+    assert not plain.segmentation.labels.any()
+    assert plain.segmentation.volumes_ml == {}
+    assert measured.segmentation.not_measurable == {}
+    assert np.array_equal(measured.segmentation.labels, result_of(volume, model=str(toy_model), runtime="torch").labels)
+
+
+def test_what_lies_in_a_region_that_is_left_out_counts_as_the_next_around_it() -> None:
+    card = ModelCard(name="x", architecture="unet", regions=GLIOMA_REGIONS)
+
+    def painted(*names: str) -> list[int]:
+        nesting = np.array([[[0, 1, 2, 3]]], np.uint8)
+        leave_out(nesting, card, names)
+        paint_labels(nesting, card)
+        return nesting.ravel().tolist()
+
+    assert painted() == [0, 2, 1, 3]
+    assert painted("enhancing tumor") == [0, 2, 1, 1]
+    assert painted("tumor core") == [0, 2, 2, 3]
+    assert painted("whole tumor") == [0, 0, 1, 3]
+    assert painted("whole tumor", "tumor core") == [0, 0, 0, 3]
+    assert painted("whole tumor", "tumor core", "enhancing tumor") == [0, 0, 0, 0]
+
+
+def test_a_region_that_is_dropped_is_not_painted_as_one_that_is_left_out() -> None:
+    whole, core, enhancing = GLIOMA_REGIONS
+    regions = (whole, core, enhancing.model_copy(update={"least_ml": 5.0}))
+    card, nesting = ModelCard(name="a", architecture="unet", regions=regions), np.array([[[1, 1, 3, 3]]], np.uint8)
+    drop_small_regions(nesting, card, 1.0, {"tumor core": "not measurable without T1ce"})
+    assert nesting.ravel().tolist() == [1, 1, 1, 1]
 
 
 def test_nested_logits_never_rise_inwards_and_change_only_where_they_contradict() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -72,6 +72,18 @@ OWN_SLICES = "slices held out"
 
 _ALSO_OWN_SLICES = (OWN_SLICES, "slices kept back")  # as earlier versions wrote
 
+VOLUME_DICE = "volume Dice"
+
+LEAST_MEASURABLE_DICE = 0.3
+"""Where a region's Dice is under this, what would be drawn is mostly wrong."""
+
+_KINDS = {
+    "BraTS": "glioblastoma",
+    "LGG": "lower-grade glioma",
+    "Brain-Tumor-Progression": "treated glioblastoma",
+}
+"""What kind of case the data sets hold that the bundled models are measured on."""
+
 
 class Metric(_Frozen):
     """A figure measured on named cases."""
@@ -79,13 +91,18 @@ class Metric(_Frozen):
     data: str
     region: str
     modalities: tuple[str, ...]
-    measure: str = "volume Dice"
+    measure: str = VOLUME_DICE
     mean: float
     median: float | None = None
     low: float | None = Field(None, description="Lower end of the mean's 95 % confidence interval, over cases.")
     high: float | None = Field(None, description="Its upper end.")
     n: Annotated[int, Field(ge=1)]
     held_out: bool = Field(description="True if training saw none of these patients.")
+
+    @property
+    def kind(self) -> str:
+        """The kind of case in words; the name of the data where that is all that is known."""
+        return _KINDS.get(self.data, self.data)
 
 
 Side = Annotated[int, Field(ge=16, le=1024)]
@@ -190,3 +207,56 @@ class ModelCard(_Frozen):
         """Return the modalities that the model needs and that are not there; none where any subset will do."""
         there = set(available)
         return () if self.accepts_missing else tuple(name for name in self.modalities if name not in there)
+
+    def expected_dice(self, modalities: Iterable[str]) -> dict[str, tuple[Metric, ...]]:
+        """Return how well each region was found with exactly these modalities, one figure for each kind of case.
+
+        Parameters
+        ----------
+        modalities
+            Those of a case; what the model does not use does not count.
+
+        Returns
+        -------
+        dict
+            For each region that was measured, outermost first, its mean volume Dice on each data set (`Metric.kind`
+            names the kind of case). Nothing is known of regions that are not in it.
+        """
+        used = set(modalities) & set(self.modalities)
+        told = [m for m in self.metrics if m.measure == VOLUME_DICE and set(m.modalities) == used]
+        of_region = {region.name: tuple(m for m in told if m.region == region.name) for region in self.regions}
+        return {name: metrics for name, metrics in of_region.items() if metrics}
+
+    def not_measurable(self, modalities: Iterable[str]) -> dict[str, str]:
+        """Return the regions that a case with these modalities cannot show, each with the reason in a few words.
+
+        A region is measurable if its volume Dice, over all patients that training never saw, is at least
+        `LEAST_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, nothing is claimed.
+
+        Parameters
+        ----------
+        modalities
+            Those of a case; what the model does not use does not count.
+        """
+        used = set(modalities) & set(self.modalities)
+        found = {}
+        for region in self.regions:
+            dice = self._held_out_dice(region.name)
+            if dice.get(frozenset(used), 1.0) >= LEAST_MEASURABLE_DICE:
+                continue
+            enough = [subset for subset, value in dice.items() if used < subset and value >= LEAST_MEASURABLE_DICE]
+            best = min(enough, key=lambda subset: (len(subset), -dice[subset]), default=None)
+            lacking = [name for name in self.modalities if best is not None and name in best - used]
+            found[region.name] = f"not measurable {f'without {_join(lacking)}' if lacking else 'with this model'}"
+        return found
+
+    def _held_out_dice(self, region: str) -> dict[frozenset[str], float]:
+        """Return a region's mean volume Dice, over the patients of all data sets, for each subset of modalities."""
+        told = [m for m in self.metrics if m.measure == VOLUME_DICE and m.held_out and m.region == region]
+        subsets = {frozenset(m.modalities) for m in told}
+        of_subset = {subset: [m for m in told if set(m.modalities) == subset] for subset in subsets}
+        return {subset: sum(m.mean * m.n for m in ms) / sum(m.n for m in ms) for subset, ms in of_subset.items()}
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_braintumor.engine.card import Metric, ModelCard
+from napari_braintumor.engine.card import VOLUME_DICE, Metric, ModelCard
 from napari_braintumor.engine.registry import ARCHITECTURES, IMPORTED
 from napari_braintumor.engine.store import read_weights_sha256
 
@@ -23,7 +23,7 @@ def headline_metric(card: ModelCard) -> Metric | None:
     With all modalities, where that was measured.
     """
     outermost = card.regions[0].name
-    told = [m for m in card.metrics if m.held_out and m.region == outermost and m.measure == "volume Dice"]
+    told = [m for m in card.metrics if m.held_out and m.region == outermost and m.measure == VOLUME_DICE]
     return max(told, key=lambda m: (m.modalities == card.modalities, m.n), default=None)
 
 
@@ -86,7 +86,7 @@ def _describe_metrics(card: ModelCard) -> str:
     """Every figure in a row of its own, but Dice with some of the modalities in a table of modalities by regions."""
     rows, partial = [], []
     for m in card.metrics:
-        if m.held_out and m.measure == "volume Dice" and m.modalities != card.modalities:
+        if m.held_out and m.measure == VOLUME_DICE and m.modalities != card.modalities:
             partial.append(m)
             continue
         used = "all" if m.modalities == card.modalities else ", ".join(m.modalities)

@@ -64,10 +64,15 @@ def compare(
     cards = [card for config in configs if (card := ModelStore().find(config.model).card) is not None]
     for card in cards:
         check_modalities(card, volume)
-    shared = [r.name for r in cards[0].regions if all(r.name in [o.name for o in c.regions] for c in cards)]
-    if not shared:
-        told = "; ".join(f"{card.name}: {', '.join(region.name for region in card.regions)}" for card in cards)
-        raise SettingsError(f"The models have no region in common ({told}). Choose models that find the same.")
+    drawn = [{region.name for region in card.regions} - set(card.not_measurable(volume.modalities)) for card in cards]
+    if not set.intersection(*drawn):
+        each = "; ".join(
+            f"{card.name}: {', '.join(sorted(names)) or 'none'}" for card, names in zip(cards, drawn, strict=True)
+        )
+        raise SettingsError(
+            f"The models have no region in common that {', '.join(volume.modalities)} can show ({each}). Choose models "
+            "that find the same, or add images."
+        )
     names = _tell_apart([card.name for card in cards])
     found: list[Segmentation] = []
     for index, (name, config) in enumerate(zip(names, configs, strict=True)):
@@ -101,20 +106,24 @@ def compare_segmentations(
     reference
         A mask drawn by people, on the same grid.
     """
-    regions = tuple(dict.fromkeys(region for each in found for region in each.regions))
-    shared = [region for region in regions if all(region in each.regions for each in found)]
+    drawn_by = [[region for region in each.regions if region not in each.not_measurable] for each in found]
+    regions = tuple(dict.fromkeys(region for drawn in drawn_by for region in drawn))
+    shared = [region for region in regions if all(region in drawn for drawn in drawn_by)]
     pairs = list(combinations(range(len(found)), 2))
-    voxels = [dict.fromkeys(each.regions, 0) for each in found]
+    voxels = [dict.fromkeys(drawn, 0) for drawn in drawn_by]
     common: dict[tuple[int, int], dict[str, int]] = {
-        (i, j): {region: 0 for region in found[i].regions if region in found[j].regions} for i, j in pairs
+        (i, j): {region: 0 for region in drawn_by[i] if region in drawn_by[j]} for i, j in pairs
     }
     known = reference.regions if reference is not None else {}
-    right = [{region: 0 for region in each.regions if region in known} for each in found]
+    right = [{region: 0 for region in drawn if region in known} for drawn in drawn_by]
     disagreement, disputed_voxels = _like_labels(volume), 0
     step = max(SLAB_SLICES, volume.slab_slices)
     for start in range(0, volume.shape[0], step):
         slab = slice(start, start + step)
-        masks = [_masks(each, slab) for each in found]
+        masks = [
+            {region: region_mask(each, region, slab) for region in drawn}
+            for each, drawn in zip(found, drawn_by, strict=True)
+        ]
         for i, mine in enumerate(masks):
             for region, mask in mine.items():
                 voxels[i][region] += int(np.count_nonzero(mask))
@@ -127,7 +136,7 @@ def compare_segmentations(
         if disputed.any():
             disagreement[slab] = disputed
             disputed_voxels += int(np.count_nonzero(disputed))
-    drawn = {region: int(np.count_nonzero(mask)) for region, mask in known.items()}
+    reference_voxels = {region: int(np.count_nonzero(mask)) for region, mask in known.items()}
     voxel_ml = volume.source.voxel_ml
     return Comparison(
         models=tuple(names),
@@ -138,9 +147,9 @@ def compare_segmentations(
             (i, j): {r: _dice(n, voxels[i][r], voxels[j][r]) for r, n in both.items()}
             for (i, j), both in common.items()
         },
-        reference_ml={region: drawn[region] * voxel_ml for region in regions if region in drawn},
+        reference_ml={region: reference_voxels[region] * voxel_ml for region in regions if region in known},
         reference_dice=tuple(
-            {r: _dice(n, voxels[i][r], drawn[r]) for r, n in each.items()} for i, each in enumerate(right)
+            {r: _dice(n, voxels[i][r], reference_voxels[r]) for r, n in each.items()} for i, each in enumerate(right)
         ),
         reference_hd95_mm=tuple(
             {r: hd95_mm(region_mask(each, r), known[r], volume.source) for r in right[i]}
@@ -177,10 +186,6 @@ def region_mask(segmentation: Segmentation, region: str, slab: slice = slice(Non
     inside[list(segmentation.label_names)[segmentation.regions.index(region) :]] = True
     mask: Mask = inside[np.asarray(segmentation.labels[slab])]
     return mask
-
-
-def _masks(segmentation: Segmentation, slab: slice) -> dict[str, Mask]:
-    return {region: region_mask(segmentation, region, slab) for region in segmentation.regions}
 
 
 def _dice(both: int, one: int, other: int) -> float:

@@ -142,7 +142,9 @@ def _empty_reference(volume: Volume, regions: Sequence[str]) -> Reference:
 
 def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) -> Segmentation:
     config = config.model_copy(update={"probabilities": with_probabilities})
-    return next(event.segmentation for event in segment(volume, config) if isinstance(event, Segmented))
+    return next(
+        event.segmentation for event in segment(volume, config, all_regions=True) if isinstance(event, Segmented)
+    )
 
 
 def _compare(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -50,8 +50,11 @@ OUTSIDE_HEAD = -30.0
 """The logit of air."""
 
 
-def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
+def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False) -> Iterator[SegmentEvent]:
     """Segment a volume.
+
+    Regions that the model's card says these modalities cannot show are not drawn; `Segmentation.not_measurable` names
+    them.
 
     Parameters
     ----------
@@ -59,6 +62,8 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
         One to all of the model's modalities on one grid.
     config
         The model and how to run it.
+    all_regions
+        Draw every region all the same: for measuring, since it is from there that the card knows.
 
     Yields
     ------
@@ -77,17 +82,26 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     assert card is not None
     check_modalities(card, volume)
     device, runtime = choose_where(card, config)
-    yield from map(Noted, volume.notes)
+    notes: list[str] = []
+
+    def note(text: str) -> Noted:
+        notes.append(text)
+        return Noted(text)
+
+    yield from map(note, volume.notes)
     ignored = [name for name in volume.modalities if name not in card.modalities]
     if ignored:
-        yield Noted(f"The model does not use {', '.join(ignored)}.")
+        yield note(f"The model does not use {', '.join(ignored)}.")
     if not volume.source.spacing_known:
-        yield Noted("The voxel size is not known, so mm and mL are guesses.")
+        yield note("The voxel size is not known, so mm and mL are guesses.")
+    not_measurable = {} if all_regions else card.not_measurable(volume.modalities)
+    for name, reason in not_measurable.items():
+        yield note(f"{name.capitalize()} is not drawn: {reason}.")
 
     divisor = find_divisor(card.architecture, card.options)
     known = survey_for(card, volume, divisor)
     for text in inspect_few(known.thumbnails).findings:
-        yield Noted(text)
+        yield note(text)
 
     window = choose_window(card, known.head.shape, divisor) if card.spatial_dims == 3 else known.head.shape[1:]
     shape = (len(card.modalities), *in_network_order(window, card))
@@ -103,14 +117,16 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     nesting = _zeros(volume, volume.shape, np.uint8)
     probabilities = _zeros(volume, (len(card.regions), *volume.shape), np.float16) if config.probabilities else None
     if card.spatial_dims == 3:
-        yield from _look_through_windows(volume, card, known, ladder, config, window, nesting, probabilities)
+        yield from _look_through_windows(volume, card, known, ladder, config, window, note, nesting, probabilities)
     else:
         step = choose_search_step(volume, config, min_volume_ml)
-        yield from _look_through_slices(volume, card, known, ladder, config, step, nesting, probabilities)
+        yield from _look_through_slices(volume, card, known, ladder, config, step, note, nesting, probabilities)
 
+    leave_out(nesting, card, not_measurable)
     remove_islands(nesting, round(min_volume_ml / voxel_ml), config.keep_largest)
-    drop_small_regions(nesting, card, voxel_ml)
-    volumes_ml = {r.name: n * voxel_ml for r, n in zip(card.regions, count_voxels(nesting, card), strict=True)}
+    drop_small_regions(nesting, card, voxel_ml, not_measurable)
+    counted = zip(card.regions, count_voxels(nesting, card), strict=True)
+    volumes_ml = {region.name: n * voxel_ml for region, n in counted if region.name not in not_measurable}
     paint_labels(nesting, card)
     yield Segmented(
         Segmentation(
@@ -131,10 +147,12 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
                 "device": ladder.runner.device.type,
                 "runtime": ladder.runner.runtime,
                 "seconds": round(time.perf_counter() - started, 2),
-                "notes": [*volume.notes, *ladder.notes],
+                "notes": notes,
+                "not_measurable": not_measurable,
                 "intended_use": card.intended_use,
             },
             probabilities=probabilities,
+            not_measurable=not_measurable,
         )
     )
 
@@ -146,6 +164,7 @@ def _look_through_slices(
     ladder: Ladder,
     config: SegmentConfig,
     step: int,
+    note: Callable[[str], Noted],
     nesting: Any,
     probabilities: Any | None,
 ) -> Iterator[SlicesDone | Noted]:
@@ -163,7 +182,7 @@ def _look_through_slices(
             if probabilities is not None:
                 for index, logits in zip(chunk, logits_RZYX.transpose(0, 1), strict=True):
                     probabilities[:, known.box[0].start + index] = logits.sigmoid().half().cpu().numpy()
-            yield from map(Noted, ladder.notes[noted:])
+            yield from map(note, ladder.notes[noted:])
             noted = len(ladder.notes)
             done += len(chunk)
             yield SlicesDone(done, len(slices))
@@ -178,6 +197,7 @@ def _look_through_windows(
     ladder: Ladder,
     config: SegmentConfig,
     window: tuple[int, int, int],
+    note: Callable[[str], Noted],
     nesting: Any,
     probabilities: Any | None,
 ) -> Iterator[SlicesDone | Noted]:
@@ -193,7 +213,7 @@ def _look_through_windows(
         logits_RZYX = ended.value
     finally:
         running.close()
-    yield from map(Noted, ladder.notes)
+    yield from map(note, ladder.notes)
     outside = torch.from_numpy(~known.head)[:, None]
     logits_RZYX = nest_logits(logits_RZYX.transpose(0, 1)).masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1)
     limit = _logit(config.threshold or card.threshold)
@@ -449,24 +469,43 @@ def count_voxels(nesting_ZYX: Any, card: ModelCard) -> list[int]:
     return voxels
 
 
-def drop_small_regions(nesting_ZYX: Any, card: ModelCard, voxel_ml: float) -> None:
+def leave_out(nesting_ZYX: Any, card: ModelCard, names: Collection[str]) -> None:
+    """Count, in place, what lies in regions that are left out as the region around them that is not.
+
+    So no voxel is painted as one of them; what lies in none of the others becomes 0, and what lies further in stays.
+    """
+    if not names:
+        return
+    innermost = [0]
+    for number, region in enumerate(card.regions, start=1):
+        innermost.append(innermost[-1] if region.name in names else number)
+    _replace_numbers(nesting_ZYX, innermost)
+
+
+def drop_small_regions(nesting_ZYX: Any, card: ModelCard, voxel_ml: float, left_out: Collection[str] = ()) -> None:
     """Empty, in place, the regions of which less was found than a card says is worth believing, and all within them."""
     if not any(region.least_ml for region in card.regions):
         return
     for index, (region, voxels) in enumerate(zip(card.regions, count_voxels(nesting_ZYX, card), strict=True)):
-        if voxels * voxel_ml < region.least_ml:
+        if region.name not in left_out and voxels * voxel_ml < region.least_ml:
             for start, stop in _slabs(nesting_ZYX):
                 nesting_ZYX[start:stop] = np.minimum(nesting_ZYX[start:stop], index)
+            leave_out(nesting_ZYX, card, left_out)
             return
 
 
 def paint_labels(nesting_ZYX: Any, card: ModelCard) -> None:
     """Turn, in place, the number of nested regions that a voxel lies in into the label of the innermost."""
-    labels = np.array([0, *(region.label for region in card.regions)], np.uint8)
-    for start, stop in _slabs(nesting_ZYX):
-        slab = nesting_ZYX[start:stop]
+    _replace_numbers(nesting_ZYX, [0, *(region.label for region in card.regions)])
+
+
+def _replace_numbers(array_ZYX: Any, by: Sequence[int]) -> None:
+    """Replace, in place, each number by that which stands in its place; 0 stays 0."""
+    table = np.array(by, np.uint8)
+    for start, stop in _slabs(array_ZYX):
+        slab = array_ZYX[start:stop]
         if slab.any():
-            nesting_ZYX[start:stop] = labels[slab]
+            array_ZYX[start:stop] = table[slab]
 
 
 def _slabs(array: Any) -> Iterator[tuple[int, int]]:

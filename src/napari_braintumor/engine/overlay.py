@@ -167,14 +167,16 @@ def _outline(panel: Axes, mask: NDArray[np.bool_], color: str, style: str = "sol
 
 def _describe_volumes(segmentation: Segmentation) -> str:
     """Write the regions and their volumes in one line."""
-    volumes = "  ·  ".join(f"{region} {segmentation.volumes_ml[region]:.1f} mL" for region in segmentation.regions)
+    volumes = "  ·  ".join(f"{region} {ml:.1f} mL" for region, ml in segmentation.volumes_ml.items())
     return volumes if segmentation.source.spacing_known else f"{volumes}\n(the file states no voxel size: a guess)"
 
 
 def _legend_entries(segmentation: Segmentation, reference: Reference | None) -> list[Artist]:
     """Make the entries of the legend: labels as patches, reference regions as lines with their volumes."""
     entries: list[Artist] = [
-        Patch(color=color, label=segmentation.label_names[label]) for label, color in segmentation.label_colors.items()
+        Patch(color=segmentation.label_colors[label], label=name)
+        for (label, name), region in zip(segmentation.label_names.items(), segmentation.regions, strict=True)
+        if region not in segmentation.not_measurable
     ]
     if reference is not None:
         for (region, mask), style in zip(reference.regions.items(), _REFERENCE_STYLES, strict=False):

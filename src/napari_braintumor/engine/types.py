@@ -405,7 +405,7 @@ class Segmentation:
     regions
         The regions the model predicts, outermost first.
     volumes_ml
-        Millilitres of each region.
+        Millilitres of each region that is drawn.
     source
         The grid of the volume it was made from.
     name
@@ -432,9 +432,13 @@ class Segmentation:
     @property
     def label_volumes_ml(self) -> dict[int, float]:
         """Millilitres of each label: of its region what lies in no region within."""
-        outer = [self.volumes_ml.get(name, 0.0) for name in self.regions]
-        inner = [*outer[1:], 0.0]
-        return {label: max(0.0, ml - within) for label, ml, within in zip(self.label_names, outer, inner, strict=True)}
+        found: dict[int, float] = {}
+        within = 0.0
+        for label, region in reversed(list(zip(self.label_names, self.regions, strict=True))):
+            ml = self.volumes_ml.get(region, within)  # what is not drawn counts as the region around it
+            found[label] = max(0.0, ml - within)
+            within = ml
+        return {label: found[label] for label in self.label_names}
 
 
 @dataclass(frozen=True)

@@ -223,11 +223,13 @@ def update_or_add_labels(
 
 
 def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation, place: Placement) -> list[Image]:
-    """Show the probability of each region as a hidden image layer, where the result has them."""
+    """Show the probability of each region that is drawn as a hidden image layer, where the result has them."""
     layers: list[Image] = []
     if segmentation.probabilities is None:
         return layers
     for region, array_ZYX in zip(segmentation.regions, segmentation.probabilities, strict=True):
+        if region in segmentation.not_measurable:
+            continue
         role = f"probability of {region}"
         data = place.to_layer(array_ZYX).astype(np.float32)  # graphics cards have no use for float16
         layer = find_result(viewer, Image, segmentation.name, role, data.shape, place)
