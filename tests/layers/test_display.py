@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from napari_braintumor.layers import (
     labels_from_segmentation,
     masks_in,
     modality_of,
+    scans_of,
     select_layers,
     source_of,
     update_or_add_disagreement,
@@ -172,3 +174,19 @@ def test_disagreement_is_a_layer_where_the_scan_is_that_the_next_comparison_upda
     np.testing.assert_array_equal(layer.data, segmentation.labels > 0)
     assert list(layer.features["name"]) == ["background", "1 of 3 models differs"]
     assert layer not in masks_in(viewer.layers)
+
+
+def test_a_result_keeps_its_model_and_the_scans_it_was_made_from(viewer, volume, segmentation):
+    scans = open_case(viewer, volume)
+    selection = select_layers({"T1": scans["T1"], "FLAIR": scans["FLAIR"]})
+    layer = update_or_add_labels(
+        viewer, segmentation, selection.placement, made_from=selection.made_from, model_path=Path("a.safetensors")
+    )
+    known = layer.metadata[KEY]
+    assert known["model"] == {"name": "fake", "version": None, "path": "a.safetensors"}
+    assert known["made_from"]["FLAIR"]["unique_id"] == str(scans["FLAIR"].unique_id)
+    scans["T1"].name = "renamed"
+    open_case(viewer, volume)  # the same case once more, in other layers
+    assert scans_of(viewer.layers, layer) == {"T1": scans["T1"], "FLAIR": scans["FLAIR"]}
+    viewer.layers.remove(scans["T1"])
+    assert scans_of(viewer.layers, layer) == {"FLAIR": scans["FLAIR"]}

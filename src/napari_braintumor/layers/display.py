@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,7 +158,12 @@ def make_colormap(colors: Mapping[int, str], region: str | None = None) -> Direc
 
 
 def labels_from_segmentation(
-    segmentation: Segmentation, place: Placement | None = None, by: str | None = None
+    segmentation: Segmentation,
+    place: Placement | None = None,
+    by: str | None = None,
+    *,
+    made_from: Mapping[str, Mapping[str, str | None]] | None = None,
+    model_path: Path | None = None,
 ) -> LayerData:
     """Make the label layer of a result.
 
@@ -170,6 +176,10 @@ def labels_from_segmentation(
         Of the image layer that the result was made from; left out, where this plugin's readers put the case.
     by
         The model, where there are layers of several.
+    made_from
+        The scans, as `Selection` has them.
+    model_path
+        The model's file.
     """
     place = place or default_placement(segmentation.source)
     labels = place.to_layer(segmentation.labels)
@@ -185,11 +195,23 @@ def labels_from_segmentation(
         **more,
         volumes_ml=dict(segmentation.volumes_ml),
         provenance=dict(segmentation.provenance),
+        made_from={modality: dict(scan) for modality, scan in (made_from or {}).items()},
+        model={
+            "name": segmentation.provenance.get("model"),
+            "version": segmentation.provenance.get("model_version"),
+            "path": str(model_path) if model_path else None,
+        },
     )
 
 
 def update_or_add_labels(
-    viewer: ViewerModel, segmentation: Segmentation, place: Placement, by: str | None = None
+    viewer: ViewerModel,
+    segmentation: Segmentation,
+    place: Placement,
+    by: str | None = None,
+    *,
+    made_from: Mapping[str, Mapping[str, str | None]] | None = None,
+    model_path: Path | None = None,
 ) -> Labels:
     """Show a result: in the layer of the case's last result if that is still there, else in a new one.
 
@@ -205,8 +227,12 @@ def update_or_add_labels(
         Of the image layer that it was made from.
     by
         The model, where several are compared: each has a layer of its own.
+    made_from
+        The scans, as `Selection` has them.
+    model_path
+        The model's file.
     """
-    data, options, _ = labels_from_segmentation(segmentation, place, by)
+    data, options, _ = labels_from_segmentation(segmentation, place, by, made_from=made_from, model_path=model_path)
     layer = find_result(viewer, Labels, segmentation.name, "tumor", data.shape, place, by)
     if layer is None:
         return viewer.add_labels(data, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Selection:
         Voxels along Z, Y, X.
     notes
         What was guessed of where the voxels lie and how large they are, a sentence each.
+    made_from
+        For each modality which layer it is, as `describe_scan` returns it; a result keeps this.
     """
 
     arrays: Mapping[str, tuple[Any, Placement]]
@@ -48,6 +50,7 @@ class Selection:
     name: str
     shape: tuple[int, int, int]
     notes: tuple[str, ...] = ()
+    made_from: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
 
 def modality_of(layer: Layer) -> str | None:
@@ -138,7 +141,22 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
     place = chosen[first][1]
     fits = [_check_fit(place, chosen[other][1], names[first], names[other]) for other in list(chosen)[1:]]
     notes = (*place.grid.notes, *(note for note in fits if note))
-    return Selection(chosen, place, case_name(list(layers.values())), place.grid.shape_ZYX, notes)
+    made_from = {modality: describe_scan(layer) for modality, layer in layers.items()}
+    return Selection(chosen, place, case_name(list(layers.values())), place.grid.shape_ZYX, notes, made_from)
+
+
+def describe_scan(layer: Layer) -> dict[str, str | None]:
+    """Return by what a scan is known again: its ``unique_id`` while it is open, its ``path``, and its ``name``."""
+    path = layer.source.path or find_placement(layer).grid.path
+    return {"unique_id": str(layer.unique_id), "name": str(layer.name), "path": str(path) if path else None}
+
+
+def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
+    """Return, for each modality, the scan that a result was made from, as far as it is still open."""
+    made_from = result.metadata.get(KEY, {}).get("made_from", {})
+    open_now = {str(scan.unique_id): scan for scan in scans_in(layers)}
+    found = {modality: open_now.get(str(scan["unique_id"])) for modality, scan in made_from.items()}
+    return {modality: scan for modality, scan in found.items() if scan is not None}
 
 
 def inspect_selection(selection: Selection) -> Inspection | None:

@@ -486,7 +486,15 @@ class ModelsDock(Dock):
 
     def _add_result(self, event: ModelSegmented) -> None:
         assert self._compared is not None
-        layer = update_or_add_labels(self._viewer, event.segmentation, self._compared.placement, event.model)
+        path = next((stored.path for stored in self.table.models if stored.name == event.model), None)
+        layer = update_or_add_labels(
+            self._viewer,
+            event.segmentation,
+            self._compared.placement,
+            event.model,
+            made_from=self._compared.made_from,
+            model_path=path,
+        )
         layer.visible = not self._results
         self._results[event.model] = layer
 

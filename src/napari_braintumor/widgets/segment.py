@@ -41,7 +41,6 @@ from napari_braintumor.engine.types import (
     Started,
 )
 from napari_braintumor.layers import (
-    Placement,
     Selection,
     inspect_selection,
     make_colormap,
@@ -115,7 +114,8 @@ class SegmentDock(Dock):
         self._models: list[StoredModel] = []
         self._picked: dict[str, Layer | None] = {}  # what the user chose; the other slots are filled automatically
         self._selection: Selection | None = None
-        self._placement: Placement | None = None  # of the run under way
+        self._running: Selection | None = None  # what the run under way began with, and its model's file
+        self._running_model: Path | None = None
         self._started_s = 0.0
         self._first_done = 0
         self._result: Segmentation | None = None
@@ -394,7 +394,7 @@ class SegmentDock(Dock):
         if self._selection is None or self.footer.job is not None:
             return
         self.message.tell("")
-        self._placement = self._selection.placement
+        self._running, self._running_model = self._selection, self.model.path if self.model else None
         self._started_s = 0.0
         job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config)
         job.happened.connect(self._follow)
@@ -424,10 +424,13 @@ class SegmentDock(Dock):
         self.footer.show_progress(event.done, event.total, text)
 
     def _show_result(self, segmentation: Segmentation) -> None:
-        assert self._placement is not None
+        assert self._running is not None
+        place = self._running.placement
         self._result = segmentation
-        self._result_layer = update_or_add_labels(self._viewer, segmentation, self._placement)
-        update_or_add_probabilities(self._viewer, segmentation, self._placement)
+        self._result_layer = update_or_add_labels(
+            self._viewer, segmentation, place, made_from=self._running.made_from, model_path=self._running_model
+        )
+        update_or_add_probabilities(self._viewer, segmentation, place)
         self.result_card.show_segmentation(segmentation)
         seconds = float(segmentation.provenance.get("seconds", 0))
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
