@@ -123,7 +123,8 @@ def test_the_dock_may_be_closed_during_a_run(viewer, qtbot, slow):
     slow.go_on.set()
     assert slow.left.wait(SECONDS)
     viewer.layers.clear()
-    assert not notification_manager.records
+    assert [str(record.severity) for record in notification_manager.records] == ["info"]
+    assert "The segmentation was canceled" in notification_manager.records[0].message
 
 
 def test_the_viewer_may_be_closed_during_a_run(viewer, qtbot, slow):

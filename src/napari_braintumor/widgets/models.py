@@ -145,11 +145,13 @@ class ModelsDock(Dock):
         The viewer on whose case models are compared; napari passes it by this name.
     """
 
+    title = "Models"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__("brain-tumor-models")
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._selection: Selection | None = None
         self._compared: Selection | None = None  # what the comparison under way began with
+        self._doing = ""
         self._undescribed: Undescribed | None = None
         self._case = ""
         self._references: dict[str, Layer | None] = {}  # for each case what the user chose; else the one found
@@ -166,6 +168,12 @@ class ModelsDock(Dock):
         layers.selection.events.active.connect(self._check)
         when_destroyed(self, _unwatch, layers, self._watch_new, self._check)
         MODELS.changed.connect(self.reload_models)
+
+    def describe_closing(self) -> str:
+        """Say that a job under way ends with its dock."""
+        if self.footer.job is None:
+            return ""
+        return f"{self._doing} was canceled, as its dock was closed. What was finished before stays."
 
     @property
     def model(self) -> StoredModel | None:
@@ -520,7 +528,7 @@ class ModelsDock(Dock):
         if self.footer.job is not None:
             return
         self.message.tell("")
-        self._undescribed = None
+        self._doing, self._undescribed = title, None
         job = Job(self, title, generator, *args)
         job.happened.connect(self._follow)
         job.failed.connect(self.message.show_failure)

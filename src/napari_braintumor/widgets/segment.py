@@ -52,7 +52,7 @@ from napari_braintumor.layers import (
     update_or_add_labels,
     update_or_add_probabilities,
 )
-from napari_braintumor.widgets._dock import Dock
+from napari_braintumor.widgets._dock import Dock, open_dock
 from napari_braintumor.widgets._footer import Footer
 from napari_braintumor.widgets._jobs import Job, run_quietly
 from napari_braintumor.widgets._message import Message
@@ -108,9 +108,10 @@ class SegmentDock(Dock):
         The viewer whose layers are offered; napari passes it by this name.
     """
 
+    title = "Segment"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__("brain-tumor-segment")
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._models: list[StoredModel] = []
         self._picked: dict[str, Layer | None] = {}  # what the user chose; the other slots are filled automatically
         self._selection: Selection | None = None
@@ -131,6 +132,12 @@ class SegmentDock(Dock):
         self._viewer.layers.events.reordered.connect(self._refill)
         when_destroyed(self, _unwatch, self._viewer.layers, self._watch_new, self._refill)
         MODELS.changed.connect(self.reload_models)
+
+    def describe_closing(self) -> str:
+        """Say that a run under way ends with its dock."""
+        if self.footer.job is None:
+            return ""
+        return "The segmentation was canceled, as its dock was closed. No layer was changed."
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 
@@ -477,12 +484,13 @@ class SegmentDock(Dock):
 
     def _fine_tune(self) -> None:
         """Open the Train dock, filled to tune this model to these labels."""
-        window = getattr(self._viewer, "window", None)
-        if window is None or self._result_layer not in self._viewer.layers or self.model is None:
+        from napari_braintumor.widgets.train import TrainDock
+
+        if self._result_layer not in self._viewer.layers or self.model is None:
             self.message.tell("The label layer is gone. Segment again, correct some slices, then fine-tune.")
             return
-        _, dock = window.add_plugin_dock_widget("napari-braintumor", "Train", tabify=True)
-        dock.prepare_fine_tuning(self.chosen, self._result_layer, self.model.path)
+        if (dock := open_dock(self._viewer, TrainDock)) is not None:
+            dock.prepare_fine_tuning(self.chosen, self._result_layer, self.model.path)
 
     def _copy_record(self) -> None:
         if self._result is not None:

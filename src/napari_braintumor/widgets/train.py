@@ -31,7 +31,7 @@ from napari_braintumor.engine.schedules import list_rates
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.layers import update_or_add_preview, volume_from_selection
 from napari_braintumor.widgets._child import check_plan, read_tail, start_training
-from napari_braintumor.widgets._dock import Dock
+from napari_braintumor.widgets._dock import Dock, open_dock
 from napari_braintumor.widgets._jobs import Job
 from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._parts import copy_text, make_collapsible, make_line, name_widget, when_destroyed
@@ -130,9 +130,10 @@ class TrainDock(Dock):
         The viewer whose layers are offered; napari passes it by this name.
     """
 
+    title = "Train"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__("brain-tumor-train")
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._job: Job | None = None
         self._run: Run | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -148,6 +149,12 @@ class TrainDock(Dock):
         layers.events.inserted.connect(self.data.refill)
         layers.events.removed.connect(self.data.refill)
         when_destroyed(self, _unwatch, layers, self.data.refill)
+
+    def describe_closing(self) -> str:
+        """Say that a training goes on without its dock."""
+        if not self._watching or self._job is None or self._run is None:
+            return ""
+        return f"The training '{self._run.folder.name}' goes on. Open Train > Earlier runs to watch it again."
 
     # ---------------------------------------------------------------------------------------------- the plan
 
@@ -549,9 +556,9 @@ class TrainDock(Dock):
         MODELS.changed.emit()
 
     def _choose_in_segment(self, path: Path) -> None:
-        window = getattr(self._viewer, "window", None)
-        if window is not None:
-            _, dock = window.add_plugin_dock_widget("napari-braintumor", "Segment")
+        from napari_braintumor.widgets.segment import SegmentDock
+
+        if (dock := open_dock(self._viewer, SegmentDock)) is not None:
             dock.choose_model(path)
 
 
