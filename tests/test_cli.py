@@ -261,7 +261,7 @@ def test_a_name_that_the_catalogue_lacks_is_told(catalogue) -> None:
 
 
 def test_ctrl_c_stops_a_download(catalogue, models_folder, monkeypatch) -> None:
-    from napari_braintumor import cli
+    from napari_braintumor.cli import models as cli
 
     def interrupted(*_):
         yield Downloaded(1, 2)

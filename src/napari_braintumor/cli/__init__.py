@@ -1,0 +1,17 @@
+"""``napari-braintumor``: the engine from the command line, for one case or a whole cohort."""
+
+from __future__ import annotations
+
+import typer
+
+from napari_braintumor.cli import models
+from napari_braintumor.cli.evaluate import evaluate
+from napari_braintumor.cli.segment import demo, segment
+from napari_braintumor.cli.train import train
+
+app = typer.Typer(
+    help="Segment brain tumors in MRI. Research only: not a medical device.", no_args_is_help=True, add_completion=False
+)
+for command in (segment, demo, evaluate, train):
+    app.command()(command)
+app.add_typer(models.app, name="models")

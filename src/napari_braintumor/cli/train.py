@@ -1,0 +1,112 @@
+"""``train``: by a plan, or on with a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from napari_braintumor import engine
+from napari_braintumor.cli._console import console, errors_said, progress_bar
+from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.runs import Run, describe_event, read_plan
+from napari_braintumor.engine.types import (
+    BatchDone,
+    PreviewDone,
+    Verified,
+)
+
+
+def train(
+    plan: Annotated[Path, typer.Argument(help="A training plan (JSON), or the folder of a run to go on with.")],
+    data: Annotated[Path | None, typer.Option(help="Folder that the plan's relative case paths start from.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the run; wins over the plan's.")
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, max=100, help="Cross-validate: one run for each of so many parts of the patients.")
+    ] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only try one batch, and tell what the training will need.")
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Run at low priority, so that other programs stay quick.")
+    ] = False,
+) -> None:
+    """Train a model by a plan, or go on with a run. Ctrl+C stops and keeps the best; a run can always go on later."""
+    if background:
+        _lower_priority()
+    with errors_said():
+        if (plan / "plan.json").exists():
+            _follow_training(Run.open(plan))
+            return
+        update: dict[str, Any] = {} if output is None else {"output": output}
+        chosen = read_plan(plan)
+        if data is not None:
+            update["cases"] = tuple(data / path for path in chosen.cases)
+        chosen = chosen.model_copy(update=update)
+        if check:
+            with TemporaryDirectory() as folder:
+                _check_plan(chosen.model_copy(update={"output": Path(folder)}))
+            return
+        for part in range(1, folds + 1):
+            fold = {"fold": (part, folds), "name": f"{chosen.name}-fold{part}"}
+            _follow_training(chosen.model_copy(update=fold))
+        if not folds:
+            _follow_training(chosen)
+
+
+def _follow_training(what: TrainPlan | Run) -> None:
+    if int(os.environ.get("RANK", "0")) > 0:
+        console.quiet = True  # of several processes the first one speaks
+    with progress_bar() as progress, _stopping_gently(what):
+        task = progress.add_task("reading cases", total=None)
+        for event in engine.train(what):
+            if isinstance(event, BatchDone):
+                progress.update(task, completed=event.step, total=event.steps, description=f"loss {event.loss:.3f}")
+            elif not isinstance(event, PreviewDone):
+                console.print(describe_event(event), markup=False, highlight=False)
+
+
+def _check_plan(plan: TrainPlan) -> None:
+    """Tell what a plan needs, without training."""
+    with closing(engine.train(plan)) as events:
+        for event in events:
+            console.print(describe_event(event), markup=False, highlight=False)
+            if isinstance(event, Verified):
+                return
+
+
+@contextmanager
+def _stopping_gently(what: TrainPlan | Run) -> Iterator[None]:
+    """Let Ctrl+C and SIGTERM end a training after its present batch; a second one ends it at once."""
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        run = what if isinstance(what, Run) else Run(what.output / what.name)
+        if not run.folder.exists():
+            raise KeyboardInterrupt
+        run.request_stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Ended at once. The run goes on from its last checkpoint when it is started again.")
+        raise typer.Exit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lower_priority() -> None:
+    process = psutil.Process()
+    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if hasattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS") else 10)
