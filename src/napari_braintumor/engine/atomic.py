@@ -1,12 +1,17 @@
-"""Writing so that no half-written file is ever seen, and nothing is lost when writing fails or the power does."""
+"""Writing so that no half-written file is ever seen, and nothing is lost when writing fails or the power does.
+
+Also which names are free, for what must not take the place of anything.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
@@ -80,6 +85,35 @@ def _rename_new(temporary: Path, folder: Path) -> None:
         if not folder.exists():
             raise
     raise FileExistsError(f"'{folder}' exists already")
+
+
+def free_path(path: Path, ending: str = "") -> Path:
+    """Return a path, or the same with a number before its ending, that nothing has: not even in other letter case."""
+    taken = taken_names(path.parent)
+    return next(each for each in numbered(path, ending) if fold(each.name) not in taken)
+
+
+def numbered(path: Path, ending: str = "") -> Iterator[Path]:
+    """Yield a path, then the same with ``_2``, ``_3`` and so on before its ending."""
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.name.removesuffix(ending)}_{number}{ending}")
+
+
+def taken_names(folder: Path) -> dict[str, Path]:
+    """Return what lies in a folder by its folded name; nothing where there is no folder.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be listed.
+    """
+    return {fold(path.name): path for path in folder.iterdir()} if folder.exists() else {}
+
+
+def fold(name: str) -> str:
+    """Return a name as file systems compare it that see no difference between 'A' and 'a'."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def flush(path: Path) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.atomic import fold, numbered, replacing, taken_names
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES
 from napari_braintumor.engine.files.labels import label_suffix, write_labels
+from napari_braintumor.engine.store import file_sha256
 from napari_braintumor.engine.types import Segmentation
+
+_PICTURE = ".png"
+_MOST_BYTES = 200
+"""Of a case's name that become a file's: file systems take 255, and an ending and a number follow."""
 
 
 def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
@@ -26,8 +36,18 @@ def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
     }
 
 
-def save_segmentation(segmentation: Segmentation, folder: Path, suffix: str | None = None) -> tuple[Path, Path]:
+def save_segmentation(
+    segmentation: Segmentation,
+    folder: Path,
+    suffix: str | None = None,
+    overwrite: bool = False,
+    picture: Callable[[Path], object] | None = None,
+) -> tuple[Path, Path]:
     """Write a segmentation's labels and record as ``<case>_tumor.nii.gz`` and ``<case>_tumor.json``.
+
+    The record says of which scan the labels were made, and has a checksum of every file that was written with it. Only
+    files that were made of the same scan and that nobody changed since are replaced; otherwise the new ones get a
+    number: ``<case>_tumor_2.nii.gz``.
 
     Parameters
     ----------
@@ -37,6 +57,10 @@ def save_segmentation(segmentation: Segmentation, folder: Path, suffix: str | No
         Made if it is not there.
     suffix
         ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``; left out, the source's own kind.
+    overwrite
+        Replace files that were changed, or that were not written here, too; never those of another scan.
+    picture
+        Writes a picture to the path that it is given: ``<case>_tumor.png``.
 
     Returns
     -------
@@ -48,19 +72,90 @@ def save_segmentation(segmentation: Segmentation, folder: Path, suffix: str | No
     DataError
         If the folder cannot be written to.
     """
+    suffix, origin = suffix or label_suffix(segmentation.source), _origin_of(segmentation)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        record, files = _claim(folder / f"{result_stem(segmentation.name)}.json", suffix, origin, overwrite)
     except OSError as error:
         raise DataError(
             f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
         ) from error
-    stem = folder / f"{segmentation.name}_tumor"
-    labels = write_labels(
-        segmentation.labels,
-        segmentation.source,
-        stem.with_name(stem.name + (suffix or label_suffix(segmentation.source))),
-    )
-    record = stem.with_name(stem.name + ".json")
+    try:
+        labels = write_labels(segmentation.labels, segmentation.source, _beside(record, suffix))
+        files[labels.name] = file_sha256(labels)
+        if picture is not None:
+            drawn = _beside(record, _PICTURE)
+            picture(drawn)
+            files[drawn.name] = file_sha256(drawn)
+    except BaseException:
+        if _is_claim(record):
+            record.unlink()
+        raise
+    content = {**describe_segmentation(segmentation), "written": {"files": files, "from": origin}}
     with replacing(record) as temporary:
-        temporary.write_text(json.dumps(describe_segmentation(segmentation), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return labels, record
+
+
+def result_stem(case: str) -> str:
+    """Return how the names of a case's results begin where nothing else has that name: ``<case>_tumor``."""
+    word = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", case)
+    while len(os.fsencode(word)) > _MOST_BYTES:
+        word = word[:-1]
+    return f"{word}_tumor"
+
+
+def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
+    """Return of which scan labels were made: its path, and its content, for another scan may come to lie there."""
+    path = segmentation.source.path
+    try:
+        return None if path is None else {"path": str(path.resolve()), "sha256": file_sha256(path)}
+    except OSError:
+        return None
+
+
+def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: bool) -> tuple[Path, dict[str, str]]:
+    """Return the first record that may be written, and the checksums of the files beside it that stay as they are."""
+    for record in numbered(first, ".json"):
+        names = {fold(_beside(record, ending).name) for ending in (*NIFTI_SUFFIXES, *TIFF_SUFFIXES, _PICTURE, ".json")}
+        there = [path for name, path in taken_names(record.parent).items() if name in names]
+        if not there:
+            with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
+                json.dump({"written": {"files": {}, "from": origin}}, file)  # a claim: no other process takes the name
+                return record, {}
+            continue
+        files, known = _read_written(record)
+        own = origin is not None and known == origin
+        stay = {path.name: files.get(path.name) for path in there if path.name != record.name}
+        unchanged = all(_has_sha256(record.with_name(name), sha256) for name, sha256 in stay.items())
+        expected = {record.name, _beside(record, suffix).name, _beside(record, _PICTURE).name}
+        if own and (overwrite or (unchanged and {path.name for path in there} <= expected)):
+            return record, {name: sha256 for name, sha256 in files.items() if name in stay}
+        if overwrite and known is None and {path.name for path in there} <= expected:
+            return record, {}
+    raise AssertionError("numbers do not end")
+
+
+def _is_claim(record: Path) -> bool:
+    """Tell whether a record is only there to hold its name."""
+    try:
+        return list(json.loads(record.read_bytes())) == ["written"]
+    except (OSError, ValueError):
+        return False
+
+
+def _read_written(record: Path) -> tuple[dict[str, str], object]:
+    """Return what a record says was written with it, each file's checksum, and the scan; nothing where it says none."""
+    try:
+        written = json.loads(record.read_bytes())["written"]
+        return dict(written["files"]), written["from"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, None
+
+
+def _has_sha256(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def _beside(record: Path, ending: str) -> Path:
+    return record.with_name(record.name.removesuffix(".json") + ending)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_braintumor.engine.atomic import flush, making_folder, replacing
+from napari_braintumor.engine.atomic import flush, free_path, making_folder, replacing
 from napari_braintumor.engine.card import first_problem
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS, reference_from_values
@@ -190,16 +190,9 @@ def _fingerprint(image_ZYX: NDArray[np.float32]) -> str:
 
 
 def _free_folder(folder: Path, name: str) -> Path:
-    """Return a folder for a new case, whose name differs from all there by more than upper and lower case."""
+    """Return a folder for a new case."""
     word = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))[:_FOLDER_LETTERS].strip("._-") or "case"
-    taken = {_fold(path.name) for path in folder.iterdir()} if folder.exists() else set()
-    numbered = (f"{word}_{number}" for number in count(2))
-    return folder / next(each for each in chain([word], numbered) if _fold(each) not in taken)
-
-
-def _fold(name: str) -> str:
-    """Return a name as file systems compare it that see no difference between 'A' and 'a'."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return free_path(folder / word)
 
 
 def _replace_in(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]], sidecar: Sidecar) -> None:
