@@ -19,13 +19,17 @@ from napari_braintumor.engine.data import (
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.plan import FineTuning
-from napari_braintumor.engine.types import Noted
+from napari_braintumor.engine.types import CaseLeftOut, Noted, PhaseReached
 
 
 def load(plan, folder) -> tuple[TrainingData, list[str]]:
     events = list(load_data(plan, folder))
     assert isinstance(events[-1], TrainingData)
     return events[-1], [event.text for event in events if isinstance(event, Noted)]
+
+
+def left_out(plan, folder) -> list[CaseLeftOut]:
+    return [event for event in load_data(plan, folder) if isinstance(event, CaseLeftOut)]
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +190,130 @@ def test_cases_that_cannot_be_used_are_left_out_with_a_reason(toy_plan, case_fol
     shutil.copytree(case_folder, folder)
     for mask in folder.glob("case2/*seg*"):
         mask.unlink()
-    data, notes = load(toy_plan.model_copy(update={"cases": (folder,)}), tmp_path)
+    plan = toy_plan.model_copy(update={"cases": (folder,)})
+    data, _ = load(plan, tmp_path)
     assert len(data.training) == 5
-    assert len(notes) == 1
-    assert notes[0].startswith("case2 is left out: 'case2' has no reference mask")
+    (told,) = left_out(plan, tmp_path)
+    assert told.case == "case2"
+    assert told.reason.startswith("'case2' has no reference mask")
+    assert not told.damaged
+
+
+@pytest.mark.parametrize("spoiled", ["mask", "image", "grid", "problem"])
+def test_a_damaged_case_costs_itself_and_is_named_and_the_others_are_trained_on(
+    toy_plan, case_folder, tmp_path, monkeypatch, spoiled: str
+) -> None:
+    import shutil
+
+    import napari_braintumor.engine.data as data_module
+
+    folder = tmp_path / "cases"
+    shutil.copytree(case_folder, folder)
+    if spoiled == "problem":
+        found = find_cases(folder)
+        found[2] = replace(found[2], images=(), problem="Case 'case2' has two masks.")
+        monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+    else:
+        file = next((folder / "case2").glob("*seg*" if spoiled != "image" else "*t2*"))
+        raw = file.read_bytes()
+        file.write_bytes(raw[:200] if spoiled != "grid" else next((folder / "case2").glob("*t1ce*")).read_bytes())
+    if spoiled == "grid":
+        import nibabel as nib
+
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), file)
+    plan = toy_plan.model_copy(update={"cases": (folder,)})
+    data, _ = load(plan, tmp_path)
+    assert {part.case.name for part in (*data.training, *data.validation)} == {f"case{n}" for n in (0, 1, 3, 4, 5, 6)}
+    (told,) = left_out(plan, tmp_path)
+    assert told.case == "case2"
+    assert told.damaged
+    assert told.reason
+
+
+def test_a_validation_case_that_is_damaged_leaves_the_others_to_validate_on(toy_plan, case_folder, tmp_path) -> None:
+    import shutil
+
+    folder = tmp_path / "cases"
+    shutil.copytree(case_folder, folder)
+    next((folder / "case5").glob("*seg*")).write_bytes(b"nonsense")
+    plan = toy_plan.model_copy(update={"cases": (folder,), "validation": ("case5", "case6")})
+    data, _ = load(plan, tmp_path)
+    assert [part.case.name for part in data.validation] == ["case6"]
+    assert "case5" not in {part.case.name for part in data.training}
+
+
+def test_what_is_read_is_told_case_by_case(toy_plan, tmp_path) -> None:
+    phases = [event for event in load_data(toy_plan, tmp_path) if isinstance(event, PhaseReached)]
+    assert phases == [PhaseReached("preparing 7 cases", number, 7) for number in range(7)]
+
+
+def test_notes_on_a_case_s_files_are_passed_on(toy_plan, case_folder, tmp_path, monkeypatch) -> None:
+    import napari_braintumor.engine.data as data_module
+
+    found = find_cases(case_folder)
+    found[1] = replace(found[1], notes=("'x.nii.gz' is not used.",))
+    monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+    assert load(toy_plan, tmp_path)[1] == ["case1: 'x.nii.gz' is not used."]
+
+
+def test_a_group_that_is_weighed_but_not_there_is_noted(toy_plan, tmp_path) -> None:
+    _, notes = load(toy_plan.model_copy(update={"group_weights": {"brast": 2.0, "other": 1.0}}), tmp_path)
+    assert notes == ["The plan weighs groups that have no cases here: brast."]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Müller", "Möller"),
+        ("张伟", "李雷", "王芳"),
+        ("a b", "a_b", "a-b", "a.b"),
+        ("anna", "Anna", "ANNA"),
+        ("ａ", "a", "á", "a\u0301x"),
+        ("CON", "con1", "nul"),
+    ],
+)
+def test_no_two_cases_share_a_cached_file_whatever_they_are_called(toy_plan, case_folder, tmp_path, names) -> None:
+    """Also where file systems know no case, as on macOS and Windows."""
+    from napari_braintumor.engine.data import _Room
+
+    case = find_cases(case_folder)[0]
+    loaded = load_training_case(case, toy_plan)
+    room = _Room(0, tmp_path / "cache")
+    kept = []
+    for number, name in enumerate(names):
+        marked = np.full_like(loaded.prepared.data, number)
+        one = replace(loaded, name=name, prepared=replace(loaded.prepared, data=marked))
+        kept.append(room.keep(one, replace(case, name=name)))
+    assert [int(one.prepared.data.max()) for one in kept] == list(range(len(names)))
+    files = [path.name.casefold() for path in (tmp_path / "cache").iterdir()]
+    assert len(set(files)) == 3 * len(names)
+    assert all(name.isascii() for name in files)
+
+
+def test_cases_of_one_name_and_group_in_two_folders_have_files_of_their_own(toy_plan, case_folder, tmp_path) -> None:
+    from napari_braintumor.engine.data import _identify
+
+    case = find_cases(case_folder)[0]
+    elsewhere = replace(case, images=tuple(replace(i, paths=(tmp_path / i.paths[0].name,)) for i in case.images))
+    assert _identify(case) != _identify(elsewhere)
+    assert _identify(case) != _identify(replace(case, group="brats"))
+
+
+def test_a_cache_that_cannot_be_written_ends_the_run_and_costs_no_case_in_silence(toy_plan, tmp_path) -> None:
+    (tmp_path / "cache").write_text("a file in the way")
+    with pytest.raises(DataError, match=r"cannot be cached in .* Make room there, or raise cache_gb"):
+        load(toy_plan.model_copy(update={"cache_gb": 0.0}), tmp_path / "cache")
+
+
+def test_the_twin_of_a_held_out_patient_is_not_even_read(toy_plan, tmp_path) -> None:
+    data, _ = load(toy_plan.model_copy(update={"patients": {"case2": "case7"}}), tmp_path)
+    assert {part.case.name for part in (*data.training, *data.validation)} == {f"case{n}" for n in (0, 1, 3, 4, 5, 6)}
+
+
+def test_the_twin_of_a_validation_patient_is_validated_on(toy_plan, tmp_path) -> None:
+    data, _ = load(toy_plan.model_copy(update={"patients": {"case2": "case6"}}), tmp_path)
+    assert {part.case.name for part in data.validation} == {"case2", "case6"}
+    assert data.split.validation == ("case6",)
 
 
 def test_a_folder_without_a_usable_case_is_refused_with_the_first_reason(toy_plan, case_folder, tmp_path) -> None:
@@ -247,6 +371,42 @@ def test_what_is_measured_of_the_replay_set_is_not_drawn_from(toy_plan, case_fol
     assert not drawn & judged
     assert len(judged) == 2
     assert data.split.by_slice
+
+
+def test_the_replay_set_has_no_case_of_a_patient_who_is_learned_from_validated_on_or_held_out(
+    toy_plan, case_folder, tmp_path
+) -> None:
+    update = {
+        "cases": (case_folder / "case0", case_folder / "case1", case_folder / "case7"),
+        "validation": ("case1",),
+        "patients": {"case2": "case0", "case3": "case1", "case4": "case7"},
+        "start_from": "x",
+    }
+    for replay, expected in (((case_folder,), {"case5", "case6"}), ((case_folder / "case4",), set())):
+        tuning = FineTuning(replay=replay)
+        data, notes = load(toy_plan.model_copy(update={**update, "fine_tuning": tuning}), tmp_path)
+        assert {part.case.name for part in (*data.replay, *data.replay_judged)} == expected
+        assert expected or "All cases of the replay set are of patients that are learned from" in notes[0]
+
+
+@pytest.mark.parametrize("reviewed", [(4,), (4, 6)])
+def test_a_fine_tuning_of_too_few_slices_is_refused_before_it_starts(
+    toy_plan, case_folder, tmp_path, monkeypatch, reviewed
+) -> None:
+    import napari_braintumor.engine.data as data_module
+
+    found = [replace(find_cases(case_folder)[0], reviewed=reviewed)]
+    monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+    update = {"validation": 0.2, "held_out": (), "start_from": "x", "fine_tuning": FineTuning()}
+    with pytest.raises(DataError, match="Fine-tuning needs at least 3 reviewed slices"):
+        load(toy_plan.model_copy(update=update), tmp_path)
+
+
+def test_slices_of_a_patient_set_to_training_are_all_learned_from(toy_plan, tmp_path) -> None:
+    plan = toy_plan.model_copy(update={"split_by": "slice", "validation": 0.25, "training": ("case0", "case3")})
+    data, _ = load(plan, tmp_path)
+    assert {part.case.name for part in data.validation} == {"case1", "case2", "case4", "case5", "case6"}
+    assert all(len(p.slices) == len(p.case.counted) for p in data.training if p.case.name in ("case0", "case3"))
 
 
 def test_slices_that_nobody_reviewed_take_the_parent_s_answers_as_target(toy_plan, case_folder) -> None:

@@ -13,10 +13,12 @@ from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.runs import Run, describe_event, follow, list_runs, read_plan
 from napari_braintumor.engine.types import (
     BatchDone,
+    CaseLeftOut,
     EpochDone,
     Failed,
     Judged,
     Noted,
+    PhaseReached,
     PreviewDone,
     Resumed,
     Stopped,
@@ -56,7 +58,8 @@ def test_the_log_is_for_people(run: Run) -> None:
 
 
 def test_every_event_can_be_told_in_a_line() -> None:
-    others = [Resumed(3), Trained(None, 0.2), Failed("no"), Judged(False, "no.", 0.5, 0.4)]
+    others = [CaseLeftOut("a", "it is damaged."), PhaseReached("preparing 2 cases", 1, 2), PhaseReached("validating")]
+    others += [Resumed(3), Trained(None, 0.2), Failed("no"), Judged(False, "no.", 0.5, 0.4)]
     for event in (*EVENTS, *others):
         assert "\n" not in describe_event(event)
         assert len(describe_event(event)) > 3

@@ -365,6 +365,13 @@ def test_cases_of_a_folder_are_listed_with_reasons_and_sides(
     plan = dock.build_plan()
     assert plan.validation == ("case0",)
     assert plan.held_out == ("case1",)
+    for row in (3, 4):
+        dock.data.table.cellDoubleClicked.emit(row, 0)
+    for _ in range(2):
+        dock.data.table.cellDoubleClicked.emit(0, 0)
+    plan = dock.build_plan()
+    assert plan.validation == 0.2
+    assert plan.training == ("case3", "case4")
 
 
 def test_a_folder_without_cases_is_told(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:

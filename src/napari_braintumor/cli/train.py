@@ -17,11 +17,7 @@ from napari_braintumor import engine
 from napari_braintumor.cli._console import console, errors_said, progress_bar
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.runs import Run, describe_event, read_plan
-from napari_braintumor.engine.types import (
-    BatchDone,
-    PreviewDone,
-    Verified,
-)
+from napari_braintumor.engine.types import BatchDone, CaseLeftOut, PhaseReached, PreviewDone, Verified
 
 
 def train(
@@ -43,9 +39,11 @@ def train(
     """Train a model by a plan, or go on with a run. Ctrl+C stops and keeps the best; a run can always go on later."""
     if background:
         _lower_priority()
+    damaged: list[str] = []
     with errors_said():
         if (plan / "plan.json").exists():
-            _follow_training(Run.open(plan))
+            damaged += _follow_training(Run.open(plan))
+            _end(damaged)
             return
         update: dict[str, Any] = {} if output is None else {"output": output}
         chosen = read_plan(plan)
@@ -58,12 +56,26 @@ def train(
             return
         for part in range(1, folds + 1):
             fold = {"fold": (part, folds), "name": f"{chosen.name}-fold{part}"}
-            _follow_training(chosen.model_copy(update=fold))
+            damaged += _follow_training(chosen.model_copy(update=fold))
         if not folds:
-            _follow_training(chosen)
+            damaged += _follow_training(chosen)
+    _end(damaged)
 
 
-def _follow_training(what: TrainPlan | Run) -> None:
+def _end(damaged: list[str]) -> None:
+    """Name the cases that should have been learned from and could not be read, and let the exit status tell."""
+    if not damaged:
+        return
+    names = list(dict.fromkeys(damaged))
+    console.print("Left out, as their files cannot be used:", markup=False)
+    for name in names:
+        console.print(f"  {name}", markup=False, highlight=False)
+    raise typer.Exit(1)
+
+
+def _follow_training(what: TrainPlan | Run) -> list[str]:
+    """Train, and return what became of cases that cannot be read."""
+    damaged: list[str] = []
     if int(os.environ.get("RANK", "0")) > 0:
         console.quiet = True  # of several processes the first one speaks
     with progress_bar() as progress, _stopping_gently(what):
@@ -71,15 +83,21 @@ def _follow_training(what: TrainPlan | Run) -> None:
         for event in engine.train(what):
             if isinstance(event, BatchDone):
                 progress.update(task, completed=event.step, total=event.steps, description=f"loss {event.loss:.3f}")
+            elif isinstance(event, PhaseReached):
+                progress.update(task, completed=event.done, total=event.total or None, description=event.phase)
             elif not isinstance(event, PreviewDone):
                 console.print(describe_event(event), markup=False, highlight=False)
+            if isinstance(event, CaseLeftOut) and event.damaged:
+                damaged.append(f"{event.case}: {event.reason}")
+    return damaged
 
 
 def _check_plan(plan: TrainPlan) -> None:
     """Tell what a plan needs, without training."""
     with closing(engine.train(plan)) as events:
         for event in events:
-            console.print(describe_event(event), markup=False, highlight=False)
+            if not isinstance(event, PhaseReached):
+                console.print(describe_event(event), markup=False, highlight=False)
             if isinstance(event, Verified):
                 return
 

@@ -149,6 +149,9 @@ class ModelCard(_Frozen):
     training_patients: tuple[str, ...] = ()
     validation_patients: tuple[str, ...] = Field((), description="Patients the best weights were chosen by.")
     held_out_patients: tuple[str, ...] = Field((), description="Patients that training never saw in any way.")
+    patients: dict[str, str] = Field(
+        default_factory=dict, description="Other names of patients, with the name that they have on this card."
+    )
     metrics: tuple[Metric, ...] = ()
     licence: str = ""
     intended_use: str = "Research. Not a medical device."

@@ -9,8 +9,8 @@ part.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,18 +23,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.augmentation import build_augmentation, vary
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.patients import WhoIsWho
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.registry import find_architecture
-from napari_braintumor.engine.splits import Split, split_patients, split_slices
+from napari_braintumor.engine.splits import (
+    Split,
+    check_names,
+    check_tuning,
+    know_patients,
+    split_patients,
+    split_slices,
+)
 from napari_braintumor.engine.transforms import Prepared, prepare, resize
-from napari_braintumor.engine.types import Noted
+from napari_braintumor.engine.types import CaseLeftOut, Noted, PhaseReached
 
 TRAINING_MARGIN_VOX = 8
 """Working-grid voxels kept around the head in training: patches should show head, not air."""
+
+
+class _UnsuitedError(DataError):
+    """A case is as it should be, but not what a plan wants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +56,10 @@ class TrainingCase:
 
     Attributes
     ----------
-    name, patient, group
+    name, group
         As in `CaseFiles`.
+    patient
+        Who it is, by the one name that all of a run uses.
     prepared
         The images, float16, with the way back to the case's own grid.
     regions
@@ -55,6 +70,8 @@ class TrainingCase:
         ``(z,)``: which slice of the case's own grid each slice of the crop is.
     counted
         Slices of the crop that a person has looked through, rising.
+    notes
+        What the user should know of its files, a sentence each.
     """
 
     name: str
@@ -65,6 +82,7 @@ class TrainingCase:
     known: NDArray[np.bool_]
     slices: NDArray[np.intp]
     counted: NDArray[np.intp]
+    notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +112,8 @@ class TrainingData:
         Such cases that are not drawn from, to measure what is forgotten.
     split
         The patients on each side.
+    who
+        Who is who.
     """
 
     training: tuple[Part, ...]
@@ -101,6 +121,15 @@ class TrainingData:
     replay: tuple[Part, ...]
     replay_judged: tuple[Part, ...]
     split: Split
+    who: WhoIsWho
+
+    @property
+    def shows_tumor(self) -> bool:
+        """Whether the validation side holds any tumor: without it, a network that finds nothing looks perfect."""
+        return any(
+            bool((np.asarray(part.case.regions)[part.case.known][:, part.slices] > 0.5).any())
+            for part in self.validation
+        )
 
     @property
     def megabytes(self) -> float:
@@ -131,8 +160,8 @@ class TrainingData:
         }
 
 
-def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | TrainingData]:
-    """Find, read and prepare the cases of a plan; those that cannot be used are left out with a note.
+def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReached | CaseLeftOut | TrainingData]:
+    """Find, read and prepare the cases of a plan; those that cannot be used are left out, and said to be.
 
     Parameters
     ----------
@@ -143,65 +172,102 @@ def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | TrainingD
 
     Yields
     ------
-    Noted or TrainingData
-        Notes as cases are left out, and the data at the end.
+    Noted, PhaseReached, CaseLeftOut or TrainingData
+        What happens while cases are read, and the data at the end.
 
     Raises
     ------
     DataError
-        If too little is left to train on.
+        If the plan's names do not fit the cases, too little is left to train on, or a case cannot be cached.
     """
     everything = [case for folder in plan.cases for case in find_cases(folder)]
     names = [case.name for case in everything]
     if twins := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
-            f"'{twins[0]}' was found in more than one of the plan's folders. Expected was every case once. "
+            f"'{twins[0]}' was found in more than one of the plan's folders. Expected every case once. "
             "Take one of the folders out of the plan, or rename the case."
         )
-    found = [case for case in everything if case.patient not in plan.held_out]
+    of_parent = [case for folder in plan.fine_tuning.replay for case in find_cases(folder)] if plan.fine_tuning else []
+    who = know_patients((*of_parent, *everything), plan)
+    yield from (Noted(text) for text in check_names(plan, who))
+    held_out = who.find(plan.held_out)
+    found = [case for case in everything if who.patient_of(case.name) not in held_out]
+    if strange := sorted(set(plan.group_weights) - {case.group for case in found}):
+        yield Noted(f"The plan weighs groups that have no cases here: {', '.join(strange)}.")
     room = _Room(plan.cache_gb * 1e9, cache_folder)
     cases: list[TrainingCase] = []
     reasons: list[str] = []
-    files: list[CaseFiles] = []
-    for case in found:
-        try:
-            cases.append(room.keep(load_training_case(case, plan)))
-            files.append(case)
-        except DataError as error:
-            reasons.append(f"{case.name} is left out: {error}")
-            yield Noted(reasons[-1])
+    for event in _prepare_all(found, plan, who, room, "preparing"):
+        if isinstance(event, TrainingCase):
+            cases.append(event)
+            continue
+        if isinstance(event, CaseLeftOut):
+            reasons.append(f"{event.case} is left out: {event.reason}")
+        yield event
     if not cases:
         raise DataError(
             f"None of the {len(found)} cases found can be trained on. The first: "
             f"{reasons[0] if reasons else 'all of them are held out.'}"
         )
-    split = split_patients([*files, *(case for case in everything if case.patient in plan.held_out)], plan)
-    training, validation = [], []
-    for one in cases:
-        if split.by_slice:
-            learnt, judged = split_slices(one.counted, plan, one.name)
-            training.append(Part(one, learnt))
-            validation.append(Part(one, judged))
-        else:
-            (training if one.patient in split.training else validation).append(Part(one, one.counted))
-    training, validation = ([part for part in side if len(part.slices)] for side in (training, validation))
+    usable = {case.name for case in cases}
+    split = split_patients([case for case in found if case.name in usable], plan, who)
+    training, validation = _divide(cases, split, plan, who)
     if not training:
         raise DataError("No slice is left to learn from. Mark more slices as reviewed, or mark none to use all.")
-    replay: list[Part] = []
     if plan.fine_tuning is not None:
-        for case in (case for folder in plan.fine_tuning.replay for case in find_cases(folder)):
-            if case.patient in split.training or case.patient in plan.held_out:
-                continue
-            try:
-                old = room.keep(load_training_case(case, plan))
-                replay.append(Part(old, old.counted))
-            except DataError as error:
-                yield Noted(f"{case.name} is left out of the replay set: {error}")
+        check_tuning(*(sum(len(part.slices) for part in side) for side in (training, validation)))
+    replay: list[Part] = []
+    taken = {*split.training, *split.validation, *held_out}
+    old = [case for case in of_parent if who.patient_of(case.name) not in taken]
+    if of_parent and not old:
+        yield Noted("All cases of the replay set are of patients that are learned from, validated on or held out.")
+    for event in _prepare_all(old, plan, who, room, "preparing the replay set:"):
+        if isinstance(event, TrainingCase):
+            replay.append(Part(event, event.counted))
+        else:
+            yield event
     # Of a single case both uses must be made.
     drawn, measured = (replay[::2], replay[1::2]) if len(replay) > 1 else (replay, replay)
     if plan.fine_tuning is not None:
         measured = _spread(measured, plan.fine_tuning.replay_cases)
-    yield TrainingData(tuple(training), tuple(validation), tuple(drawn), tuple(measured), split)
+    yield TrainingData(training, validation, tuple(drawn), tuple(measured), split, who)
+
+
+def _prepare_all(
+    files: Sequence[CaseFiles], plan: TrainPlan, who: WhoIsWho, room: _Room, doing: str
+) -> Iterator[TrainingCase | Noted | PhaseReached | CaseLeftOut]:
+    """Read and prepare cases one by one; those that cannot be read cost only themselves."""
+    phase = f"{doing} {len(files)} case{'s' * (len(files) != 1)}"
+    for number, case in enumerate(files):
+        yield PhaseReached(phase, number, len(files))
+        try:
+            loaded = load_training_case(case, plan)
+        except DataError as error:
+            yield CaseLeftOut(case.name, str(error), damaged=not isinstance(error, _UnsuitedError))
+            continue
+        yield from (Noted(f"{case.name}: {note}") for note in loaded.notes)
+        yield room.keep(replace(loaded, patient=who.patient_of(case.name)), case)
+
+
+def _divide(
+    cases: Sequence[TrainingCase], split: Split, plan: TrainPlan, who: WhoIsWho
+) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Return what there is to learn from and to judge by."""
+    training: list[Part] = []
+    validation: list[Part] = []
+    only_learned = who.find(plan.training)
+    lone = 0
+    for one in cases:
+        if not split.by_slice:
+            (training if one.patient in split.training else validation).append(Part(one, one.counted))
+        elif one.patient in only_learned:
+            training.append(Part(one, one.counted))
+        else:
+            learned, judged = split_slices(one.counted, plan, one.name, lone)
+            lone += len(one.counted) == 1
+            training.append(Part(one, learned))
+            validation.append(Part(one, judged))
+    return tuple(p for p in training if len(p.slices)), tuple(p for p in validation if len(p.slices))
 
 
 def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
@@ -212,11 +278,15 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     DataError
         If the files cannot be used, or none of the plan's modalities or regions is there.
     """
+    if case.problem is not None:
+        raise DataError(case.problem)
     if not case.reference:
-        raise DataError(f"'{case.name}' has no reference mask, so it cannot be trained on. Add one, or leave it out.")
+        raise _UnsuitedError(
+            f"'{case.name}' has no reference mask, so it cannot be trained on. Add one, or leave it out."
+        )
     has = tuple(image.modality for image in case.images)
     if not set(has) & set(plan.modalities):
-        raise DataError(
+        raise _UnsuitedError(
             f"'{case.name}' has {', '.join(has)}, but the plan wants {', '.join(plan.modalities)}. "
             "At least one must be there."
         )
@@ -225,7 +295,7 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     assert reference is not None
     known = np.array([name in reference.regions for name in plan.regions])
     if not known.any():
-        raise DataError(
+        raise _UnsuitedError(
             f"The mask of '{case.name}' defines {', '.join(reference.regions)}, but the plan wants "
             f"{', '.join(plan.regions)}. At least one must be there."
         )
@@ -242,11 +312,12 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     if case.reviewed is not None:
         counted = np.flatnonzero(np.isin(slices, case.reviewed))
     if not len(counted):
-        raise DataError(
+        raise _UnsuitedError(
             f"None of the slices of '{case.name}' that were marked as reviewed shows the head. Mark others."
         )
     half = replace(prepared, data=prepared.data.astype(np.float16))
-    return TrainingCase(case.name, case.patient, case.group, half, regions, known, slices, counted)
+    notes = tuple(dict.fromkeys((*case.notes, *volume.notes)))
+    return TrainingCase(case.name, case.patient, case.group, half, regions, known, slices, counted, notes)
 
 
 def distilled(part: Part, probabilities_RZHW: NDArray[np.float16]) -> Part | None:
@@ -275,27 +346,39 @@ class _Room:
         self.left = limit_bytes
         self.folder = folder
 
-    def keep(self, case: TrainingCase) -> TrainingCase:
+    def keep(self, case: TrainingCase, files: CaseFiles) -> TrainingCase:
         self.left -= case.nbytes
         if self.left >= 0:
             return case
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            data = self._map(f"{case.group}-{case.name}-image", case.prepared.data)
-            head = self._map(f"{case.group}-{case.name}-head", case.prepared.head)
-            regions = self._map(f"{case.group}-{case.name}-regions", case.regions)
-        except OSError as error:
+            data, head, regions = (
+                self._map(f"{_identify(files)}-{what}.npy", array)
+                for what, array in (
+                    ("image", case.prepared.data),
+                    ("head", case.prepared.head),
+                    ("regions", case.regions),
+                )
+            )
+        except (OSError, DataError) as error:
             raise DataError(
-                f"'{case.name}' cannot be cached in '{self.folder}': {error.strerror}. Make room there, or raise "
-                "cache_gb."
+                f"'{case.name}' cannot be cached in '{self.folder}': {error}. Make room there, or raise cache_gb."
             ) from error
         return replace(case, prepared=replace(case.prepared, data=data, head=head), regions=regions)
 
     def _map(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        path = self.folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.npy"
-        np.save(path, array)
+        path = self.folder / name
+        with replacing(path) as temporary:  # another process may have mapped the one before
+            np.save(temporary, array)
         mapped: NDArray[Any] = np.load(path, mmap_mode="r")
         return mapped
+
+
+def _identify(case: CaseFiles) -> str:
+    """Return what no two cases share and what every file system can hold, whatever they are called."""
+    paths = [*(path for image in case.images for path in image.paths), *case.reference]
+    told = "\0".join((case.group, case.name, *(str(path.absolute()) for path in paths)))
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class SliceDataset(Dataset[Any]):

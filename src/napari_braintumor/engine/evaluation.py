@@ -25,6 +25,7 @@ from napari_braintumor.engine.metrics import (
     seed_sums,
     volume_dice,
 )
+from napari_braintumor.engine.patients import WhoIsWho
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     CalibrationEvaluated,
@@ -85,7 +86,8 @@ def evaluate(
     """
     card = ModelStore().find(config.model).card
     assert card is not None
-    wanted = [case for case in cases if not held_out or case.patient in card.held_out_patients]
+    who = WhoIsWho({case.name: case.patient for case in cases}, card.patients)
+    wanted = [case for case in cases if not held_out or _is_held_out(case, card, who)]
     if side is not None:
         wanted = [case for case in wanted if case.name in side]
     regions = tuple(region.name for region in card.regions)
@@ -111,7 +113,7 @@ def evaluate(
         slices = side[case.name] if side is not None else None
         only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
         measured += 1
-        yield _compare(case, volume, chosen, reference, result, card, only, time.perf_counter() - started)
+        yield _compare(case, volume, chosen, reference, result, card, who, only, time.perf_counter() - started)
         if result.probabilities is None:
             continue
         for probability, name in zip(result.probabilities, regions, strict=True):
@@ -154,6 +156,7 @@ def _compare(
     reference: Reference,
     result: Segmentation,
     card: ModelCard,
+    who: WhoIsWho,
     slices: NDArray[np.intp],
     seconds: float,
 ) -> CaseEvaluated:
@@ -171,9 +174,25 @@ def _compare(
         predicted_ml[name] = region_volume_ml(predicted, volume.source)
         reference_ml[name] = region_volume_ml(truth, volume.source)
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
-    seen = case.patient in card.training_patients or case.patient in card.validation_patients
-    held_out = True if case.patient in card.held_out_patients else False if seen else None
     used = tuple(name for name in modalities if name in card.modalities)
     return CaseEvaluated(
-        case.name, case.group, dice, hd95, predicted_ml, reference_ml, held_out, seconds, missed, lesions, used
+        case.name,
+        case.group,
+        dice,
+        hd95,
+        predicted_ml,
+        reference_ml,
+        _is_held_out(case, card, who),
+        seconds,
+        missed,
+        lesions,
+        used,
     )
+
+
+def _is_held_out(case: CaseFiles, card: ModelCard, who: WhoIsWho) -> bool | None:
+    """Whether training never saw a case's patient, by whichever name; None where the card does not know."""
+    patient = who.patient_of(case.name)
+    if patient in who.find((*card.training_patients, *card.validation_patients)):
+        return False
+    return True if patient in who.find(card.held_out_patients) else None

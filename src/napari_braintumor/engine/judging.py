@@ -13,7 +13,10 @@ from napari_braintumor.engine.fitting import State
 from napari_braintumor.engine.plan import FineTuning, TrainPlan
 from napari_braintumor.engine.types import Judged
 
-PRIVATE = {"cases", "output", "held_out", "validation", "licence", "limitations", "start_from", "vgg16", "fine_tuning"}
+PRIVATE = {
+    *("cases", "output", "patients", "training", "held_out", "validation"),
+    *("licence", "limitations", "start_from", "vgg16", "fine_tuning"),
+}
 """Of a plan, what a card tells elsewhere, or that names files of whoever trained."""
 
 
@@ -74,9 +77,10 @@ def describe_model(
         DataSource(name=name, patients=count, licence="", defines=tuple(r for r in plan.regions if r in defined[name]))
         for name, count in count_groups(data.training).items()
     )
-    seen = set(data.split.training) | set(parent.training_patients if parent else ())
-    judged = set(data.split.validation) | set(parent.validation_patients if parent else ())
-    held_out = set(plan.held_out) | set(parent.held_out_patients if parent else ())
+    who = data.who.extended(parent.patients if parent else {})
+    seen = who.find((*data.split.training, *(parent.training_patients if parent else ())))
+    judged = who.find((*data.split.validation, *(parent.validation_patients if parent else ())))
+    held_out = who.find((*plan.held_out, *(parent.held_out_patients if parent else ())))
     what = OWN_SLICES if data.split.by_slice else "validation"
     return ModelCard(
         name=plan.name,
@@ -93,6 +97,7 @@ def describe_model(
         training_patients=tuple(sorted(seen)),
         validation_patients=tuple(sorted(judged - seen)),
         held_out_patients=tuple(sorted(held_out - seen - judged)),
+        patients=who.stated,
         metrics=tuple(
             Metric(
                 data=what, region=name, modalities=plan.modalities, mean=value, n=len(data.validation), held_out=False

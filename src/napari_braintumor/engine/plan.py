@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_braintumor.engine.card import ModelCard, Spacing
 from napari_braintumor.engine.config import Device
+from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.types import MODALITIES, REGIONS
 
 LossName = Literal["dice_bce", "dice", "log_cosh_dice", "tversky", "focal_tversky", "seed_dice", "log_cosh_seed_dice"]
 ScheduleName = Literal["cosine", "one_cycle", "cyclic", "constant", "plateau"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+LEAST_MM, MOST_MM = 0.05, 50.0
+"""Between these a voxel size of the working grid makes sense."""
 
 
 class _Frozen(BaseModel):
@@ -58,18 +65,25 @@ class TrainPlan(_Frozen):
 
     # What it learns from.
     cases: Annotated[tuple[Path, ...], Field(min_length=1)] = Field(description="Case folders, or folders of them.")
-    validation: tuple[str, ...] | Annotated[float, Field(gt=0, lt=1)] = Field(
+    patients: dict[Name, Name] = Field(
+        default_factory=dict,
+        description="Who is who where names do not show it: for a case or a patient the patient that it is.",
+    )
+    training: tuple[Name, ...] = Field((), description="Patients that are never drawn to choose the best weights by.")
+    validation: tuple[Name, ...] | Annotated[float, Field(gt=0, lt=1)] = Field(
         0.2, description="Patients the best weights are chosen by: their names, or the share to draw."
     )
     fold: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=2)]] | None = Field(
         None, description="Cross-validation: [2, 5] validates on the second of five parts of the patients."
     )
-    held_out: tuple[str, ...] = Field((), description="Patients that this training must never look at.")
+    held_out: tuple[Name, ...] = Field((), description="Patients that this training must never look at.")
     split_by: Literal["patient", "slice"] = Field(
         "patient", description="slice puts one patient on both sides, which flatters; only to repeat old results."
     )
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] = Field(MODALITIES, description="The input channels.")
-    regions: Annotated[tuple[str, ...], Field(min_length=1)] = Field(REGIONS, description="The output channels.")
+    regions: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        REGIONS, description="The output channels, outermost region first."
+    )
     spacing: Spacing = Field((None, None, None), description="Working grid, mm along Z, Y, X; null leaves an axis.")
     patch: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]] = Field(
         (96, 96), description="Voxels of a training patch along Y, X, on the working grid."
@@ -161,13 +175,54 @@ class TrainPlan(_Frozen):
     )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 leaves the choice to torch.")
 
+    @field_validator("modalities")
+    @classmethod
+    def _know_modalities(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = tuple(_read_modality(name) for name in names)
+        if twice := [name for name in known if known.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is there twice. Expected each modality once")
+        return known
+
+    @field_validator("regions")
+    @classmethod
+    def _know_regions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in REGIONS:
+                raise ValueError(f"'{name}' is not a region. Expected one or more of {', '.join(REGIONS)}")
+            if names.count(name) > 1:
+                raise ValueError(f"'{name}' is there twice. Expected each region once")
+        if (ordered := tuple(name for name in REGIONS if name in names)) != names:
+            raise ValueError(f"the regions are not in order. Expected the outermost first: {', '.join(ordered)}")
+        return names
+
+    @field_validator("spacing")
+    @classmethod
+    def _be_millimeters(cls, spacing: Spacing) -> Spacing:
+        for side in spacing:
+            if side is not None and not LEAST_MM <= side <= MOST_MM:
+                raise ValueError(f"{side} is not a voxel size. Expected {LEAST_MM} to {MOST_MM:g} mm, or null")
+        return spacing
+
     @model_validator(mode="after")
     def _check(self) -> TrainPlan:
+        sides = {"training": self.training, "held_out": self.held_out}
+        if isinstance(self.validation, tuple):
+            sides["validation"] = self.validation
+        for (one, ours), (other, theirs) in combinations(sides.items(), 2):
+            if both := [name for name in ours if name in theirs]:
+                raise ValueError(f"'{both[0]}' is named in both {one} and {other}. Expected every patient on one side")
         if self.fine_tuning is not None and self.start_from is None:
             raise ValueError("fine_tuning needs start_from, the model that is tuned")
         if self.fold is not None and self.fold[0] > self.fold[1]:
             raise ValueError(f"fold is {list(self.fold)}, but there are only {self.fold[1]} parts")
         return self
+
+
+def _read_modality(name: str) -> str:
+    modality = None if set(name) & set(",;/|") else find_modality(name)
+    if modality is None:
+        raise ValueError(f"'{name}' is not a known modality. Expected {', '.join(MODALITIES)} or a usual other name")
+    return modality
 
 
 def plan_fine_tuning(card: ModelCard, model: str, name: str, cases: tuple[Path, ...], **more: Any) -> TrainPlan:

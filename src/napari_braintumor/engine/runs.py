@@ -34,10 +34,12 @@ from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import (
     BatchDone,
+    CaseLeftOut,
     EpochDone,
     Failed,
     Judged,
     Noted,
+    PhaseReached,
     PreviewDone,
     Resumed,
     Stopped,
@@ -48,7 +50,10 @@ from napari_braintumor.engine.types import (
 
 KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Noted, Verified, Resumed, BatchDone, EpochDone, PreviewDone, Judged, Stopped, Trained, Failed)
+    for kind in (
+        *(Noted, CaseLeftOut, PhaseReached, Verified, Resumed, BatchDone, EpochDone),
+        *(PreviewDone, Judged, Stopped, Trained, Failed),
+    )
 }
 SILENT_S = 300.0
 """A run on another machine that has told nothing for so long is taken to have broken off."""
@@ -309,7 +314,7 @@ class Run:
             torn = self.events_path.exists() and not _ends_a_line(self.events_path)
             with self.events_path.open("a", encoding="utf-8") as file:
                 file.write(("\n" if torn else "") + line)
-            if not isinstance(event, BatchDone | PreviewDone):
+            if not isinstance(event, BatchDone | PhaseReached | PreviewDone):
                 now = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
                 with self.log_path.open("a", encoding="utf-8") as file:
                     file.write(f"{now}  {describe_event(event)}\n{details}")
@@ -329,12 +334,18 @@ def read_plan(path: Path) -> TrainPlan:
         If it cannot be read, or has an unknown or impossible field.
     """
     try:
-        return TrainPlan.model_validate_json(path.read_text(encoding="utf-8"))
+        return TrainPlan.model_validate_json(_read_json_text(path))
     except OSError as error:
         raise SettingsError(f"The plan '{path}' cannot be read: {error.strerror}. Check the path.") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        problem = describe_problem(error) if isinstance(error, ValidationError) else "it is no text"
+        problem = describe_problem(error) if isinstance(error, ValidationError) else "it is not text"
         raise SettingsError(f"The plan '{path}' is not valid: {problem}. Correct it there.") from error
+
+
+def _read_json_text(path: Path) -> str:
+    """Read JSON in whichever Unicode an editor wrote it, with a byte order mark or without."""
+    raw = path.read_bytes()
+    return raw.decode(json.detect_encoding(raw))
 
 
 def read_side(path: Path) -> dict[str, list[int] | None]:
@@ -343,10 +354,10 @@ def read_side(path: Path) -> dict[str, list[int] | None]:
     Raises
     ------
     SettingsError
-        If the file is none.
+        If the file is not one.
     """
     try:
-        side: dict[str, list[int] | None] = json.loads(path.read_text(encoding="utf-8"))["validation"]
+        side: dict[str, list[int] | None] = json.loads(_read_json_text(path))["validation"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"'{path}' is not the split.json of a run. Choose that of the run's folder.") from error
     return side
@@ -412,6 +423,10 @@ def describe_event(event: TrainingEvent) -> str:
     match event:
         case Noted(text):
             return text
+        case CaseLeftOut(name, reason):
+            return f"{name} is left out: {reason}"
+        case PhaseReached(phase, done, total):
+            return f"{phase}, {done} done" if total and done else phase
         case Verified():
             length = "under a minute" if event.minutes < 1 else f"about {event.minutes:.0f} min"
             return (

@@ -102,16 +102,16 @@ def train(what: TrainPlan | Run) -> Iterator[TrainingEvent]:
 
 def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
     plan = run.plan
+    check_trainable(plan.architecture)
     for loaded in load_data(plan, run.cache_folder):
-        if isinstance(loaded, Noted):
+        if isinstance(loaded, TrainingData):
+            data = loaded
+        else:
             yield loaded
-    assert isinstance(loaded, TrainingData)
-    data = loaded
     _keep_split(run, data)
     yield Noted(_describe_data(data))
 
     torch.manual_seed(plan.seed)
-    check_trainable(plan.architecture)
     network = build_network(
         plan.architecture, in_channels=len(plan.modalities), out_channels=len(plan.regions), options=plan.options
     )

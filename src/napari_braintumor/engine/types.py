@@ -599,6 +599,28 @@ class Verified:
 
 
 @dataclass(frozen=True)
+class PhaseReached:
+    """A training begins with something that is not a step, or is further with it.
+
+    `phase` says with what, for instance ``preparing 69 cases``; `done` of `total` parts of it are over, where `total`
+    is not 0.
+    """
+
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class CaseLeftOut:
+    """A case is not used, with the reason in one sentence; `damaged` if its files should have been usable."""
+
+    case: str
+    reason: str
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
 class Resumed:
     """A run goes on from its last checkpoint; what was told of later steps is done again."""
 
@@ -661,7 +683,20 @@ class Failed:
     reason: str
 
 
-TrainingEvent = Noted | Verified | Resumed | BatchDone | EpochDone | PreviewDone | Judged | Stopped | Trained | Failed
+TrainingEvent = (
+    Noted
+    | CaseLeftOut
+    | PhaseReached
+    | Verified
+    | Resumed
+    | BatchDone
+    | EpochDone
+    | PreviewDone
+    | Judged
+    | Stopped
+    | Trained
+    | Failed
+)
 
 
 @dataclass(frozen=True)

@@ -140,14 +140,12 @@ class DataPage(QWidget):
         return OpenCase(selection, labels, str(self.meaning_box.currentData()), reviewed_slices(layer))
 
     def named_sides(self) -> dict[str, tuple[str, ...]]:
-        """Return the patients that the user put on a side by hand, and all on the training side then."""
-        by_side = {side: tuple(p for p, s in self.sides.items() if s == side) for side in SIDES[1:]}
-        chosen: dict[str, tuple[str, ...]] = {}
-        if by_side["validation"]:
-            chosen["validation"] = by_side["validation"]
-        if by_side["left out"]:
-            chosen["held_out"] = by_side["left out"]
-        return chosen
+        """Return the patients that the user put on a side by hand, as fields of a plan."""
+        return {
+            field: patients
+            for side, field in (("training", "training"), ("validation", "validation"), ("left out", "held_out"))
+            if (patients := tuple(patient for patient, chosen in self.sides.items() if chosen == side))
+        }
 
     def choose_layers(self, layers: dict[str, Any], labels: Labels) -> None:
         """Choose open layers, as another dock has them."""
