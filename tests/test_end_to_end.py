@@ -13,7 +13,7 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 
 from napari_braintumor import engine
-from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.card import Metric, ModelCard
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import Segmentation, Segmented, SegmentEvent, SlicesDone, Volume
@@ -46,7 +46,8 @@ class SlowEngine:
 def slow(monkeypatch: pytest.MonkeyPatch, synthetic_segmentation: Any) -> Iterator[SlowEngine]:
     """A slow engine and a model that needs no file."""
     slow = SlowEngine(synthetic_segmentation)
-    card = ModelCard(name=DEFAULT_MODEL, architecture="unet", accepts_missing=True)
+    measured = Metric(data="a set", region="whole tumor", modalities=("FLAIR",), mean=0.8, n=9, held_out=True)
+    card = ModelCard(name=DEFAULT_MODEL, architecture="unet", accepts_missing=True, metrics=(measured,))
     monkeypatch.setattr(engine, "segment", slow)
     monkeypatch.setattr(ModelStore, "list", lambda self: [StoredModel(DEFAULT_MODEL, Path("fake"), card)])
     yield slow

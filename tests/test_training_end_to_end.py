@@ -101,6 +101,8 @@ def test_a_model_is_trained_from_open_layers_watched_stopped_and_used(
     assert segment.model.name == "my-model"
     assert ModelStore().find("my-model").path.parent.name == "models"
     segment.segment_button.click()
+    assert "stopped early" in segment.doubts.line.text()
+    segment.doubts.button.click()
     qtbot.waitUntil(lambda: not segment.segment_button.isHidden(), timeout=90_000)
     assert "Tumor [sample]" in viewer.layers, segment.message.text()
     steps = sum(isinstance(event, BatchDone) for event in run.read_events())

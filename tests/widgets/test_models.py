@@ -39,6 +39,7 @@ from napari_braintumor.engine.exchange import SUFFIXES
 from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import ModelStore, StoredModel, read_card, save_model, use_folder
 from napari_braintumor.engine.types import (
+    MODALITIES,
     Compared,
     CompareEvent,
     Downloaded,
@@ -66,7 +67,8 @@ WHOLE = GLIOMA_REGIONS[:1]
 
 def put(name: str, size: int = 3, **card: Any) -> Path:
     """Put a model into the user's store."""
-    made = ModelCard(name=name, architecture="unet", **{"accepts_missing": True, **card})
+    validated = Metric(data="validation", region="whole tumor", modalities=MODALITIES, mean=0.5, n=3, held_out=False)
+    made = ModelCard(name=name, architecture="unet", **{"accepts_missing": True, "metrics": (validated,), **card})
     return save_model(ModelStore().folder / f"{name}.safetensors", {"a": torch.zeros(size)}, made)
 
 

@@ -286,9 +286,9 @@ def test_each_model_tells_its_dice_and_how_long_it_would_take(dock, viewer, mode
     slow = CARD.model_copy(update={"title": "Slow", "cpu_seconds_per_slice": 20.0, "metrics": ()})
     models.append(StoredModel("slow", Path("slow.safetensors"), slow))
     dock.reload_models()
-    assert [dock.model_box.itemText(i) for i in range(2)] == ["Glioma U-Net · Dice 0.84", "Slow"]
+    assert [dock.model_box.itemText(i) for i in range(2)] == ["Glioma U-Net · Dice 0.84", "Slow · not validated"]
     open_case(viewer, volume)
-    assert dock.model_box.itemText(1) == "Slow · 2 min on a CPU"
+    assert dock.model_box.itemText(1) == "Slow · not validated · 2 min on a CPU"
 
 
 def test_the_card_opens_and_follows_the_chosen_model(dock, models):

@@ -206,6 +206,12 @@ class ModelCard(_Frozen):
             found.append(f"Its training was stopped early, after {self.stopped_at:.0%} of its plan.")
         return tuple(found)
 
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """The doubts in two words each, for lists."""
+        unproven = {metric.data for metric in self.metrics} <= set(_ALSO_OWN_SLICES)
+        return ("not validated",) * unproven + ("stopped early",) * (self.stopped_at is not None)
+
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the modalities that the model needs and that are not there; none where any subset will do."""
         there = set(available)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
     cleaning = [f"islands under {card.min_volume_ml:g} mL are removed"] if card.min_volume_ml else []
     cleaning += [f"under {r.least_ml:g} mL of {r.name} is not believed" for r in card.regions if r.least_ml]
     facts = {
+        "Doubts": " ".join(card.doubts),
         "Model": f"{card.name}, version {card.version}" + (f", tuned from {card.parent}" if card.parent else ""),
         "Network": f"{network}, {card.parameters:,} parameters",
         "Takes": f"{inputs}; {card.plane} slices at {grid} mm (Z, Y, X)",
@@ -58,22 +60,29 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
         "Made": card.created,
         "File": _describe_file(path) if path else "",
     }
-    parts = ["\n".join(f"- **{name}**: {text}" for name, text in facts.items() if text)]
+    parts = ["\n".join(f"- **{name}**: {as_markdown(text)}" for name, text in facts.items() if text)]
     if card.metrics:
         parts.append("### Measured\n" + _describe_metrics(card))
     if card.trained_on:
-        rows = [(s.name, str(s.patients), ", ".join(s.defines), s.licence, s.note) for s in card.trained_on]
+        sources = [(s.name, str(s.patients), ", ".join(s.defines), s.licence, s.note) for s in card.trained_on]
+        rows = [tuple(map(as_markdown, source)) for source in sources]
         parts.append("### Trained on\n" + make_table(("set", "patients", "masks define", "licence", ""), rows))
     patients = {
         "Chosen by": card.validation_patients,
         "Never seen": card.held_out_patients,
     }
-    told = [f"- **{name}** ({len(names)}): {', '.join(names)}" for name, names in patients.items() if names]
+    told = [f"- **{who}** ({len(names)}): {as_markdown(', '.join(names))}" for who, names in patients.items() if names]
     if told:
         parts.append("### Patients\n" + "\n".join(told))
     if card.plans:
-        parts.append("### Trainings\n" + "\n".join(f"1. {_describe_plan(plan)}" for plan in card.plans))
+        parts.append("### Trainings\n" + "\n".join(f"1. {as_markdown(_describe_plan(plan))}" for plan in card.plans))
     return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(text: str) -> str:
+    """Return a text as Markdown that shows it to the letter: names may hold brackets, tags and stars."""
+    text = re.sub(r"([\\`*\[\]<>|&~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)  # inside a word it stands for itself
 
 
 def make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -93,7 +102,8 @@ def _describe_metrics(card: ModelCard) -> str:
         interval = f"{m.low:.2f} to {m.high:.2f}" if m.low is not None and m.high is not None else ""
         median = "" if m.median is None else f"{m.median:.3f}"
         seen = "no" if m.held_out else "yes"
-        rows.append((m.data, m.region, used, m.measure, f"{m.mean:.3f}", interval, median, str(m.n), seen))
+        what = map(as_markdown, (m.data, m.region, used, m.measure))
+        rows.append((*what, f"{m.mean:.3f}", interval, median, str(m.n), seen))
     header = ("set", "region", "modalities", "measure", "mean", "95 % confidence", "median", "n", "seen in training")
     tables = [make_table(header, rows)] if rows else []
     if partial:
@@ -106,10 +116,10 @@ def _arrange_by_modalities(metrics: Sequence[Metric]) -> str:
     means = {(m.modalities, m.data, m.region): f"{m.mean:.2f}" for m in metrics}
     columns = dict.fromkeys((m.data, m.region) for m in metrics)
     rows = [
-        (", ".join(modalities), *(means.get((modalities, *column), "") for column in columns))
+        (as_markdown(", ".join(modalities)), *(means.get((modalities, *column), "") for column in columns))
         for modalities in dict.fromkeys(m.modalities for m in metrics)
     ]
-    return make_table(("modalities", *(f"{data} {region}" for data, region in columns)), rows)
+    return make_table(("modalities", *(as_markdown(f"{data} {region}") for data, region in columns)), rows)
 
 
 def _describe_file(path: Path) -> str:

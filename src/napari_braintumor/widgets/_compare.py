@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_braintumor.engine.types import Comparison
-from napari_braintumor.widgets._parts import copy_text, in_words, make_line, name_widget
+from napari_braintumor.widgets._parts import copy_text, in_words, literal, make_line, name_widget
 
 ROWS_SEEN = 12
 
@@ -41,22 +43,33 @@ class ComparisonTable(QWidget):
         column.addStretch(1)
         self.hide()
 
-    def show_comparison(self, comparison: Comparison) -> None:
-        """Fill the table."""
+    def show_comparison(self, comparison: Comparison, badges: Mapping[str, str] | None = None) -> None:
+        """Fill the table.
+
+        Parameters
+        ----------
+        comparison
+            The comparison.
+        badges
+            For models that are in doubt, why, in a few words.
+        """
         self._comparison = comparison
-        self.headline.setText(describe_comparison(comparison))
+        doubted = [f"{name}: {badge}." for name, badge in (badges or {}).items() if name in comparison.models]
+        self.headline.setText(" ".join((describe_comparison(comparison), *doubted)))
         header, rows = tabulate(comparison, short=True)
+        for cells, (_, name, *_) in zip(rows, tabulate(comparison)[1], strict=True):
+            cells[1] += f" ({badges[name]})" if badges and name in badges else ""
         self.table.blockSignals(True)
         self.table.setColumnCount(len(header))
         self.table.setRowCount(len(rows))
         self.table.setHorizontalHeaderLabels(header)
         for column, tip in enumerate(tabulate(comparison)[0]):
             if (item := self.table.horizontalHeaderItem(column)) is not None:
-                item.setToolTip(tip)
+                item.setToolTip(literal(tip))
         for row, cells in enumerate(rows):
             for column, text in enumerate(cells):
                 item = QTableWidgetItem(text)
-                item.setToolTip(text)
+                item.setToolTip(literal(text))
                 if column > 1:
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(row, column, item)

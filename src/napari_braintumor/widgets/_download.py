@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_braintumor.engine.catalogue import Entry, read_catalogue
 from napari_braintumor.widgets._jobs import Failure, Job
-from napari_braintumor.widgets._parts import make_line, name_widget
+from napari_braintumor.widgets._parts import literal, make_line, name_widget
 
 SIZE_PX = (560, 420)
 HEADER = ("Model", "Size", "Licence", "What it is")
@@ -128,7 +128,7 @@ class DownloadForm(QDialog):
         for row, entry in enumerate(entries):
             for column, text in enumerate((entry.name, in_megabytes(entry.bytes), entry.licence, entry.title)):
                 item = QTableWidgetItem(text)
-                item.setToolTip(text)
+                item.setToolTip(literal(text))
                 self.table.setItem(row, column, item)
         self.table.resizeColumnsToContents()
         if entries:

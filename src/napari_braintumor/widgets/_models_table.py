@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_braintumor.engine.card_text import architecture_title, headline_metric
 from napari_braintumor.engine.store import StoredModel
-from napari_braintumor.widgets._parts import name_widget
+from napari_braintumor.widgets._parts import literal, name_widget
 
 COLUMNS = ("Model", "Dice", "Network", "Modalities", "Regions", "Licence", "Size", "Kept", "Parent")
 NAME_WIDTH_PX = 150
@@ -180,7 +180,7 @@ class _Row(QTreeWidgetItem):
             measured = headline_metric(card)
             texts = [
                 model.name,
-                f"{measured.mean:.2f} (n = {measured.n})" if measured else "",
+                ", ".join((*([f"{measured.mean:.2f} (n = {measured.n})"] if measured else []), *card.badges)),
                 architecture_title(card) + (", 3-D" if card.spatial_dims == 3 else ""),
                 ", ".join(card.modalities) + (" or some" if card.accepts_missing else ""),
                 ", ".join(region.name for region in card.regions),
@@ -189,10 +189,10 @@ class _Row(QTreeWidgetItem):
                 kept,
                 card.parent or "",
             ]
-            mean, tip = measured.mean if measured else -1.0, card.title or model.name
+            mean, tip = measured.mean if measured else -1.0, "\n".join((card.title or model.name, *card.doubts))
         for column, text in enumerate(texts):
             self.setText(column, text)
-            self.setToolTip(column, text if column else tip)
+            self.setToolTip(column, literal(text if column else tip))
         self.setData(COLUMNS.index("Dice"), _SORT_KEY, mean)
         self.setData(COLUMNS.index("Size"), _SORT_KEY, float(size))
 

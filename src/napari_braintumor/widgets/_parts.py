@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -70,10 +71,20 @@ def when_destroyed(thing: QObject, function: Callable[..., Any], *args: Any) -> 
     thing.destroyed.connect(_LastCall(function, args).run)
 
 
+def literal(text: str) -> str:
+    """Return a text as Qt shows it to the letter in tooltips and message boxes, where it would read `<b>` as markup."""
+    return f"<qt>{html.escape(text).replace(chr(10), '<br>')}</qt>" if "<" in text else text
+
+
+def without_mnemonic(text: str) -> str:
+    """Return a text as Qt shows it to the letter on buttons and beside rows, where `&` would underline a letter."""
+    return text.replace("&", "&&")
+
+
 def name_widget(widget: QWidget, name: str, tooltip: str) -> None:
     """Give a widget a name for screen readers, and a tooltip."""
     widget.setAccessibleName(name)
-    widget.setToolTip(tooltip)
+    widget.setToolTip(literal(tooltip))
 
 
 def make_line(text: str, name: str) -> QLabel:

@@ -43,7 +43,7 @@ from napari_braintumor.layers import (
     slice_at,
 )
 from napari_braintumor.widgets._jobs import Failure, Job
-from napari_braintumor.widgets._parts import Combo, LayerSlot, make_line, name_widget
+from napari_braintumor.widgets._parts import Combo, LayerSlot, literal, make_line, name_widget
 
 if TYPE_CHECKING:
     import napari
@@ -324,7 +324,7 @@ class DataPage(QWidget):
         texts = (report.case.name, "unusable" if report.problem else SIDES[0], what)
         for column, text in enumerate(texts):
             item = QTableWidgetItem(text)
-            item.setToolTip(text)
+            item.setToolTip(literal(text))
             self.table.setItem(row, column, item)
 
     def _fail(self, job: Job, failure: Failure) -> None:

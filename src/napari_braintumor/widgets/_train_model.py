@@ -116,12 +116,16 @@ class ModelPage(QWidget):
 
     def reload_models(self) -> None:
         """Read the store again, keeping what was chosen."""
-        before = self.model_box.currentText() or DEFAULT_MODEL
+        index = self.model_box.currentIndex()
+        before = self._models[index].name if 0 <= index < len(self._models) else DEFAULT_MODEL
         self._models = [model for model in ModelStore().list() if model.card is not None]
         self.model_box.blockSignals(True)
         self.model_box.clear()
-        self.model_box.addItems([model.name for model in self._models])
-        self.model_box.setCurrentIndex(max(0, self.model_box.findText(before)))
+        for model in self._models:
+            badges = model.card.badges if model.card else ()
+            self.model_box.addItem(" · ".join((model.name, *badges)))
+        names = [model.name for model in self._models]
+        self.model_box.setCurrentIndex(names.index(before) if before in names else 0)
         self.model_box.blockSignals(False)
 
     def _build_new(self) -> QWidget:

@@ -62,6 +62,7 @@ from napari_braintumor.layers import (
 from napari_braintumor.widgets._compare import ComparisonTable
 from napari_braintumor.widgets._description import DescriptionForm
 from napari_braintumor.widgets._dock import Dock
+from napari_braintumor.widgets._doubts import DoubtQuestion
 from napari_braintumor.widgets._download import DownloadForm, in_megabytes
 from napari_braintumor.widgets._footer import Footer
 from napari_braintumor.widgets._jobs import Job
@@ -69,6 +70,7 @@ from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._models_table import ModelsTable, describe_lineage, list_children
 from napari_braintumor.widgets._parts import (
     LayerSlot,
+    literal,
     make_collapsible,
     make_line,
     name_widget,
@@ -192,7 +194,7 @@ class ModelsDock(Dock):
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.table = ModelsTable()
         self.table.chosen_changed.connect(self._show_model)
-        self.table.ticked_changed.connect(self._check)
+        self.table.ticked_changed.connect(self._take_other_models)
         column.addWidget(self.table)
         self.lineage_line = make_line("", "Where the model comes from")
         column.addWidget(self.lineage_line)
@@ -227,7 +229,9 @@ class ModelsDock(Dock):
         name_widget(self.compare_button, "Compare", "Run the ticked models on the open case, one after another")
         self.compare_button.clicked.connect(self._compare)
         self.footer = Footer(self.compare_button, "Stop as soon as possible")
-        self.lay_out(body, (self.message, self.footer))
+        self.doubts = DoubtQuestion()
+        self.doubts.accepted.connect(self._compare)
+        self.lay_out(body, (self.message, self.doubts, self.footer))
 
     def _build_buttons(self) -> QWidget:
         self.install_button = QPushButton("Install…")
@@ -268,7 +272,7 @@ class ModelsDock(Dock):
 
     def _fill(self, chosen: Path | None) -> None:
         self.table.fill(ModelStore().list(), chosen)
-        self.folder_button.setToolTip(f"Show the folder of your models: {ModelStore().folder}")
+        self.folder_button.setToolTip(literal(f"Show the folder of your models: {ModelStore().folder}"))
 
     def _choose(self, path: Path) -> None:
         """Tell all docks of what is new, and choose it here."""
@@ -279,8 +283,8 @@ class ModelsDock(Dock):
         """Describe the chosen model, and offer what can be done with it."""
         model = self.model
         text = describe_lineage(model, self.table.models) if model else "No model is installed."
-        if model is not None and model.card is None:
-            text = model.problem
+        if model is not None:
+            text = " ".join((*model.card.doubts, text)).strip() if model.card else model.problem
         self.lineage_line.setText(text)
         self.lineage_line.setVisible(bool(text))
         self.card_part.setVisible(model is not None and model.card is not None)
@@ -350,7 +354,7 @@ class ModelsDock(Dock):
                 f"\n\nTuned from it were: {', '.join(children)}. They stay and work, but their parent is missing."
             )
         question += "\n\nModels that ship with the package stay."
-        if QMessageBox.question(self, "Delete a model", question) == QMessageBox.StandardButton.Yes:
+        if QMessageBox.question(self, "Delete a model", literal(question)) == QMessageBox.StandardButton.Yes:
             self._try(partial(self._delete_now, model))
 
     def _delete_now(self, model: StoredModel) -> None:
@@ -411,7 +415,8 @@ class ModelsDock(Dock):
         model = self.model
         if model is None:
             return
-        title, sure = QInputDialog.getItem(self, "Export", f"Write '{model.name}' as", list(KINDS.values()), 0, False)
+        question = literal(f"Write '{model.name}' as")
+        title, sure = QInputDialog.getItem(self, "Export", question, list(KINDS.values()), 0, False)
         if not sure:
             return
         kind = next(key for key, text in KINDS.items() if text == title)
@@ -444,6 +449,10 @@ class ModelsDock(Dock):
         event.value.events.name.connect(self._check)
         self._check()
 
+    def _take_other_models(self) -> None:
+        self.doubts.withdraw()
+        self._check()
+
     def _pick_reference(self, _: int) -> None:
         self._references[self._case] = self.reference_slot.layer
 
@@ -466,7 +475,7 @@ class ModelsDock(Dock):
             told = f"{len(models)} models on {selection.name}, {', '.join(selection.arrays)}"
             self.check_line.setText(f"Ready: {told}.")
         self.compare_button.setEnabled(not reason and self.footer.job is None)
-        self.compare_button.setToolTip(reason or "Run the ticked models on the open case, one after another")
+        self.compare_button.setToolTip(literal(reason or "Run the ticked models on the open case, one after another"))
 
     def _offer_references(self, case: str) -> None:
         self._case = case
@@ -479,6 +488,8 @@ class ModelsDock(Dock):
         self._check()
         selection = self._selection
         if selection is None or self.footer.job is not None:
+            return
+        if not self.doubts.settles(self.table.ticked):
             return
         configs = [SegmentConfig(model=str(model.path)) for model in self.table.ticked]
         layer = self.reference_slot.layer
@@ -509,7 +520,8 @@ class ModelsDock(Dock):
     def _show_comparison(self, comparison: Comparison) -> None:
         assert self._compared is not None
         update_or_add_disagreement(self._viewer, comparison, self._compared.placement)
-        self.comparison.show_comparison(comparison)
+        badges = {m.name: ", ".join(m.card.badges) for m in self.table.models if m.card and m.card.badges}
+        self.comparison.show_comparison(comparison, badges)
         self.message.tell(
             "The first model's layer and the disagreement are shown. Click a row to see another model's layer."
         )

@@ -53,6 +53,7 @@ from napari_braintumor.layers import (
     update_or_add_probabilities,
 )
 from napari_braintumor.widgets._dock import Dock, open_dock
+from napari_braintumor.widgets._doubts import DoubtQuestion
 from napari_braintumor.widgets._footer import Footer
 from napari_braintumor.widgets._jobs import Job, run_quietly
 from napari_braintumor.widgets._message import Message
@@ -61,10 +62,12 @@ from napari_braintumor.widgets._parts import (
     LayerSlot,
     copy_text,
     in_words,
+    literal,
     make_collapsible,
     make_line,
     name_widget,
     when_destroyed,
+    without_mnemonic,
 )
 from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._result_card import ResultCard
@@ -175,7 +178,7 @@ class SegmentDock(Dock):
         for stored in self._models:
             self.model_box.addItem(describe_model(stored, None))
             tooltip = stored.problem or (describe_card(stored.card) if stored.card else "")
-            self.model_box.setItemData(self.model_box.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
+            self.model_box.setItemData(self.model_box.count() - 1, literal(tooltip), Qt.ItemDataRole.ToolTipRole)
         usable = [i for i, stored in enumerate(self._models) if stored.card]
         wanted = [before.path] if before else []
         wanted += [stored.path for stored in self._models if stored.name == DEFAULT_MODEL]
@@ -271,15 +274,19 @@ class SegmentDock(Dock):
         self.segment_button.setAccessibleName("Segment")
         self.segment_button.clicked.connect(self._start)
         self.footer = Footer(self.segment_button, "Stop after the slices that are being computed")
-        self.lay_out(body, (self.footer,))
+        self.doubts = DoubtQuestion()
+        self.doubts.accepted.connect(self._start)
+        self.lay_out(body, (self.doubts, self.footer))
 
     def _show_model(self) -> None:
         """Describe the chosen model and offer a slot for each modality it may use."""
+        self.doubts.withdraw()
         model = self.model
         card = model.card if model else None
         if card is not None:
             self.card_line.setText(describe_card(card))
-            self.card_line.setToolTip("\n".join(filter(None, (card.intended_use, card.limitations))))
+            more = filter(None, (*card.doubts, card.intended_use, card.limitations))
+            self.card_line.setToolTip(literal("\n".join(more)))
         else:
             self.card_line.setText(model.problem if model else "No model is installed.")
         self.card_part.setVisible(card is not None)
@@ -294,11 +301,12 @@ class SegmentDock(Dock):
                 slot = LayerSlot()
                 slot.setAccessibleName(f"Layer of {modality}")
                 slot.activated.connect(partial(self._pick, modality))
-                self._slot_form.addRow(modality, slot)
+                self._slot_form.addRow(without_mnemonic(modality), slot)
                 self.slots[modality] = slot
         for modality, slot in self.slots.items():
             slot.setEnabled(modality in used)
-            slot.setToolTip(f"The {modality} scan" if modality in used else f"This model does not use {modality}")
+            tip = f"The {modality} scan" if modality in used else f"This model does not use {modality}"
+            slot.setToolTip(literal(tip))
         guessed = self.guess_box.currentText()
         self.guess_box.clear()
         self.guess_box.addItems(used)
@@ -366,7 +374,7 @@ class SegmentDock(Dock):
         self._show_expectation()
         self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
         self.segment_button.setEnabled(self._selection is not None)
-        self.segment_button.setToolTip(reason or "Draw the tumor as a label layer")
+        self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer"))
 
     def _show_expectation(self) -> None:
         """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
@@ -398,10 +406,12 @@ class SegmentDock(Dock):
 
     def _start(self) -> None:
         self._check()
-        if self._selection is None or self.footer.job is not None:
+        if self._selection is None or self.model is None or self.footer.job is not None:
+            return
+        if not self.doubts.settles([self.model]):
             return
         self.message.tell("")
-        self._running, self._running_model = self._selection, self.model.path if self.model else None
+        self._running, self._running_model = self._selection, self.model.path
         self._started_s = 0.0
         job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config)
         job.happened.connect(self._follow)
@@ -504,7 +514,7 @@ def describe_model(stored: StoredModel, slices: int | None) -> str:
     if card is None:
         return f"{stored.name} (unusable)"
     measured = headline_metric(card)
-    facts = [f"Dice {measured.mean:.2f}"] if measured else []
+    facts = [*card.badges, *([f"Dice {measured.mean:.2f}"] if measured else [])]
     if card.cpu_seconds_per_slice and slices:
         facts.append(f"{in_words(max(1.0, card.cpu_seconds_per_slice * slices))} on a CPU")
     return " · ".join((card.title or stored.name, *facts))
@@ -520,7 +530,7 @@ def describe_card(card: ModelCard) -> str:
         else ""
     )
     regions = ", ".join(region.name for region in card.regions)
-    return " · ".join(filter(None, (architecture_title(card), inputs, regions, dice, card.licence)))
+    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, dice, card.licence)))
 
 
 def _check_modalities(card: ModelCard, selection: Selection) -> None:

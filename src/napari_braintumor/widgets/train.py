@@ -34,7 +34,14 @@ from napari_braintumor.widgets._child import check_plan, read_tail, start_traini
 from napari_braintumor.widgets._dock import Dock, open_dock
 from napari_braintumor.widgets._jobs import Job
 from napari_braintumor.widgets._message import Message
-from napari_braintumor.widgets._parts import copy_text, make_collapsible, make_line, name_widget, when_destroyed
+from napari_braintumor.widgets._parts import (
+    copy_text,
+    literal,
+    make_collapsible,
+    make_line,
+    name_widget,
+    when_destroyed,
+)
 from napari_braintumor.widgets._plots import Line, Plot
 from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._runs_list import RESUMABLE, RunsList
@@ -515,7 +522,7 @@ class TrainDock(Dock):
         self.runs.reload()
 
     def _asked_for_sure(self, question: str) -> bool:
-        answer = QMessageBox.question(self, "Brain Tumor", question)
+        answer = QMessageBox.question(self, "Brain Tumor", literal(question))
         return bool(answer == QMessageBox.StandardButton.Yes)
 
     # ---------------------------------------------------------------------------------------------- the result
