@@ -11,7 +11,7 @@ import torch
 
 from napari_braintumor.engine import store
 from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.errors import DataError, ModelError
+from napari_braintumor.engine.errors import DataError, ModelError, NameTaken
 from napari_braintumor.engine.store import (
     ModelStore,
     load_weights,
@@ -153,6 +153,9 @@ def test_an_installed_model_never_takes_another_s_place(model: Path, tmp_path: P
     bundled = save_model(tmp_path / "b.safetensors", {"a": torch.zeros(3)}, card)
     with pytest.raises(ModelError, match="There is another model 'glioma-unet' already"):
         ModelStore().install(bundled)
+    assert ModelStore().install(bundled, "mine").card.name == "mine"
+    with pytest.raises(NameTaken, match="There is another model 'tiny' already"):
+        ModelStore().install(bundled, "tiny")
     with pytest.raises(ModelError, match="Models of the package stay"):
         ModelStore().remove("glioma-unet")
 

@@ -34,7 +34,7 @@ from napari_braintumor.engine.card import GLIOMA_REGIONS, Metric, ModelCard
 from napari_braintumor.engine.catalogue import Entry
 from napari_braintumor.engine.comparison import compare_segmentations
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
+from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, NameTaken
 from napari_braintumor.engine.exchange import SUFFIXES
 from napari_braintumor.engine.registry import build_network
 from napari_braintumor.engine.store import ModelStore, StoredModel, read_card, save_model, use_folder
@@ -135,13 +135,17 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for `engine.exchange`: files are installed under their names."""
     calls: list[tuple[Any, ...]] = []
 
-    def import_model(path: Path, description: ModelCard | None = None, store: Any = None) -> StoredModel:
+    def import_model(
+        path: Path, description: ModelCard | None = None, store: Any = None, name: str | None = None
+    ) -> StoredModel:
         calls.append((path, description))
         if path.suffix == ".onnx" and description is None:
             raise DescriptionNeeded("'net.onnx' does not tell its channels.")
         if path.suffix == ".bad":
             raise ModelError("'x.bad' holds no weights. Save the network's state_dict().")
-        name = description.name if description else path.stem
+        name = name or (description.name if description else path.stem)
+        if any(model.name == name for model in ModelStore().list()):
+            raise NameTaken(name)
         return ModelStore().find(put(name))
 
     def export_model(model: StoredModel, kind: str, target: Path) -> Path:
@@ -885,3 +889,30 @@ def test_a_renamed_file_keeps_its_card(dock, monkeypatch):
     answer(monkeypatch, "better")
     dock.rename_button.click()
     assert read_card(dock.model.path).licence == "CC0"
+
+
+def test_a_file_whose_name_is_taken_is_installed_under_another_name(dock, exchange, monkeypatch, qtbot):
+    put("net")
+    dock.reload_models()
+    asked: list[tuple[str, str]] = []
+
+    def answer(_: Any, title: str, question: str, text: str) -> tuple[str, bool]:
+        asked.append((question, text))
+        return "net" if len(asked) == 1 else "other", True
+
+    monkeypatch.setattr(QInputDialog, "getText", answer)
+    dock.install_from(Path("net.pt"))
+    qtbot.waitUntil(lambda: "other" in rows(dock), timeout=10_000)
+    assert len(asked) == 2  # the first answer was taken too
+    assert asked[0][0].startswith("There is another model 'net' already.")
+    assert asked[0][1] == "net-copy"
+    assert dock.message.text() == "'other' is among your models."
+
+
+def test_a_file_whose_name_is_taken_stays_where_it_is_if_nobody_names_it(dock, exchange, monkeypatch, qtbot):
+    put("net")
+    dock.reload_models()
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("", False))
+    dock.install_from(Path("net.pt"))
+    qtbot.waitUntil(lambda: dock.message.text() == "'net.pt' was not installed.", timeout=10_000)
+    assert set(rows(dock)) == {"shipped", "net"}

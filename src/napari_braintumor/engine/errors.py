@@ -21,5 +21,21 @@ class DescriptionNeeded(ModelError):
     """A model file does not tell what its channels are, so somebody must."""
 
 
+class NameTaken(ModelError):
+    """Another model has the name already, so somebody must give another one.
+
+    Parameters
+    ----------
+    name
+        The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is another model '{name}' already. Give the new one another name, or remove the old one."
+        )
+        self.name = name
+
+
 class SettingsError(BrainTumorError):
     """A setting is impossible, or impossible on this machine."""

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from napari_braintumor.engine.atomic import flush, replacing
 from napari_braintumor.engine.card import ModelCard, first_problem
-from napari_braintumor.engine.errors import DataError, ModelError
+from napari_braintumor.engine.errors import DataError, ModelError, NameTaken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,17 +130,31 @@ class ModelStore:
         names = ", ".join(model.name for model in models if model.card) or "none"
         raise ModelError(f"There is no model '{name_or_path}'. Known are: {names}. A path must end in '{SUFFIX}'.")
 
-    def install(self, path: Path) -> StoredModel:
-        """Copy a model file into the user's folder, under its card's name.
+    def install(self, path: Path, name: str | None = None) -> StoredModel:
+        """Copy a model file into the user's folder.
+
+        Parameters
+        ----------
+        path
+            The file.
+        name
+            What the model is called from now on; left out, its card's name.
 
         Raises
         ------
+        NameTaken
+            If another model of that name is there.
         ModelError
-            If the file is no model, or another model of that name is there.
+            If the file is not a model, or the name cannot be one.
         DataError
             If it cannot be written.
         """
         card = read_card(path)
+        if name is not None and name != card.name:
+            card = _rename_card(card, name)
+            with self._creating(name) as temporary:
+                _copy_with_card(path, temporary, card)
+            return StoredModel(name, self._path_of(name), card)
         target = self._path_of(card.name)
         if target.exists() and file_sha256(target) == file_sha256(path):
             return StoredModel(card.name, target, card)
@@ -226,9 +240,7 @@ class ModelStore:
     @contextmanager
     def _creating(self, name: str) -> Iterator[Path]:
         """Give a path to write a new model to; it gets its name when the block ends, unless that is taken by then."""
-        taken = ModelError(
-            f"There is another model '{name}' already. Give the new one another name, or remove the old one."
-        )
+        taken = NameTaken(name)
         target = self._path_of(name)
         if target.exists() or any(model.name == name for model in self.list()):
             raise taken

@@ -32,7 +32,7 @@ from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.card_text import card_as_markdown
 from napari_braintumor.engine.catalogue import Entry, download
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.errors import BrainTumorError, DataError, DescriptionNeeded, SettingsError
+from napari_braintumor.engine.errors import BrainTumorError, DataError, DescriptionNeeded, NameTaken, SettingsError
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import (
     Compared,
@@ -104,20 +104,34 @@ class Undescribed:
 
 
 @dataclass(frozen=True)
+class Clashing:
+    """A file that can only be installed under another name."""
+
+    path: Path
+    description: ModelCard | None
+    taken: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Exported:
     """A model was written for another program."""
 
     path: Path
 
 
-def install_model(path: Path, description: ModelCard | None) -> Generator[Installed | Undescribed, None, None]:
+def install_model(
+    path: Path, description: ModelCard | None, name: str | None
+) -> Generator[Installed | Undescribed | Clashing, None, None]:
     """Bring a model file of any kind into the store; runs in a worker thread."""
     from napari_braintumor.engine.exchange import import_model
 
     try:
-        model = import_model(path, description)
+        model = import_model(path, description, name=name)
     except DescriptionNeeded as error:
         yield Undescribed(path, str(error))
+    except NameTaken as error:
+        yield Clashing(path, description, error.name, str(error))
     else:
         yield Installed(model.name, model.path)
 
@@ -154,7 +168,7 @@ class ModelsDock(Dock):
         self._selection: Selection | None = None
         self._compared: Selection | None = None  # what the comparison under way began with
         self._doing = ""
-        self._undescribed: Undescribed | None = None
+        self._asking: Undescribed | Clashing | None = None  # about the file that was to be installed
         self._case = ""
         self._references: dict[str, Layer | None] = {}  # for each case what the user chose; else the one found
         self._results: dict[str, Labels] = {}
@@ -340,8 +354,8 @@ class ModelsDock(Dock):
         still = f" Still naming '{model.name}' as their parent: {', '.join(children)}." if children else ""
         self.message.tell(f"'{model.name}' is called '{name}' now.{still}")
 
-    def _ask_name(self, title: str, proposed: str) -> str:
-        name, sure = QInputDialog.getText(self, title, "New name", text=proposed)
+    def _ask_name(self, title: str, proposed: str, question: str = "New name") -> str:
+        name, sure = QInputDialog.getText(self, title, literal(question), text=proposed)
         return name.strip() if sure else ""
 
     def _delete(self) -> None:
@@ -396,9 +410,9 @@ class ModelsDock(Dock):
         if path:
             self.install_from(Path(path))
 
-    def install_from(self, path: Path, description: ModelCard | None = None) -> None:
-        """Install a model file or folder, in the background."""
-        self._run(f"Install {path.name}", install_model, path, description)
+    def install_from(self, path: Path, description: ModelCard | None = None, name: str | None = None) -> None:
+        """Install a model file or folder, in the background; under a name, if it is not to keep its own."""
+        self._run(f"Install {path.name}", install_model, path, description, name)
 
     def _describe_and_install(self, undescribed: Undescribed) -> None:
         form = DescriptionForm(self, undescribed.path, undescribed.reason)
@@ -408,6 +422,13 @@ class ModelsDock(Dock):
             self.install_from(undescribed.path, form.card)
         else:
             self.message.tell(f"'{undescribed.path.name}' was not installed.")
+
+    def _rename_and_install(self, clashing: Clashing) -> None:
+        proposed = _free_name(clashing.taken, self.table.models)
+        if name := self._ask_name("Install", proposed, f"{clashing.reason}\n\nNew name"):
+            self.install_from(clashing.path, clashing.description, name)
+        else:
+            self.message.tell(f"'{clashing.path.name}' was not installed.")
 
     def _export(self) -> None:
         from napari_braintumor.engine.exchange import KINDS, SUFFIXES
@@ -540,7 +561,7 @@ class ModelsDock(Dock):
         if self.footer.job is not None:
             return
         self.message.tell("")
-        self._doing, self._undescribed = title, None
+        self._doing, self._asking = title, None
         job = Job(self, title, generator, *args)
         job.happened.connect(self._follow)
         job.failed.connect(self.message.show_failure)
@@ -562,8 +583,8 @@ class ModelsDock(Dock):
             self._add_result(event)
         elif isinstance(event, Compared):
             self._show_comparison(event.comparison)
-        elif isinstance(event, Undescribed):
-            self._undescribed = event
+        elif isinstance(event, Undescribed | Clashing):
+            self._asking = event
         elif isinstance(event, Installed):
             self._choose(event.path)
             self.message.tell(f"'{event.name}' is among your models.")
@@ -578,9 +599,11 @@ class ModelsDock(Dock):
             self.message.tell(f"Cancelled.{kept}")
         self._enable_buttons()
         self._check()
-        undescribed, self._undescribed = self._undescribed, None
-        if undescribed is not None:
-            self._describe_and_install(undescribed)
+        asking, self._asking = self._asking, None
+        if isinstance(asking, Undescribed):
+            self._describe_and_install(asking)
+        elif asking is not None:
+            self._rename_and_install(asking)
 
 
 def _check_models(models: Sequence[StoredModel], selection: Selection) -> None:

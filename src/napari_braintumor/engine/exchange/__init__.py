@@ -85,7 +85,9 @@ def export_model(model: StoredModel, kind: str, target: Path) -> Path:
     return target
 
 
-def import_model(path: Path, description: ModelCard | None = None, store: ModelStore | None = None) -> StoredModel:
+def import_model(
+    path: Path, description: ModelCard | None = None, store: ModelStore | None = None, name: str | None = None
+) -> StoredModel:
     """Take a model file into the store. Nothing in the file is ever run.
 
     Parameters
@@ -97,6 +99,8 @@ def import_model(path: Path, description: ModelCard | None = None, store: ModelS
         What the channels are, for files that do not tell.
     store
         Where it goes; the user's own if left out.
+    name
+        What it is called there, if not as the file says.
 
     Returns
     -------
@@ -107,18 +111,20 @@ def import_model(path: Path, description: ModelCard | None = None, store: ModelS
     ------
     DescriptionNeeded
         If the file does not tell its modalities and regions, and no description is given.
+    NameTaken
+        If the store has another model of its name.
     ModelError
-        If the file is damaged, of an unknown kind, or not safe to read; or the store has another model of its name.
+        If the file is damaged, of an unknown kind, or not safe to read.
     """
     store = store or ModelStore()
     if path.suffix == SUFFIX and path.is_file() and has_card(path):
         card = read_card(path)
         _check(load_weights(path), card, path.name)
-        return store.install(path)
+        return store.install(path, name)
     weights, card = _load(path, description)
     _check(weights, card, path.name)
     with TemporaryDirectory() as folder:
-        return store.install(save_model(Path(folder) / f"{card.name}{SUFFIX}", weights, card))
+        return store.install(save_model(Path(folder) / f"{card.name}{SUFFIX}", weights, card), name)
 
 
 def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor], ModelCard]:
