@@ -102,10 +102,14 @@ class SourceGrid:
                 f"Voxels of {sides} mm (Z x Y x X) cannot be those of a scan of {_by(self.shape_ZYX)} voxels. Expected "
                 f"sides of {low:g} to {high:g} mm and at most {LONGEST_SCAN_MM:g} mm in all. Give the voxel size in mm."
             )
+        return replace(self.rescaled(spacing), spacing_known=True, spacing_note="")
+
+    def rescaled(self, spacing: tuple[float, float, float]) -> SourceGrid:
+        """Return the same grid with its steps stretched to these mm along Z, Y, X, whatever is known of them."""
         affine = self.affine.copy()
         for axis, old, new in zip(self.axes, self.spacing, spacing, strict=True):
             affine[:3, axis] *= new / old
-        return replace(self, affine=affine, spacing_known=True, spacing_note="")
+        return replace(self, affine=affine)
 
     @property
     def notes(self) -> tuple[str, ...]:
