@@ -365,12 +365,15 @@ class Reference:
     convention
         The name of the label convention by which the file was read.
     source
-        The grid of the mask's file.
+        The grid of the mask's file, or of the scan where that file does not state its place.
+    notes
+        What the user should know of how it was read, a sentence each.
     """
 
     regions: Mapping[str, NDArray[np.bool_]]
     convention: str
     source: SourceGrid
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.uint8]:

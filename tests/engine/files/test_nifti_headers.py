@@ -50,11 +50,16 @@ def test_a_voxel_size_in_any_unit_is_converted_exactly_and_is_known(tmp_path, un
 
 
 @pytest.mark.parametrize("unit", [UNKNOWN, 5, 7])
-def test_a_usual_voxel_size_without_a_unit_is_taken_as_mm_with_a_note(tmp_path, unit):
+def test_a_usual_voxel_size_without_a_unit_is_in_mm(tmp_path, unit):
     _, grid = read_nifti(save(tmp_path / "a.nii", unit=unit))
-    assert grid.spacing == pytest.approx(SIDES[::-1])
-    assert grid.spacing_known
-    assert grid.notes == ("'a.nii' does not state the unit of its voxel size; 5 x 2 x 2 were taken as mm.",)
+    assert (grid.spacing, grid.spacing_known, grid.notes) == (SIDES[::-1], True, ())
+
+
+def test_a_header_as_programs_write_it_who_lost_the_scans_is_noted(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((9, 8, 7), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    _, grid = read_nifti(tmp_path / "a.nii")
+    assert len(grid.notes) == 1
+    assert "'a.nii' states what a file does whose header was lost" in grid.notes[0]
 
 
 @pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 4)])

@@ -36,8 +36,6 @@ def check_readable(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"'{path}' {'is a folder' if path.is_dir() else 'does not exist'}. Expected an image file.")
     suffix = find_suffix(path)
-    if path.stat().st_size == 0:
-        raise DataError(f"'{path.name}' is empty. Expected an image. Copy or download it again.")
     expected = _foreign.NIFTI if suffix in NIFTI_SUFFIXES else _foreign.TIFF if suffix in TIFF_SUFFIXES else None
     try:
         found = _foreign.describe(path)
@@ -45,6 +43,8 @@ def check_readable(path: Path) -> None:
         raise DataError(f"'{path.name}' cannot be opened: {error.strerror}. Check its permissions.") from error
     if found and found != expected:
         raise DataError(f"'{path.name}' is {found.what}. {found.remedy}")
+    if path.stat().st_size == 0:
+        raise DataError(f"'{path.name}' is empty. Expected an image. Copy or download it again.")
     if expected is None:
         raise DataError(f"'{path.name}' cannot be read. Expected NIfTI (.nii, .nii.gz) or TIFF (.tif, .tiff).")
 

@@ -162,8 +162,11 @@ def _find_grid(
         factor = 10.0 ** -floor(log10(longest / _LEAST_HEAD_MM))  # brings it to 60 to 600 mm, whatever unit was meant
         z, y, x = (float(f"{side * factor:.6g}") for side in source.spacing)
         return _guess(source, (z, y, x), stated)
-    if int(header["xyzt_units"]) & 7 not in _MM:
-        note = f"'{path.name}' does not state the unit of its voxel size; {_by(source.spacing)} were taken as mm."
+    if int(header["xyzt_units"]) & 7 not in _MM and np.array_equal(np.abs(affine), np.eye(4)):
+        note = (
+            f"'{path.name}' states what a file does whose header was lost: no unit, voxels of exactly 1 mm, a corner "
+            "at 0. Check the voxel size, and left and right."
+        )
         return replace(source, spacing_note=note)
     return source
 
