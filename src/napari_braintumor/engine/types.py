@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.tally import SliceTally, tally_slices
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 """The MRI sequences known by name, in the order in which they are offered."""
@@ -435,6 +437,11 @@ class Segmentation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     probabilities: NDArray[np.float16] | None = None
     not_measurable: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tallies(self) -> tuple[SliceTally, ...]:
+        """What each slice along Z holds. Counting a large case takes a second, so do it in a worker."""
+        return tally_slices(self.labels)
 
     @property
     def label_volumes_ml(self) -> dict[int, float]:
