@@ -255,8 +255,9 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_left(case, tmp_p
 def test_a_damaged_sidecar_is_refused(case, tmp_path: Path, change: dict, message: str) -> None:
     path = write_case(tmp_path, *case, "brats2023") / SIDECAR
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    (found,) = find_cases(tmp_path)
     with pytest.raises(DataError, match=message):
-        find_cases(tmp_path)
+        read_case(found)
 
 
 def test_another_program_s_case_json_is_left_alone(case_folder: Path, tmp_path: Path) -> None:

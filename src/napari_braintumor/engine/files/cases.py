@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, check_readable, find_suffix
-from napari_braintumor.engine.files.naming import HOW_TO_NAME, Named, find_modality, patient_of, read_name
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
+from napari_braintumor.engine.files.choosing import choose_images, choose_masks
+from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_of_folder
+from napari_braintumor.engine.files.listing import SUFFIXES, describe_others, list_beside, list_files, natural
+from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, patient_of, read_folder
 from napari_braintumor.engine.files.nifti import read_nifti_grid
+from napari_braintumor.engine.files.schemes import Named, is_result, name_channel, name_freely, read_scheme
 from napari_braintumor.engine.files.tiff import read_tiff
-from napari_braintumor.engine.files.written import SIDECAR, is_sidecar, read_sidecar
+from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
 from napari_braintumor.engine.types import MODALITIES
+
+_UNUSABLE = ("sequence", "tissue", "mask", "result")
+"""Why a file is left out without being missed, where no image lies beside it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class CaseFiles:
     patient
         The same for all time points of a patient.
     group
-        The naming scheme: ``lgg``, ``brats``, ``btp``, ``brisc``, ``decathlon``, ``bids`` or ``other``; ``corrected``
-        for cases that this program wrote.
+        The naming scheme: ``lgg``, ``brats`` (and sets prepared like it), ``btp``, ``brisc``, ``decathlon`` (and
+        nnU-Net's layout), ``bids`` or ``other``; ``corrected`` for cases that this program wrote.
     images
         The modalities, in the order of `MODALITIES`.
     reference
@@ -79,9 +85,6 @@ class CaseFiles:
     problem: str | None = None
 
 
-_SUFFIXES = (*NIFTI_SUFFIXES, *TIFF_SUFFIXES, ".mha")
-
-
 def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = None) -> list[CaseFiles]:
     """Find the cases among files, by their names; only files whose names do not tell are opened.
 
@@ -96,87 +99,185 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
     Returns
     -------
     list of CaseFiles
-        Sorted by name, numbers by value.
+        Sorted by name, numbers by value. A case that cannot be read for what its files are called or hold is among
+        them, with its `problem`; images that are not used are named in its `notes`.
 
     Raises
     ------
     DataError
-        If a path does not exist, nothing was found, a file does not say what it is, or two files claim one place.
+        If a path does not exist, or nothing was found.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     paths = [Path(p) for p in paths]
     names = tuple(_canonical(name) for name in modalities or ())
-    files = dict.fromkeys(file for p in paths for file in _list_files(p))
-    cases = [_case_of_sidecar(file) for file in files if file.name == SIDECAR]
-    images = [file for file in files if file.name != SIDECAR]
-    found = [_name_channels(read_name(file), names) for file in images]
-
-    folders: dict[Path, list[Named]] = defaultdict(list)
-    keyed: dict[tuple[str, Path, str], list[Named]] = defaultdict(list)
-    for item in found:
-        if item.group == "other":
-            folders[item.root].append(item)
-        else:
-            keyed[item.group, item.root, item.case].append(item)
-    for (_, root, _), items in keyed.items():
-        if root in folders and sum(key[1] == root for key in keyed) == 1:
-            items = [*items, *_adopt_mask(items, folders[root])]
-        cases.append(_build_case(items))
-    for items in folders.values():
-        cases.extend(_build_case(case) for case in _split_folder(items))
-    cases = [case for case in cases if case.images]
+    files: dict[Path, Path] = {}
+    others: list[Path] = []
+    broken: list[CaseFiles] = []
+    for given in paths:
+        try:
+            images, more = list_files(given)
+        except DataError as error:
+            if len(paths) == 1 or not given.exists():
+                raise
+            broken.append(_broken_case(strip_suffix(given), str(error)))
+            continue
+        others += more
+        for file in images if given.is_dir() else [given, *_masks_of(given)]:
+            files.setdefault(file.absolute(), file)
+    sidecars = [file for file in files.values() if file.name == SIDECAR]
+    named = [_name_channels(item, names) for item in _name_files([f for f in files.values() if f.name != SIDECAR])]
+    drafts, homeless = _draft_cases(named)
+    _note_others(drafts, others)
+    cases = [*map(_case_of_sidecar, sidecars), *map(_build_case, drafts)]
+    if not cases and (broken or not homeless):
+        raise DataError(broken[0].problem or "") if broken else _nothing_found(paths, named, others)
     if not cases:
-        raise _nothing_found(paths, found)
-    return sorted(_name_apart(cases), key=lambda case: _natural(case.name))
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Sort key by which 2 comes before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text.lower())]
+        raise _nothing_found(paths, named, others)
+    cases += broken + [_broken_case(item.case or item.root.name, _why_unused(item)) for item in homeless]
+    return sorted(_name_apart(cases), key=lambda case: natural(case.name))
 
 
 def _canonical(name: str) -> str:
     modality = find_modality(name)
     if modality is None:
-        raise DataError(f"'{name}' is no known modality. Expected were {', '.join(MODALITIES)} or usual other names.")
+        raise DataError(f"'{name}' is not a known modality. Expected {', '.join(MODALITIES)} or usual other names.")
     return modality
 
 
-def _list_files(path: Path) -> Iterator[Path]:
-    """List the image files at or below a path; for a single file also the mask that belongs to it."""
-    if path.is_dir():
-        seen = set()  # links may run in circles
-        for folder, subfolders, names in os.walk(path, followlinks=True):
-            if (real := os.path.realpath(folder)) in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            if SIDECAR in names and is_sidecar(Path(folder, SIDECAR)):
-                subfolders.clear()
-                yield Path(folder, SIDECAR)
-                continue
-            subfolders.sort(key=_natural)
-            for name in sorted(names, key=_natural):
-                file = Path(folder, name)
-                if find_suffix(file) in _SUFFIXES and not name.startswith("."):
-                    yield file
-        return
-    check_readable(path)
-    yield path
-    this = read_name(path)
-    beside = path.parent.parent / path.parent.name.replace("images", "labels")  # Decathlon's labelsTr
-    for near in dict.fromkeys((path.parent, beside)):
-        for sibling in sorted(near.iterdir()) if near.is_dir() else ():
-            if find_suffix(sibling) in _SUFFIXES and not sibling.name.startswith(".") and sibling != path:
-                other = read_name(sibling)
-                same = all(getattr(this, key) == getattr(other, key) for key in ("group", "root", "case", "number"))
-                if same and other.kind == "mask":
-                    yield sibling
+# ------------------------------------------------------------------------------------------------------ what they are
+
+
+def _name_files(files: Iterable[Path]) -> list[Named]:
+    """Read the names of files, those of no data set beside all names of their folder."""
+    found: dict[Path, Named | None] = {file: read_scheme(file) for file in files}
+    free: dict[Path, list[Path]] = defaultdict(list)
+    for file, item in found.items():
+        if item is None:
+            free[file.parent].append(file)
+    for folder, members in free.items():
+        beside = [path for path in sorted(folder.iterdir()) if find_suffix(path) in SUFFIXES]
+        words = dict(zip(beside, read_folder([strip_suffix(path) for path in beside]), strict=True))
+        for file in members:
+            found[file] = name_freely(file, words[file])
+    named = [item for item in found.values() if item is not None]
+    return [replace(item, kind=None, channels=(), why_not="result") if is_result(item.path) else item for item in named]
+
+
+def _masks_of(path: Path) -> list[Path]:
+    """Return the masks that lie beside a file and belong to it."""
+    this, *others = _name_files([path, *list_beside(path)])
+    return [other.path for other in others if other.kind == "mask" and _are_one(this, other)]
+
+
+def _are_one(one: Named, two: Named) -> bool:
+    if (one.group, one.root, one.number) != (two.group, two.root, two.number):
+        return False
+    if one.group == "other":
+        return (one.words.key, one.words.series) == (two.words.key, two.words.series)
+    return one.case == two.case
+
+
+def _name_channels(item: Named, names: tuple[str, ...]) -> Named:
+    """Give the channels of a file names that its own name does not give; a file that cannot be opened says why."""
+    if item.why_not == "channel":
+        return name_channel(item, names)
+    if item.group != "other" or item.kind == "mask" or item.why_not == "result" or (item.kind and not names):
+        return item
+    try:
+        if find_suffix(item.path) in TIFF_SUFFIXES:
+            array, _, stated = read_tiff(item.path)
+            channels = len(array) if array.ndim == 4 else 1
+            own = tuple(find_modality(name) or "" for name in stated)
+            if not names and own and all(own):
+                return replace(item, kind=None, channels=own, why_not=None)
+        elif find_suffix(item.path) in NIFTI_SUFFIXES and names:
+            channels = read_nifti_grid(item.path)[1]
+        else:
+            return item
+        if not names or (item.kind and channels == 1):
+            return item
+        if len(names) != channels:
+            raise DataError(
+                f"'{item.path.name}' has {channels} channels, but {len(names)} modalities were named "
+                f"({', '.join(names)}). Name one for each channel, in order."
+            )
+    except DataError as error:
+        return replace(item, kind=None, why_not=str(error))
+    return replace(item, kind=None, channels=names, why_not=None)
+
+
+# --------------------------------------------------------------------------------------------------- which are one case
+
+
+def _draft_cases(named: Sequence[Named]) -> tuple[list[Draft], list[Named]]:
+    """Put the files of each case together; also return files that may be images and lie with no case."""
+    folders: dict[Path, list[Named]] = defaultdict(list)
+    keyed: dict[tuple[str, Path, str], list[Named]] = defaultdict(list)
+    for item in named:
+        if item.group == "other":
+            folders[item.root].append(item)
+        else:
+            keyed[item.group, item.root, item.case].append(item)
+    drafts: list[Draft] = []
+    homeless: list[Named] = []
+    for (group, root, case), items in keyed.items():
+        draft = Draft(case, items[0].patient, group, root)
+        draft.images = [item for item in items if item.channels or item.kind not in (None, "mask")]
+        draft.masks = [item for item in items if item.kind == "mask"]
+        draft.left = [item for item in items if item.kind is None and not item.channels]
+        if sum(key[1] == root for key in keyed) == 1 and root in folders:
+            strays = folders[root]
+            if draft.images and all(item.kind in (None, "mask") and not item.channels for item in strays):
+                _adopt(draft, folders.pop(root))
+        if draft.images:
+            drafts.append(draft)
+        else:
+            homeless += [item for item in draft.left if item.why_not not in _UNUSABLE]
+    for root, items in sorted(folders.items()):
+        if made := group_folder(items):
+            drafts += made
+        elif above := [d for d in drafts if d.root in (root, *root.parents) and d.case in (d.root.name, _of_folder(d))]:
+            leave_out(above[-1:], [item for item in items if item.kind is None])
+        else:
+            homeless += [item for item in items if item.kind is None and item.why_not not in _UNUSABLE]
+    return drafts, homeless
+
+
+def _of_folder(draft: Draft) -> str:
+    return name_of_folder(draft.root)[0]
+
+
+def _adopt(draft: Draft, strays: list[Named]) -> None:
+    """Give a case that has a folder for itself what else lies in it, and if it has none the only mask.
+
+    BraTS20_Training_355 has a mask of another name.
+    """
+    masks = [stray for stray in strays if stray.kind == "mask"]
+    if len(masks) == 1 and not draft.masks:
+        draft.masks = masks
+    elif masks:
+        draft.left += [replace(mask, kind=None, why_not="mask") for mask in masks]
+    draft.left += [stray for stray in strays if stray.kind is None]
+
+
+def _note_others(drafts: Sequence[Draft], others: Sequence[Path]) -> None:
+    """Say which files of a case's folder may be scans too but are of a format that is not read."""
+    for draft in drafts:
+        near = [path for path in others if path.parent == draft.root]
+        for path, what in describe_others(near):
+            if "picture" not in what.what or find_modality(strip_suffix(path)):
+                draft.notes.append(f"'{path.name}' was left out: it is {what.what}. {what.remedy}")
+
+
+# ------------------------------------------------------------------------------------------------------ their places
 
 
 def _case_of_sidecar(path: Path) -> CaseFiles:
     """Return a case that this program wrote."""
-    known = read_sidecar(path)
+    try:
+        known = read_sidecar(path)
+    except DataError as error:
+        return _broken_case(path.parent.name, str(error))
     return CaseFiles(
         name=known.name,
         patient=known.patient,
@@ -189,60 +290,15 @@ def _case_of_sidecar(path: Path) -> CaseFiles:
     )
 
 
-def _name_channels(item: Named, names: tuple[str, ...]) -> Named:
-    """Give the channels of a file names that its own name does not give."""
-    if item.group != "other" or item.kind == "mask" or (item.kind and not names):
-        return item
-    if find_suffix(item.path) in TIFF_SUFFIXES:
-        array, _, stated = read_tiff(item.path)
-        channels = len(array) if array.ndim == 4 else 1
-        own = tuple(find_modality(name) or "" for name in stated)
-        if not names and own and all(own):
-            return replace(item, kind=None, channels=own)
-    elif find_suffix(item.path) in NIFTI_SUFFIXES and names:
-        channels = read_nifti_grid(item.path)[1]
-    else:
-        return item
-    if not names or (item.kind and channels == 1):
-        return item
-    if len(names) != channels:
-        raise DataError(
-            f"'{item.path.name}' has {channels} channels, but {len(names)} modalities were named ({', '.join(names)}). "
-            "Name one for each channel, in order."
-        )
-    return replace(item, kind=None, channels=names)
+def _broken_case(name: str, problem: str) -> CaseFiles:
+    return CaseFiles(name=name, patient=patient_of(name), group="other", images=(), problem=problem)
 
 
-def _adopt_mask(items: list[Named], strays: list[Named]) -> list[Named]:
-    """Give a case that has a folder for itself, and no mask, the only mask in it (BraTS20_Training_355)."""
-    masks = [stray for stray in strays if stray.kind == "mask"]
-    if len(masks) == 1 == len(strays) and not any(item.kind == "mask" for item in items):
-        return masks
-    return []
-
-
-def _split_folder(items: list[Named]) -> list[list[Named]]:
-    """Split the files of a folder into cases: one if no modality repeats, else by what is left of their names."""
-    whole = [item for item in items if item.channels]
-    images = [item for item in items if item.kind not in (None, "mask")]
-    masks = [item for item in items if item.kind == "mask"]
-    kinds = Counter(item.kind for item in images)
-    if not whole and images and max(kinds.values()) == 1 and len(masks) <= 1:
-        rest = {item.case for item in (*images, *masks)}
-        name = rest.pop() if len(rest) == 1 and rest != {""} else items[0].root.name
-        return [[replace(item, case=name, patient=patient_of(name)) for item in (*images, *masks)]]
-    groups: dict[str, list[Named]] = defaultdict(list)
-    for item in (*whole, *images, *masks):
-        name = item.case or item.root.name
-        groups[name].append(replace(item, case=name, patient=patient_of(name)))
-    return list(groups.values())
-
-
-def _build_case(items: list[Named]) -> CaseFiles:
+def _build_case(draft: Draft) -> CaseFiles:
     """Put the files of one case into their places."""
-    one = next((item for item in items if item.channels or item.kind not in (None, "mask")), items[0])
-    slices = sorted((item for item in items if item.channels), key=lambda item: item.number or 0)
-    images = [ImageFile((item.path,), item.kind) for item in items if item.kind not in (None, "mask")]
+    slices = sorted((item for item in draft.images if item.channels), key=lambda item: item.number or 0)
+    plain, notes, problem = choose_images(draft)
+    images = [ImageFile((item.path,), item.kind or "") for item in plain]
     numbers = {item.number for item in slices}
     if len(slices) == 1 or (slices and len(numbers) == len(slices) and None not in numbers):
         paths = tuple(item.path for item in slices)
@@ -253,26 +309,22 @@ def _build_case(items: list[Named]) -> CaseFiles:
     taken: dict[str, ImageFile] = {}
     for image in images:
         if image.modality in taken:
-            if one.group == "bids":  # several runs: the first is as good as the others
-                continue
-            raise DataError(
-                f"Case '{one.case}' has two {image.modality} images: '{taken[image.modality].paths[0].name}' and "
-                f"'{image.paths[0].name}'. Expected was one file for each modality. Move or rename one of them."
+            one, two = taken[image.modality].paths[0].name, image.paths[0].name
+            problem = problem or (
+                f"Case '{draft.case}' has two {image.modality} images: '{one}' and '{two}'. "
+                "Expected one file for each modality. Move or rename one of them."
             )
-        taken[image.modality] = image
-    masks = sorted((item for item in items if item.kind == "mask"), key=lambda item: item.number or 0)
-    if len({item.number for item in masks}) != len(masks):
-        raise DataError(
-            f"Case '{one.case}' has two masks: '{masks[0].path.name}' and '{masks[1].path.name}'. "
-            "Expected was one. Move or rename the other."
-        )
+        taken.setdefault(image.modality, image)
+    masks, mask_notes, mask_problem = choose_masks(draft)
     return CaseFiles(
-        name=one.case,
-        patient=one.patient,
-        group=one.group,
+        name=draft.case,
+        patient=draft.patient,
+        group=draft.group,
         images=tuple(sorted(taken.values(), key=lambda image: MODALITIES.index(image.modality))),
         reference=tuple(item.path for item in masks),
-        convention=masks[0].convention if masks else one.convention,
+        convention=masks[0].convention if masks else draft.images[0].convention,
+        notes=(*draft.notes, *notes, *mask_notes, *describe_left(draft.left)),
+        problem=draft.problem or problem or mask_problem,
     )
 
 
@@ -282,11 +334,12 @@ def _name_apart(cases: list[CaseFiles]) -> list[CaseFiles]:
     named: dict[str, CaseFiles] = {}
     for case in cases:
         name, patient = case.name, case.patient
-        if count[name] > 1:
-            alike = [other.images[0].paths[0].parent for other in cases if other.name == name]
-            parts = case.images[0].paths[0].parent.relative_to(os.path.commonpath(alike)).parts
-            # Equally named folders below patients' folders ('anna/before', 'bert/before') are other patients.
-            patient = parts[0] if case.group == "other" and patient == name and parts else patient
+        if count[name] > 1 and case.images:
+            parts = _folders_apart(case, [other for other in cases if other.name == name and other.images])
+            # Equally named folders below patients' folders ('anna/mri', 'bert/mri') are other patients.
+            of_folder = case.group == "other" and name == case.images[0].paths[0].parent.name
+            if of_folder and patient == name and parts and not any(letter.isdigit() for letter in name):
+                patient = parts[0]
             name = "_".join([*parts, *([name] if name not in parts else [])])
         number = 2
         while name in named:
@@ -295,15 +348,56 @@ def _name_apart(cases: list[CaseFiles]) -> list[CaseFiles]:
     return list(named.values())
 
 
-def _nothing_found(paths: list[Path], found: list[Named]) -> DataError:
+def _folders_apart(case: CaseFiles, alike: Sequence[CaseFiles]) -> tuple[str, ...]:
+    """Return the folders of a case below the one that all cases of its name share."""
+    folders = [other.images[0].paths[0].parent.absolute() for other in alike]
+    own = case.images[0].paths[0].parent.absolute()
+    try:
+        return own.relative_to(os.path.commonpath(folders)).parts
+    except ValueError:  # on different drives
+        return own.parts[1:]
+
+
+# ------------------------------------------------------------------------------------------------------ nothing found
+
+
+def _why_unused(item: Named) -> str:
+    if item.why_not == "unclear":
+        between = " or ".join(item.words.unclear)
+        return f"The name of '{item.path.name}' may mean {between}. Leave only the right one in it, or {_OR_NAME}"
+    if item.why_not == "channel":
+        return (
+            f"'{item.path.name}' is channel {(item.number or 0) + 1} of a case in nnU-Net's layout, and no "
+            f"dataset.json beside it says which modality that is. Add one, or {_OR_NAME}"
+        )
+    if item.why_not == "unnamed":
+        return f"'{item.path.name}' does not say which modality it is. {HOW_TO_NAME}"
+    return item.why_not or ""
+
+
+_OR_NAME = "name the channels in order: --modalities T1,T1ce,T2,FLAIR."
+
+
+def _nothing_found(paths: Sequence[Path], found: Sequence[Named], others: Sequence[Path]) -> DataError:
     where = ", ".join(f"'{path}'" for path in paths)
-    unnamed = [item.path.name for item in found if item.kind is None]
-    if unnamed:
-        return DataError(f"'{unnamed[0]}' does not say which modality it is. {HOW_TO_NAME}")
+    if missed := [item for item in found if item.kind is None and item.why_not not in _UNUSABLE]:
+        return DataError(_why_unused(missed[0]))
+    if any(item.why_not == "result" for item in found):
+        return DataError(f"{where} holds only results of this program. Expected the scans that they were made from.")
+    if any(item.why_not == "sequence" for item in found):
+        first = next(item.path.name for item in found if item.why_not == "sequence")
+        return DataError(
+            f"{where} holds no T1, T1ce, T2 or FLAIR, only other sequences such as '{first}'. "
+            "Expected at least one of the four."
+        )
     if found:
-        return DataError(f"{where} holds only masks, no images. Expected was at least one modality of the scan.")
+        return DataError(f"{where} holds only masks, no images. Expected at least one modality of the scan.")
+    if foreign := describe_others(others):
+        path, what = foreign[0]
+        count = sum(kind == what for _, kind in foreign)
+        more = f" and {count - 1} more of its kind" if count > 1 else ""
+        return DataError(f"{where} holds no NIfTI or TIFF scan. '{path.name}'{more}: {what.what}. {what.remedy}")
     return DataError(
         f"No case was found in {where}. Looked for NIfTI (.nii, .nii.gz) and TIFF (.tif, .tiff) files named by "
-        "BraTS, LGG, BIDS or Decathlon, or by their modality (t1, t1ce, t2, flair). DICOM (.dcm) and MetaImage (.mha) "
-        "are not read yet: convert them to NIfTI."
+        "BraTS, LGG, BIDS, Decathlon or nnU-Net, or by their modality (t1, t1ce, t2, flair)."
     )

@@ -1,35 +1,93 @@
-"""What the names of files and layers say: modalities, masks, cases and patients, by the schemes of public data sets."""
+"""What the words of a name say: the modality or mask, how it was processed, whose it is and when it was made."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 
-from napari_braintumor.engine.files._access import TIFF_SUFFIXES, find_suffix, strip_suffix
 from napari_braintumor.engine.files.labels import CONVENTIONS
+from napari_braintumor.engine.files.vocabulary import (
+    BY_HAND,
+    CONTRAST,
+    CONTRAST_BEHIND,
+    CORRECTED,
+    ID,
+    MASK,
+    MODALITY_OF,
+    NOT,
+    OF_ANYBODY,
+    OTHER_SEQUENCES,
+    PLAIN,
+    PLANES,
+    PROCESSED,
+    REGISTERED,
+    SEQUENCES,
+    SEQUENCES_BEHIND,
+    STRIPPED,
+    T1_SEQUENCES,
+    TARGET,
+    TISSUE,
+    TREATMENT,
+    TUMOR,
+    UNCLEAR_T2,
+    WEAK,
+)
 
 HOW_TO_NAME = (
     "Put the modality into the file's name (t1, t1ce, t2, flair), or name the channels: --modalities T1,FLAIR,T1ce, "
     "or OME channel names."
 )
 
-_ALIASES = {
-    "T1": {"t1", "t1n", "t1w", "t1pre"},
-    "T1ce": {"t1c", "t1ce", "t1gd", "t1post", "t1wce", "t1cw", "t1contrast"},
-    "T2": {"t2", "t2w"},
-    "FLAIR": {"flair", "t2f", "fla", "t2flair"},
-}
-_CONTRAST = {"ce", "gd", "gad", "gado", "gadolinium", "contrast", "postcontrast"}
-_CONTRAST_BEHIND = {"post", "c"}  # before the modality they may be a time point or a person
-_WITHOUT = {"pre", "precontrast", "without", "no", "non", "native"}
-_MASK = {"seg", "segm", "segmentation", "mask", "label", "labels", "gt", "groundtruth"}
-_NO_TUMOR = {"brain", "brainmask", "bet", "head", "skull", "aseg", "aparc", "tissue"}
 
+@dataclass(frozen=True)
+class Words:
+    """What a name says.
 
-def _tokens(text: str) -> list[str]:
-    return [token for token in re.split(r"[^a-z0-9]+", text.lower()) if token]
+    Attributes
+    ----------
+    modality
+        One of `MODALITIES`; None where the words name none, or several.
+    unclear
+        The modalities between which the words do not decide.
+    other_sequence
+        Whether they name a sequence that is not one of `MODALITIES`.
+    mask, tissue
+        Whether they name a mask, and whether that is one of the brain or its tissues.
+    processing
+        Of ``stripped``, ``unstripped``, ``registered``, ``corrected`` and ``processed``, what the name says of it.
+    rest
+        The words that are left: whose and of when it is. Unicode as written, composed.
+    series
+        Those numbers in `rest` that may as well count a scanner's series.
+    protocol
+        Whether the words name details of a sequence.
+    convention
+        The convention of a mask.
+    """
+
+    modality: str | None = None
+    unclear: tuple[str, ...] = ()
+    other_sequence: bool = False
+    mask: bool = False
+    tissue: bool = False
+    processing: frozenset[str] = frozenset()
+    rest: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    protocol: bool = False
+    convention: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What two files of one case have in common: the words left, without those that name nobody."""
+        left = list(self.rest)
+        for number in self.series:
+            left.remove(number)
+        words = tuple(word.casefold() for word in left)
+        return tuple(word for word in words if word not in WEAK) or (words if set(words) & ID else ())
 
 
 def find_modality(text: str) -> str | None:
@@ -38,166 +96,296 @@ def find_modality(text: str) -> str | None:
     Parameters
     ----------
     text
-        Read word by word without regard to case, so that ``BraTS-GLI-00000-000-t1c`` is T1ce and ``5_t2_flair`` is
-        FLAIR.
+        Read word by word without regard to case, so that ``BraTS-GLI-00000-000-t1c`` is T1ce, ``5_t2_flair`` is
+        FLAIR and ``FLAIR_reg_T1``, which was registered to T1, is FLAIR.
 
     Returns
     -------
     str or None
         One of `MODALITIES`, or None where the name has no or more than one modality.
     """
-    return _read_modality(_tokens(text))[0]
+    return read_words(text).modality
 
 
-def _read_modality(words: Sequence[str]) -> tuple[str | None, set[int]]:
-    """Return the modality that words name, and which of them name it."""
-    by_word = {i: name for i, word in enumerate(words) for name, aliases in _ALIASES.items() if word in aliases}
-    first = min(by_word, default=-1)
-    contrast = {i for i, word in enumerate(words) if word in _CONTRAST or (i > first and word in _CONTRAST_BEHIND)}
-    if _WITHOUT & set(words):
-        contrast = set()
-    found = set(by_word.values())
-    if (
-        found == {"T1", "T1ce"}
-        or (found == {"T1"} and contrast)
-        or (not found and {"post", "postcontrast"} & set(words))
-    ):
-        return "T1ce", {*by_word, *contrast}
+def remaining_name(text: str) -> str:
+    """Return whose scan a name says it is: what is left of it without modality, sequence, processing and mask.
+
+    Two names belong to one case only if this is equal, or empty for one of them.
+    """
+    words = read_words(text)
+    return "_".join((*words.key, *words.series))
+
+
+def read_words(text: str, times: Iterable[int] = ()) -> Words:
+    """Read the words of a name.
+
+    Parameters
+    ----------
+    text
+        A name without its ending.
+    times
+        Places of words that are known to name a time point, whatever else they may mean.
+    """
+    parts = split_words(text)
+    lower = [_fold(part) for part in parts]
+    known = set(times)
+    words = ["" if i in known else word for i, word in enumerate(lower)]
+    target, dropped = _registration_target(words)
+    seen = ["" if i in dropped else word for i, word in enumerate(words)]
+    modality, used, unclear = _read_modality(seen)
+    if target and modality is None and not unclear:
+        modality, used, unclear = _read_modality(words)
+    present = set(seen) - {""}
+    mask = bool(MASK & present)
+    tumor = bool(TUMOR & present) or "gtv" in present
+    tissue = bool(TISSUE & present) and not tumor
+    first = min(used, default=len(words))
+    processing, processed = _read_processing(seen, first, bool(dropped))
+    drop = used | dropped | processed
+    for i, word in enumerate(seen):
+        behind = i > first and word in SEQUENCES_BEHIND
+        hand = mask and (word in BY_HAND or word in TUMOR or word in CONVENTIONS)
+        if word in SEQUENCES or word in PLANES or behind or word in MASK or word == "ome" or hand:
+            drop.add(i)
+    left = [i for i in range(len(parts)) if i not in drop]
+    other = bool(OTHER_SEQUENCES & present)
+    return Words(
+        modality=None if other else modality,
+        unclear=unclear,
+        other_sequence=other,
+        mask=mask,
+        tissue=tissue,
+        processing=processing,
+        rest=tuple(parts[i] for i in left),
+        series=tuple(parts[i] for i in left if _may_count_series(lower, i, first)),
+        protocol=bool(present & (SEQUENCES | PLANES)),
+        convention=next((word for word in lower if word in CONVENTIONS), None) if mask else None,
+    )
+
+
+def read_folder(names: Sequence[str]) -> list[Words]:
+    """Read names that stand side by side, where one tells what another means.
+
+    In ``pat_t1_flair`` beside ``pat_t1_t2`` the t1 that both begin with is a time point, as is ``post`` behind T1
+    where it stands behind FLAIR too.
+    """
+    split = [[_fold(part) for part in split_words(name)] for name in names]
+    starts: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    ends: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for words in split:
+        if _registration_target(words)[1]:
+            continue
+        places = [i for i, word in enumerate(words) if word in MODALITY_OF]
+        for i in places:
+            if words[i] in ("t1", "t2"):
+                for table, part, around in ((starts, words[: i + 1], words[i + 1 :]), (ends, words[i:], words[:i])):
+                    if (modality := _read_modality(around)[0]) and set(around) & MODALITY_OF.keys():
+                        table[tuple(part)].add(modality)
+    after: set[str] = set()
+    for words in split:
+        modality, used, _ = _read_modality(words)
+        if modality in ("T2", "FLAIR"):
+            after |= {"pre", "post"} & set(words[min(used) :])
+    found = []
+    for name, words in zip(names, split, strict=True):
+        times = {i for i, word in enumerate(words) if word in after}
+        start = next((s for i in range(1, len(words)) if len(starts.get(s := tuple(words[:i]), ())) > 1), None)
+        end = next((e for i in range(1, len(words)) if len(ends.get(e := tuple(words[i:]), ())) > 1), None)
+        if start:
+            times.add(len(start) - 1)
+        elif end:
+            times.add(len(words) - len(end))
+        found.append(read_words(name, times))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- splitting
+
+_ANY = "|".join(sorted((*MODALITY_OF, "darkfluid"), key=len, reverse=True))
+_JOINED = [
+    re.compile(pattern)
+    for pattern in (
+        rf"(?P<a>{_ANY})(?P<b>2|to|in|reg)(?P<c>{_ANY})",
+        rf"(?P<a>reg|coreg|to|in)(?P<b>{_ANY})",
+        r"(?P<a>whole|tumou?r|lesion|brain|skull)(?P<b>mask|seg|segm|segmentation|labels?)",
+        rf"(?P<a>{_ANY})(?P<b>space|reg|warped|brain|bet|masked|bias)",
+        rf"(?P<a>{_ANY})(?P<b>(?:post|pre|no|with)?contrast|(?:post|pre)(?:op)?|gad|gd|km)",
+        rf"(?P<a>{'|'.join(sorted(PLANES, key=len, reverse=True))})(?P<b>(?:{_ANY})\w*)",
+        rf"(?P<a>{_ANY})(?P<b>{'|'.join(sorted(SEQUENCES | PLANES, key=len, reverse=True))})\w{{0,3}}",
+    )
+]
+_RESLICED = re.compile(rf"r{{1,2}}(?P<b>{_ANY})")  # as SPM names what it resliced
+
+
+def split_words(text: str) -> list[str]:
+    """Split a name into words: letters of any script and digits; ``FLAIR2T1`` and ``AxT1`` come apart too."""
+    text = unicodedata.normalize("NFC", text)
+    text = re.sub(r"(?i)(?<![^\W_])w/o(?![^\W_])", " without ", text)
+    text = re.sub(r"(?i)(?<![^\W_])t2\s?\*", " t2star ", text)
+    text = re.sub(r"(?i)\+\s?(c|gd|gad|gado|ce|km|contrast)(?![^\W_])", " contrast ", text)
+    text = re.sub(r"(?i)(?<![^\W\d_])(c|gd|km|ce)\+", " contrast ", text)
+    text = re.sub(r"(?i)(?<![^\W\d_])(c|gd|km)-(?=$|[_\s.])", " native ", text)
+    parts = "".join(letter if _is_letter(letter) else " " for letter in text).split()
+    return [piece for part in parts for piece in _take_apart(part)]
+
+
+def _is_letter(letter: str) -> bool:
+    kind = unicodedata.category(letter)[0]
+    return kind in "LMN" or (kind == "S" and not letter.isascii())
+
+
+def _take_apart(part: str) -> list[str]:
+    word = _fold(part)
+    if len(word) != len(part) or word in MODALITY_OF or word in OTHER_SEQUENCES:
+        return [part]
+    if match := _RESLICED.fullmatch(word):
+        return ["resliced", part[match.start("b") :]]
+    for pattern in _JOINED:
+        if match := pattern.fullmatch(word):
+            spans = [match.span(name) for name in ("a", "b", "c") if name in match.re.groupindex]
+            return [piece for start, end in spans for piece in _take_apart(part[start:end])]
+    return [part]
+
+
+def _fold(word: str) -> str:
+    return unicodedata.normalize("NFKC", word).casefold()
+
+
+# -------------------------------------------------------------------------------------------------------- meanings
+
+
+def _read_modality(words: Sequence[str]) -> tuple[str | None, set[int], tuple[str, ...]]:
+    """Return the modality that words name, which of them name it, and between which they do not decide."""
+    named = {i: MODALITY_OF[word] for i, word in enumerate(words) if word in MODALITY_OF}
+    for i, pair in enumerate(pairwise(words)):
+        if pair in {("dark", "fluid"), ("da", "fl"), ("dark", "fl")}:
+            named |= {i: "FLAIR", i + 1: "FLAIR"}
+    if not named:
+        named = {i: "T1" for i, word in enumerate(words) if word in T1_SEQUENCES}
+    contrast, plain = _read_contrast(words, min(named, default=-1))
+    found = set(named.values())
+    used = {*named, *contrast, *plain} if found & {"T1", "T1ce"} else set(named)
+    if not found and {"post", "postcontrast"} & set(words) and not plain and not TREATMENT & set(words):
+        return "T1ce", contrast | {i for i, word in enumerate(words) if word == "post"}, ()
+    if found == {"T1", "T1ce"} or (found == {"T1"} and contrast and not plain):
+        return "T1ce", used, ()
     if found == {"T2", "FLAIR"}:
-        return "FLAIR", set(by_word)
-    return (found.pop() if len(found) == 1 else None), {*by_word, *contrast} if found == {"T1ce"} else set(by_word)
+        return "FLAIR", used, ()
+    if found == {"T2"} and UNCLEAR_T2 & set(words):
+        return None, used, ("T2", "FLAIR")
+    if len(found) == 1:
+        return found.pop(), used, ()
+    return None, used, tuple(sorted(found))
 
 
-# ------------------------------------------------------------------------------------------------- naming schemes
+def _read_contrast(words: Sequence[str], first: int) -> tuple[set[int], set[int]]:
+    """Return which words say that there is contrast agent, and which that there is none."""
+    contrast, plain = set(), {i for i, word in enumerate(words) if word in PLAIN}
+    for i, word in enumerate(words):
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if word in CONTRAST or (i > first >= 0 and word in CONTRAST_BEHIND and following not in TREATMENT):
+            before = {words[i - 1], words[i - 2] if i > 1 else ""} if i else set()
+            if words[i - 1 : i] and (words[i - 1] in NOT or (words[i - 1] == "w" and "o" in before)):
+                plain |= {i - 1, i}
+            else:
+                contrast.add(i)
+        elif word == "pre" and i > first >= 0 and following not in TREATMENT:
+            plain.add(i)
+        elif word == "post" and following in CONTRAST:
+            contrast.add(i)
+    return contrast, plain
 
 
-@dataclass(frozen=True)
-class Named:
-    """What a file's name says. `kind` is a modality, ``mask``, or None where it says neither."""
-
-    path: Path
-    group: str
-    root: Path
-    case: str
-    patient: str
-    kind: str | None
-    channels: tuple[str, ...] = ()
-    number: int | None = None
-    convention: str | None = None
-
-
-@dataclass(frozen=True)
-class _Scheme:
-    """A data set's way of naming files: a pattern of the name without its ending, with a group for the case."""
-
-    group: str
-    pattern: str
-    convention: str | None
+def _registration_target(words: Sequence[str]) -> tuple[str | None, set[int]]:
+    """Find what an image was registered to: ``reg_T1``, ``to_t1``, ``in_FLAIR_space``. Its words name nothing else."""
+    named = [i for i, word in enumerate(words) if word in MODALITY_OF or word in T1_SEQUENCES]
+    for i, word in enumerate(words):
+        if word not in TARGET or not any(place < i for place in named):
+            continue
+        start = i
+        while i < len(words) and (words[i] in TARGET or words[i] == "space"):
+            i += 1
+        end = i
+        while end < len(words) and (end in named or words[end] in ("space", "w") or words[end] in CONTRAST_BEHIND):
+            end += 1
+        if end > i and i in named and (word != "2" or start - 1 in named):
+            return words[i], set(range(start, end))
+    if words and words[-1] == "space" and len(named) > 1 and named[-1] == len(words) - 2:
+        before = _read_modality(words[:-2])[0]
+        if before and _read_modality(words)[0] is None:  # 'flair_t1_space', but not 't2_flair_space'
+            return words[-2], {len(words) - 2, len(words) - 1}
+    return None, set()
 
 
-_SCHEMES = (
-    _Scheme("brats", r"(?P<case>(?P<patient>BraTS-[A-Za-z]+(?:-RT)?-\d+)-\d+)[-_](?P<kind>\w+)", "brats2023"),
-    _Scheme("brats", r"(?P<case>BraTS2021_\d+)_(?P<kind>\w+)", "brats2017"),
-    _Scheme("brats", r"(?P<case>BraTS20_[A-Za-z]+_\d+)_(?P<kind>[A-Za-z0-9]+)", "brats2017"),
-    _Scheme("brats", r"(?P<case>(?P<patient>BraTS1[789]_\w+)_\d+)_(?P<kind>[A-Za-z0-9]+)", "brats2017"),
-    _Scheme("brats", r"(?P<case>(?P<patient>brats_(?:2013|tcia)_pat\d+)_\d+)_(?P<kind>\w+)", "brats2013"),
-    _Scheme("btp", r"(?P<case>(?P<patient>PGBM-\d+)_(?:pre|post))_(?P<kind>\w+)", "enhancing"),
-    _Scheme("brisc", r"(?P<case>brisc\w+?)_(?P<kind>t1ce|mask)", "core"),
+def _read_processing(words: Sequence[str], first: int, to_another: bool) -> tuple[frozenset[str], set[int]]:
+    """Return what was done to an image, and which words say so."""
+    done, used = {"registered"} if to_another else set(), set()
+    for i, word in enumerate(words):
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if word in ("with", "no") and following in ("skull", "head"):
+            used |= {i, i + 1}
+            done |= {"stripped"} if word == "no" else set()
+        elif (word == "skull" and following in STRIPPED) or (word == "hd" and following == "bet"):
+            used.add(i)
+        elif word == "brain" and following in TUMOR | {"mri", "mr", "scan"}:
+            continue
+        elif word in STRIPPED:
+            done.add("stripped")
+            used.add(i)
+        elif word in REGISTERED:
+            done.add("registered")
+            used.add(i)
+        elif word in CORRECTED or word in PROCESSED or word == "unstripped":
+            done.add("corrected" if word in CORRECTED else "processed" if word in PROCESSED else word)
+            used.add(i)
+    return frozenset(done), used
+
+
+def _may_count_series(words: Sequence[str], place: int, first: int) -> bool:
+    """Whether a number may count series: one at the front or behind the modality, and too short for a date."""
+    word = words[place]
+    if not word.isdecimal() or len(word) > 4 or (place and words[place - 1] in ID):
+        return False
+    return place == 0 or place > first
+
+
+# -------------------------------------------------------------------------------------------------------- patients
+
+_DATE = r"(?:19|20)\d{2}[-_. ]?(?:0[1-9]|1[0-2])[-_. ]?(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6}|[-_T ]\d{4,6})?"
+_TIME = (
+    rf"{_DATE}|(?:0[1-9]|[12]\d|3[01])[-.](?:0[1-9]|1[0-2])[-.](?:19|20)\d{{2}}"
+    r"|(?:scan|time|time[-_ ]?point|tp|ses|session|visit|exam|study|week|wk|month|mo|day|year|fu|follow[-_ ]?up)"
+    r"[-_ ]?\d{1,4}(?:[-_]\d{1,2})?"
+    r"|baseline|follow[-_ ]?up|fu|bl|pre|post|(?:pre|post)[-_ ]?(?:op|operative|operation|surgery|resection|rt|xrt|"
+    r"treatment|therapy|chemo|tx)|before|after|initial|recurrence|progression|t\d{1,2}|ses[-_](?:pre|post|[a-z]+)"
 )
-_LGG = re.compile(r"(?P<case>(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8})(?:_(?P<number>\d+))?(?P<mask>_mask)?")
-_LGG_CHANNELS = ("T1", "FLAIR", "T1ce")
-_DECATHLON_CHANNELS = ("FLAIR", "T1", "T1ce", "T2")
-
-
-def read_name(path: Path) -> Named:
-    """Read a file's name by the schemes of the data sets, or else word by word."""
-    return _recognise(path) or _recognise_any(path)
-
-
-def _recognise(path: Path) -> Named | None:
-    """Read a file's name by the schemes of the data sets."""
-    stem = strip_suffix(path)
-    kind: str | None
-    channels: tuple[str, ...]
-    for scheme in _SCHEMES:
-        match = re.fullmatch(scheme.pattern, stem, re.IGNORECASE)
-        if match and (kind := "mask" if match["kind"].lower() in {"seg", "mask"} else find_modality(match["kind"])):
-            case, patient = match["case"], match.groupdict().get("patient") or match["case"]
-            convention = _refine_brats(path, case) if scheme.convention == "brats2023" else scheme.convention
-            return Named(path, scheme.group, path.parent, case, patient, kind, convention=convention)
-    if find_suffix(path) in TIFF_SUFFIXES and (match := _LGG.fullmatch(stem)):
-        number = int(match["number"]) if match["number"] else None
-        kind, channels = ("mask", ()) if match["mask"] else (None, _LGG_CHANNELS)
-        return Named(path, "lgg", path.parent, match["case"], match["patient"], kind, channels, number, "whole")
-    if re.fullmatch(r"BRATS_\d+", stem) and re.fullmatch(r"(images|labels)T[rs]", path.parent.name):
-        is_mask = path.parent.name.startswith("labels")
-        kind, channels = ("mask", ()) if is_mask else (None, _DECATHLON_CHANNELS)
-        return Named(path, "decathlon", path.parent.parent, stem, stem, kind, channels, convention="decathlon")
-    if stem.startswith("sub-"):
-        return _recognise_bids(path, stem)
-    if stem.startswith("VSD.Brain"):
-        return _recognise_vsd(path, stem)
-    return None
-
-
-def _refine_brats(path: Path, case: str) -> str:
-    """Tell the year's convention of a BraTS 2023 or later name: only the set and the time point set them apart."""
-    old = any("brats2023" in part.lower().replace("-", "") for part in path.parts)
-    if "-PED-" in case.upper() and not old:
-        return "bratsped2024"
-    time_point = int(case.rpartition("-")[2])
-    return "brats2024" if "-GLI-" in case.upper() and time_point >= 100 else "brats2023"
-
-
-def _recognise_bids(path: Path, stem: str) -> Named | None:
-    """Read BIDS entities; masks may lie below ``derivatives``, beside brain and tissue masks that are not meant."""
-    entities = dict(part.partition("-")[::2] for part in stem.split("_") if "-" in part)
-    patient = f"sub-{entities['sub']}"
-    case = f"{patient}_ses-{entities['ses']}" if "ses" in entities else patient
-    roots = (folder.parent for folder in reversed(path.parents) if folder.name in ("derivatives", patient))
-    derived = any(folder.name == "derivatives" for folder in path.parents)
-    suffix, words = stem.rpartition("_")[2].lower(), _tokens(stem)
-    kind: str | None
-    if suffix in {"dseg", "seg", "mask", "roi"}:
-        of_tumor = any(part in word for word in words for part in ("tumo", "lesion", "glioma"))
-        kind = "mask" if of_tumor or not (derived or _NO_TUMOR & set(words)) else None
-    elif suffix in {"t1w", "t2w", "flair"}:
-        kind = None if derived else "T1ce" if "ce" in entities and suffix == "t1w" else find_modality(suffix)
-    else:
-        return None
-    return Named(path, "bids", next(roots, path.parent), case, patient, kind, convention=_convention_in(words))
-
-
-def _recognise_vsd(path: Path, stem: str) -> Named | None:
-    """BRATS 2012 to 2015: every file in a folder of its own name, the case's name only in the folder above."""
-    modality = re.search(r"\.MR_(T1c|T1|T2|Flair)\b", stem, re.IGNORECASE)
-    is_mask = re.search(r"\.OT\b", stem)
-    if not (modality or is_mask):
-        return None
-    folder = path.parent.parent if path.parent.name == stem else path.parent
-    kind = find_modality(modality[1]) if modality else "mask"
-    return Named(path, "brats", folder, folder.name, re.sub(r"_\d+$", "", folder.name), kind, convention="brats2013")
-
-
-def _convention_in(words: Iterable[str]) -> str | None:
-    return next((word for word in words if word in CONVENTIONS), None)
-
-
-def _recognise_any(path: Path) -> Named:
-    """Read a name of no data set: the words that name a modality or a mask, and what is left as the case."""
-    parts = [part for part in re.split(r"[^A-Za-z0-9]+", strip_suffix(path)) if part]
-    words = [part.lower() for part in parts]
-    modality, used = _read_modality(words)
-    masks = {i for i, word in enumerate(words) if word in _MASK}
-    other = _NO_TUMOR & set(words)
-    kind = None if other else "mask" if masks else modality
-    drop = used | masks | {i for i, word in enumerate(words) if word == "ome" or (masks and word in CONVENTIONS)}
-    case = "_".join(part for i, part in enumerate(parts) if i not in drop)
-    convention = _convention_in(words) if masks else None
-    return Named(path, "other", path.parent, case, case, kind, convention=convention)
+_TIME_BEHIND = re.compile(rf"(?i)(?P<who>.*[^\W_])[-_. ]+(?:{_TIME})")
+_TIME_JOINED = re.compile(r"(?i)(?P<who>.*\d)(?:scan|time|timepoint|tp|visit|ses|session)\d{1,3}")
+_ONLY_TIME = re.compile(rf"(?i)(?:{_TIME})(?:[-_. ]+(?:{_TIME}))*")
 
 
 def patient_of(case: str) -> str:
-    """Return the patient of a case named freely: TCGA numbers are the same in every set, so no split may part them."""
-    match = re.match(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})", case, re.IGNORECASE)
-    return f"TCGA_{match[1]}_{match[2]}".upper() if match else case
+    """Return the patient of a case named freely: its name without what tells one visit from another.
+
+    TCGA numbers are the same in every set, so no split may part them.
+    """
+    case = unicodedata.normalize("NFC", case)
+    match = re.search(r"(?<![A-Z0-9])TCGA[-_.]([A-Z0-9]{2})[-_.]([A-Z0-9]{4})(?![A-Z0-9])", case, re.IGNORECASE)
+    if match:
+        return f"TCGA_{match[1]}_{match[2]}".upper()
+    while match := _TIME_BEHIND.fullmatch(case) or _TIME_JOINED.fullmatch(case):
+        who = re.sub(r"(?i)[-_. ]+(?:ses|session|visit|time|timepoint)$", "", match["who"])
+        if {_fold(word) for word in re.findall(r"[^\W_]+", who)} <= WEAK | ID | OF_ANYBODY:
+            return case  # 'glioma_scan_12' and 'glioma_scan_13' may be two patients
+        case = who
+    return case
+
+
+def is_time(name: str) -> bool:
+    """Whether a name tells only when, not who: ``2019-03-12``, ``baseline``, ``ses-2``."""
+    return bool(_ONLY_TIME.fullmatch(name))
+
+
+def names_anybody(folder: str) -> bool:
+    """Whether a folder's name is that of a collection and not of a patient: ``data``, ``train``."""
+    return _fold(folder) in OF_ANYBODY

@@ -1,0 +1,103 @@
+"""Which of several versions of a scan is taken: one consistent set, never stripped and unstripped scans mixed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from napari_braintumor.engine.files.grouping import Draft, list_names
+from napari_braintumor.engine.files.schemes import Named
+
+
+def choose_images(draft: Draft) -> tuple[list[Named], list[str], str | None]:
+    """Choose one file for each modality.
+
+    Stripped versions are taken together if they are there for all modalities, else the set that is complete, else the
+    larger one. Within it registered images come before others, then those corrected for bias.
+
+    Returns
+    -------
+    images
+        Those that are taken.
+    notes
+        What was left out, and why.
+    problem
+        Why no choice is possible, or None.
+    """
+    images = [item for item in draft.images if not item.channels]
+    images, notes = _choose_derivative(images)
+    kinds = {item.kind for item in images}
+    sets = {side: [item for item in images if ("stripped" in item.words.processing) == side] for side in (True, False)}
+    if len(kinds) == len(images):
+        if all(sets.values()) and draft.group == "other":
+            stripped, whole = ([item.path.name for item in sets[side]] for side in (True, False))
+            notes.append(
+                f"By name {list_names(stripped)} skull-stripped, but {list_names(whole)} not. "
+                "Results are best where all scans of a case are prepared alike."
+            )
+        return images, notes, None
+    complete = {side: {item.kind for item in files} == kinds for side, files in sets.items()}
+    covered = {side: len({item.kind for item in files}) for side, files in sets.items()}
+    side = max((True, False), key=lambda side: (complete[side], covered[side]))
+    chosen, problem = _best_of_each(sets[side], draft)
+    left = [item.path.name for item in images if item not in chosen]
+    if left and not problem:
+        names = [item.path.name for item in chosen]
+        notes.append(f"{list_names(left)} left out: of the versions of each scan, {list_names(names)} taken together.")
+    return chosen, notes, problem
+
+
+def choose_masks(draft: Draft) -> tuple[list[Named], list[str], str | None]:
+    """Choose the mask, or the masks of a stack's slices, with notes and a problem as `choose_images` does."""
+    masks = sorted(draft.masks, key=lambda item: item.number or 0)
+    notes: list[str] = []
+    if draft.group == "brats" and masks:
+        best = min(item.rank for item in masks)
+        left = [item.path.name for item in masks if item.rank > best]
+        masks = [item for item in masks if item.rank == best]
+        if left:
+            notes.append(f"{list_names(left)} left out beside the mask '{masks[0].path.name}'.")
+        if masks[0].path.name.lower().split(".")[-3:][0].endswith("glistrboost") or "automated" in masks[0].path.name:
+            notes.append(f"Mask '{masks[0].path.name}' was made by a program and not corrected by people.")
+    if len({item.number for item in masks}) != len(masks):
+        return (
+            masks[:1],
+            notes,
+            (
+                f"Case '{draft.case}' has two masks: '{masks[0].path.name}' and '{masks[1].path.name}'. "
+                "Expected one. Move or rename the other."
+            ),
+        )
+    return masks, notes, None
+
+
+def _choose_derivative(images: list[Named]) -> tuple[list[Named], list[str]]:
+    """Take raw images before those below ``derivatives``, and of these one version."""
+    versions: dict[str, list[Named]] = defaultdict(list)
+    for item in images:
+        versions[item.derived].append(item)
+    if len(versions) < 2:
+        return images, []
+    best = max(versions, key=lambda version: (version == "", len({item.kind for item in versions[version]})))
+    left = [item.path.name for version, items in versions.items() if version != best for item in items]
+    return versions[best], [
+        f"{list_names(left)} left out: of the versions in 'derivatives' and the raw scans, one is taken."
+    ]
+
+
+def _best_of_each(images: Sequence[Named], draft: Draft) -> tuple[list[Named], str | None]:
+    chosen = []
+    for kind in dict.fromkeys(item.kind for item in images):
+        alike = sorted((item for item in images if item.kind == kind), key=_preference)
+        chosen.append(alike[0])
+        if len(alike) > 1 and _preference(alike[0]) == _preference(alike[1]) and draft.group != "bids":
+            return chosen, (
+                f"Case '{draft.case}' has two {kind} images: '{alike[0].path.name}' and '{alike[1].path.name}'. "
+                "Expected one file for each modality. Move or rename one of them."
+            )
+    return chosen, None
+
+
+def _preference(item: Named) -> tuple[bool, ...]:
+    done = item.words.processing
+    return "unstripped" in done, "registered" not in done, "corrected" not in done, "processed" in done

@@ -1,0 +1,82 @@
+"""Which files lie at or below the paths that a user names, those that may be scans and the others."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from napari_braintumor.engine.files import _foreign
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, check_readable, find_suffix
+from napari_braintumor.engine.files.written import SIDECAR, is_sidecar
+
+SUFFIXES = (*NIFTI_SUFFIXES, *TIFF_SUFFIXES, ".mha")
+_LOOKED_AT = 200
+
+
+def list_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """List the image files at or below a path, and the other files.
+
+    Returns
+    -------
+    images
+        NIfTI, TIFF and MetaImage files by their names, and the sidecars of cases that this program wrote, whose
+        folders' other files are left out.
+    others
+        All other files but hidden ones.
+
+    Raises
+    ------
+    DataError
+        If the path does not exist, or is a file that is not an image.
+    """
+    if not path.is_dir():
+        check_readable(path)
+        return [path], []
+    images: list[Path] = []
+    others: list[Path] = []
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        if SIDECAR in names and is_sidecar(Path(folder, SIDECAR)):
+            subfolders.clear()
+            images.append(Path(folder, SIDECAR))
+            continue
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural)
+        for name in sorted(names, key=natural):
+            if not name.startswith("."):
+                (images if find_suffix(Path(name)) in SUFFIXES else others).append(Path(folder, name))
+    return images, others
+
+
+def list_beside(path: Path) -> list[Path]:
+    """List the other image files of a file's folder, and those of the folder that has the Decathlon's labels."""
+    labels = path.parent.parent / path.parent.name.replace("images", "labels")
+    return [
+        sibling
+        for near in dict.fromkeys((path.parent, labels))
+        for sibling in (sorted(near.iterdir()) if near.is_dir() else ())
+        if find_suffix(sibling) in SUFFIXES and not sibling.name.startswith(".") and sibling != path
+    ]
+
+
+def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.Foreign]]:
+    """Tell what files are that are not read, where that is known: DICOM, Analyze pairs, pictures and others."""
+    found = []
+    for path in list(paths)[:_LOOKED_AT]:
+        try:
+            what = _foreign.describe(path)
+        except OSError:
+            continue
+        if what and what not in (_foreign.NIFTI, _foreign.TIFF):
+            found.append((path, what))
+    return found
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Sort key by which 2 comes before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text.lower())]

@@ -1,0 +1,340 @@
+"""Naming schemes of the public data sets: what a file's name and folder say by each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
+from napari_braintumor.engine.files.labels import CONVENTIONS, CORE, ENHANCING, WHOLE
+from napari_braintumor.engine.files.naming import Words, find_modality, patient_of, read_words
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a file's name says.
+
+    Attributes
+    ----------
+    group
+        The scheme, ``other`` for names of no data set.
+    root
+        The folder that the case is looked for in.
+    kind
+        A modality, ``mask``, or None where the name says neither, or the file holds several `channels`.
+    number
+        Which slice of a stack it is.
+    why_not
+        Why the file cannot be used, where `kind` is None; one of ``unnamed``, ``unclear``, ``sequence``, ``tissue``,
+        ``mask``, ``result``, or a sentence.
+    derived
+        For an image below ``derivatives``, which version of it.
+    rank
+        Of several masks the one of the lowest rank counts.
+    """
+
+    path: Path
+    group: str
+    root: Path
+    case: str
+    patient: str
+    kind: str | None
+    channels: tuple[str, ...] = ()
+    number: int | None = None
+    convention: str | None = None
+    words: Words = field(default_factory=Words)
+    why_not: str | None = None
+    derived: str = ""
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """A data set's way of naming files: a pattern of the case, what its masks are called, and their convention."""
+
+    group: str
+    case: str
+    convention: str | None
+    masks: tuple[str, ...] = ("seg", "mask")
+    between: str = "_"
+
+
+_SCHEMES = (
+    _Scheme("brats", r"(?P<patient>BraTS-MEN-RT-\d+)-\d+", "core", ("gtv", "seg"), "[-_]"),
+    _Scheme("brats", r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d+", "brats2023", between="[-_]"),
+    _Scheme("brats", r"BraTS2021_\d+", "brats2017"),
+    _Scheme("brats", r"BraTS20_[A-Za-z]+_\d+", "brats2017"),
+    _Scheme("brats", r"(?P<patient>BraTS1[789]_\w+)_\d+", "brats2017"),
+    _Scheme("brats", r"(?P<patient>brats_(?:2013|tcia)_pat\d+)_\d+", "brats2013"),
+    _Scheme("brats", r"BraTSpseudo_[a-z0-9]+", "brats2017"),
+    _Scheme("brats", r"(?P<patient>BraTSReg_\d+)_\d\d_\d{4}", None),
+    _Scheme("brats", r"(?P<patient>UCSF-PDGM-\d+)(?:_FU\w+?)?", "brats2017", ("tumor_segmentation",)),
+    _Scheme(
+        "brats", r"(?P<patient>UPENN-GBM-\d+)_\d+", "brats2017", ("segm", "combined_segm", "automated_approx_segm")
+    ),
+    _Scheme("brats", r"(?P<patient>(?:UCSD-PTGBM|RHUH)-\d+)_\d+", None),
+    _Scheme(
+        "brats",
+        r"(?P<patient>TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})_\d{4}\.\d\d\.\d\d",
+        "brats2017",
+        ("glistrboost_manuallycorrected", "glistrboost"),
+    ),
+    _Scheme("btp", r"(?P<patient>PGBM-\d+)_(?:pre|post)", "enhancing"),
+    _Scheme("brisc", r"brisc\w+", "core"),
+)
+_PATTERNS = [
+    (scheme, re.compile(rf"(?P<case>{scheme.case}){scheme.between}(?P<kind>[A-Za-z]\w*)", re.IGNORECASE))
+    for scheme in _SCHEMES
+]
+_LGG = re.compile(r"(?P<case>(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8})(?:_(?P<number>\d+))?(?P<mask>_mask)?")
+_LGG_CHANNELS = ("T1", "FLAIR", "T1ce")
+_DECATHLON_CHANNELS = ("FLAIR", "T1", "T1ce", "T2")
+_RAW_FOLDER = re.compile(r"(images|labels)(T[rs]|Val)?", re.IGNORECASE)
+
+
+def read_scheme(path: Path) -> Named | None:
+    """Read a file's name by the schemes of the data sets; None if it is of none of them."""
+    # Kaggle's BraTS 2023 has a folder of the file's published name around each file.
+    named = path.parent if find_suffix(path.parent) in NIFTI_SUFFIXES else path
+    stem = strip_suffix(named)
+    for scheme, pattern in _PATTERNS:
+        if match := pattern.fullmatch(stem):
+            return _by_scheme(path, named.parent, scheme, match)
+    if find_suffix(path) in TIFF_SUFFIXES and (match := _LGG.fullmatch(stem)):
+        number = int(match["number"]) if match["number"] else None
+        kind, channels = ("mask", ()) if match["mask"] else (None, _LGG_CHANNELS)
+        return Named(path, "lgg", path.parent, match["case"], match["patient"], kind, channels, number, "whole")
+    if raw := _of_dataset(path, stem):
+        return raw
+    if re.match(r"sub-[^_]+_", stem):
+        return _by_bids(path, stem)
+    if stem.startswith("VSD.Brain"):
+        return _by_vsd(path, stem)
+    return None
+
+
+def name_freely(path: Path, words: Words) -> Named:
+    """Read a name of no data set by its words."""
+    case = "_".join(words.rest)
+    convention = words.convention
+    kind, why_not = _kind_of(words)
+    return Named(
+        path, "other", path.parent, case, patient_of(case), kind, convention=convention, words=words, why_not=why_not
+    )
+
+
+def is_result(path: Path) -> bool:
+    """Whether a label file is one that this program wrote: its record lies beside it."""
+    record = path.with_name(f"{strip_suffix(path)}.json")
+    if not strip_suffix(path).endswith("_tumor") or not record.is_file():
+        return False
+    content = _read_json(record)
+    return {"case", "volumes_ml", "labels"} <= content.keys()
+
+
+def _kind_of(words: Words) -> tuple[str | None, str | None]:
+    if words.mask:
+        return (None, "tissue") if words.tissue else ("mask", None)
+    if words.modality:
+        return words.modality, None
+    if words.other_sequence:
+        return None, "sequence"
+    return None, "unclear" if words.unclear else "unnamed"
+
+
+def _by_scheme(path: Path, root: Path, scheme: _Scheme, match: re.Match[str]) -> Named:
+    case, kind_text = match["case"], match["kind"].lower()
+    patient = patient_of(match.groupdict().get("patient") or case)
+    words = read_words(kind_text)
+    kind, why_not = _kind_of(words)
+    rank = 0
+    if kind_text in scheme.masks:
+        kind, why_not, rank = "mask", None, scheme.masks.index(kind_text)
+    elif kind == "mask":
+        kind, why_not = None, "mask"
+    elif why_not == "unnamed":
+        why_not = "sequence"
+    convention = _refine_brats(path, case) if scheme.convention == "brats2023" else scheme.convention
+    if case.lower().startswith("tcga"):
+        patient = patient_of(case)
+    return Named(
+        path, scheme.group, root, case, patient, kind, convention=convention, words=words, why_not=why_not, rank=rank
+    )
+
+
+def _refine_brats(path: Path, case: str) -> str:
+    """Tell the year's convention of a BraTS 2023 or later name: only the set and the time point set them apart."""
+    old = any("brats2023" in part.lower().replace("-", "") for part in path.parts)
+    if "-PED-" in case.upper() and not old:
+        return "bratsped2024"
+    time_point = int(case.rpartition("-")[2])
+    return "brats2024" if "-GLI-" in case.upper() and time_point >= 100 else "brats2023"
+
+
+def _by_bids(path: Path, stem: str) -> Named:
+    """Read BIDS entities; masks may lie below ``derivatives``, beside brain and tissue masks that are not meant."""
+    entities = dict(part.partition("-")[::2] for part in stem.split("_") if "-" in part)
+    patient = f"sub-{entities['sub']}"
+    case = f"{patient}_ses-{entities['ses']}" if "ses" in entities else patient
+    roots = (folder.parent for folder in reversed(path.parents) if folder.name in ("derivatives", patient))
+    derived = next((f for f in reversed(path.parents) if f.name == "derivatives"), None)
+    suffix = stem.rpartition("_")[2].lower()
+    words = read_words("_".join(part for part in stem.split("_") if not part.startswith(("sub-", "ses-", "space-"))))
+    kind: str | None = None
+    why_not: str | None = "sequence"
+    if suffix in {"dseg", "seg", "mask", "roi"}:
+        tumor = any(part in stem.lower() for part in ("tumo", "lesion", "glioma"))
+        kind, why_not = ("mask", None) if tumor or not (derived or words.tissue) else (None, "tissue")
+    elif suffix == "t1w" and (
+        entities.get("ce", "none").lower() not in ("none", "no", "pre", "0") or _has_agent(entities)
+    ):
+        kind, why_not = "T1ce", None
+    elif modality := find_modality(suffix):
+        kind, why_not = modality, None
+    version = ""
+    if derived and kind not in (None, "mask"):
+        details = [f"{key}-{entities[key]}" for key in ("space", "res", "desc") if key in entities]
+        version = " ".join([path.relative_to(derived).parts[0], *details])
+    return Named(
+        path, "bids", next(roots, path.parent), case, patient, kind, convention=words.convention, words=words,
+        why_not=why_not, derived=version,
+    )  # fmt: skip
+
+
+def _has_agent(entities: dict[str, str]) -> bool:
+    """Whether BIDS entities name a contrast agent: ``ce-gadolinium``, ``acq-gd``, ``acq-mpragePost``."""
+    acquired = entities.get("acq", "")
+    if entities.get("ce", "none").lower() not in ("none", "no", "pre", "0"):
+        return True
+    return acquired.lower().endswith("post") or find_modality(f"t1w {acquired}") == "T1ce"
+
+
+def _by_vsd(path: Path, stem: str) -> Named | None:
+    """BRATS 2012 to 2015: every file in a folder of its own name, the case's name only in the folder above."""
+    modality = re.search(r"\.MR_(T1c|T1|T2|Flair)\b", stem, re.IGNORECASE)
+    is_mask = re.search(r"\.OT\b", stem)
+    if not (modality or is_mask):
+        return None
+    folder = path.parent.parent if path.parent.name == stem else path.parent
+    kind = find_modality(modality[1]) if modality else "mask"
+    return Named(path, "brats", folder, folder.name, re.sub(r"_\d+$", "", folder.name), kind, convention="brats2013")
+
+
+# ------------------------------------------------------------------------------------------- Decathlon and nnU-Net
+
+
+def _of_dataset(path: Path, stem: str) -> Named | None:
+    """Read the layout of the Decathlon and of nnU-Net: ``imagesTr``, ``labelsTr`` and what ``dataset.json`` says."""
+    place = _RAW_FOLDER.fullmatch(path.parent.name)
+    decathlon = re.fullmatch(r"(BRATS_\d+)(?:_(\d{4}))?", stem)
+    numbered = re.fullmatch(r"(.+)_(000\d)", stem)
+    about = _describe_dataset(path.parent.parent if place else path.parent)
+    raw = place and place[2] and (decathlon or numbered or _has_numbered_images(path, stem))
+    if read_words(stem).modality or not (about or raw):
+        return None
+    root = path.parent.parent if place else path.parent
+    if place and place[1].lower() == "labels":
+        convention = _convention_of(about) or ("decathlon" if decathlon and not about.get("labels") else None)
+        return Named(path, "decathlon", root, stem, _patient_of(stem), "mask", convention=convention)
+    channels = _channels_of(about) or (_DECATHLON_CHANNELS if decathlon else ())
+    if numbered:
+        case, number = numbered[1], int(numbered[2])
+        kind = channels[number] if number < len(channels) else None
+        words = Words(rest=(case,))
+        return Named(
+            path, "decathlon", root, case, _patient_of(case), kind or None, number=number, words=words,
+            why_not=None if kind else "channel",
+        )  # fmt: skip
+    if channels and all(channels):
+        kind = channels[0] if len(channels) == 1 else None
+        return Named(path, "decathlon", root, stem, _patient_of(stem), kind, () if kind else channels)
+    return None
+
+
+def _patient_of(case: str) -> str:
+    for scheme in _SCHEMES:
+        if (match := re.fullmatch(scheme.case, case, re.IGNORECASE)) and "patient" in match.groupdict():
+            return patient_of(match["patient"])
+    return patient_of(case)
+
+
+def name_channel(item: Named, names: tuple[str, ...]) -> Named:
+    """Name the modality of a file of nnU-Net's layout, of which only the channel's number is known."""
+    if item.why_not == "channel" and item.number is not None and item.number < len(names):
+        return replace(item, kind=names[item.number], why_not=None)
+    return item
+
+
+def _describe_dataset(folder: Path) -> dict[str, Any]:
+    for place in (folder, folder.parent):
+        content = _read_json(place / "dataset.json")
+        if isinstance(content.get("channel_names") or content.get("modality"), dict):
+            return content
+    return {}
+
+
+def _has_numbered_images(path: Path, stem: str) -> bool:
+    folder = path.parent.with_name(path.parent.name.lower().replace("labels", "images").replace("tr", "Tr"))
+    return any((folder / f"{stem}_0000{suffix}").is_file() for suffix in NIFTI_SUFFIXES)
+
+
+def _channels_of(about: dict[str, Any]) -> tuple[str, ...]:
+    """Return the modality of each channel, empty where the name tells none."""
+    names = about.get("channel_names") or about.get("modality") or {}
+    ordered = sorted((int(key), str(name)) for key, name in names.items() if str(key).isdecimal())
+    return tuple(find_modality(name) or "" for _, name in ordered)
+
+
+def _convention_of(about: dict[str, Any]) -> str | None:
+    """Return the convention whose regions are those that ``dataset.json`` names."""
+    labels = about.get("labels")
+    if not isinstance(labels, dict):
+        return None
+    if all(str(key).isdecimal() for key in labels):
+        labels = {str(name): int(key) for key, name in labels.items()}
+    regions: dict[str, set[int]] = {WHOLE: set(), CORE: set(), ENHANCING: set()}
+    for name, value in labels.items():
+        values = set(value) if isinstance(value, list) else {value}
+        if not all(isinstance(one, int) for one in values):
+            return None
+        inside = _regions_named(str(name).lower(), isinstance(value, list))
+        if inside is None:
+            return None
+        for region in inside:
+            regions[region] |= values
+    found = {region: tuple(sorted(values)) for region, values in regions.items() if values}
+    return next((key for key, table in CONVENTIONS.items() if dict(table) == found), None)
+
+
+def _regions_named(name: str, listed: bool) -> tuple[str, ...] | None:
+    if name in ("background", "bg", "ignore", "cavity", "resection cavity", "rc"):
+        return ()
+    if listed:
+        words = {"whole": WHOLE, "core": CORE, "enhanc": ENHANCING}
+        return next(((region,) for word, region in words.items() if word in name), None)
+    if "edema" in name or "oedema" in name or name in ("ed", "snfh"):
+        return (WHOLE,)
+    if re.search(r"non.?enhanc|necro|core", name) or name in ("ncr", "net", "netc", "ncr/net"):
+        return (WHOLE, CORE)
+    return (WHOLE, CORE, ENHANCING) if "enhanc" in name or name == "et" else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return _parse_json(path, path.stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=16)
+def _parse_json(path: Path, changed: int) -> dict[str, Any]:
+    """Return what a file holds, read anew only once it has changed: every image of a folder asks for it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
