@@ -19,7 +19,7 @@ def test_corrected_labels_are_written_on_the_source_grid(
     image = viewer.add_layer(Layer.create(*layers_from_case(volume)[0]))
     layer = update_or_add_labels(viewer, synthetic_segmentation(volume), find_placement(image))
     layer.data_setitem(tuple(np.array([[-1], [-1], [-1]])), 1)
-    path = save_labels(layer, tmp_path / "out.nii.gz")
+    path, _ = save_labels(layer, tmp_path / "out.nii.gz")
     written = nib.load(path)
     assert written.shape == oblique_grid.shape
     np.testing.assert_allclose(written.affine, oblique_grid.affine, atol=1e-5)

@@ -47,7 +47,7 @@ def test_labels_of_another_shape_or_place_are_refused(drawn: tuple[ViewerModel, 
         labels_for(selection, Labels(np.zeros((3, 4), np.uint8), name="flat"))
 
 
-def test_slices_are_marked_as_reviewed_and_a_new_result_forgets_them(
+def test_slices_are_marked_as_reviewed_and_marks_stay_with_what_was_reviewed(
     volume: Volume, segmentation: Segmentation
 ) -> None:
     viewer = ViewerModel()
@@ -61,7 +61,7 @@ def test_slices_are_marked_as_reviewed_and_a_new_result_forgets_them(
     assert reviewed_slices(layer) == (2,)
     assert layer.metadata[KEY]["role"] == "tumor"
     assert update_or_add_labels(viewer, segmentation, place) is layer
-    assert reviewed_slices(layer) == ()
+    assert reviewed_slices(layer) == (2,)
 
 
 def test_the_reference_of_a_case_is_found(viewer, volume, synthetic_volume):

@@ -106,7 +106,8 @@ def test_labels_come_back_in_the_order_of_a_foreign_layer(viewer, volume, opened
     np.testing.assert_array_equal(layer.translate, image.translate)
     assert layer.units == image.units
     assert layer.axis_labels == image.axis_labels
-    labels_ZYX, source = labels_from_layer(layer)
+    landing = labels_from_layer(layer)
+    labels_ZYX, source = landing.labels_ZYX, landing.grid
     np.testing.assert_array_equal(labels_ZYX, result.labels)
     np.testing.assert_array_equal(source.affine, back.source.affine)
     assert update_or_add_labels(viewer, result, find_placement(image)) == layer

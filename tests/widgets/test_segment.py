@@ -414,11 +414,14 @@ def test_a_run_adds_labels_where_the_scan_is_and_tells_the_volumes(dock, viewer,
     assert dock.device_line.text() == "Device: CPU, 2 cores (torch), last run 2 s"
 
 
-def test_volumes_are_told_of_labels_that_are_a_zarr_array_too(dock, synthetic_volume, synthetic_segmentation):
-    whole = synthetic_segmentation(synthetic_volume())
-    dock.result_card.show_segmentation(replace(whole, labels=zarr.array(whole.labels)))
+def test_volumes_are_told_of_labels_that_are_a_zarr_array_too(
+    dock, viewer, volume, fake, qtbot, synthetic_segmentation
+):
+    fake.make_result = lambda v: replace(synthetic_segmentation(v), labels=zarr.array(synthetic_segmentation(v).labels))
+    open_case(viewer, volume)
+    run(qtbot, dock)
     texts = [label.text() for label in dock.result_card.legend.findChildren(QLabel) if label.text()]
-    assert texts[2:4] == ["edema", "0.1 mL"]
+    assert texts[-6:] == ["whole tumor", "0.2 mL", "tumor core", "0.1 mL", "enhancing tumor", "0.0 mL"]
 
 
 def test_the_engine_runs_in_another_thread(dock, viewer, volume, fake, qtbot):
@@ -502,7 +505,8 @@ def test_notes_of_the_engine_are_shown(dock, viewer, volume, fake, qtbot):
     fake.notes = ("The model does not use T2.", "CUDA was out of memory.")
     open_case(viewer, volume)
     run(qtbot, dock)
-    assert dock.message.text() == "The model does not use T2.\nCUDA was out of memory."
+    assert dock.result_card.notes_line.text() == "The model does not use T2.\nCUDA was out of memory."
+    assert dock.message.text() == ""
 
 
 def test_an_error_that_the_user_can_mend_is_one_sentence(dock, viewer, volume, fake, qtbot):
@@ -550,25 +554,26 @@ def test_saving_writes_the_corrected_labels(dock, viewer, volume, qtbot, tmp_pat
     open_case(viewer, volume)
     run(qtbot, dock)
     viewer.layers["Tumor [patient7]"].data_setitem(tuple(np.array([[5], [19], [15]])), 3)
-    dock.save_to(tmp_path / "out.nii.gz")
+    dock.result_card.save_to(tmp_path / "out.nii.gz")
     written = volume.source.from_source(np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj))
     assert written[5, 19, 15] == 3
     assert dock.message.text().startswith("Saved ")
 
 
-def test_saving_works_after_the_layer_is_gone(dock, viewer, volume, qtbot, tmp_path, segmentation):
+def test_when_its_layer_goes_the_card_is_empty(dock, viewer, volume, qtbot):
     open_case(viewer, volume)
     run(qtbot, dock)
-    viewer.layers.clear()
-    dock.save_to(tmp_path / "out.nii.gz")
-    written = volume.source.from_source(np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj))
-    np.testing.assert_array_equal(written, segmentation.labels)
+    assert not dock.result_card.isHidden()
+    viewer.layers.remove("Tumor [patient7]")
+    assert dock.result_card.isHidden()
+    assert dock.result_card.headline.text() == ""
+    assert dock.check_line.text().startswith("Ready: patient7")
 
 
 def test_a_name_that_cannot_be_written_is_told(dock, viewer, volume, qtbot, tmp_path):
     open_case(viewer, volume)
     run(qtbot, dock)
-    dock.save_to(tmp_path / "out.jpg")
+    dock.result_card.save_to(tmp_path / "out.jpg")
     assert dock.message.text().startswith("Not saved: ")
 
 

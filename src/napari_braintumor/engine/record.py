@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from napari_braintumor.engine.atomic import fold, numbered, replacing, taken_names
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, strip_suffix
 from napari_braintumor.engine.files.labels import label_suffix, write_labels
 from napari_braintumor.engine.store import file_sha256
-from napari_braintumor.engine.types import Segmentation
+from napari_braintumor.engine.types import Segmentation, SourceGrid
 
 _PICTURE = ".png"
 _MOST_BYTES = 200
@@ -33,6 +34,46 @@ def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
         "spacing_zyx_mm": [round(side, 6) for side in source.spacing],
         "spacing_known": source.spacing_known,
         **segmentation.provenance,
+    }
+
+
+def describe_corrected(
+    record: Mapping[str, Any],
+    *,
+    volumes_ml: Mapping[str, float],
+    model_ml: Mapping[str, float],
+    label_names: Mapping[int, str],
+    label_ml: Mapping[int, float],
+    edited: Sequence[int],
+    reviewed: Sequence[int],
+    grid: SourceGrid,
+) -> dict[str, Any]:
+    """Return the record of labels as they are now, which a person may have changed since a model gave them.
+
+    Parameters
+    ----------
+    record
+        Of what the model gave, as `describe_segmentation` returns it.
+    volumes_ml, model_ml
+        Of each region, as it is now and as the model gave it.
+    label_names, label_ml
+        Of each label as it is now; NaN where the scans cannot show it.
+    edited, reviewed
+        Slices along Z, from inferior, that are not as the model gave them, and that a person marked as reviewed.
+    grid
+        Where the labels lie now.
+    """
+    return {
+        **record,
+        "volumes_ml": {name: round(ml, 3) for name, ml in volumes_ml.items()},
+        "model_volumes_ml": {name: round(ml, 3) for name, ml in model_ml.items()},
+        "by_hand_ml": {name: round(ml - model_ml.get(name, 0.0), 3) for name, ml in volumes_ml.items()},
+        "labels": {str(label): name for label, name in label_names.items()},
+        "label_volumes_ml": {str(label): round(ml, 3) for label, ml in label_ml.items() if not math.isnan(ml)},
+        "edited_slices_z": [int(z) for z in edited],
+        "reviewed_slices_z": [int(z) for z in reviewed],
+        "spacing_zyx_mm": [round(side, 6) for side in grid.spacing],
+        "spacing_known": grid.spacing_known,
     }
 
 
@@ -95,6 +136,33 @@ def save_segmentation(
     with replacing(record) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return labels, record
+
+
+def write_record(content: Mapping[str, Any], labels: Path) -> Path:
+    """Write the record of labels that a person saved, beside them; files of that name that are not theirs stay.
+
+    Without the checksums that `save_segmentation` writes, so that it never takes these labels for its own.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    first = labels.with_name(f"{strip_suffix(labels)}.json")
+    record = next(path for path in numbered(first, ".json") if not path.exists() or _is_record_of(path, labels))
+    with replacing(record) as temporary:
+        text = json.dumps({"labels_file": labels.name, **content}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return record
+
+
+def _is_record_of(record: Path, labels: Path) -> bool:
+    try:
+        content = json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return False
+    files, _ = _read_written(record)
+    return labels.name in files or (isinstance(content, dict) and content.get("labels_file") == labels.name)
 
 
 def result_stem(case: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.tally import SliceTally, tally_slices
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 """The MRI sequences known by name, in the order in which they are offered."""
@@ -102,10 +104,14 @@ class SourceGrid:
                 f"Voxels of {sides} mm (Z x Y x X) cannot be those of a scan of {_by(self.shape_ZYX)} voxels. Expected "
                 f"sides of {low:g} to {high:g} mm and at most {LONGEST_SCAN_MM:g} mm in all. Give the voxel size in mm."
             )
+        return replace(self.rescaled(spacing), spacing_known=True, spacing_note="")
+
+    def rescaled(self, spacing: tuple[float, float, float]) -> SourceGrid:
+        """Return the same grid with its steps stretched to these mm along Z, Y, X, whatever is known of them."""
         affine = self.affine.copy()
         for axis, old, new in zip(self.axes, self.spacing, spacing, strict=True):
             affine[:3, axis] *= new / old
-        return replace(self, affine=affine, spacing_known=True, spacing_note="")
+        return replace(self, affine=affine)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -361,12 +367,15 @@ class Reference:
     convention
         The name of the label convention by which the file was read.
     source
-        The grid of the mask's file.
+        The grid of the mask's file, or of the scan where that file does not state its place.
+    notes
+        What the user should know of how it was read, a sentence each.
     """
 
     regions: Mapping[str, NDArray[np.bool_]]
     convention: str
     source: SourceGrid
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -428,6 +437,11 @@ class Segmentation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     probabilities: NDArray[np.float16] | None = None
     not_measurable: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tallies(self) -> tuple[SliceTally, ...]:
+        """What each slice along Z holds. Counting a large case takes a second, so do it in a worker."""
+        return tally_slices(self.labels)
 
     @property
     def label_volumes_ml(self) -> dict[int, float]:

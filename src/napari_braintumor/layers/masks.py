@@ -16,19 +16,6 @@ from napari_braintumor.layers.placement import KEY, check_three_dimensional, fin
 from napari_braintumor.layers.selection import Selection
 
 
-def labels_from_layer(layer: Labels) -> tuple[NDArray[np.integer[Any]], SourceGrid]:
-    """Return a label layer's array with axes (Z, Y, X), and the grid to write it on.
-
-    Raises
-    ------
-    DataError
-        If the layer is not three-dimensional.
-    """
-    check_three_dimensional(layer)
-    place = find_placement(layer)
-    return place.from_layer(np.asarray(level_0(layer))), place.grid
-
-
 def masks_in(layers: Iterable[Layer]) -> list[Labels]:
     """Return the label layers that may serve as a mask: not the preview of a training, nor where models disagree."""
     return [

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Layer
@@ -62,6 +63,20 @@ class Placement:
         """Return layer metadata by which `find_placement` knows the layer again."""
         known = {"source": self.grid, "in_source_order": self.in_source_order, "matrix": self.matrix}
         return {KEY: {**more, **known}}
+
+
+_SCANS: WeakSet[Placement] = WeakSet()
+
+
+def note_scan(place: Placement) -> Placement:
+    """Note where a scan is shown, for as long as its layer lives, so that labels drawn on it find its grid."""
+    _SCANS.add(place)
+    return place
+
+
+def known_scans() -> list[Placement]:
+    """Return where the scans of this plugin are shown."""
+    return list(_SCANS)
 
 
 def default_placement(grid: SourceGrid) -> Placement:
@@ -120,6 +135,23 @@ def find_placement(layer: Layer) -> Placement:
     affine[:3] = _WORLD_TO_RAS @ np.diag([size or 1.0 for size in in_mm]) @ matrix[:3]
     grid = grid_from_affine(shape, affine, path=path, spacing_known=spacing_known)  # type: ignore[arg-type]
     return Placement(grid, True, options, matrix)
+
+
+def has_own_grid(layer: Layer, place: Placement) -> bool:
+    """Whether a layer's grid is that of its own file or scan, and not merely what is displayed."""
+    return place.grid is layer.metadata.get(KEY, {}).get("source") or "coordinate_system" in layer.metadata
+
+
+def display_affine(place: Placement) -> NDArray[np.float64]:
+    """Return the affine from an index of a layer's array to the RAS mm where it is shown."""
+    affine = np.eye(4)
+    affine[:3] = _WORLD_TO_RAS @ place.matrix[:3]
+    return affine
+
+
+def bare(layer: Any) -> Any:
+    """Return a layer without the wrapper in which napari hands it to plugins: wrappers come and go."""
+    return getattr(layer, "__wrapped__", layer)
 
 
 def check_three_dimensional(layer: Layer) -> None:

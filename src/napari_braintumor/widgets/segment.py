@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Layer
-from napari.utils.notifications import show_warning
+from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFormLayout,
     QGroupBox,
     QPushButton,
@@ -28,8 +25,6 @@ from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.card_text import architecture_title, card_as_markdown, headline_metric
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.errors import BrainTumorError, DataError
-from napari_braintumor.engine.files.labels import label_suffix, write_labels
-from napari_braintumor.engine.record import describe_segmentation
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import (
     MODALITIES,
@@ -41,12 +36,13 @@ from napari_braintumor.engine.types import (
     Started,
 )
 from napari_braintumor.layers import (
+    KEY,
     Selection,
     inspect_selection,
-    make_colormap,
     match_modalities,
     modality_of,
     scans_in,
+    scans_of,
     select_layers,
     stream_selection,
     update_or_add_labels,
@@ -60,7 +56,6 @@ from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._parts import (
     Combo,
     LayerSlot,
-    copy_text,
     in_words,
     literal,
     make_collapsible,
@@ -72,7 +67,6 @@ from napari_braintumor.widgets._parts import (
 from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._result_card import ResultCard
 from napari_braintumor.widgets._settings import Row, SettingsForm
-from napari_braintumor.writers import save_labels
 
 if TYPE_CHECKING:
     import napari
@@ -99,7 +93,10 @@ _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
 def segment_selection(selection: Selection, config: SegmentConfig) -> Generator[SegmentEvent, None, None]:
     """Read the voxels of layers and segment them; runs in a worker thread."""
-    yield from engine.segment(stream_selection(selection), config)
+    for event in engine.segment(stream_selection(selection), config):
+        if isinstance(event, Segmented):
+            _ = event.segmentation.tallies  # counted here, so that the window does not wait for it
+        yield event
 
 
 class SegmentDock(Dock):
@@ -122,8 +119,8 @@ class SegmentDock(Dock):
         self._running_model: Path | None = None
         self._started_s = 0.0
         self._first_done = 0
-        self._result: Segmentation | None = None
-        self._result_layer: Layer | None = None
+        self._notes: list[str] = []  # of the run under way
+        self._ran = False
         self._warmed_up = False
 
         self._build()
@@ -263,11 +260,9 @@ class SegmentDock(Dock):
         column.addWidget(self.message)
         self.guess_row.hide()
 
-        self.result_card = ResultCard()
-        self.result_card.save_button.clicked.connect(self._save)
-        self.result_card.copy_button.clicked.connect(self._copy_record)
-        self.result_card.tune_button.clicked.connect(self._fine_tune)
-        self.result_card.show_box.currentIndexChanged.connect(self._show_region)
+        self.result_card = ResultCard(self._viewer)
+        self.result_card.told.connect(self.message.tell)
+        self.result_card.tune_asked.connect(self._fine_tune)
         column.addWidget(self.result_card)
 
         self.segment_button = QPushButton("Segment")
@@ -375,6 +370,7 @@ class SegmentDock(Dock):
         self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
         self.segment_button.setEnabled(self._selection is not None)
         self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer"))
+        self.result_card.work_on(self._selection)
 
     def _show_expectation(self) -> None:
         """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
@@ -382,7 +378,7 @@ class SegmentDock(Dock):
         for index, stored in enumerate(self._models):
             self.model_box.setItemText(index, describe_model(stored, slices))
         card = self.model.card if self.model else None
-        if self._result is None and self.footer.job is None:
+        if not self._ran and self.footer.job is None:
             text = _DEVICE_UNKNOWN
             if card is not None and card.cpu_seconds_per_slice and slices:
                 text += f"; on a CPU with two cores about {in_words(card.cpu_seconds_per_slice * slices)}"
@@ -411,6 +407,7 @@ class SegmentDock(Dock):
         if not self.doubts.settles([self.model]):
             return
         self.message.tell("")
+        self._notes = []
         self._running, self._running_model = self._selection, self.model.path
         self._started_s = 0.0
         job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config)
@@ -425,6 +422,7 @@ class SegmentDock(Dock):
         elif isinstance(event, Started):
             self.device_line.setText(f"Device: {event.device} ({event.runtime})")
         elif isinstance(event, Noted):
+            self._notes.append(event.text)
             self.message.add(event.text)
         else:
             assert isinstance(event, Segmented)
@@ -443,12 +441,17 @@ class SegmentDock(Dock):
     def _show_result(self, segmentation: Segmentation) -> None:
         assert self._running is not None
         place = self._running.placement
-        self._result = segmentation
-        self._result_layer = update_or_add_labels(
-            self._viewer, segmentation, place, made_from=self._running.made_from, model_path=self._running_model
+        self._ran = True
+        self.message.tell("")  # what was noted goes with the layer from now on
+        update_or_add_labels(
+            self._viewer,
+            segmentation,
+            place,
+            made_from=self._running.made_from,
+            model_path=self._running_model,
+            notes=self._notes,
         )
         update_or_add_probabilities(self._viewer, segmentation, place)
-        self.result_card.show_segmentation(segmentation)
         seconds = float(segmentation.provenance.get("seconds", 0))
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
 
@@ -458,54 +461,16 @@ class SegmentDock(Dock):
 
     # ------------------------------------------------------------------------------------------------ results
 
-    def _show_region(self) -> None:
-        """Color the label layer by its labels, or all labels of one region alike; the labels themselves stay."""
-        if self._result is None or self._result_layer not in self._viewer.layers:
-            return
-        assert self._result_layer is not None
-        region = self.result_card.show_box.currentData()
-        self._result_layer.colormap = make_colormap(self._result.label_colors, region)
-
-    def _save(self) -> None:
-        """Ask for a file and write the label layer as it is now; the result itself if the layer is gone."""
-        if self._result is None:
-            return
-        source = self._result.source
-        folder = source.path.parent if source.path else Path.home()
-        proposed = folder / f"{self._result.name}_tumor{label_suffix(source)}"
-        kinds = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
-        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), kinds)
-        if path:
-            self.save_to(Path(path))
-
-    def save_to(self, path: Path) -> None:
-        """Write the last result's label layer, with corrections, or tell why not."""
-        assert self._result is not None
-        try:
-            if self._result_layer is not None and self._result_layer in self._viewer.layers:
-                save_labels(self._result_layer, path)
-            else:
-                write_labels(self._result.labels, self._result.source, path)
-        except DataError as error:
-            self.message.tell(f"Not saved: {error}")
-            show_warning(str(error))
-        else:
-            self.message.tell(f"Saved {path}.")
-
-    def _fine_tune(self) -> None:
-        """Open the Train dock, filled to tune this model to these labels."""
+    def _fine_tune(self, layer: Labels) -> None:
+        """Open the Train dock, filled to tune the model of a result to it, on the scans it was made from."""
         from napari_braintumor.widgets.train import TrainDock
 
-        if self._result_layer not in self._viewer.layers or self.model is None:
-            self.message.tell("The label layer is gone. Segment again, correct some slices, then fine-tune.")
-            return
-        if (dock := open_dock(self._viewer, TrainDock)) is not None:
-            dock.prepare_fine_tuning(self.chosen, self._result_layer, self.model.path)
-
-    def _copy_record(self) -> None:
-        if self._result is not None:
-            copy_text(json.dumps(describe_segmentation(self._result), indent=1))
-            self.message.tell("The record is in the clipboard.")
+        scans = scans_of(self._viewer.layers, layer)
+        path = layer.metadata[KEY]["model"]["path"]
+        if not scans or path is None:
+            self.message.tell("The scans of this result are not open any more. Open them and segment again.")
+        elif (dock := open_dock(self._viewer, TrainDock)) is not None:
+            dock.prepare_fine_tuning(scans, layer, Path(path))
 
 
 def describe_model(stored: StoredModel, slices: int | None) -> str:

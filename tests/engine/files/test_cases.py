@@ -81,7 +81,7 @@ def test_the_early_brats_names_are_found_though_metaimage_is_not_read(tmp_path):
         dict(zip(ALL, ([f"VSD.Brain.XX.O.{name}.mha"] for name in names), strict=True)), [f"{mask}.mha"],
     )  # fmt: skip
     assert (case.name, case.patient, case.convention) == ("brats_tcia_pat100_1", "brats_tcia_pat100", "brats2013")
-    with pytest.raises(DataError, match=r"\.mha is not read yet. Convert it to NIfTI"):
+    with pytest.raises(DataError, match=r"is a MetaImage file\. MetaImage is not read yet\. Convert it to NIfTI"):
         read_case(case)
 
 
@@ -353,8 +353,15 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
         find_cases([tmp_path, tmp_path / "gone"])
 
 
-@pytest.mark.parametrize(("name", "message"), [("a.dcm", r"DICOM file; \.dcm is not read yet"), ("a.mha", "MetaImage"),
-                                               ("a.jpg", "cannot be read. Expected was NIfTI")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.dcm", r"is a DICOM file\. DICOM is not read yet"),
+        ("a.mha", "MetaImage"),
+        ("a.jpg", "is a JPEG picture, not a scan"),
+        ("a.xyz", "cannot be read. Expected NIfTI"),
+    ],
+)
 def test_a_file_of_another_format_is_refused(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DataError, match=message):

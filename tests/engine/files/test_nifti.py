@@ -167,9 +167,11 @@ def test_empty_axes_beyond_the_third_do_not_count(tmp_path, extra):
 
 
 def test_a_voxel_size_in_micrometers_is_read_as_millimeters(tmp_path):
-    scan = save(tmp_path / "scan.nii", ramp(), change=lambda header: header.set_xyzt_units("micron"))
+    affine = np.diag([1000.0, 1500, 5000, 1])
+    scan = save(tmp_path / "scan.nii", ramp(), affine, change=lambda header: header.set_xyzt_units("micron"))
     data, grid = read_nifti(scan)
-    assert grid.spacing == pytest.approx((0.005, 0.0015, 0.001))
+    assert grid.spacing == pytest.approx((5, 1.5, 1))
+    assert (grid.spacing_known, grid.notes) == (True, ())
     write_nifti_labels(data.astype(np.uint8), grid, tmp_path / "labels.nii")
     assert_same_grid(tmp_path / "labels.nii", scan)
 
@@ -237,7 +239,7 @@ def test_an_interrupted_writing_leaves_the_older_file(tmp_path, monkeypatch):
         ("gone/labels.nii", r"labels\.nii' cannot be written: No such file.*Choose a folder"),
         ("scan.nii/labels.nii", r"labels\.nii' cannot be written: Not a directory"),
         ("folder.nii", r"folder\.nii' is a folder"),
-        ("labels.mha", r"'labels\.mha' is no NIfTI name"),
+        ("labels.mha", r"'labels\.mha' is not a NIfTI name"),
     ],
 )
 def test_labels_that_cannot_be_written_there_are_refused(tmp_path, name, message):
@@ -283,7 +285,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, share):
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize(
-    "content", [b"no scan at all" * 60, gzip.compress(b"no scan at all" * 60), b"\x89PNG\r\n" * 200]
+    "content", [b"no scan at all" * 60, gzip.compress(b"no scan at all" * 60), bytes(500), b"\x1f\x8b" * 300]
 )
 def test_a_foreign_file_is_refused(tmp_path, suffix, content):
     path = tmp_path / f"scan{suffix}"
@@ -292,30 +294,15 @@ def test_a_foreign_file_is_refused(tmp_path, suffix, content):
         read_nifti(path)
 
 
-@pytest.mark.parametrize("suffix", [".mha", ".dcm", ".nrrd", ".MGZ"])
-def test_a_known_format_that_is_not_read_yet_is_named(tmp_path, suffix):
-    path = tmp_path / f"scan{suffix}"
-    path.write_bytes(b"x")
-    with pytest.raises(DataError, match=f"{suffix.lower()} is not read yet. Convert it to NIfTI"):
-        read_nifti(path)
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    path = tmp_path / "scan.jpg"
-    path.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"'scan\.jpg' cannot be read. Expected was NIfTI"):
-        read_nifti(path)
-
-
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6, 2, 2)])
 def test_a_file_of_another_dimension_is_refused(tmp_path, shape):
-    with pytest.raises(DataError, match=r"has the shape .* Expected were three axes"):
+    with pytest.raises(DataError, match=r"has the shape .* Expected three axes"):
         read_nifti(save(tmp_path / "scan.nii", ramp(shape)))
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
 def test_colors_and_complex_numbers_are_refused(tmp_path, dtype):
-    with pytest.raises(DataError, match="holds colors or complex numbers"):
+    with pytest.raises(DataError, match=r"holds (colors|complex numbers).*Expected a scan of real numbers"):
         read_nifti(save(tmp_path / "scan.nii", np.zeros(SHAPE, dtype)))
 
 

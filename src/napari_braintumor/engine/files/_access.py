@@ -8,11 +8,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files import _foreign
 from napari_braintumor.engine.types import SourceGrid
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 TIFF_SUFFIXES = (".tif", ".tiff")
-_UNREAD = {".mha": "MetaImage", ".mhd": "MetaImage", ".dcm": "DICOM", ".ima": "DICOM", ".nrrd": "NRRD", ".mgz": "MGZ"}
 
 
 def find_suffix(path: Path) -> str:
@@ -26,7 +26,7 @@ def strip_suffix(path: Path) -> str:
 
 
 def check_readable(path: Path) -> None:
-    """Refuse a path that is no file, has no content, or is of a format that is not read.
+    """Refuse a path that is not a file, has no content, or is of a format that is not read, whatever its name says.
 
     Raises
     ------
@@ -34,16 +34,19 @@ def check_readable(path: Path) -> None:
         Naming the file.
     """
     if not path.is_file():
-        raise DataError(f"'{path}' {'is a folder' if path.is_dir() else 'does not exist'}. Expected was an image file.")
+        raise DataError(f"'{path}' {'is a folder' if path.is_dir() else 'does not exist'}. Expected an image file.")
     suffix = find_suffix(path)
-    if suffix in _UNREAD:
-        raise DataError(
-            f"'{path.name}' is a {_UNREAD[suffix]} file; {suffix} is not read yet. Convert it to NIfTI (.nii.gz) first."
-        )
-    if suffix not in NIFTI_SUFFIXES + TIFF_SUFFIXES:
-        raise DataError(f"'{path.name}' cannot be read. Expected was NIfTI (.nii, .nii.gz) or TIFF (.tif, .tiff).")
+    expected = _foreign.NIFTI if suffix in NIFTI_SUFFIXES else _foreign.TIFF if suffix in TIFF_SUFFIXES else None
+    try:
+        found = _foreign.describe(path)
+    except OSError as error:
+        raise DataError(f"'{path.name}' cannot be opened: {error.strerror}. Check its permissions.") from error
+    if found and found != expected:
+        raise DataError(f"'{path.name}' is {found.what}. {found.remedy}")
     if path.stat().st_size == 0:
-        raise DataError(f"'{path.name}' is empty. Expected was an image. Copy or download it again.")
+        raise DataError(f"'{path.name}' is empty. Expected an image. Copy or download it again.")
+    if expected is None:
+        raise DataError(f"'{path.name}' cannot be read. Expected NIfTI (.nii, .nii.gz) or TIFF (.tif, .tiff).")
 
 
 def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:
@@ -58,5 +61,5 @@ def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:
     if labels_ZYX.shape != expected:
         raise DataError(
             f"Labels {labels_ZYX.shape} and their scan {expected} differ in shape. "
-            "Expected was one label for each voxel. Make the labels on the grid of the scan."
+            "Expected one label for each voxel. Make the labels on the grid of the scan."
         )

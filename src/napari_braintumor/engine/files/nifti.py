@@ -1,13 +1,18 @@
 """NIfTI files <-> arrays with axes (Z, Y, X), and back onto exactly the same grid.
 
-nibabel is imported where it is used: it takes pydicom along, which would double the time in which a dock opens.
+A file is read by what it holds: packed with gzip or not, whatever its name says. nibabel interprets the header; it is
+imported where it is used, since it takes pydicom along, which would double the time in which a dock opens.
 """
 
 from __future__ import annotations
 
+import logging
 import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import floor, log10, prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +20,41 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_labels, check_readable, find_suffix
-from napari_braintumor.engine.types import SourceGrid, grid_from_affine
+from napari_braintumor.engine.types import SourceGrid, grid_from_affine, is_possible_spacing
 
-_MM = {"meter": 1000.0, "micron": 0.001}
+_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""The codes of ``xyzt_units`` for meters, millimeters, micrometers."""
+
+_LEAST_HEAD_MM = 60.0
+_FINEST_CROP_MM = 0.5
+_MOST_PACKED = 1032
+"""How many times smaller deflate can make a file: so much, and no more, may come out of one."""
+
+_CHUNK = 1 << 20
+
+_DAMAGES = (OSError, EOFError, zlib.error, ValueError, OverflowError, KeyError, TypeError, MemoryError)
+
+_UNHEARD = logging.Logger("nibabel, unheard")
+_UNHEARD.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """A file whose header has been checked: its values are those declared, and there are as many bytes as they take."""
+
+    path: Path
+    packed: bool
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    slope: float | None
+    intercept: float | None
+    source: SourceGrid
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Sizes beyond the three spatial axes, without those of 1."""
+        return tuple(size for size in self.shape[3:] if size > 1)
 
 
 def read_nifti(path: Path) -> tuple[NDArray[np.float32], SourceGrid]:
@@ -31,22 +68,21 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], SourceGrid]:
     Returns
     -------
     tuple
-        float32 ``(Z, Y, X)``, or ``(C, Z, Y, X)`` for a 4-D file, with the header's scaling applied; and the grid.
+        float32 ``(Z, Y, X)``, or ``(C, Z, Y, X)`` for a 4-D file, with the header's scaling applied; and the grid. A
+        voxel size that no head has is replaced by a guess, with `SourceGrid.spacing_known` False and a note.
 
     Raises
     ------
     DataError
         If the file is missing, empty, damaged, of another format or dimension, or its affine cannot be inverted.
     """
-    image, source = _open_nifti(path)
+    stored = _read_header(path)
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            data = np.asarray(image.dataobj, dtype=np.float32)
-    except _damages() as error:
+        raw = _read_values(stored)
+    except _DAMAGES as error:
         raise _damaged(path, error) from error
-    extra = [size for size in data.shape[3:] if size > 1]
-    data = data.reshape((*source.shape, *extra), order="F")
-    return source.from_source(np.moveaxis(data, 3, 0) if extra else data), source
+    data = _scale(raw.reshape((*stored.source.shape, *stored.channels), order="F"), stored)
+    return stored.source.from_source(np.moveaxis(data, 3, 0) if stored.channels else data), stored.source
 
 
 def read_nifti_grid(path: Path) -> tuple[SourceGrid, int]:
@@ -57,42 +93,158 @@ def read_nifti_grid(path: Path) -> tuple[SourceGrid, int]:
     DataError
         As `read_nifti`.
     """
-    image, source = _open_nifti(path)
-    return source, int(np.prod(image.shape[3:]))
+    stored = _read_header(path)
+    return stored.source, prod(stored.channels)
 
 
-def _open_nifti(path: Path) -> tuple[Any, SourceGrid]:
+def _read_header(path: Path) -> _Stored:
     import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     check_readable(path)
     try:
-        image: Any = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one too
-            raise ValueError("another format than its name says")
-        shape, kind, affine = image.shape, image.get_data_dtype().kind, np.array(image.affine, np.float64)
-        unit = image.header.get_xyzt_units()[0]
-    except _damages() as error:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            block = _take(_unpacked(file), 540) if packed else file.read(540)
+        kind = nib.Nifti2Header if block[4:8] == b"n+2\0" else nib.Nifti1Header
+        header = kind(block[: kind.sizeof_hdr], check=False)
+        sound = header.copy()  # our own keeps what the file says, so that labels get exactly that
+        with np.errstate(all="ignore"):
+            sound.check_fix(logger=_UNHEARD, error_level=40)
+            shape = tuple(int(size) for size in sound.get_data_shape())
+            dtype, offset = sound.get_data_dtype(), int(sound.get_data_offset())
+            slope, intercept = sound.get_slope_inter()
+            affine = np.array(sound.get_best_affine(), np.float64)
+    except (*_DAMAGES, HeaderDataError, WrapStructError) as error:
         raise _damaged(path, error) from error
-    if len(shape) < 3 or sum(size > 1 for size in shape[3:]) > 1 or 0 in shape:
-        raise DataError(f"'{path.name}' has the shape {shape}. Expected were three axes, or four with channels last.")
-    if kind not in "biuf":
-        raise DataError(f"'{path.name}' holds colors or complex numbers. Expected were real numbers.")
-    affine[:3] *= _MM.get(unit, 1.0)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if len(shape) < 3 or sum(size > 1 for size in shape[3:]) > 1 or min(shape, default=0) < 1:
+        raise DataError(f"'{path.name}' has the shape {shape}. Expected three axes, or four with channels last.")
+    if dtype.kind not in "biuf":
+        what = "complex numbers" if dtype.kind == "c" else "colors (red, green, blue)"
+        raise DataError(f"'{path.name}' holds {what}. Expected a scan of real numbers. Convert the scan again.")
+    stated, there = offset + prod(shape) * dtype.itemsize, path.stat().st_size * (_MOST_PACKED if packed else 1)
+    if stated > there:
+        raise _damaged(path, ValueError(f"its header declares {stated:,} bytes, more than there can be in it"))
+    source = _find_grid(path, (shape[0], shape[1], shape[2]), affine, header, sound)
+    return _Stored(path, packed, offset, dtype, shape, slope, intercept, source)
+
+
+def _find_grid(
+    path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64], header: Any, sound: Any
+) -> SourceGrid:
+    """Return where the voxels lie in mm, and what had to be guessed for it.
+
+    `header` is the file's own; in `sound` nibabel has replaced voxel sizes of zero and below, and unknown codes.
+    """
+    affine[:3] *= _MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(all="ignore"):
+        flatness = abs(np.linalg.det(affine[:3, :3] / sides))
+    if not np.isfinite(affine).all() or not flatness > 1e-3:
         raise DataError(
             f"'{path.name}' has an affine that cannot be inverted, so its orientation and voxel size are unknown. "
             "Correct its header, or convert the scan again."
         )
-    return image, grid_from_affine(shape[:3], affine, path=path, format="nifti", header=bytes(image.header.binaryblock))
+    by_sform = int(sound["sform_code"]) > 0
+    oriented = by_sform or int(sound["qform_code"]) > 0
+    source = grid_from_affine(
+        shape, affine, path=path, format="nifti", header=bytes(header.binaryblock), orientation_known=oriented
+    )
+    sizes = [float(side) for side in header["pixdim"][1:4]]
+    if not by_sform and min(sizes) <= 0:
+        stated = f"'{path.name}' states voxels of {_by(sizes)}, as stored"
+        return _guess(source, source.spacing if 0 not in sizes else (1.0, 1.0, 1.0), stated)
+    if not _is_a_head(source.shape_ZYX, source.spacing):
+        longest = max(side * n for side, n in zip(source.spacing, source.shape_ZYX, strict=True))
+        stated = f"'{path.name}' states voxels of {_by(source.spacing)} mm (Z x Y x X), a scan {longest:.3g} mm long"
+        factor = 10.0 ** -floor(log10(longest / _LEAST_HEAD_MM))  # brings it to 60 to 600 mm, whatever unit was meant
+        z, y, x = (float(f"{side * factor:.6g}") for side in source.spacing)
+        return _guess(source, (z, y, x), stated)
+    if int(header["xyzt_units"]) & 7 not in _MM and np.array_equal(np.abs(affine), np.eye(4)):
+        note = (
+            f"'{path.name}' states what a file does whose header was lost: no unit, voxels of exactly 1 mm, a corner "
+            "at 0. Check the voxel size, and left and right."
+        )
+        return replace(source, spacing_note=note)
+    return source
 
 
-def _damages() -> tuple[type[Exception], ...]:
-    """Return what nibabel raises on files that are not what their name says."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
+def _guess(source: SourceGrid, guess: tuple[float, float, float], stated: str) -> SourceGrid:
+    """Return a grid with a voxel size that is a guess, and 1 mm where even that is not possible."""
+    guess = guess if _is_a_head(source.shape_ZYX, guess) else (1.0, 1.0, 1.0)
+    note = (
+        f"{stated}, which cannot be right; {_by(guess)} mm were assumed, so mm and mL are a guess. "
+        "Enter the right voxel size, or correct the file's header."
+    )
+    return replace(source.rescaled(guess), spacing_known=False, spacing_note=note)
 
-    unreadable = OSError, EOFError, zlib.error, ImageFileError, HeaderDataError
-    return *unreadable, ValueError, OverflowError, MemoryError, KeyError
+
+def _is_a_head(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
+    """Return whether a scan may have such voxels: not larger than a head can be, nor so small that none is in it.
+
+    A small part of a scan, cut out, has voxels of the usual size.
+    """
+    longest = max(side * n for side, n in zip(spacing, shape_ZYX, strict=True))
+    small = longest < _LEAST_HEAD_MM and min(spacing) < _FINEST_CROP_MM
+    return is_possible_spacing(shape_ZYX, spacing) and not small
+
+
+def _by(sides: Sequence[float]) -> str:
+    return " x ".join(f"{side:.4g}" for side in sides)
+
+
+def _read_values(stored: _Stored) -> NDArray[Any]:
+    """Return a file's values as they are stored, in one row."""
+    count = prod(stored.shape)
+    if not stored.packed:
+        return np.memmap(stored.path, stored.dtype, "r", stored.offset, (count,))
+    buffer = np.empty(stored.offset + count * stored.dtype.itemsize, np.uint8)
+    filled = 0
+    with stored.path.open("rb") as file:
+        for part in _unpacked(file):  # to its end, since the check sum comes last
+            wanted = part[: buffer.size - filled]
+            buffer[filled : filled + len(wanted)] = np.frombuffer(wanted, np.uint8)
+            filled += len(wanted)
+    if filled < buffer.size:
+        raise EOFError(f"{filled:,} of {buffer.size:,} bytes are there")
+    return buffer[stored.offset :].view(stored.dtype)
+
+
+def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a gzip file holds, in parts; what somebody appended to it is not looked at."""
+    rest = file.read(_CHUNK)
+    while rest[:2] == b"\x1f\x8b":
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # raises where a check sum is wrong
+        while not member.eof:
+            rest = rest or file.read(_CHUNK)
+            part = member.decompress(rest, _CHUNK)
+            if not part and not rest:
+                raise EOFError("it ends too early")
+            yield part
+            rest = member.unconsumed_tail
+        rest = member.unused_data + (b"" if len(member.unused_data) > 1 else file.read(_CHUNK))
+
+
+def _take(parts: Iterator[bytes], most: int) -> bytes:
+    """Return the first bytes of what comes in parts."""
+    taken = b""
+    while len(taken) < most and (part := next(parts, None)) is not None:
+        taken += part
+    return taken[:most]
+
+
+def _scale(raw: NDArray[Any], stored: _Stored) -> NDArray[np.float32]:
+    """Return values in memory, as the header's slope and intercept have it."""
+    slope, intercept = stored.slope, stored.intercept or 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope is None or (slope, intercept) == (1, 0):
+            return raw.astype(np.float32, order="K", subok=False, copy=isinstance(raw, np.memmap))
+        values = np.empty(raw.shape, np.float32, order="F")
+        for last in range(raw.shape[-1]):  # large integers need more digits than float32 has, but not all at once
+            values[..., last] = raw[..., last] * np.float64(slope) + intercept
+    return values
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:
@@ -125,7 +277,7 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     import nibabel as nib
 
     if find_suffix(path) not in NIFTI_SUFFIXES:
-        raise DataError(f"'{path.name}' is no NIfTI name. Expected was a name that ends in .nii or .nii.gz.")
+        raise DataError(f"'{path.name}' is not a NIfTI name. Expected a name ending in .nii or .nii.gz.")
     check_labels(labels_ZYX, source)
     labels = source.to_source(labels_ZYX)
     if source.header:

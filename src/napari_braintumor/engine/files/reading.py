@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,20 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_readable, find_suffix, strip_suffix
-from napari_braintumor.engine.files.cases import CaseFiles
+from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
 from napari_braintumor.engine.files.labels import CONVENTIONS, guess_convention, label_values, reference_from_values
+from napari_braintumor.engine.files.laying import lay_on_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid
 from napari_braintumor.engine.files.tiff import read_tiff, read_tiff_slices
+from napari_braintumor.engine.grids import check_same_grid
 from napari_braintumor.engine.types import Reference, SourceGrid, Volume
 
 _LGG_SLICE_MM = 5.0
 _LGG_WIDTH_MM = 256.0
+
+_ONE_GRID = "The modalities of a case must share one grid. Resample one first."
+_ON_ITS_SCAN = "A mask must lie on the grid of its images. Resample the mask first."
 
 READ_AT_ONCE = 2
 """Files unpacked side by side."""
@@ -38,18 +43,24 @@ def read_case(case: CaseFiles) -> Volume:
     Raises
     ------
     DataError
-        If a file cannot be read or the images do not share one grid (to 1e-3 mm).
+        If a file cannot be read or the images do not share one grid; see `check_same_grid`.
     """
     if case.problem is not None:
         raise DataError(case.problem)
     arrays: dict[str, NDArray[Any]] = {}
-    source: SourceGrid | None = None
     different = dict.fromkeys(image.paths for image in case.images)
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         read = pool.map(lambda paths: _read_image(paths, case.group), different)
         files = dict(zip(different, read, strict=True))
+    if not files:
+        raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
+    source = _best_known([grid for _, grid in files.values()])
+    notes = [*case.notes, *source.notes]
+    for _, grid in files.values():
+        if grid is not source and (note := check_same_grid(source, grid, _name(source), _name(grid), _ONE_GRID)):
+            notes.append(note)
     for image in case.images:
-        data, grid = files[image.paths]
+        data, _ = files[image.paths]
         name = image.paths[0].name
         if image.channel is None and data.ndim == 4:
             raise DataError(f"'{name}' has {len(data)} channels, but its name says {image.modality}. {HOW_TO_NAME}")
@@ -59,19 +70,13 @@ def read_case(case: CaseFiles) -> Volume:
                 f"'{name}' has {channels} channels, but channel {image.channel + 1} was expected to be "
                 f"{image.modality}. {HOW_TO_NAME}"
             )
-        if source is None:
-            source = grid
-        else:
-            _check_same_grid(source, grid, 1e-3, "The modalities of a case must share one grid. Resample one first.")
         arrays[image.modality] = data if image.channel is None else data[image.channel]
-    if source is None:
-        raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
     if case.group == "lgg" and "FLAIR" in arrays:
         flair = arrays["FLAIR"]
         arrays = {m: a for m, a in arrays.items() if m == "FLAIR" or not np.array_equal(a, flair)}
     if not case.spacing_known:
         source = replace(source, spacing_known=False)
-    return replace(volume_from_modalities(arrays, source, case.name), notes=case.notes)
+    return replace(volume_from_modalities(arrays, source, case.name), notes=tuple(notes))
 
 
 def read_reference(case: CaseFiles) -> Reference | None:
@@ -80,19 +85,16 @@ def read_reference(case: CaseFiles) -> Reference | None:
     Raises
     ------
     DataError
-        If the file cannot be read, lies on another grid than the images (to 0.1 mm), holds values that its
-        convention does not define, or the convention cannot be told.
+        If the file cannot be read, does not lie on its images (see `check_same_grid` and `lay_on_scan`), holds values
+        that its convention does not define, or the convention cannot be told.
     """
     if not case.reference:
         return None
     data, grid = _read_image(case.reference, case.group)
     name = case.reference[0].name
     if data.ndim != 3:
-        raise DataError(f"Mask '{name}' has {len(data)} channels. Expected was one number for each voxel.")
-    if case.images:
-        image = case.images[0].paths
-        of_image = read_nifti_grid(image[0])[0] if _is_nifti(image[0]) else _read_image(image, case.group)[1]
-        _check_same_grid(of_image, grid, 0.1, "A mask must lie on the grid of its images. Resample the mask first.")
+        raise DataError(f"Mask '{name}' has {len(data)} channels. Expected one number for each voxel.")
+    data, grid, note = _on_its_scan(case, data, grid)
     convention = case.convention or guess_convention(values := label_values(data, grid))
     if convention is None:
         raise DataError(
@@ -100,7 +102,40 @@ def read_reference(case: CaseFiles) -> Reference | None:
             f"Put the convention into its name, for instance '{strip_suffix(case.reference[0])}_whole': "
             f"{', '.join(CONVENTIONS)}."
         )
-    return reference_from_values(data, convention, grid)
+    reference = reference_from_values(data, convention, grid)
+    return replace(reference, notes=(*reference.notes, note)) if note else reference
+
+
+def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple[NDArray[Any], SourceGrid, str | None]:
+    """Check that a mask lies on the scan of its case, or lay it there if its file or the scan's states no place."""
+    if not case.images:
+        return mask, grid, None
+    image, scan = _scan_of(case)
+    if scan.orientation_known == grid.orientation_known:
+        return mask, grid, check_same_grid(scan, grid, _name(scan), _name(grid), _ON_ITS_SCAN)
+    data, _ = _read_image(image.paths, case.group)
+    data = data if image.channel is None else data[image.channel]
+    laid, note = lay_on_scan(mask, grid, scan, data, _name(scan), _name(grid))
+    return laid, scan, note
+
+
+def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
+    """Return the image of a case whose file says most of where its voxels lie, reading no voxels where that can be."""
+    headers = [image for image in case.images if _is_nifti(image.paths[0])]
+    if not headers:
+        return case.images[0], _read_image(case.images[0].paths, case.group)[1]
+    grids = [_known_of(read_nifti_grid(image.paths[0])[0], case.group) for image in headers]
+    best = _best_known(grids)
+    return next((image, grid) for image, grid in zip(headers, grids, strict=True) if grid is best)
+
+
+def _best_known(grids: Sequence[SourceGrid]) -> SourceGrid:
+    """Return the first of those grids that state most."""
+    return max(grids, key=lambda grid: (grid.orientation_known, grid.spacing_known))
+
+
+def _name(grid: SourceGrid) -> str:
+    return f"'{grid.path.name}'" if grid.path else "an image"
 
 
 def _is_nifti(path: Path) -> bool:
@@ -112,8 +147,7 @@ def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], Sour
     check_readable(paths[0])
     if _is_nifti(paths[0]):
         data, grid = read_nifti(paths[0])
-        # Brain-Tumor-Progression files state 1 mm, which is false.
-        return data, replace(grid, spacing_known=False) if group == "btp" else grid
+        return data, _known_of(grid, group)
     if len(paths) > 1:
         _check_no_gap(paths)
         data, grid, _ = read_tiff_slices(paths)
@@ -121,10 +155,13 @@ def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], Sour
         data, grid, _ = read_tiff(paths[0])
     if group == "lgg" and not grid.spacing_known:
         in_plane = _LGG_WIDTH_MM / grid.shape[2]
-        return data, replace(
-            grid, affine=grid.affine @ np.diag([_LGG_SLICE_MM / grid.spacing[0], in_plane, in_plane, 1])
-        )
+        return data, grid.rescaled((_LGG_SLICE_MM, in_plane, in_plane))
     return data, grid
+
+
+def _known_of(grid: SourceGrid, group: str) -> SourceGrid:
+    """Return a grid without what is known to be false: files of Brain-Tumor-Progression state 1 mm."""
+    return replace(grid, spacing_known=False, spacing_note="") if group == "btp" else grid
 
 
 def _check_no_gap(paths: tuple[Path, ...]) -> None:
@@ -134,27 +171,5 @@ def _check_no_gap(paths: tuple[Path, ...]) -> None:
     if missing:
         raise DataError(
             f"Slices {', '.join(map(str, missing))} are missing beside '{paths[0].name}'. "
-            "Expected was every slice of the stack. Copy or download them again."
+            "Expected every slice of the stack. Copy or download them again."
         )
-
-
-def _check_same_grid(first: SourceGrid, other: SourceGrid, tolerance_mm: float, remedy: str) -> None:
-    """Refuse two images whose voxels, once reordered, do not lie in the same places."""
-    one, two = (grid.path.name if grid.path else "image" for grid in (first, other))
-    shape_ZYX, other_ZYX = (tuple(grid.shape[axis] for axis in grid.axes) for grid in (first, other))
-    if shape_ZYX != other_ZYX:
-        raise DataError(f"'{one}' {shape_ZYX} and '{two}' {other_ZYX} differ in shape. {remedy}")
-    if first.format != other.format or not (first.spacing_known and other.spacing_known):
-        return  # a TIFF does not say where it lies
-    apart_mm = float(np.linalg.norm(_corners(first) - _corners(other), axis=1).max())
-    if apart_mm > tolerance_mm:
-        raise DataError(f"'{one}' and '{two}' lie up to {apart_mm:.3g} mm apart in space. {remedy}")
-
-
-def _corners(grid: SourceGrid) -> NDArray[np.float64]:
-    """Return where the corner voxels of the reordered array lie: ``(8, 3)`` RAS mm."""
-    at = np.zeros((8, 3))
-    ends = np.array(list(product((False, True), repeat=3)))
-    for end, axis, flip in zip(ends.T, grid.axes, grid.flips, strict=True):
-        at[:, axis] = np.where(end != flip, grid.shape[axis] - 1, 0)
-    return at @ grid.affine[:3, :3].T + grid.affine[:3, 3]

@@ -76,7 +76,9 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
     z, y, x = array.shape[-3:]
     known = spacing is not None and (spacing[0] is not None or z == 1)
     z_mm, y_mm, x_mm = spacing or (None, 1.0, 1.0)
-    grid = default_grid((z, y, x), (z_mm or 1.0, y_mm, x_mm), path=path, format="tiff", spacing_known=known)
+    grid = default_grid(
+        (z, y, x), (z_mm or 1.0, y_mm, x_mm), path=path, format="tiff", spacing_known=known, orientation_known=False
+    )
     channels = len(array) if array.ndim == 4 else 1
     return array, grid, names if len(names) == channels else ()
 
@@ -112,7 +114,14 @@ def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, t
     # How far slices of separate files lie apart is stated nowhere.
     return (
         array,
-        default_grid((z, y, x), (1.0, *grid.spacing[1:]), path=paths[0], format="tiff", spacing_known=False),
+        default_grid(
+            (z, y, x),
+            (1.0, *grid.spacing[1:]),
+            path=paths[0],
+            format="tiff",
+            spacing_known=False,
+            orientation_known=False,
+        ),
         names,
     )
 
@@ -135,7 +144,7 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
         If the shape is not the source's, the name has another ending, or the file cannot be written.
     """
     if find_suffix(path) not in TIFF_SUFFIXES:
-        raise DataError(f"'{path.name}' is no TIFF name. Expected was a name that ends in .tif or .tiff.")
+        raise DataError(f"'{path.name}' is not a TIFF name. Expected a name ending in .tif or .tiff.")
     check_labels(labels_ZYX, source)
     metadata: dict[str, Any] = {"axes": "ZYX", "Name": "tumor labels"}
     if source.spacing_known:

@@ -1,0 +1,86 @@
+"""How labels are colored: each by its own color, or all that make a region alike, in which case the brush is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.notifications import show_info
+
+from napari_braintumor.engine.card import GLIOMA_REGIONS
+from napari_braintumor.engine.types import REGION_LABELS
+from napari_braintumor.layers.placement import KEY
+
+EXTRA_COLORS = ("#38bdf8", "#a855f7", "#ec4899", "#ffffff")
+"""For labels that have no color of their own."""
+
+_DRAWING = ("paint", "polygon", "fill", "erase")
+
+
+def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None, alike: str = "") -> Any:
+    """Color labels each by its own color, or those that make a region all alike.
+
+    Parameters
+    ----------
+    colors
+        ``#rrggbb`` for each label; the background and all other labels are transparent.
+    labels
+        Those that make the region; the others are transparent. Left out, every label has its own color.
+    alike
+        The region's color.
+    """
+    palette: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    for label in colors if labels is None else labels:
+        palette[label] = colors[label] if labels is None else alike
+    return DirectLabelColormap(color_dict=palette)
+
+
+def shown_region(layer: Labels) -> str | None:
+    """Return the region that a result is shown as, None where its labels are shown."""
+    region: str | None = layer.metadata.get(KEY, {}).get("shown")
+    return region
+
+
+def show_region(layer: Labels, region: str | None, colors: Mapping[int, str], labels: Iterable[int] = ()) -> None:
+    """Show a result as one of its regions; None shows its labels. The labels themselves stay as they are.
+
+    While a region is shown nobody sees which label a voxel has, so the brush is put away, and again whenever it is
+    taken up.
+
+    Parameters
+    ----------
+    layer
+        A result.
+    region
+        The region's name.
+    colors
+        For each label.
+    labels
+        Those that make the region.
+    """
+    layer.metadata = {**layer.metadata, KEY: {**layer.metadata.get(KEY, {}), "shown": region}}
+    if region is None:
+        layer.colormap = make_colormap(colors)
+        return
+    own = {r.name: r.color for r in GLIOMA_REGIONS}
+    labels = tuple(labels) or REGION_LABELS.get(region, ())
+    fallback = next((colors[label] for label in labels if label in colors), EXTRA_COLORS[0])
+    layer.colormap = make_colormap(colors, labels, own.get(region, fallback))
+    layer.events.mode.connect(_put_brush_away, position="last")  # once: napari passes over what is connected already
+    if str(layer.mode) in _DRAWING:
+        layer.mode = "pan_zoom"
+
+
+def explain_lock(region: str) -> str:
+    """Say why the brush is locked, and what to do."""
+    return f"The brush is locked while {region} is shown, as its labels look alike. Choose Show labels to paint."
+
+
+def _put_brush_away(event: Any) -> None:
+    layer = event.source
+    region = shown_region(layer)
+    if region is not None and str(layer.mode) in _DRAWING:
+        layer.mode = "pan_zoom"
+        show_info(explain_lock(region))
