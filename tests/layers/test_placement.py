@@ -50,7 +50,7 @@ def test_a_plain_array_is_taken_as_displayed(volume):
     np.testing.assert_array_equal(plain.data[0], volume.data[0])
     assert not plain.source.spacing_known
     assert plain.spacing == (1, 1, 1)
-    assert plain.name == "a t1"
+    assert plain.name == "a"
 
 
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)])

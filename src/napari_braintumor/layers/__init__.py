@@ -1,5 +1,13 @@
 """napari layers <-> `Volume` and `Segmentation`: the only folder that knows both worlds. No Qt."""
 
+from napari_braintumor.layers.cases import (
+    Case,
+    CaseView,
+    cases_in,
+    find_case,
+    match_modalities,
+    scan_beside,
+)
 from napari_braintumor.layers.display import (
     LayerData,
     image_layer,
@@ -15,6 +23,7 @@ from napari_braintumor.layers.figures import (
 )
 from napari_braintumor.layers.landing import Landing, labels_from_layer
 from napari_braintumor.layers.masks import (
+    check_same_case,
     find_reference,
     label_names,
     labels_for,
@@ -47,15 +56,14 @@ from napari_braintumor.layers.selection import (
     case_of,
     describe_scan,
     inspect_selection,
-    match_modalities,
     modality_of,
-    scan_beside,
     scans_in,
     scans_of,
     select_layers,
     stream_selection,
     volume_from_layers,
     volume_from_selection,
+    whose,
 )
 from napari_braintumor.layers.views import (
     explain_lock,
@@ -67,6 +75,8 @@ from napari_braintumor.layers.views import (
 __all__ = [
     "KEY",
     "Answer",
+    "Case",
+    "CaseView",
     "Figures",
     "Landing",
     "LayerData",
@@ -74,10 +84,13 @@ __all__ = [
     "Selection",
     "bare",
     "case_of",
+    "cases_in",
+    "check_same_case",
     "default_placement",
     "describe_scan",
     "explain_lock",
     "figures_of",
+    "find_case",
     "find_placement",
     "find_reference",
     "follow_labels",
@@ -115,4 +128,5 @@ __all__ = [
     "update_or_add_probabilities",
     "volume_from_layers",
     "volume_from_selection",
+    "whose",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,11 @@ def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:
     Raises
     ------
     DataError
-        If it is no three-dimensional layer, or lies elsewhere or has another shape: then it belongs to another scan.
+        If it is not a three-dimensional layer, if it is known to belong to another case, or if it lies elsewhere or
+        has another shape: then it belongs to another scan.
     """
     check_three_dimensional(layer)
+    check_same_case(selection, layer)
     place = find_placement(layer)
     shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
     # A layer that was drawn on a scan lies where napari shows the scan, whatever either knows of its file.
@@ -98,6 +101,43 @@ def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:
             "Choose the labels that were drawn on these scans."
         )
     return selection.placement.from_layer(np.asarray(level_0(layer)))
+
+
+def check_same_case(selection: Selection, layer: Labels) -> None:
+    """Refuse labels that are known to belong to another case: in many data sets all cases share shape and place.
+
+    Labels know the scans that they were made from, or the case that they were opened with. Those that a user has
+    painted know neither, and are taken for what they lie on.
+
+    Raises
+    ------
+    DataError
+        Naming both cases.
+    """
+    known = layer.metadata.get(KEY, {})
+    case, made_from = known.get("case"), known.get("made_from", {})
+    common = made_from.keys() & selection.made_from.keys()
+    owners = {(scan.get("case") or "").casefold() for scan in selection.made_from.values()} - {""}
+    if common:
+        belongs = all(_is_same_scan(made_from[name], selection.made_from[name]) for name in common)
+    else:
+        belongs = not case or not owners or case.casefold() in owners
+    if not belongs:
+        raise DataError(
+            f"Labels '{layer.name}' belong to other scans, of case '{case}', than those of '{selection.name}'. Labels "
+            "and scans must be of one case, even where they lie in the same place. Choose the labels of "
+            f"'{selection.name}', or the scans that the labels were made from."
+        )
+
+
+def _is_same_scan(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> bool:
+    """Whether two descriptions are of one layer, or of one file that was opened twice, alone or with its folder."""
+    if one["unique_id"] == two["unique_id"]:
+        return True
+    if not one["path"] or not two["path"]:
+        return False
+    first, second = Path(one["path"]), Path(two["path"])
+    return first == second or first in second.parents or second in first.parents
 
 
 def reviewed_slices(layer: Labels) -> tuple[int, ...]:

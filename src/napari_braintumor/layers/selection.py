@@ -12,10 +12,11 @@ from napari.layers import Image, Layer
 
 from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.naming import find_modality
+from napari_braintumor.engine.files._access import strip_suffix
+from napari_braintumor.engine.files.naming import find_modality, read_words, remaining_name
 from napari_braintumor.engine.grids import check_same_grid
 from napari_braintumor.engine.inspection import Inspection, inspect_images
-from napari_braintumor.engine.types import MODALITIES, AnyVolume, StreamedVolume, Volume
+from napari_braintumor.engine.types import AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
@@ -71,46 +72,6 @@ def scans_in(layers: Iterable[Layer]) -> list[Image]:
     ]
 
 
-def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> dict[str, Image]:
-    """Find the layers of one case by their metadata and names.
-
-    Parameters
-    ----------
-    layers
-        In the viewer's order.
-    anchor
-        A layer of the case that is meant; left out, the case of the topmost scan of known modality.
-
-    Returns
-    -------
-    dict
-        For each modality its layer, in the order of `MODALITIES`. Where two layers would do, the upper one.
-    """
-    scans = [(layer, modality_of(layer)) for layer in scans_in(layers)]
-    named = [layer for layer, modality in scans if modality]
-    if anchor is None or anchor not in named:
-        anchor = named[-1] if named else None
-    if anchor is None:
-        return {}
-    found = {
-        modality: layer
-        for layer, modality in scans
-        if modality and layer.data.shape == anchor.data.shape and case_of(layer) == case_of(anchor)
-    }
-    found[modality_of(anchor) or ""] = anchor
-    order = (*MODALITIES, *sorted(set(found) - set(MODALITIES)))
-    return {modality: found[modality] for modality in order if modality in found}
-
-
-def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
-    """Return the topmost scan of the case that a layer belongs to: the layer itself if it is a scan."""
-    scans = scans_in(layers)
-    if layer is None or layer in scans:
-        return layer
-    case = case_of(layer)
-    return next((scan for scan in reversed(scans) if case and case_of(scan) == case), None)
-
-
 def select_layers(layers: Mapping[str, Layer]) -> Selection:
     """Check that layers make a case, without reading their voxels.
 
@@ -146,9 +107,14 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
 
 
 def describe_scan(layer: Layer) -> dict[str, str | None]:
-    """Return by what a scan is known again: its ``unique_id`` while it is open, its ``path``, and its ``name``."""
+    """Return by what a scan is known again: its ``unique_id`` while it is open, its ``path``, ``name`` and ``case``."""
     path = layer.source.path or find_placement(layer).grid.path
-    return {"unique_id": str(layer.unique_id), "name": str(layer.name), "path": str(path) if path else None}
+    return {
+        "unique_id": str(layer.unique_id),
+        "name": str(layer.name),
+        "path": str(path) if path else None,
+        "case": whose(layer),
+    }
 
 
 def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
@@ -272,10 +238,31 @@ def case_of(layer: Layer) -> str | None:
     return case
 
 
+def whose(layer: Layer) -> str | None:
+    """Return whose scan a layer is: the case that its reader noted, else what its name leaves beside the modality.
+
+    Returns
+    -------
+    str or None
+        Empty where a name holds nothing but the modality; None where it holds no modality, and so says nothing.
+    """
+    case = case_of(layer)
+    if case:
+        return case
+    path = layer.source.path
+    names = (str(layer.name), Path(path).name if path else "")
+    return next((_owner_in(name) for name in names if find_modality(name)), None)
+
+
+def _owner_in(name: str) -> str:
+    stem = strip_suffix(Path(name.replace("/", "_")))
+    return "_".join(read_words(stem).rest) if remaining_name(stem) else ""
+
+
 def case_name(layers: list[Layer]) -> str:
     """Name a case by what its layers' readers noted, else by what the layers' names share."""
-    case = case_of(layers[0])
-    if case:
+    owners = {whose(layer) for layer in layers}
+    if case := case_of(layers[0]) or (owners.pop() if len(owners) == 1 else None):
         return case
     names = [str(layer.name) for layer in layers]
     same = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)

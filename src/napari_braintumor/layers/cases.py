@@ -1,0 +1,178 @@
+"""Which open layers belong to one case, and showing one case's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from napari.layers import Image, Layer
+
+from napari_braintumor.engine.files.naming import remaining_name
+from napari_braintumor.engine.types import MODALITIES
+from napari_braintumor.layers.placement import KEY, bare
+from napari_braintumor.layers.selection import case_of, modality_of, scans_in, whose
+
+_SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """The open scans of one patient at one time.
+
+    Attributes
+    ----------
+    key
+        By what the case is known again.
+    name
+        What it is called, also where two cases have the same name.
+    scans
+        In the viewer's order.
+    """
+
+    key: str
+    name: str
+    scans: tuple[Image, ...]
+
+
+def cases_in(layers: Iterable[Layer]) -> list[Case]:
+    """Return the cases that are open, that of the topmost scan last.
+
+    Scans belong together if their readers noted the same case or, where another plugin opened them, if their names
+    leave the same beside the modality. Where a modality is there twice, as in two studies that name their patients
+    alike, the folders set the cases apart. Scans whose names say nothing belong to no case.
+    """
+    groups: dict[str, list[Image]] = {}
+    for scan in scans_in(layers):
+        name = whose(scan)
+        if name is not None:
+            groups.setdefault(name.casefold() if case_of(scan) else remaining_name(name), []).append(scan)
+    _join_nameless(groups)
+    cases = [case for scans in groups.values() for case in _split_by_folder(scans)]
+    order = {id(scan): number for number, scan in enumerate(scans_in(layers))}
+    return sorted(cases, key=lambda case: max(order[id(scan)] for scan in case.scans))
+
+
+def _join_nameless(groups: dict[str, list[Image]]) -> None:
+    """Count scans that are called nothing but their modality to the one other case, if there is but one."""
+    named = [name for name in groups if name]
+    if "" in groups and len(named) == 1 and not any(case_of(scan) for scan in groups[named[0]]):
+        theirs, ours = ({modality_of(scan) for scan in groups[name]} for name in (named[0], ""))
+        if not theirs & ours:
+            groups[named[0]] += groups.pop("")
+
+
+def _split_by_folder(scans: list[Image]) -> list[Case]:
+    modalities = [modality_of(scan) for scan in scans]
+    name = next((found for scan in scans if (found := whose(scan))), None) or str(scans[0].name)
+    by_folder: dict[str, list[Image]] = {}
+    for scan in scans:
+        by_folder.setdefault(_folder_of(scan), []).append(scan)
+    if len(set(modalities)) == len(modalities) or len(by_folder) == 1:
+        return [Case(name.casefold(), name, tuple(scans))]
+    return [
+        Case(f"{name.casefold()} {folder}", f"{name} ({Path(folder).name or 'no file'})", tuple(each))
+        for folder, each in by_folder.items()
+    ]
+
+
+def _folder_of(scan: Layer) -> str:
+    if not scan.source.path:
+        return ""
+    path = Path(scan.source.path)
+    return str(path if path.is_dir() else path.parent)
+
+
+def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> dict[str, Image]:
+    """Find the layers of one case by their metadata and names.
+
+    Parameters
+    ----------
+    layers
+        In the viewer's order.
+    anchor
+        A layer of the case that is meant; left out, the case of the topmost scan of known modality.
+
+    Returns
+    -------
+    dict
+        For each modality its layer, in the order of `MODALITIES`. Where two layers would do, the upper one.
+    """
+    cases = cases_in(layers)
+    case = find_case(cases, anchor) or next((case for case in reversed(cases) if _first_of(case) is not None), None)
+    if case is None:
+        return {}
+    if anchor not in case.scans or modality_of(anchor) is None:
+        anchor = _first_of(case)
+    assert anchor is not None
+    found = {
+        modality: scan
+        for scan in case.scans
+        if (modality := modality_of(scan)) and scan.data.shape == anchor.data.shape
+    }
+    found[modality_of(anchor) or ""] = anchor
+    order = (*MODALITIES, *sorted(set(found) - set(MODALITIES)))
+    return {modality: found[modality] for modality in order if modality in found}
+
+
+def _first_of(case: Case) -> Image | None:
+    """Return the topmost scan of known modality."""
+    return next((scan for scan in reversed(case.scans) if modality_of(scan)), None)
+
+
+def find_case(cases: Iterable[Case], layer: Layer | None) -> Case | None:
+    """Return the case that a layer belongs to, be it a scan or something that was made of one."""
+    if layer is None:
+        return None
+    made_from = {scan["unique_id"] for scan in layer.metadata.get(KEY, {}).get("made_from", {}).values()}
+    name = case_of(layer)
+    for case in cases:
+        if layer in case.scans or made_from & {str(scan.unique_id) for scan in case.scans}:
+            return case
+    if made_from or name is None or (isinstance(layer, Image) and layer in scans_in([layer])):
+        return None
+    return next((case for case in cases if name in map(whose, case.scans)), None)
+
+
+def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
+    """Return the topmost scan of the case that a layer belongs to: the layer itself if it is a scan."""
+    if layer is None or layer in scans_in(layers):
+        return layer
+    case = find_case(cases_in(layers), layer)
+    return case.scans[-1] if case is not None else None
+
+
+class CaseView:
+    """Hides the layers of other cases, and shows them again as they were."""
+
+    def __init__(self) -> None:
+        self._hidden: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
+
+    def show_only(self, case: Case, layers: Iterable[Layer]) -> None:
+        """Show the layers of a case that were hidden for another one, and hide those of other cases.
+
+        Layers that belong to no case stay as they are. If nothing of the case would be seen, one of its scans is shown.
+        """
+        everything = list(layers)
+        cases = cases_in(everything)
+        for layer in everything:
+            owner = find_case(cases, layer)
+            if owner is not None and owner.key == case.key:
+                self._show_again(layer)
+            elif owner is not None and layer.visible:
+                self._hidden[bare(layer)] = True
+                layer.visible = False
+        of_modality = {modality_of(scan) or "": scan for scan in case.scans}
+        if case.scans and not any(scan.visible for scan in case.scans):
+            first = next((of_modality[m] for m in _SHOWN_FIRST if m in of_modality), case.scans[-1])
+            first.visible = True
+
+    def show_all(self, layers: Iterable[Layer]) -> None:
+        """Show again what was hidden."""
+        for layer in layers:
+            self._show_again(layer)
+
+    def _show_again(self, layer: Layer) -> None:
+        if self._hidden.pop(bare(layer), False):
+            layer.visible = True
