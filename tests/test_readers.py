@@ -26,7 +26,7 @@ def write_case(folder: Path, volume: Volume, mask: bool = True) -> Path:
         nib.save(image, case / f"{volume.name}_{NAMES[modality]}.nii.gz")
     if mask:
         labels = volume.source.to_source((volume.data[0] == 300).astype(np.uint8) * 2)
-        nib.save(nib.Nifti1Image(labels, volume.source.affine), case / f"{volume.name}_seg.nii.gz")
+        nib.save(nib.Nifti1Image(labels, volume.source.affine), case / f"{volume.name}_seg_brats2023.nii.gz")
     return case
 
 

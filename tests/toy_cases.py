@@ -38,7 +38,7 @@ def write_case(folder: Path, volume: Volume, reference: Reference | None = None)
     case.mkdir(parents=True)
     arrays = dict(zip(("t1", "t1ce", "t2", "flair"), volume.data, strict=True))
     if reference is not None:
-        arrays["seg"] = reference.labels
+        arrays["seg_brats2023"] = reference.labels
     for name, array in arrays.items():
         nib.save(
             nib.Nifti1Image(volume.source.to_source(array), volume.source.affine), case / f"{volume.name}_{name}.nii.gz"

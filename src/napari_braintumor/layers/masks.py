@@ -60,9 +60,9 @@ def reference_from_labels(
     convention = guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
     if convention is None:
         raise DataError(
-            f"The reference holds the values {', '.join(map(str, values))}, which may mean different things. Expected "
-            "1 necrotic / non-enhancing core, 2 edema, 3 enhancing tumor, or one value for the whole tumor. "
-            "Choose another layer."
+            f"The reference holds the values {', '.join(map(str, values))}, which may mean different things: "
+            "BraTS 2013, BraTS 2023 and the Decathlon number them differently. Expected a mask whose file name says which, "
+            "such as 'seg_brats2023', opened with its scan, or one value for the whole tumor."
         )
     return reference_from_values(labels_ZYX, convention, source)
 

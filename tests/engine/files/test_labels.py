@@ -10,6 +10,7 @@ from napari_braintumor.engine.files.labels import (
     guess_convention,
     label_suffix,
     label_values,
+    looks_like_labels,
     reference_from_values,
     write_labels,
 )
@@ -79,7 +80,7 @@ def test_a_reference_paints_the_labels_of_this_plugin():
         ("brats2017", mask_of(3), r"holds the values 3, .* \(it has 0, 1, 2, 4\)"),
         ("brats1999", mask_of(1), "no label convention 'brats1999'. Known are: brats2012"),
         ("brats2023", mask_of(1.5, dtype=np.float32), "holds fractions"),
-        ("brats2023", mask_of(-1, 2, dtype=np.int16), "holds values from -1 to 2. Expected were labels from 0"),
+        ("brats2023", mask_of(-1, 2, dtype=np.int16), "holds values from -1 to 2. Expected labels from 0"),
         ("whole", mask_of(np.nan, 1, dtype=np.float32), "holds values from nan to nan"),
         ("whole", mask_of(1e9, dtype=np.float64), r"holds values from 1e\+09 to 1e\+09"),
         ("whole", np.zeros((0, 2, 2)), "has no voxels"),
@@ -99,13 +100,55 @@ def test_a_refused_mask_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("values", "convention"),
     [
-        ({0, 1, 2, 4}, "brats2017"), ({2, 4}, "brats2017"), ({0, 1, 2, 3}, "brats2023"), ({3}, "brats2023"),
-        ({1, 2}, "brats2023"), ({0, 4}, None), ({0, 1}, None), ({0, 255}, None), ({1, 2, 3, 4}, None), ({3, 4}, None),
+        ({0, 1, 2, 4}, "brats2017"), ({2, 4}, "brats2017"), ({1, 4}, "brats2017"), ({0, 1, 2, 3}, None),
+        ({1, 2}, None), ({2, 3}, None), ({2}, None), ({0, 4}, None), ({0, 1}, None), ({0, 255}, None), ({1, 2, 3, 4}, None),
+        ({3, 4}, None),
         ({0}, None), (set(), None), ({0, 1, 7}, None),
     ],
 )  # fmt: skip
 def test_a_convention_is_guessed_only_where_the_values_tell(values, convention):
     assert guess_convention(values) == convention
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("by", [1e-6, 1e-4, 0.009])
+def test_fractions_near_whole_numbers_are_rounded_with_a_note(dtype, by):
+    mask = mask_of(0 - by, 1 - by, 2 + by, 3 - by, dtype=dtype)
+    reference = reference_from_values(mask, "brats2023", default_grid(mask.shape))
+    assert reference.labels.ravel().tolist() == [0, 1, 2, 3]
+    assert "almost whole numbers" in reference.notes[0]
+    assert reference_from_values(np.rint(mask), "brats2023", default_grid(mask.shape)).notes == ()
+
+
+@pytest.mark.parametrize("value", [0.5, 0.98, 2.02, -0.02])
+def test_other_fractions_are_refused(value):
+    mask = mask_of(0, 1, value, dtype=np.float32)
+    with pytest.raises(DataError, match=r"holds (fractions|values from -0)"):
+        reference_from_values(mask, "brats2023", default_grid(mask.shape))
+
+
+def scan_of(seed, dtype, top):
+    smooth = np.add.outer(np.arange(12), np.add.outer(np.arange(20), np.arange(24))) / 54 * top
+    noisy = smooth + np.random.default_rng(seed).normal(0, top / 20, smooth.shape)
+    return np.clip(noisy, 0, top).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"), [(np.uint8, 255), (np.uint8, 120), (np.int16, 800), (np.float32, 1), (np.float64, 4e3)]
+)
+def test_a_scan_does_not_look_like_labels_whatever_its_data_type(dtype, top):
+    assert not looks_like_labels(scan_of(0, dtype, top))
+
+
+@pytest.mark.parametrize("values", [(1,), (255,), (1, 2, 4), tuple(range(1, 100))])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_painted_areas_look_like_labels(values, dtype):
+    labels = np.zeros((12, 20, 24), dtype)
+    for i, value in enumerate(values):
+        labels[i % 12, (i // 12) * 2 : (i // 12) * 2 + 2, 4:14] = value
+    assert looks_like_labels(labels)
+    assert looks_like_labels(np.zeros((2, 3, 4), dtype))
+    assert not looks_like_labels(np.zeros((0, 3, 4), dtype))
 
 
 def test_the_values_of_a_mask_are_listed_in_order():
@@ -128,7 +171,7 @@ def test_the_name_of_the_file_chooses_the_format(tmp_path, name, dtype):
 
 
 def test_another_name_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"cannot be written as 'labels\.png'. Expected was \.nii\.gz"):
+    with pytest.raises(DataError, match=r"cannot be written as 'labels\.png'. Expected \.nii\.gz"):
         write_labels(np.zeros((1, 2, 3), np.uint8), default_grid((1, 2, 3)), tmp_path / "labels.png")
 
 

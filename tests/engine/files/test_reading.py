@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stored import ALL, OLD, SHAPE, ramp, save_nifti, save_tiff, touch
@@ -170,15 +173,46 @@ def test_a_mask_stored_in_another_axis_order_is_turned_with_its_header(tmp_path)
 
 def test_a_mask_whose_values_tell_their_convention_needs_no_name(tmp_path):
     save_nifti(tmp_path / "t1.nii", ramp())
-    save_nifti(tmp_path / "seg.nii", ramp() % 4)
-    assert read_reference(*find_cases(tmp_path)).convention == "brats2023"
+    save_nifti(tmp_path / "seg.nii", np.array([0, 1, 2, 4])[ramp() % 4].astype(np.uint8))
+    assert read_reference(*find_cases(tmp_path)).convention == "brats2017"
 
 
-def test_a_mask_whose_values_do_not_tell_is_refused_with_how_to_name_it(tmp_path):
+@pytest.mark.parametrize(
+    ("values", "example"),
+    [((1, 2, 3), "seg_brats2023"), ((1, 2), "seg_brats2023"), ((3,), "seg_whole"), ((1,), "seg_whole"),
+     ((4,), "seg_whole"),
+     ((255,), "seg_whole"), ((1, 2, 3, 4), "seg_brats2013"), ((7, 9), "seg_whole")],
+)  # fmt: skip
+def test_a_mask_whose_values_fit_several_conventions_is_refused_with_how_to_name_it(tmp_path, values, example):
     save_nifti(tmp_path / "t1.nii", ramp())
-    save_nifti(tmp_path / "seg.nii", np.where(ramp() > 100, 4, 0).astype(np.uint8))
-    with pytest.raises(DataError, match=r"'seg\.nii' holds the values 0, 4, which do not tell.*'seg_whole'.*brats2017"):
+    save_nifti(tmp_path / "seg.nii", np.array([0, *values])[ramp() % (len(values) + 1)].astype(np.uint8))
+    shown = ", ".join(map(str, (0, *values)))
+    with pytest.raises(DataError, match=rf"'seg\.nii' holds the values {shown}, which do not .*'{example}'.*whole"):
         read_reference(*find_cases(tmp_path))
+    (tmp_path / "seg.nii").rename(tmp_path / f"{example}.nii")
+    assert read_reference(*find_cases(tmp_path)).convention == example.removeprefix("seg_")
+
+
+@pytest.mark.parametrize("convention", ["decathlon", "brats2013", "brats2023"])
+def test_a_case_may_state_the_convention_of_its_mask(tmp_path, convention):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "seg.nii", ramp() % 4)
+    (case,) = find_cases(tmp_path)
+    assert read_reference(replace(case, convention=convention)).convention == convention
+
+
+def test_a_dataset_file_beside_a_mask_says_what_its_numbers_mean(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "seg.nii", ramp() % 4)
+    labels = {"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumor": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert read_reference(*find_cases(tmp_path)).convention == "decathlon"
+
+
+def test_the_reference_of_a_case_with_a_problem_is_refused_too(tmp_path):
+    (case,) = find_cases(touch(tmp_path, "t1.nii", "seg.nii", "mask.nii"))
+    with pytest.raises(DataError, match="has two masks"):
+        read_reference(case)
 
 
 @pytest.mark.parametrize(

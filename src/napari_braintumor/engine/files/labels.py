@@ -36,7 +36,11 @@ CONVENTIONS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 """
 
 _CAVITY = {"brats2024": (4,)}
+_BINARY = ("whole", "core", "enhancing")
 _MOST = 65535
+_ALMOST = 0.01
+_MOST_LABELS = 256
+_EQUAL = 0.5
 
 
 def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: SourceGrid) -> Reference:
@@ -45,7 +49,7 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     Parameters
     ----------
     array_ZYX
-        ``(Z, Y, X)``, whole numbers from 0 on, of any kind.
+        ``(Z, Y, X)``, whole numbers from 0 on, of any kind. Fractions within 0.01 of them are rounded, with a note.
     convention
         A key of `CONVENTIONS`. For ``whole``, ``core`` and ``enhancing`` all values but 0 are inside, or those above
         127 where there are any, since masks saved as pictures are gray at their edges.
@@ -60,10 +64,10 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     if convention not in CONVENTIONS:
         raise DataError(f"There is no label convention '{convention}'. Known are: {', '.join(CONVENTIONS)}.")
     where = f"Mask '{source.path.name}'" if source.path else "The mask"
-    values_ZYX, values = _whole_numbers(array_ZYX, where)
+    values_ZYX, values, rounded = _whole_numbers(array_ZYX, where)
     table = CONVENTIONS[convention]
-    known = {value for members in table.values() for value in members} | {0, *_CAVITY.get(convention, ())}
-    strange = [] if convention in ("whole", "core", "enhancing") else sorted(set(values) - known)
+    known = _known_values(convention)
+    strange = [] if convention in _BINARY else sorted(set(values) - known)
     if strange:
         raise DataError(
             f"{where} holds the values {', '.join(map(str, strange))}, which the convention '{convention}' does not "
@@ -77,7 +81,8 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
         if not members:
             inside[128 if highest > 127 else 1 :] = True
         regions[region] = inside[values_ZYX]
-    return Reference(regions, convention, source)
+    notes = (f"{where} holds fractions that are almost whole numbers, such as 0.9999; they were rounded.",)
+    return Reference(regions, convention, source, notes if rounded else ())
 
 
 def guess_convention(values: Iterable[int]) -> str | None:
@@ -91,15 +96,22 @@ def guess_convention(values: Iterable[int]) -> str | None:
     Returns
     -------
     str or None
-        None where the values fit several conventions that disagree: a lone 4 (enhancing tumor until 2022, cavity or
-        edema in 2024), a lone 1 or 255 (any region of a binary mask), 3 together with 4, or nothing at all.
+        ``brats2017`` for 4 with 1 or 2 but without 3, else None, since the values fit several conventions that
+        disagree: 1, 2 and 3 are numbered differently by BraTS 2013, BraTS 2023 and the Decathlon, a lone 4 is
+        enhancing tumor until 2022, cavity or edema in 2024, a lone value may be any region of a binary mask.
     """
     present = set(values) - {0}
-    if len(present) > 1 and present <= {1, 2, 4} and 4 in present:
-        return "brats2017"
-    if present and present <= {1, 2, 3} and present != {1}:
-        return "brats2023"
-    return None
+    return "brats2017" if len(present) > 1 and present <= {1, 2, 4} and 4 in present else None
+
+
+def fitting_conventions(values: Iterable[int]) -> list[str]:
+    """Return the conventions that define all of a mask's values, those of several regions first."""
+    return [name for name in CONVENTIONS if name in _BINARY or set(values) <= _known_values(name)]
+
+
+def _known_values(convention: str) -> set[int]:
+    members = {value for members in CONVENTIONS[convention].values() for value in members}
+    return members | {0, *_CAVITY.get(convention, ())}
 
 
 def label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
@@ -113,18 +125,47 @@ def label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
     return _whole_numbers(array, f"Mask '{source.path.name}'" if source.path else "The mask")[1]
 
 
-def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple[int, ...]]:
-    """Return the mask as integers, and its values."""
+def looks_like_labels(array: NDArray[Any]) -> bool:
+    """Tell labels from a scan by what they hold, whatever their name says.
+
+    Parameters
+    ----------
+    array
+        Of any shape.
+
+    Returns
+    -------
+    bool
+        Whether it holds few whole numbers from 0 on, and neighbors along the last axis that are not 0 are mostly
+        equal, as in areas that were painted; the gray values of a scan differ from voxel to voxel.
+    """
+    if array.size == 0 or array.dtype.kind not in "buif":
+        return False
+    try:
+        whole, values, _ = _whole_numbers(array, "")
+    except DataError:
+        return False
+    here, there = whole[..., :-1], whole[..., 1:]
+    both = (here > 0) & (there > 0)
+    return len(values) <= _MOST_LABELS and (not both.any() or bool((here == there)[both].mean() > _EQUAL))
+
+
+def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple[int, ...], bool]:
+    """Return the mask as integers, its values, and whether fractions were rounded to get there."""
     if array.size == 0:
-        raise DataError(f"{where} has no voxels. Expected was a label for each voxel of the scan.")
+        raise DataError(f"{where} has no voxels. Expected a label for each voxel of the scan.")
     low, high = array.min(), array.max()
-    if not (low >= 0 and high <= _MOST):  # so that NaN fails too
-        raise DataError(f"{where} holds values from {low:g} to {high:g}. Expected were labels from 0 to {_MOST}.")
-    whole = array if array.dtype.kind in "bu" else array.astype(np.uint16)
-    if array.dtype.kind == "f" and not np.array_equal(whole, array):
-        raise DataError(f"{where} holds fractions. Expected were whole numbers, one for each kind of tissue.")
+    if not (low >= -_ALMOST and high <= _MOST):  # so that NaN fails too
+        raise DataError(f"{where} holds values from {low:g} to {high:g}. Expected labels from 0 to {_MOST}.")
+    whole = array if array.dtype.kind in "bu" else np.rint(array).astype(np.uint16)
+    rounded = array.dtype.kind == "f" and not np.array_equal(whole, array)
+    if rounded and np.abs(array - whole).max() > _ALMOST:
+        raise DataError(
+            f"{where} holds fractions. Expected whole numbers, one for each kind of tissue. If it was resampled, do so "
+            "again with the nearest neighbor."
+        )
     whole = whole.astype(np.uint8) if high <= 255 else whole
-    return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel())))
+    return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel()))), rounded
 
 
 def label_suffix(source: SourceGrid) -> str:
@@ -158,7 +199,7 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
     path = Path(path)
     if labels_ZYX.size and not (labels_ZYX.min() >= 0 and labels_ZYX.max() <= 255):
         raise DataError(
-            f"Labels reach from {labels_ZYX.min()} to {labels_ZYX.max()}. Expected were values from 0 to 255. "
+            f"Labels reach from {labels_ZYX.min()} to {labels_ZYX.max()}. Expected values from 0 to 255. "
             "Renumber them first."
         )
     labels = labels_ZYX.astype(np.uint8, copy=False)
@@ -168,5 +209,5 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
     elif suffix in TIFF_SUFFIXES:
         write_tiff_labels(labels, source, path)
     else:
-        raise DataError(f"Labels cannot be written as '{path.name}'. Expected was .nii.gz, .nii, .tif or .tiff.")
+        raise DataError(f"Labels cannot be written as '{path.name}'. Expected .nii.gz, .nii, .tif or .tiff.")
     return path

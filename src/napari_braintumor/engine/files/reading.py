@@ -16,7 +16,12 @@ from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_readable, find_suffix, strip_suffix
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
-from napari_braintumor.engine.files.labels import CONVENTIONS, guess_convention, label_values, reference_from_values
+from napari_braintumor.engine.files.labels import (
+    fitting_conventions,
+    guess_convention,
+    label_values,
+    reference_from_values,
+)
 from napari_braintumor.engine.files.laying import lay_on_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid
@@ -88,6 +93,8 @@ def read_reference(case: CaseFiles) -> Reference | None:
         If the file cannot be read, does not lie on its images (see `check_same_grid` and `lay_on_scan`), holds values
         that its convention does not define, or the convention cannot be told.
     """
+    if case.problem is not None:
+        raise DataError(case.problem)
     if not case.reference:
         return None
     data, grid = _read_image(case.reference, case.group)
@@ -97,10 +104,12 @@ def read_reference(case: CaseFiles) -> Reference | None:
     data, grid, note = _on_its_scan(case, data, grid)
     convention = case.convention or guess_convention(values := label_values(data, grid))
     if convention is None:
+        fitting = fitting_conventions(values)
+        example = "whole" if len({*values} - {0}) < 2 else "brats2023" if "brats2023" in fitting else fitting[0]
+        example = f"{strip_suffix(case.reference[0])}_{example}"
         raise DataError(
-            f"Mask '{name}' holds the values {', '.join(map(str, values))}, which do not tell what they mean. "
-            f"Put the convention into its name, for instance '{strip_suffix(case.reference[0])}_whole': "
-            f"{', '.join(CONVENTIONS)}."
+            f"Mask '{name}' holds the values {', '.join(map(str, values))}, which do not tell what they mean: they fit "
+            f"several conventions. Put the right one into its name, as in '{example}': {', '.join(fitting)}."
         )
     reference = reference_from_values(data, convention, grid)
     return replace(reference, notes=(*reference.notes, note)) if note else reference

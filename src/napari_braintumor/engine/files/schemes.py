@@ -9,9 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
 from napari_braintumor.engine.files.labels import CONVENTIONS, CORE, ENHANCING, WHOLE
 from napari_braintumor.engine.files.naming import Words, find_modality, patient_of, read_words
+from napari_braintumor.engine.files.nifti import read_nifti_grid
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def read_scheme(path: Path) -> Named | None:
 def name_freely(path: Path, words: Words) -> Named:
     """Read a name of no data set by its words."""
     case = "_".join(words.rest)
-    convention = words.convention
+    convention = words.convention or (_convention_of(_describe_labels(path.parent)) if words.mask else None)
     kind, why_not = _kind_of(words)
     return Named(
         path, "other", path.parent, case, patient_of(case), kind, convention=convention, words=words, why_not=why_not
@@ -128,12 +130,17 @@ def name_freely(path: Path, words: Words) -> Named:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a label file is one that this program wrote: its record lies beside it."""
-    record = path.with_name(f"{strip_suffix(path)}.json")
-    if not strip_suffix(path).endswith("_tumor") or not record.is_file():
+    """Whether a label file is a result of this program: by its name, and its record or its own header."""
+    if not strip_suffix(path).endswith("_tumor"):
         return False
-    content = _read_json(record)
-    return {"case", "volumes_ml", "labels"} <= content.keys()
+    if {"case", "volumes_ml", "labels"} <= _read_json(path.with_name(f"{strip_suffix(path)}.json")).keys():
+        return True
+    if find_suffix(path) not in NIFTI_SUFFIXES:
+        return False
+    try:
+        return b"napari-braintumor" in (read_nifti_grid(path)[0].header or b"")
+    except DataError:
+        return False
 
 
 def _kind_of(words: Words) -> tuple[str | None, str | None]:
@@ -275,6 +282,11 @@ def _describe_dataset(folder: Path) -> dict[str, Any]:
         if isinstance(content.get("channel_names") or content.get("modality"), dict):
             return content
     return {}
+
+
+def _describe_labels(folder: Path) -> dict[str, Any]:
+    """Return what a ``dataset.json`` beside freely named files says; only its labels count for them."""
+    return _read_json(folder / "dataset.json")
 
 
 def _has_numbered_images(path: Path, stem: str) -> bool:
