@@ -11,6 +11,7 @@ from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.types import SourceGrid, Volume
 from napari_braintumor.layers import volume_from_layers
 from napari_braintumor.readers import find_reader, read_layers
@@ -79,7 +80,7 @@ def test_the_channels_of_an_unnamed_file_are_taken_apart(tmp_path, volume):
 
 def test_saved_results_open_as_labels_with_their_names(tmp_path, volume):
     labels = (volume.data[0] == 300).astype(np.uint8) * 3
-    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "patient7_tumor.nii.gz")
+    write_labels(labels, volume.source, tmp_path / "patient7_tumor.nii.gz")
     (layer,) = read(tmp_path / "patient7_tumor.nii.gz")
     assert layer._type_string == "labels"
     assert list(layer.features["name"])[1:] == ["necrotic / non-enhancing core", "edema", "enhancing tumor"]
@@ -101,6 +102,90 @@ def test_a_mask_that_cannot_be_understood_does_not_keep_the_scan_closed(tmp_path
     notification_manager.records.clear()
     assert len(read(folder)) == 4
     assert "The scan is opened without its mask." in notification_manager.records[-1].message
+
+
+def scan_like(shape, dtype=np.uint8):
+    return np.clip(np.random.default_rng(0).normal(90, 30, shape), 0, 255).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize(
+    "name", ["brain_tumor_017", "Tumor_Patient_Anna", "no_tumor_3", "label_17", "anna_mask_17", "gt_4", "lesion_scan"]
+)
+def test_a_scan_whose_name_speaks_of_a_tumor_or_a_label_opens_as_an_image(tmp_path, name, dtype):
+    nib.save(nib.Nifti1Image(scan_like((12, 14, 6), dtype), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    (layer,) = read(tmp_path / f"{name}.nii.gz")
+    assert layer._type_string == "image"
+
+
+def test_a_mask_of_another_program_gets_no_names_of_ours(tmp_path, volume):
+    labels = (volume.data[0] == 300).astype(np.uint8) * 3
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "anna_tumor_seg.nii.gz")
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "anna_tumor.nii.gz")
+    for layer in (*read(tmp_path / "anna_tumor_seg.nii.gz"), *read(tmp_path / "anna_tumor.nii.gz")):
+        assert layer._type_string == "labels"
+        assert "name" not in layer.features
+
+
+def warnings_of(path) -> list[str]:
+    notification_manager.records.clear()
+    read(path)
+    return [record.message for record in notification_manager.records]
+
+
+def test_what_is_to_know_of_a_case_is_said_once(tmp_path, volume):
+    folder = write_case(tmp_path, volume)
+    assert warnings_of(folder) == []
+    nib.save(nib.Nifti1Image(volume.data[0], volume.source.affine), folder / "patient7_swi.nii.gz")
+    nib.save(nib.Nifti1Image(volume.data[0], volume.source.affine), folder / "bert_mask.nii.gz")
+    (message,) = warnings_of(folder)
+    assert message.startswith("patient7: ")
+    assert "'patient7_swi.nii.gz' was left out" in message
+    assert "Mask 'bert_mask.nii.gz' was left out" in message
+
+
+def test_a_bad_case_beside_others_is_named_and_they_are_opened(tmp_path, synthetic_volume):
+    for name in ("anna", "bert"):
+        write_case(tmp_path, synthetic_volume(("T1", "FLAIR"), name=name), mask=False)
+    (tmp_path / "bert" / "bert_t1.nii.gz").write_bytes(b"damaged")
+    (message,) = warnings_of(tmp_path)
+    assert message.startswith("Case 'bert' is not opened. 'bert_t1.nii.gz'")
+    assert [layer.name for layer in read(tmp_path)] == ["T1 [anna]", "FLAIR [anna]"]
+
+
+def test_files_that_are_given_are_all_opened(tmp_path, volume):
+    folder = write_case(tmp_path, volume)
+    for name in ("swi", "t1w"):
+        nib.save(nib.Nifti1Image(volume.data[0], volume.source.affine), folder / f"patient7_{name}.nii.gz")
+    opened = read([folder / "patient7_flair.nii.gz", folder / "patient7_swi.nii.gz"])
+    assert [layer.name for layer in opened] == ["FLAIR [patient7]", "patient7_swi"]
+    both = [folder / "patient7_t1.nii.gz", folder / "patient7_t1w.nii.gz"]
+    assert [layer.name for layer in read(both)] == ["patient7_t1", "patient7_t1w"]
+    assert "has two T1 images" in warnings_of(both)[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("IM1.dcm", "IM2.dcm"), "a DICOM file"),
+        (("t1.hdr", "t1.img"), "Analyze or NIfTI pair"),
+        (("1.png", "2.png"), "a PNG picture, not a scan"),
+        (("t1.nrrd",), "an NRRD file"),
+    ],
+)
+def test_a_folder_of_something_else_is_named_for_what_it_holds(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+def test_the_derivatives_of_a_bids_data_set_open(tmp_path, volume):
+    folder, image = tmp_path / "derivatives/prep/sub-01/anat", nib.Nifti1Image(volume.data[0], volume.source.affine)
+    folder.mkdir(parents=True)
+    for suffix in ("T1w", "FLAIR"):
+        nib.save(image, folder / f"sub-01_desc-preproc_{suffix}.nii.gz")
+    assert [layer.name for layer in read(tmp_path / "derivatives")] == ["T1 [sub-01]", "FLAIR [sub-01]"]
 
 
 def test_a_few_cases_open_together(tmp_path, synthetic_volume):

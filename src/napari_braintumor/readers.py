@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,12 @@ from napari.utils.notifications import show_warning
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.labels import looks_like_labels
+from napari_braintumor.engine.files.listing import describe_others, list_files
+from napari_braintumor.engine.files.naming import may_be_mask
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.files.schemes import is_result
 from napari_braintumor.engine.types import LABELS
 from napari_braintumor.layers import LayerData, default_placement, image_layer, label_layer, layers_from_case
 
@@ -25,7 +29,6 @@ MOST_CASES = 4
 
 _NIFTI = (".nii", ".nii.gz")
 _TIFF = (".tif", ".tiff")
-_MASK_WORDS = {"seg", "segmentation", "dseg", "mask", "label", "labels", "tumor"}
 
 
 def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -39,7 +42,8 @@ def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
     Returns
     -------
     callable or None
-        None leaves the path to other readers: for ordinary TIFF pictures, and for folders without scans.
+        None leaves the path to other readers: for ordinary TIFF pictures, and for folders without anything medical.
+        Folders of DICOM, Analyze pairs and the like are refused by what they hold, rather than left unexplained.
     """
     paths = _as_paths(path)
     folders = [item for item in paths if item.is_dir()]
@@ -54,7 +58,7 @@ def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
             return read_layers
         layers = read_layers(path)
     except DataError:
-        return None
+        return read_layers if any(_holds_foreign(folder) for folder in folders) else None
     flat = any(data.shape[0] == 1 for data, _, _ in layers) and all(case.group == "other" for case in cases)
     return None if flat else lambda _: layers
 
@@ -65,24 +69,25 @@ def read_layers(path: Paths) -> list[LayerData]:
     Parameters
     ----------
     path
-        A file, a folder, or several. A NIfTI file whose name does not tell its modality becomes a plain image layer;
-        a mask by itself becomes a label layer.
+        A file, a folder, or several. A NIfTI file that is given by itself and is no part of a case becomes a plain
+        image layer, or a label layer if it is a mask by its name and by what it holds.
 
     Returns
     -------
     list of LayerData
-        One image layer for each modality; the mask of a case folder as hidden label layer.
+        One image layer for each modality; the mask of a case folder as hidden label layer. What the user should know
+        of a case is shown as a warning, one for each case.
 
     Raises
     ------
     DataError
-        If a file cannot be read, or a folder holds more than `MOST_CASES` cases.
+        If no file can be read, or a folder holds more than `MOST_CASES` cases.
     """
     paths = _as_paths(path)
     try:
         cases = find_cases(paths)
     except DataError:
-        if not all(item.name.lower().endswith(_NIFTI) for item in paths):
+        if not all(_is_nifti_file(item) for item in paths):
             raise
         return [layer for item in paths for layer in _read_plain(item)]
     if len(cases) > MOST_CASES:
@@ -90,29 +95,56 @@ def read_layers(path: Paths) -> list[LayerData]:
             f"'{paths[0].name}' holds {len(cases)} cases, from '{cases[0].name}' to '{cases[-1].name}'. "
             f"At most {MOST_CASES} can be open at once. Open the folder of one case."
         )
+    sound = [case for case in cases if case.problem is None]
+    used = {file.absolute() for case in sound for file in _files_of(case)}
+    alone = [item for item in paths if _is_nifti_file(item) and item.absolute() not in used]
     folders = any(item.is_dir() for item in paths)
-    return [layer for case in cases for layer in _read_case(case, folders or set(case.reference) <= set(paths))]
+    layers: list[LayerData] = []
+    for case in cases:
+        if case.problem is not None and alone and not folders:
+            show_warning(f"{case.problem} The files are opened as they are.")
+            continue
+        try:
+            layers += _read_case(case, folders or set(case.reference) <= set(paths), alone)
+        except DataError as error:
+            if len(cases) == 1:
+                raise
+            show_warning(f"Case '{case.name}' is not opened. {error}")
+    layers += [layer for item in alone for layer in _read_plain(item)]
+    if not layers:
+        raise DataError(f"None of the cases in '{paths[0].name}' can be read. {cases[0].problem or ''}")
+    return layers
 
 
-def _read_case(case: CaseFiles, with_reference: bool) -> list[LayerData]:
+def _read_case(case: CaseFiles, with_reference: bool, alone: Iterable[Path]) -> list[LayerData]:
+    """Read a case, and say in one warning what the user should know of it."""
+    volume = read_case(case)
+    opened = [f"'{path.name}'" for path in alone]
+    notes = [note for note in volume.notes if not any(name in note for name in opened)]
     reference = None
     if with_reference:
         try:
             reference = read_reference(case)
+            notes += reference.notes if reference is not None else ()
         except DataError as error:
-            show_warning(f"The scan is opened without its mask. {error}")
-    return layers_from_case(read_case(case), reference)
+            notes.append(f"The scan is opened without its mask. {error}")
+    if notes:
+        show_warning(f"{case.name}: {' '.join(notes)}")
+    return layers_from_case(volume, reference)
+
+
+def _files_of(case: CaseFiles) -> list[Path]:
+    return [path for image in case.images for path in image.paths] + list(case.reference)
 
 
 def _read_plain(path: Path) -> list[LayerData]:
-    """Read a NIfTI file that is no case: a scan of unknown modality, several in one file, or a mask."""
+    """Read a NIfTI file that is no part of a case: a scan of unknown modality, several in one file, or a mask."""
     data, grid = read_nifti(path)
     place = default_placement(grid)
     stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-    words = set(re.split(r"[^a-z]+", stem.lower()))
-    if words & _MASK_WORDS and data.ndim == 3 and data.min() >= 0 and data.max() <= 255 and not np.any(data % 1):
-        labels = data.astype(np.uint8)
-        if "tumor" in words and labels.max() in LABELS:  # as this plugin names and numbers its results
+    if may_be_mask(stem) and data.ndim == 3 and data.max(initial=0) <= 255 and looks_like_labels(data):
+        labels = np.rint(data).astype(np.uint8)
+        if is_result(path):
             colors = {region.label: region.color for region in GLIOMA_REGIONS}
             return [label_layer(labels, place, stem, LABELS, colors, case=stem, role="mask")]
         return [(labels, {**place.options, "name": stem, "metadata": place.remember(case=stem, role="mask")}, "labels")]
@@ -121,8 +153,18 @@ def _read_plain(path: Path) -> list[LayerData]:
     return [image_layer(channel, place, name, stem) for name, channel in zip(names, channels, strict=True)]
 
 
+def _is_nifti_file(path: Path) -> bool:
+    return path.name.lower().endswith(_NIFTI) and not path.is_dir()
+
+
 def _holds_nifti(folder: Path) -> bool:
     return any(name.lower().endswith(_NIFTI) for _, _, names in os.walk(folder) for name in names)
+
+
+def _holds_foreign(folder: Path) -> bool:
+    """Whether a folder holds no image that is read, but something that this program has a name for."""
+    images, others = list_files(folder)
+    return not images and bool(describe_others(others))
 
 
 def _as_paths(path: Paths) -> list[Path]:

@@ -61,8 +61,8 @@ def reference_from_labels(
     if convention is None:
         raise DataError(
             f"The reference holds the values {', '.join(map(str, values))}, which may mean different things: "
-            "BraTS 2013, BraTS 2023 and the Decathlon number them differently. Expected a mask whose file name says which, "
-            "such as 'seg_brats2023', opened with its scan, or one value for the whole tumor."
+            "BraTS 2013, BraTS 2023 and the Decathlon number them differently. Expected one value for the whole tumor, "
+            "or a mask opened with its scan whose file name says which, as in 'seg_brats2023.nii.gz'."
         )
     return reference_from_values(labels_ZYX, convention, source)
 

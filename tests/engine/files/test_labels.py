@@ -101,8 +101,8 @@ def test_a_refused_mask_is_named(tmp_path):
     ("values", "convention"),
     [
         ({0, 1, 2, 4}, "brats2017"), ({2, 4}, "brats2017"), ({1, 4}, "brats2017"), ({0, 1, 2, 3}, None),
-        ({1, 2}, None), ({2, 3}, None), ({2}, None), ({0, 4}, None), ({0, 1}, None), ({0, 255}, None), ({1, 2, 3, 4}, None),
-        ({3, 4}, None),
+        ({1, 2}, None), ({2, 3}, None), ({2}, None), ({0, 4}, None), ({0, 1}, None), ({0, 255}, None),
+        ({1, 2, 3, 4}, None), ({3, 4}, None),
         ({0}, None), (set(), None), ({0, 1, 7}, None),
     ],
 )  # fmt: skip

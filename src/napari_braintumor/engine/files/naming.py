@@ -116,6 +116,11 @@ def remaining_name(text: str) -> str:
     return "_".join((*words.key, *words.series))
 
 
+def may_be_mask(text: str) -> bool:
+    """Whether a name holds a word for a mask or a tumor; so do the names of some scans, so look into the file too."""
+    return bool({_fold(part) for part in split_words(text)} & (MASK | TUMOR))
+
+
 def read_words(text: str, times: Iterable[int] = ()) -> Words:
     """Read the words of a name.
 
