@@ -93,10 +93,12 @@ class Figures:
         self._slices: list[SliceTally] = list(answer.slices) if isinstance(answer, Answer) else []
         self._voxels = add_up(self._slices)
         self._uncounted: set[int] = set()
+        self._soon: set[int] = set()  # of those, what is to be counted as soon as napari has drawn it
         self._steps: tuple[int | None, ...] = ()
         self._view = ""
         self._own_change = False
         layer.events.paint.connect(self._paint)
+        layer.events.labels_update.connect(self._count_soon)
         layer.events.data.connect(self._replace)
         layer.events.set_data.connect(self._redraw)
         for event in (layer.events.scale, layer.events.affine, layer.events.units):
@@ -200,26 +202,28 @@ class Figures:
 
     def count_some(self, budget_s: float) -> None:
         """Count slices that may have changed, until they are done or the time is used up."""
-        layer = self._layer()
-        if layer is None or not self._uncounted:
-            return
-        place = find_placement(layer)
-        array_ZYX = place.from_layer(level_0(layer))
+        if self._layer() is not None and self._uncounted:
+            self._count_slices(sorted(self._uncounted), budget_s)
+
+    def _count_slices(self, which: Iterable[int], budget_s: float = np.inf) -> bool:
+        """Count slices, and say whether any has changed."""
+        layer = self.layer
+        array_ZYX = find_placement(layer).from_layer(level_0(layer))
         until_s = time.perf_counter() + budget_s
         changed = len(self._slices) != array_ZYX.shape[0]
         if changed:
             self._slices = [EMPTY] * array_ZYX.shape[0]
-        for z in sorted(self._uncounted):
+        for z in which:
             tally = tally_slice(np.asarray(array_ZYX[z]))
             changed |= tally.digest != self._slices[z].digest
             self._slices[z] = tally
             self._uncounted.discard(z)
             if time.perf_counter() > until_s:
                 break
-        if changed or self.complete:
-            self._voxels = add_up(self._slices)
         if changed:
+            self._voxels = add_up(self._slices)
             self.publish()
+        return changed
 
     def _changed_since(self, answer: Answer) -> tuple[int, ...]:
         if len(answer.slices) != len(self._slices):
@@ -233,9 +237,27 @@ class Figures:
     # ---------------------------------------------------------------------------------------------- following
 
     def _paint(self, event: Any) -> None:
-        """Count what a stroke, a fill or a call of data_setitem touched."""
+        """Count what a stroke, a fill or a call of data_setitem touched.
+
+        napari says so after a stroke, but before anything else that it does: then the slices are still as they were,
+        and are counted when it draws them.
+        """
         self._note_steps(self.layer)
-        self._doubt(_touched(event.value, self.layer))
+        touched = _touched(event.value, self.layer)
+        self._soon |= touched
+        self._uncounted |= touched
+        first = min(touched, default=None)
+        if first is None or self._count_slices([first]):
+            self._count_soon()
+        else:
+            self._soon.add(first)
+            self._uncounted.add(first)
+            self.events.changed()
+
+    def _count_soon(self, _: Any = None) -> None:
+        if self._soon:
+            soon, self._soon = self._soon, set()
+            self._count_slices(sorted(soon))
 
     def _replace(self, _: Any) -> None:
         self._note_steps(self.layer)
@@ -246,9 +268,11 @@ class Figures:
         layer = self.layer
         before, view = self._steps, self._view
         self._note_steps(layer)
-        if before != self._steps:
-            self._doubt(_stepped(layer, before))
-        elif self._view == view and not self._own_change:
+        self._count_soon()
+        stepped = _stepped(layer, before) if before != self._steps else None
+        if stepped is not None:
+            self._count_slices(sorted(stepped))
+        elif before != self._steps or (self._view == view and not self._own_change):
             self._doubt_all(layer)
 
     def _note_steps(self, layer: Labels) -> None:
@@ -256,15 +280,6 @@ class Figures:
         histories = (getattr(layer, name, None) for name in ("_undo_history", "_redo_history"))
         self._steps = tuple(None if history is None else len(history) for history in histories)
         self._view = repr(getattr(layer, "_slice_input", None))
-
-    def _doubt(self, slices: Iterable[int] | None) -> None:
-        """Count slices now: a few are quick."""
-        if slices is None:
-            self._doubt_all(self.layer)
-            return
-        others, self._uncounted = self._uncounted, set(slices)
-        self.count_some(np.inf)
-        self._uncounted = others - set(slices)
 
     def _doubt_all(self, layer: Labels) -> None:
         place = find_placement(layer)
@@ -349,7 +364,7 @@ def _depth(place: Placement) -> int:
     return int(place.grid.shape[place.grid.axes[0]])
 
 
-def _touched(step: Iterable[Any], layer: Labels) -> set[int] | None:
+def _touched(step: Iterable[Any], layer: Labels) -> set[int]:
     """Return which slices along Z a step of napari's history changes."""
     place = find_placement(layer)
     axis, size = (place.grid.axes[0], _depth(place)) if place.in_source_order else (0, _depth(place))

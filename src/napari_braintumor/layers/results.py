@@ -65,7 +65,8 @@ def labels_from_segmentation(
     place = place or default_placement(segmentation.source)
     labels = place.to_layer(segmentation.labels)
     more: dict[str, Any] = {} if by is None else {"by": by}
-    return label_layer(
+    answer = answer_of(segmentation, notes)
+    data, options, kind = label_layer(
         np.array(labels, order="C") if isinstance(labels, np.ndarray) else labels,
         place,
         f"Tumor [{segmentation.name}]" if by is None else f"Tumor [{segmentation.name}] by {by}",
@@ -82,8 +83,12 @@ def labels_from_segmentation(
             "version": segmentation.provenance.get("model_version"),
             "path": str(model_path) if model_path else None,
         },
-        answer=answer_of(segmentation, notes),
+        answer=answer,
     )
+    table = options["features"]
+    hidden = {answer.regions[region][0] for region in answer.not_measurable}
+    table["mL"] = [np.nan if n in hidden else ml for n, ml in zip(table["index"], table["mL"], strict=True)]
+    return data, options, kind
 
 
 def update_or_add_labels(
