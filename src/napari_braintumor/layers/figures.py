@@ -210,7 +210,7 @@ class Figures:
         layer = self.layer
         array_ZYX = find_placement(layer).from_layer(level_0(layer))
         until_s = time.perf_counter() + budget_s
-        changed = len(self._slices) != array_ZYX.shape[0]
+        changed = len(self._slices) != int(array_ZYX.shape[0])
         if changed:
             self._slices = [EMPTY] * array_ZYX.shape[0]
         for z in which:
