@@ -141,5 +141,5 @@ def test_of_a_case_whose_scans_are_all_hidden_one_is_shown(viewer, volume):
     for scan in scans.values():
         scan.visible = False
     (case,) = cases_in(viewer.layers)
-    CaseView().show_only(case, viewer.layers)
+    CaseView().show_some(case)
     assert [name for name, scan in scans.items() if scan.visible] == ["FLAIR"]

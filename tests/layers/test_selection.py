@@ -14,6 +14,7 @@ from napari_braintumor.engine.types import (
     Volume,
 )
 from napari_braintumor.layers import (
+    Inspector,
     Placement,
     Selection,
     find_placement,
@@ -171,3 +172,21 @@ def test_the_case_that_is_meant_is_that_of_the_selected_layer(viewer, volume, se
     assert scan_beside(viewer.layers, result) is first["FLAIR"]
     assert scan_beside(viewer.layers, strange) is None
     assert match_modalities(viewer.layers, scan_beside(viewer.layers, None)) == second
+
+
+def test_each_scan_is_looked_at_once_and_quickly_however_often_layers_change(monkeypatch):
+    from napari_braintumor.layers import selection as module
+
+    looked: list[int] = []
+    real = module.make_thumbnail
+    monkeypatch.setattr(module, "make_thumbnail", lambda image: (looked.append(image.size), real(image))[1])
+    big = np.broadcast_to(np.linspace(0, 1, 512, dtype=np.float32), (300, 512, 512))
+    layers = {m: Image(big + 0, name=f"p_{m}", contrast_limits=(0, 1)) for m in ("T1", "T1ce", "T2", "FLAIR")}
+    inspector = Inspector()
+    for count in (1, 2, 3, 4, 4, 4, 2, 4):
+        inspector.inspect(select_layers(dict(list(layers.items())[:count])))
+    assert len(looked) == 4
+    assert real(big).size <= 32**3
+    layers["T1"].data = layers["T1"].data + 1
+    assert inspector.inspect(select_layers(layers)) is not None
+    assert len(looked) == 5

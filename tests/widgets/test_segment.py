@@ -218,16 +218,8 @@ def test_a_slot_set_to_none_stays_none(dock, viewer, volume):
     pick(dock, "T2", "none")
     viewer.add_image(np.zeros((4, 4)), name="other")
     assert list(dock.chosen) == ["T1", "T1ce", "FLAIR"]
-    dock.autofill_button.click()
+    dock.scans.autofill_button.click()
     assert list(dock.chosen) == ["T1", "T1ce", "T2", "FLAIR"]
-
-
-def test_choosing_a_layer_of_another_case_takes_the_whole_case(dock, viewer, volume, synthetic_volume):
-    first = open_case(viewer, volume)
-    open_case(viewer, synthetic_volume(name="patient8"))
-    assert "patient8" in dock.check_line.text()
-    pick(dock, "FLAIR", "FLAIR [patient7]")
-    assert list(dock.chosen.values()) == first
 
 
 def test_a_layer_chosen_by_hand_leaves_its_own_slot(dock, viewer, volume):
@@ -239,12 +231,12 @@ def test_a_layer_chosen_by_hand_leaves_its_own_slot(dock, viewer, volume):
 
 def test_one_unnamed_image_is_asked_for_with_a_guess(dock, viewer, volume, qtbot, fake):
     image = viewer.add_image(volume.data[0], name="scan")
-    assert not dock.guess_row.isHidden()
-    assert dock.guess_label.text() == "Which modality is 'scan'?"
+    assert not dock.scans.guess_row.isHidden()
+    assert dock.scans.guess_label.text() == "Which modality is 'scan'?"
     assert dock.chosen == {"FLAIR": image}
     assert dock.check_line.text().endswith("Taken as FLAIR: change it above if it is not.")
-    dock.guess_box.setCurrentText("T1ce")
-    dock.guess_box.activated.emit(1)
+    dock.scans.guess_box.setCurrentText("T1ce")
+    dock.scans.guess_box.activated.emit(1)
     assert dock.chosen == {"T1ce": image}
     run(qtbot, dock)
     assert fake.calls[0][0].modalities == ("T1ce",)
@@ -253,14 +245,14 @@ def test_one_unnamed_image_is_asked_for_with_a_guess(dock, viewer, volume, qtbot
 
 def test_a_flat_image_is_not_asked_for(dock, viewer):
     viewer.add_image(np.zeros((8, 8)), name="photo")
-    assert dock.guess_row.isHidden()
+    assert dock.scans.guess_row.isHidden()
     assert not dock.segment_button.isEnabled()
 
 
 def test_the_reason_is_told_where_layers_do_not_fit(dock, viewer, volume):
     open_case(viewer, volume)
     viewer.layers["T2 [patient7]"].scale = (5, 1, 1)
-    dock.autofill_button.click()
+    dock.scans.autofill_button.click()
     assert "differ in voxel size" in dock.check_line.text()
     assert not dock.segment_button.isEnabled()
     assert dock.segment_button.toolTip() in dock.check_line.text()

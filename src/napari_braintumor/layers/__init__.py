@@ -52,6 +52,7 @@ from napari_braintumor.layers.results import (
     update_or_add_probabilities,
 )
 from napari_braintumor.layers.selection import (
+    Inspector,
     Selection,
     case_of,
     describe_scan,
@@ -78,6 +79,7 @@ __all__ = [
     "Case",
     "CaseView",
     "Figures",
+    "Inspector",
     "Landing",
     "LayerData",
     "Placement",

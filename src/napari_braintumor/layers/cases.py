@@ -149,20 +149,32 @@ class CaseView:
     def __init__(self) -> None:
         self._hidden: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
 
-    def show_only(self, case: Case, layers: Iterable[Layer]) -> None:
+    def show_only(self, case: Case, layers: Iterable[Layer], touched: Iterable[Layer] | None = None) -> None:
         """Show the layers of a case that were hidden for another one, and hide those of other cases.
 
-        Layers that belong to no case stay as they are. If nothing of the case would be seen, one of its scans is shown.
+        Layers that belong to no case stay as they are.
+
+        Parameters
+        ----------
+        case
+            The case in work.
+        layers
+            All that are open.
+        touched
+            Those of them that may be hidden or shown; left out, all.
         """
         everything = list(layers)
         cases = cases_in(everything)
-        for layer in everything:
+        for layer in everything if touched is None else touched:
             owner = find_case(cases, layer)
             if owner is not None and owner.key == case.key:
                 self._show_again(layer)
             elif owner is not None and layer.visible:
                 self._hidden[bare(layer)] = True
                 layer.visible = False
+
+    def show_some(self, case: Case) -> None:
+        """Show one scan of a case if the user has hidden them all."""
         of_modality = {modality_of(scan) or "": scan for scan in case.scans}
         if case.scans and not any(scan.visible for scan in case.scans):
             first = next((of_modality[m] for m in _SHOWN_FIRST if m in of_modality), case.scans[-1])

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from napari.layers import Image, Layer
+from numpy.typing import NDArray
 
 from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_words, remaining_name
 from napari_braintumor.engine.grids import check_same_grid
-from napari_braintumor.engine.inspection import Inspection, inspect_images
+from napari_braintumor.engine.inspection import Inspection, inspect_few, make_thumbnail
 from napari_braintumor.engine.types import AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
@@ -125,11 +127,34 @@ def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
     return {modality: scan for modality, scan in found.items() if scan is not None}
 
 
+class Inspector:
+    """Looks at each scan once, however often layers change around it: a look takes the window's thread."""
+
+    def __init__(self) -> None:
+        self._thumbnails: dict[tuple[int, bool], tuple[ref[Any], NDArray[np.float32]]] = {}
+        self._last: tuple[list[NDArray[np.float32]], Inspection] | None = None
+
+    def inspect(self, selection: Selection) -> Inspection | None:
+        """Take a quick look at the images of a selection; None where a layer is lazy and looking would take long."""
+        if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
+            return None
+        few = {modality: self._thumbnail(data, place) for modality, (data, place) in selection.arrays.items()}
+        images = list(few.values())
+        if self._last is None or list(map(id, self._last[0])) != list(map(id, images)):
+            self._last = images, inspect_few(few)
+        return self._last[1]
+
+    def _thumbnail(self, data: NDArray[Any], place: Placement) -> NDArray[np.float32]:
+        self._thumbnails = {key: kept for key, kept in self._thumbnails.items() if kept[0]() is not None}
+        key = id(data), place.in_source_order
+        if key not in self._thumbnails:
+            self._thumbnails[key] = ref(data), make_thumbnail(place.from_layer(data))
+        return self._thumbnails[key][1]
+
+
 def inspect_selection(selection: Selection) -> Inspection | None:
     """Take a quick look at the images of a selection; None where a layer is lazy and looking would take long."""
-    if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
-        return None
-    return inspect_images({modality: place.from_layer(data) for modality, (data, place) in selection.arrays.items()})
+    return Inspector().inspect(selection)
 
 
 def stream_selection(selection: Selection) -> AnyVolume:

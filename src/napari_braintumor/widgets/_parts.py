@@ -8,9 +8,21 @@ from typing import Any, ClassVar
 
 from napari.layers import Layer
 from qtpy.QtCore import QObject, Qt
-from qtpy.QtGui import QIcon, QWheelEvent
-from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QSizePolicy, QWidget
+from qtpy.QtGui import QIcon, QPaintEvent, QWheelEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QLabel,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 from superqt import QCollapsible
+
+TEXT_MARGIN_PX = 4
+"""Between a combo's frame and its text."""
 
 
 class Combo(QComboBox):
@@ -28,25 +40,76 @@ class Combo(QComboBox):
             event.ignore()
 
 
-class LayerSlot(Combo):
+class EndingCombo(Combo):
+    """A combo that shows the end of a name that is too long, where cases and visits differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if (view := self.view()) is not None:
+            view.setTextElideMode(Qt.TextElideMode.ElideLeft)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the name with its beginning left out, if it is too long."""
+        painter = QStylePainter(self)
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        option.currentText = self.shown_text()
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def shown_text(self) -> str:
+        """Return as much of the chosen name as there is room for."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None
+        field = style.subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        room_px = field.width() - 2 * TEXT_MARGIN_PX
+        return self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideLeft, room_px)
+
+    def list_names(self, names: Iterable[str], chosen: int) -> None:
+        """List names, whole in their tooltips, and choose one."""
+        blocked = self.blockSignals(True)
+        self.clear()
+        for index, name in enumerate(names):
+            self.addItem(name)
+            self.setItemData(index, literal(name), Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(chosen)
+        self.blockSignals(blocked)
+
+
+class LayerSlot(EndingCombo):
     """The layer of one modality, or none."""
 
     def __init__(self) -> None:
         super().__init__()
         self._layers: list[Layer | None] = [None]
+        self._purpose = ""
         self.addItem("none")
+        self.currentIndexChanged.connect(self._tell)
 
     @property
     def layer(self) -> Layer | None:
         """The chosen layer."""
         return self._layers[max(self.currentIndex(), 0)]
 
+    def describe(self, purpose: str) -> None:
+        """Say what the layer is for, in the tooltip, to which its whole name is added."""
+        self._purpose = purpose
+        self._tell()
+
     def offer(self, layers: Iterable[Layer], chosen: Layer | None) -> None:
         """List layers, uppermost first, and choose one."""
         self._layers = [None, *reversed(list(layers))]
-        self.clear()
-        self.addItems(["none" if layer is None else layer.name for layer in self._layers])
-        self.setCurrentIndex(self._layers.index(chosen) if chosen in self._layers else 0)
+        names = ["none" if layer is None else str(layer.name) for layer in self._layers]
+        self.list_names(names, self._layers.index(chosen) if chosen in self._layers else 0)
+        self._tell()
+
+    def _tell(self, _: int = 0) -> None:
+        name = str(self.layer.name) if self.layer is not None and self.isEnabled() else ""
+        self.setToolTip(literal(": ".join(filter(None, (self._purpose, name)))))
 
 
 class _LastCall:

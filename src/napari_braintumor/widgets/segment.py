@@ -6,14 +6,12 @@ import time
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QFormLayout,
-    QGroupBox,
     QPushButton,
     QTextBrowser,
     QVBoxLayout,
@@ -37,11 +35,8 @@ from napari_braintumor.engine.types import (
 )
 from napari_braintumor.layers import (
     KEY,
+    Inspector,
     Selection,
-    inspect_selection,
-    match_modalities,
-    modality_of,
-    scans_in,
     scans_of,
     select_layers,
     stream_selection,
@@ -61,11 +56,10 @@ from napari_braintumor.widgets._parts import (
     make_collapsible,
     make_line,
     name_widget,
-    when_destroyed,
-    without_mnemonic,
 )
 from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._result_card import ResultCard
+from napari_braintumor.widgets._scans import ScansForm
 from napari_braintumor.widgets._settings import Row, SettingsForm
 
 if TYPE_CHECKING:
@@ -113,7 +107,7 @@ class SegmentDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._models: list[StoredModel] = []
-        self._picked: dict[str, Layer | None] = {}  # what the user chose; the other slots are filled automatically
+        self._inspector = Inspector()
         self._selection: Selection | None = None
         self._running: Selection | None = None  # what the run under way began with, and its model's file
         self._running_model: Path | None = None
@@ -125,12 +119,6 @@ class SegmentDock(Dock):
 
         self._build()
         self.reload_models()
-        for layer in self._viewer.layers:
-            layer.events.name.connect(self._refill)
-        self._viewer.layers.events.inserted.connect(self._watch_new)
-        self._viewer.layers.events.removed.connect(self._refill)
-        self._viewer.layers.events.reordered.connect(self._refill)
-        when_destroyed(self, _unwatch, self._viewer.layers, self._watch_new, self._refill)
         MODELS.changed.connect(self.reload_models)
 
     def describe_closing(self) -> str:
@@ -162,9 +150,14 @@ class SegmentDock(Dock):
         return self._models[index] if 0 <= index < len(self._models) else None
 
     @property
+    def slots(self) -> dict[str, LayerSlot]:
+        """For each modality where its layer is chosen."""
+        return self.scans.slots
+
+    @property
     def chosen(self) -> dict[str, Layer]:
         """For each modality that the model uses and that is not set to none, its layer."""
-        return {m: slot.layer for m, slot in self.slots.items() if slot.layer is not None and slot.isEnabled()}
+        return self.scans.chosen
 
     def reload_models(self) -> None:
         """Read the store again, keeping the chosen model if it is still there."""
@@ -207,6 +200,9 @@ class SegmentDock(Dock):
         column = QVBoxLayout(body)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
 
+        self.scans = ScansForm(self._viewer)
+        self.scans.changed.connect(self._check)
+        column.addWidget(self.scans.case_bar)
         self.device_line = make_line(_DEVICE_UNKNOWN, "Where the network runs")
         column.addWidget(self.device_line)
 
@@ -226,28 +222,7 @@ class SegmentDock(Dock):
         column.addWidget(self.card_line)
         column.addWidget(self.card_part)
 
-        scans = QGroupBox("Scans")
-        scans_column = QVBoxLayout(scans)
-        self._slot_form = QFormLayout()
-        scans_column.addLayout(self._slot_form)
-        self.slots: dict[str, LayerSlot] = {}
-        self.guess_row = QWidget()
-        guess = QFormLayout(self.guess_row)
-        guess.setContentsMargins(0, 0, 0, 0)
-        guess.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
-        self.guess_label = make_line("", "Question")
-        self.guess_box = Combo()
-        name_widget(self.guess_box, "Modality of the unnamed scan", "Its name does not tell which modality it is")
-        self.guess_box.activated.connect(self._refill)
-        guess.addRow(self.guess_label, self.guess_box)
-        scans_column.addWidget(self.guess_row)
-        self.autofill_button = QPushButton("Fill by name")
-        name_widget(
-            self.autofill_button, "Fill by name", "Forget what was chosen by hand and match the layers by their names"
-        )
-        self.autofill_button.clicked.connect(self._autofill)
-        scans_column.addWidget(self.autofill_button)
-        column.addWidget(scans)
+        column.addWidget(self.scans)
 
         self.check_line = make_line("", "Whether the scans can be segmented")
         column.addWidget(self.check_line)
@@ -258,7 +233,6 @@ class SegmentDock(Dock):
 
         self.message = Message()
         column.addWidget(self.message)
-        self.guess_row.hide()
 
         self.result_card = ResultCard(self._viewer)
         self.result_card.told.connect(self.message.tell)
@@ -287,27 +261,7 @@ class SegmentDock(Dock):
         self.card_part.setVisible(card is not None)
         self._show_card()
         used = card.modalities if card else MODALITIES
-        offered = (*MODALITIES, *(modality for modality in used if modality not in MODALITIES))
-        if tuple(self.slots) != offered:
-            while self._slot_form.rowCount():
-                self._slot_form.removeRow(0)
-            self.slots = {}
-            for modality in offered:
-                slot = LayerSlot()
-                slot.setAccessibleName(f"Layer of {modality}")
-                slot.activated.connect(partial(self._pick, modality))
-                self._slot_form.addRow(without_mnemonic(modality), slot)
-                self.slots[modality] = slot
-        for modality, slot in self.slots.items():
-            slot.setEnabled(modality in used)
-            tip = f"The {modality} scan" if modality in used else f"This model does not use {modality}"
-            slot.setToolTip(literal(tip))
-        guessed = self.guess_box.currentText()
-        self.guess_box.clear()
-        self.guess_box.addItems(used)
-        best = next((m for m in (guessed, "FLAIR", "T1ce") if m in used), used[0])
-        self.guess_box.setCurrentText(best)
-        self._refill()
+        self.scans.use_modalities(used)
 
     def _show_card(self, _: bool = False) -> None:
         """Fill the card, if it is open."""
@@ -316,40 +270,7 @@ class SegmentDock(Dock):
             there = model.path.exists()  # it may have been deleted meanwhile
             self.card_view.setMarkdown(card_as_markdown(model.card, model.path if there else None))
 
-    # ------------------------------------------------------------------------------------------------ filling slots
-
-    def _watch_new(self, event: Any) -> None:
-        event.value.events.name.connect(self._refill)
-        if scans_in([event.value]):  # a new label layer takes napari long enough
-            self._refill()
-
-    def _pick(self, modality: str, _: int = 0) -> None:
-        """Keep what the user chose; the slots that were not chosen follow the chosen layer's case."""
-        self._picked.pop(modality, None)
-        self._picked[modality] = self.slots[modality].layer
-        self._refill()
-
-    def _autofill(self) -> None:
-        self._picked.clear()
-        self._refill()
-
-    def _refill(self, _: Any = None) -> None:
-        """Offer the layers that are open now, match them to the slots, and check them."""
-        scans = scans_in(self._viewer.layers)
-        self._picked = {m: layer for m, layer in self._picked.items() if layer is None or layer in scans}
-        anchor = next((layer for layer in reversed(list(self._picked.values())) if layer is not None), None)
-        matched: dict[str, Layer] = dict(match_modalities(scans, anchor))
-        unnamed = [layer for layer in scans if modality_of(layer) is None and layer.ndim == 3]
-        ask = bool(unnamed) and not matched and all(layer is None for layer in self._picked.values())
-        if ask:
-            self.guess_label.setText(f"Which modality is '{unnamed[-1].name}'?")
-            matched = {self.guess_box.currentText(): unnamed[-1]}
-        self.guess_row.setVisible(ask)
-        taken = [layer for layer in self._picked.values() if layer is not None]
-        for modality, slot in self.slots.items():
-            layer = self._picked.get(modality, matched.get(modality))
-            slot.offer(scans, None if modality not in self._picked and layer in taken else layer)
-        self._check()
+    # ------------------------------------------------------------------------------------------------ what is ready
 
     def _check(self) -> None:
         """Say whether the chosen layers can be segmented, or why not."""
@@ -390,13 +311,11 @@ class SegmentDock(Dock):
         size = f"voxels of {spacing} mm" if grid.spacing_known else "voxel size unknown, so mL are a guess"
         shape = " x ".join(map(str, selection.shape))
         text = f"Ready: {selection.name}, {', '.join(selection.arrays)}, {shape}, {size}"
-        inspection = inspect_selection(selection)
+        inspection = self._inspector.inspect(selection)
         if inspection is not None:
             text += ", skull-stripped" if inspection.skull_stripped else ", with skull"
         text = " ".join((f"{text}.", *(inspection.findings if inspection is not None else ())))
-        if not self.guess_row.isHidden():
-            text += f" Taken as {self.guess_box.currentText()}: change it above if it is not."
-        return text
+        return " ".join((text, *self.scans.remarks))
 
     # ------------------------------------------------------------------------------------------------ running
 
@@ -501,12 +420,3 @@ def describe_card(card: ModelCard) -> str:
 def _check_modalities(card: ModelCard, selection: Selection) -> None:
     if missing := card.lacks(selection.arrays):
         raise DataError(f"{', '.join(missing)} is missing. This model needs {', '.join(card.modalities)}. Open it too.")
-
-
-def _unwatch(layers: Any, on_insert: Any, on_change: Any) -> None:
-    """Let go of a viewer that outlives the dock."""
-    layers.events.inserted.disconnect(on_insert)
-    layers.events.removed.disconnect(on_change)
-    layers.events.reordered.disconnect(on_change)
-    for layer in layers:
-        layer.events.name.disconnect(on_change)
