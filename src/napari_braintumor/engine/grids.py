@@ -1,14 +1,20 @@
-"""Whether two images lie on one grid: the same answer for files and for layers."""
+"""What holds of grids whatever they came from: whether two are one, and whether a head can be as large as one says."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
+from math import floor, log10
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import SourceGrid
+from napari_braintumor.engine.types import SourceGrid, is_possible_spacing
+
+_LEAST_HEAD_MM = 60.0
+_FINEST_CROP_MM = 0.5
 
 TOLERANCE_VOX = 0.1
 """Grids whose corners lie closer than this are one: headers are rounded, each program in its own way."""
@@ -76,7 +82,7 @@ def _check_size(first: SourceGrid, second: SourceGrid, one: str, two: str, remed
     sides = np.array([first.spacing, second.spacing])
     drift_vox = np.abs(sides[1] / sides[0] - 1) * (np.array(first.shape_ZYX) - 1)
     if first.spacing_known and second.spacing_known and drift_vox.max() > TOLERANCE_VOX:
-        of_one, of_two = (" x ".join(f"{side:.4g}" for side in grid.spacing) for grid in (first, second))
+        of_one, of_two = (by_text(grid.spacing) for grid in (first, second))
         raise DataError(f"{one} ({of_one} mm) and {two} ({of_two} mm) differ in voxel size. {remedy}")
 
 
@@ -96,3 +102,54 @@ def _corners(grid: SourceGrid) -> NDArray[np.float64]:
 def _indices(grid: SourceGrid) -> NDArray[np.float64]:
     """Return the indices (z, y, x) of the corner voxels: ``(8, 3)``."""
     return np.array(list(product(*((0.0, size - 1.0) for size in grid.shape_ZYX))))
+
+
+def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
+    """Return a grid as it is where a head can be so large; else one with a voxel size that is a guess, and a note.
+
+    The guess is what the file states, by the power of ten that makes the scan 60 to 600 mm long, whatever unit was
+    meant; or 1 mm where that does not help.
+    """
+    if _is_a_head(grid.shape_ZYX, grid.spacing):
+        return grid
+    name = f"'{grid.path.name}'" if grid.path else "The scan"
+    longest = max(side * n for side, n in zip(grid.spacing, grid.shape_ZYX, strict=True))
+    stated = f"{name} states voxels of {by_text(grid.spacing)} mm (Z x Y x X), a scan {longest:.3g} mm long"
+    factor = 10.0 ** -floor(log10(longest / _LEAST_HEAD_MM))
+    z, y, x = (float(f"{side * factor:.6g}") for side in grid.spacing)
+    return guess_spacing(grid, (z, y, x), stated)
+
+
+def guess_spacing(grid: SourceGrid, guess: tuple[float, float, float], stated: str) -> SourceGrid:
+    """Return a grid with a voxel size that is a guess, and 1 mm where even that is not possible.
+
+    Parameters
+    ----------
+    grid
+        As the file states it.
+    guess
+        mm along Z, Y, X.
+    stated
+        What the file states, the beginning of the note.
+    """
+    guess = guess if _is_a_head(grid.shape_ZYX, guess) else (1.0, 1.0, 1.0)
+    note = (
+        f"{stated}, which cannot be right; {by_text(guess)} mm were assumed, so mm and mL are a guess. "
+        "Enter the right voxel size, or correct the file's header."
+    )
+    return replace(grid.rescaled(guess), spacing_known=False, spacing_note=note)
+
+
+def by_text(sides: Sequence[float]) -> str:
+    """Return sizes as text, as in ``5 x 0.9 x 0.9``."""
+    return " x ".join(f"{side:.4g}" for side in sides)
+
+
+def _is_a_head(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
+    """Return whether a scan may have such voxels: not larger than a head can be, nor so small that none is in it.
+
+    A small part of a scan, cut out, has voxels of the usual size.
+    """
+    longest = max(side * n for side, n in zip(spacing, shape_ZYX, strict=True))
+    small = longest < _LEAST_HEAD_MM and min(spacing) < _FINEST_CROP_MM
+    return is_possible_spacing(shape_ZYX, spacing) and not small

@@ -108,16 +108,44 @@ def test_an_ome_tiff_names_its_channels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("unit", "known", "expected"), [("mm", True, (5, 0.5, 0.25)), ("micron", True, (0.005, 0.0005, 0.00025)),
-                                    ("\\u00B5m", True, (0.005, 0.0005, 0.00025)), ("pixel", False, (1, 1, 1)),
-                                    (None, False, (1, 1, 1))]
-)  # fmt: skip
-def test_an_imagej_tiff_states_its_voxel_size(tmp_path, unit, known, expected):
-    metadata = {"axes": "ZYX", "spacing": 5.0} | ({"unit": unit} if unit else {})
-    path = save(tmp_path / "scan.tif", STACK, imagej=True, resolution=(4.0, 2.0), metadata=metadata)
+    ("unit", "factor", "known", "expected"),
+    [
+        ("mm", 1, True, (5, 10, 8)),
+        ("cm", 0.1, True, (5, 10, 8)),
+        ("micron", 1000, True, (5, 10, 8)),
+        ("\\u00B5m", 1000, True, (5, 10, 8)),
+        ("inch", 1 / 25.4, True, (5, 10, 8)),
+        ("pixel", 1, False, (1, 1, 1)),
+        (None, 1, False, (1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("direction", [1, -1])  # by which ImageJ notes how it was scanned
+def test_an_imagej_tiff_states_its_voxel_size(tmp_path, unit, factor, known, expected, direction):
+    metadata = {"axes": "ZYX", "spacing": 5.0 * factor * direction} | ({"unit": unit} if unit else {})
+    resolution = (1 / (8 * factor), 1 / (10 * factor))
+    path = save(tmp_path / "scan.tif", STACK, imagej=True, resolution=resolution, metadata=metadata)
     _, grid, _ = read_tiff(path)
-    assert grid.spacing == pytest.approx(expected)
-    assert grid.spacing_known == known
+    assert grid.spacing == pytest.approx(expected, rel=1e-4)
+    assert (grid.spacing_known, grid.notes) == (known, ())
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+@pytest.mark.parametrize("factor", [1e-3, 1e3, 0.01])
+def test_a_tiff_of_an_impossible_size_is_read_with_a_guess_that_is_noted(tmp_path, kind, factor):
+    z, y, x = 5 * factor, 10 * factor, 8 * factor
+    metadata = {"axes": "ZYX"}
+    options = {}
+    if kind == "ome":
+        metadata |= {"PhysicalSizeZ": z, "PhysicalSizeY": y, "PhysicalSizeX": x}
+        metadata |= {f"PhysicalSize{axis}Unit": "mm" for axis in "ZYX"}
+    else:
+        metadata |= {"spacing": z, "unit": "mm"}
+        options = {"resolution": (1 / x, 1 / y)}
+    _, grid, _ = read_tiff(save(tmp_path / "scan.tif", STACK, **{kind: True}, metadata=metadata, **GRAY, **options))
+    assert not grid.spacing_known
+    assert grid.spacing == pytest.approx((5, 10, 8), rel=1e-4)
+    assert "'scan.tif' states voxels of" in grid.notes[0]
+    assert "5 x 10 x 8 mm were assumed" in grid.notes[0]
 
 
 def test_slices_in_files_of_their_own_are_stacked_in_the_order_given(tmp_path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import floor, log10, prod
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_labels, check_readable, find_suffix
-from napari_braintumor.engine.types import SourceGrid, grid_from_affine, is_possible_spacing
+from napari_braintumor.engine.grids import by_text, guess_spacing, replace_impossible_spacing
+from napari_braintumor.engine.types import SourceGrid, grid_from_affine
 
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 """The codes of ``xyzt_units`` for meters, millimeters, micrometers."""
 
-_LEAST_HEAD_MM = 60.0
-_FINEST_CROP_MM = 0.5
 _MOST_PACKED = 1032
 """How many times smaller deflate can make a file: so much, and no more, may come out of one."""
 
@@ -154,45 +153,15 @@ def _find_grid(
     )
     sizes = [float(side) for side in header["pixdim"][1:4]]
     if not by_sform and min(sizes) <= 0:
-        stated = f"'{path.name}' states voxels of {_by(sizes)}, as stored"
-        return _guess(source, source.spacing if 0 not in sizes else (1.0, 1.0, 1.0), stated)
-    if not _is_a_head(source.shape_ZYX, source.spacing):
-        longest = max(side * n for side, n in zip(source.spacing, source.shape_ZYX, strict=True))
-        stated = f"'{path.name}' states voxels of {_by(source.spacing)} mm (Z x Y x X), a scan {longest:.3g} mm long"
-        factor = 10.0 ** -floor(log10(longest / _LEAST_HEAD_MM))  # brings it to 60 to 600 mm, whatever unit was meant
-        z, y, x = (float(f"{side * factor:.6g}") for side in source.spacing)
-        return _guess(source, (z, y, x), stated)
+        stated = f"'{path.name}' states voxels of {by_text(sizes)}, as stored"
+        return guess_spacing(source, source.spacing if 0 not in sizes else (1.0, 1.0, 1.0), stated)
     if int(header["xyzt_units"]) & 7 not in _MM and np.array_equal(np.abs(affine), np.eye(4)):
         note = (
             f"'{path.name}' states what a file does whose header was lost: no unit, voxels of exactly 1 mm, a corner "
             "at 0. Check the voxel size, and left and right."
         )
         return replace(source, spacing_note=note)
-    return source
-
-
-def _guess(source: SourceGrid, guess: tuple[float, float, float], stated: str) -> SourceGrid:
-    """Return a grid with a voxel size that is a guess, and 1 mm where even that is not possible."""
-    guess = guess if _is_a_head(source.shape_ZYX, guess) else (1.0, 1.0, 1.0)
-    note = (
-        f"{stated}, which cannot be right; {_by(guess)} mm were assumed, so mm and mL are a guess. "
-        "Enter the right voxel size, or correct the file's header."
-    )
-    return replace(source.rescaled(guess), spacing_known=False, spacing_note=note)
-
-
-def _is_a_head(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
-    """Return whether a scan may have such voxels: not larger than a head can be, nor so small that none is in it.
-
-    A small part of a scan, cut out, has voxels of the usual size.
-    """
-    longest = max(side * n for side, n in zip(spacing, shape_ZYX, strict=True))
-    small = longest < _LEAST_HEAD_MM and min(spacing) < _FINEST_CROP_MM
-    return is_possible_spacing(shape_ZYX, spacing) and not small
-
-
-def _by(sides: Sequence[float]) -> str:
-    return " x ".join(f"{side:.4g}" for side in sides)
+    return replace_impossible_spacing(source)
 
 
 def _read_values(stored: _Stored) -> NDArray[Any]:

@@ -7,11 +7,10 @@ inferior to superior, Y downwards to posterior, X rightwards to the patient's le
 from __future__ import annotations
 
 import logging
-import struct
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,10 +22,9 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import TIFF_SUFFIXES, check_labels, check_readable, find_suffix
+from napari_braintumor.engine.files._tiff_pages import read_whole
+from napari_braintumor.engine.grids import replace_impossible_spacing
 from napari_braintumor.engine.types import SourceGrid, default_grid
-
-_DAMAGED = (OSError, EOFError, ValueError, IndexError, KeyError, TypeError, RuntimeError, struct.error, zlib.error)
-"""What tifffile raises on files that are not what their name says (its own error is a ValueError)."""
 
 _MM = {
     "nm": 1e-6,
@@ -63,24 +61,23 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
     check_readable(path)
     try:
         with _complete(), tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            array, axes = series.asarray(), series.axes
-            len(tiff.pages)  # walks to the end of the file
+            array, axes = read_whole(tiff, path)
             spacing, names = _read_metadata(tiff)
-    except _DAMAGED as error:
+    except DataError:
+        raise
+    except Exception as error:  # tifffile raises nearly anything on files that are not what their name says
         raise DataError(
-            f"'{path.name}' is damaged, cut short or not a TIFF file that can be read here ({str(error).rstrip('.')}). "
-            "Copy it again, or save it uncompressed."
+            f"'{path.name}' is damaged, cut short or not a TIFF file that can be read here "
+            f"({str(error).rstrip('.') or type(error).__name__}). Copy it again, or save it uncompressed."
         ) from error
     array = _order_axes(array, axes, path)
     z, y, x = array.shape[-3:]
     known = spacing is not None and (spacing[0] is not None or z == 1)
     z_mm, y_mm, x_mm = spacing or (None, 1.0, 1.0)
-    grid = default_grid(
-        (z, y, x), (z_mm or 1.0, y_mm, x_mm), path=path, format="tiff", spacing_known=known, orientation_known=False
-    )
+    sides = (z_mm or 1.0, y_mm, x_mm)
+    grid = default_grid((z, y, x), sides, path=path, format="tiff", spacing_known=known, orientation_known=False)
     channels = len(array) if array.ndim == 4 else 1
-    return array, grid, names if len(names) == channels else ()
+    return array, replace_impossible_spacing(grid), names if len(names) == channels else ()
 
 
 def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
@@ -179,6 +176,9 @@ def _complete() -> Iterator[None]:
     log.addHandler(complaints)
     try:
         yield
+    except DataError:
+        if not complaints.messages:  # what was found wrong may come of what is missing
+            raise
     finally:
         log.removeHandler(complaints)
     if complaints.messages:
@@ -194,7 +194,7 @@ def _order_axes(array: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
     letters = ["C" if axis in "CS" else axis if axis in "YX" else "Z" for axis in axes]
     if sorted(letters) not in (["X", "Y"], ["X", "Y", "Z"], ["C", "X", "Y"], ["C", "X", "Y", "Z"]):
         raise DataError(
-            f"'{path.name}' has the axes {axes} with the shape {array.shape}. Expected was one stack of slices, "
+            f"'{path.name}' has the axes {axes} with the shape {array.shape}. Expected one stack of slices, "
             "with at most one axis of channels. Save it as OME-TIFF with axes ZYX or CZYX."
         )
     array = np.transpose(array, [letters.index(axis) for axis in "CZYX" if axis in letters])
@@ -218,7 +218,7 @@ def _read_ome(xml: str) -> tuple[tuple[float | None, float, float] | None, tuple
         return None, ()
     sizes: list[float | None] = []
     for axis in "ZYX":
-        size = float(pixels.get(f"PhysicalSize{axis}") or 0)
+        size = _as_size(pixels.get(f"PhysicalSize{axis}"))
         factor = _MM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").replace("\u03bc", "µ"), 0.0)
         sizes.append(size * factor if size * factor > 0 else None)
     names = [e.get("Name") or "" for e in pixels if e.tag.endswith("Channel")]
@@ -239,5 +239,14 @@ def _read_imagej(tiff: tifffile.TiffFile) -> tuple[tuple[float | None, float, fl
         if not pixels or not units:
             return None, names
         sizes.append(units / pixels * _MM[unit])
-    spacing = metadata.get("spacing")
-    return (float(spacing) * _MM[unit] if spacing else None, sizes[0], sizes[1]), names
+    z_mm = abs(_as_size(metadata.get("spacing"))) * _MM[unit]  # ImageJ notes the direction by the sign
+    return (z_mm or None, sizes[0], sizes[1]), names
+
+
+def _as_size(text: Any) -> float:
+    """Return a size that a file states, 0 where that is not a number."""
+    try:
+        size = float(text)
+    except (TypeError, ValueError):
+        return 0.0
+    return size if isfinite(size) else 0.0
