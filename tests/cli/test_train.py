@@ -25,7 +25,7 @@ def test_a_damaged_case_is_listed_at_the_end_and_the_exit_status_tells(toy_plan,
     assert result.exit_code == 1
     lines = result.output.strip().splitlines()
     assert lines[-2] == "Left out, as their files cannot be used:"
-    assert lines[-1].startswith("  case1: ")
+    assert lines[-1].startswith("  case1 is left out: ")
     assert (tmp_path / "runs" / "toy" / "model.safetensors").exists()
     checked = run(app, ["train", write_plan(toy_plan.model_copy(update=update), tmp_path), "--check"])
     assert checked.exit_code == 0, checked.output

@@ -195,7 +195,7 @@ def test_cases_that_cannot_be_used_are_left_out_with_a_reason(toy_plan, case_fol
     assert len(data.training) == 5
     (told,) = left_out(plan, tmp_path)
     assert told.case == "case2"
-    assert told.reason.startswith("'case2' has no reference mask")
+    assert told.text.startswith("case2 is left out: 'case2' has no reference mask")
     assert not told.damaged
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_case_costs_itself_and_is_named_and_the_others_are_trained_on(
     (told,) = left_out(plan, tmp_path)
     assert told.case == "case2"
     assert told.damaged
-    assert told.reason
+    assert told.text.startswith("case2 is left out: ")
 
 
 def test_a_validation_case_that_is_damaged_leaves_the_others_to_validate_on(toy_plan, case_folder, tmp_path) -> None:

@@ -1,6 +1,8 @@
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Thread
@@ -58,7 +60,13 @@ def test_the_log_is_for_people(run: Run) -> None:
 
 
 def test_every_event_can_be_told_in_a_line() -> None:
-    others = [CaseLeftOut("a", "it is damaged."), PhaseReached("preparing 2 cases", 1, 2), PhaseReached("validating")]
+    others = [
+        CaseLeftOut("a is left out: it is damaged.", "a"),
+        PhaseReached("preparing 2 cases", 1, 2),
+        PhaseReached("validating"),
+        EpochDone(1, 5, 0.8, 1e-3, {}, None, False, 3.0),
+        Trained(Path("m"), None),
+    ]
     others += [Resumed(3), Trained(None, 0.2), Failed("no"), Judged(False, "no.", 0.5, 0.4)]
     for event in (*EVENTS, *others):
         assert "\n" not in describe_event(event)
@@ -152,6 +160,121 @@ def test_a_request_to_stop_is_forgotten_when_the_run_goes_on(run: Run) -> None:
     assert run.stop_requested
     with run.claimed():
         assert not run.stop_requested
+
+
+STOPPER = "import sys; from napari_braintumor.engine.runs import Run; Run.open(sys.argv[1]).request_stop()"
+
+
+def test_a_stop_pressed_while_the_process_starts_is_honored_and_an_older_one_is_forgotten(run: Run) -> None:
+    subprocess.run([sys.executable, "-c", STOPPER, str(run.folder)], check=True)
+    with run.claimed():
+        assert run.stop_requested, "it came from another process, after this one began"
+    assert not run.stop_requested
+    subprocess.run([sys.executable, "-c", STOPPER, str(run.folder)], check=True)
+    before = psutil.Process().create_time() - 10
+    os.utime(run.folder / "stop", (before, before))
+    with run.claimed():
+        assert not run.stop_requested
+
+
+CLAIMER = """
+import sys, time
+from napari_braintumor.engine.errors import SettingsError
+from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.runs import Run
+folder, go, seed = sys.argv[1:]
+from pathlib import Path
+print("ready", flush=True)
+while not Path(go).exists():
+    time.sleep(0.001)
+try:
+    run = Run.start(TrainPlan(name="one", cases=(Path("cases"),), output=Path(folder), seed=int(seed)))
+    with run.claimed():
+        print("trains", run.plan.seed, flush=True)
+        time.sleep(float(600))
+except SettingsError as error:
+    print(error, flush=True)
+"""
+
+
+def start_claimers(folder: Path, seeds: list[int]) -> list[subprocess.Popen]:
+    go = folder / f"go-{time.monotonic_ns()}"
+    command = [sys.executable, "-c", CLAIMER, str(folder / "runs"), str(go)]
+    started = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True) for seed in seeds]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    go.touch()
+    return started
+
+
+def test_of_many_simultaneous_starts_exactly_one_trains_and_a_kill_frees_its_lock(tmp_path: Path) -> None:
+    """Two rounds of new processes: with plans that differ into a new folder, then on with the one that was killed."""
+    for seeds in ([0, 1, 0, 1, 0], [0, 1, 0]):
+        started = start_claimers(tmp_path, seeds)
+        try:
+            told = [process.stdout.readline().strip() for process in started]
+            winners = [line for line in told if line.startswith("trains")]
+            assert len(winners) == 1, told
+            refused = [line for line in told if "Another process trains" in line or "another plan" in line]
+            assert len(refused) == len(seeds) - 1, told
+            run = Run.open(tmp_path / "runs" / "one")
+            assert run.is_running
+            assert winners == [f"trains {run.plan.seed}"], "whoever trains does so by the plan in the folder"
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
+        assert not run.is_running
+
+
+def test_a_request_to_stop_dies_with_a_process_that_is_ended_at_once(tmp_path: Path) -> None:
+    (child,) = start_claimers(tmp_path, [0])
+    assert child.stdout.readline().startswith("trains")
+    run = Run.open(tmp_path / "runs" / "one")
+    run.request_stop()
+    Thread(target=child.wait, daemon=True).start()  # somebody must wait for it, or it stays as a zombie
+    run.terminate()
+    assert not run.is_running
+    assert not run.stop_requested
+    child.communicate()
+
+
+def test_a_run_of_a_killed_process_on_another_machine_can_be_claimed_after_a_while(run: Run) -> None:
+    (run.folder / "process.json").write_text(json.dumps({"host": "far away", "pid": 1, "created": 0}))
+    list(run.record(iter([Noted("here")])))
+    with pytest.raises(SettingsError, match=r"Another process on 'far away' trains .* wait 5 minutes"), run.claimed():
+        pass
+    os.utime(run.events_path, (time.time() - 3600,) * 2)
+    with run.claimed():
+        assert run.is_ours
+
+
+def test_events_of_a_newer_version_lose_a_field_and_not_the_run(run: Run) -> None:
+    list(run.record(iter(EVENTS)))
+    newer = [{**json.loads(line), "humidity": {"a": [1]}} for line in run.events_path.read_text().splitlines()]
+    unknown = [{"event": "MoonRisen", "phase": 1}, {"no": "event"}, [1], 5, None, "text"]
+    lines = [json.dumps(line) for line in (*newer, *unknown)]
+    run.events_path.write_text("\n".join([*lines, '{"event": "BatchDone", "step": 7']))
+    assert run.read_events() == EVENTS
+    assert next(follow(run, lambda: False)) == EVENTS
+    assert run.status == "stopped"
+
+
+def test_events_of_an_older_version_are_read(run: Run) -> None:
+    run.events_path.write_text(
+        '{"event": "BatchDone", "time": 1, "step": 1, "steps": 2, "loss": 0.5, "learning_rate": 0.1}\n'
+        '{"event": "Trained", "time": 1, "path": "model.safetensors", "score": 0.5}\n'
+    )
+    assert run.read_events() == [BatchDone(1, 2, 0.5, 0.1), Trained(Path("model.safetensors"), 0.5)]
+
+
+def test_a_run_that_takes_the_place_of_another_is_followed_from_its_beginning(run: Run) -> None:
+    list(run.record(iter(EVENTS)))
+    seen = follow(run, lambda: True, 0.01)
+    assert next(seen) == EVENTS
+    run.events_path.unlink()
+    list(run.record(iter([Noted("new")])))
+    assert next(seen) == [Noted("new")]
 
 
 def test_following_tells_the_past_then_the_present_and_ends_with_the_process(run: Run) -> None:

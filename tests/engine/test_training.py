@@ -1,8 +1,10 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import torch
 
 from napari_braintumor.engine import train
 from napari_braintumor.engine.errors import DataError, ModelError
-from napari_braintumor.engine.fitting import Fit
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.fitting import Fit, read_state
 from napari_braintumor.engine.plan import FineTuning, TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.runs import Run
+from napari_braintumor.engine.splits import split_slices
 from napari_braintumor.engine.store import load_weights, read_card
 from napari_braintumor.engine.types import (
     BatchDone,
@@ -21,6 +25,7 @@ from napari_braintumor.engine.types import (
     Failed,
     Judged,
     Noted,
+    PhaseReached,
     PreviewDone,
     Resumed,
     Stopped,
@@ -209,6 +214,113 @@ def stale(monkeypatch) -> None:
     monkeypatch.setattr(training, "validate", lambda *_: {"whole tumor": 0.5})
 
 
+def test_progress_is_the_larger_share_of_steps_and_time_and_the_time_left_counts_down(trained, short_plan) -> None:
+    batches = only(trained, BatchDone)
+    assert [batch.share for batch in batches] == [batch.step / batch.steps for batch in batches]
+    left = [batch.left_s for batch in batches if batch.left_s is not None]
+    assert left == sorted(left, reverse=True)
+    assert batches[-1].left_s == 0
+    hurried = only(list(train(short_plan.model_copy(update={"minutes": 0.01, "epochs": 10_000}))), BatchDone)
+    shares = [batch.share for batch in hurried]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert hurried[-1].step < hurried[-1].steps / 100
+
+
+def test_what_is_not_a_step_is_named(trained, toy_plan) -> None:
+    phases = [event.phase for event in only(trained, PhaseReached)]
+    assert list(dict.fromkeys(phases)) == ["preparing 7 cases", "trying one batch", "validating"]
+    where = [i for i, event in enumerate(trained) if isinstance(event, EpochDone)]
+    assert all(trained[i - 1] == PhaseReached("validating") for i in where)
+
+
+def stop_when(run: Run, condition) -> list:
+    told = []
+    for event in train(run):
+        told.append(event)
+        if condition(event):
+            run.request_stop()
+    return told
+
+
+def test_a_stop_while_cases_are_read_is_honored_at_the_next_case(short_plan) -> None:
+    run = Run.start(short_plan)
+    told = stop_when(run, lambda event: event == PhaseReached("preparing 7 cases", 2, 7))
+    assert told[-2:] == [PhaseReached("preparing 7 cases", 2, 7), Stopped("You asked for it.")]
+    assert run.status == "stopped"
+    assert not run.checkpoint_path.exists()
+
+
+def test_a_stop_before_the_first_batch_keeps_no_model_and_the_run_goes_on_later(short_plan) -> None:
+    run = Run.start(short_plan)
+    told = stop_when(run, lambda event: event == PhaseReached("trying one batch"))
+    assert told[-2:] == [Stopped("You asked for it."), Trained(None, None)]
+    assert not only(told, BatchDone)
+    assert not run.model_path.exists()
+    assert run.status == "stopped"
+    assert list(train(run))[-1].path == run.model_path
+    assert run.status == "complete"
+
+
+def test_a_stop_before_the_first_validation_keeps_what_was_learned_as_not_validated(short_plan) -> None:
+    """And a run whose split.json an earlier version wrote, which told less, goes on."""
+    run = Run.start(short_plan)
+    told = stop_when(run, lambda event: isinstance(event, BatchDone))
+    assert told[-1] == Trained(run.model_path, None)
+    assert read_card(run.model_path).metrics == ()
+    split = json.loads(run.split_path.read_text())
+    del split["replay_judged"]
+    run.split_path.write_text(json.dumps(split))
+    rest = list(train(run))
+    assert only(rest, EpochDone)[0].best
+    assert rest[-1].score == max(epoch.score for epoch in only(rest, EpochDone))
+
+
+@pytest.fixture
+def few_slices(monkeypatch, case_folder):
+    """Lets case 0 be reviewed in these slices only."""
+    import napari_braintumor.engine.data as data_module
+
+    def review(*reviewed: int) -> None:
+        found = [replace(find_cases(case_folder)[0], reviewed=reviewed)]
+        monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+
+    return review
+
+
+@pytest.mark.parametrize(
+    ("reviewed", "why"), [((4, 6), "no slice is left"), ((1, 6, 10), "no slice with tumor is left")]
+)
+def test_where_nothing_can_choose_the_weights_the_last_are_kept_without_a_score(
+    short_plan, few_slices, reviewed, why: str
+) -> None:
+    """A new network from two slices, or with a validation slice on which finding nothing is right."""
+    few_slices(*reviewed)
+    more = {"validation": 0.2, "held_out": (), "split_by": "slice", "patience": 1, "schedule": "plateau"}
+    seeds = (short_plan.model_copy(update={**more, "seed": seed}) for seed in range(20))
+    without_tumor = ([], [1], [10])
+    plan = next(each for each in seeds if split_slices(np.array(reviewed), each, "case0")[1].tolist() in without_tumor)
+    events = list(train(plan))
+    assert any(why in note.text and "The last ones are kept" in note.text for note in only(events, Noted))
+    epochs = only(events, EpochDone)
+    assert [epoch.score for epoch in epochs] == [None] * 3
+    assert not any(epoch.dice or epoch.best for epoch in epochs)
+    assert events[-1] == Trained(plan.output / "toy" / "model.safetensors", None)
+    card = read_card(events[-1].path)
+    assert card.metrics == ()
+    assert "never validated" in card.doubts[0]
+    first = list(train(plan.model_copy(update={"epochs": 1, "name": "one"})))[-1].path
+    assert not same_weights(first, events[-1].path), "not those of epoch 1"
+
+
+def test_a_checkpoint_of_another_version_loses_a_field_and_not_the_run() -> None:
+    assert read_state({"step": 5, "seconds": 1.0, "best_score": 0.5, "kept_score": 0.5}).is_kept
+    stopped_early = read_state({"step": 1, "kept_score": -1.0, "best_score": -1.0})
+    assert stopped_early.is_kept
+    assert stopped_early.kept_score is None
+    assert read_state({"step": 7, "is_kept": False, "moon": "full"}).step == 7
+
+
 def test_training_ends_early_when_nothing_gets_better(short_plan, stale) -> None:
     plan = short_plan.model_copy(update={"epochs": 9, "steps_per_epoch": 1, "patience": 2})
     events = list(train(plan))
@@ -274,6 +386,16 @@ def test_an_option_the_network_does_not_know_is_refused(short_plan) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ fine-tuning
+
+
+@pytest.mark.parametrize("reviewed", [(4,), (4, 6)])
+def test_a_fine_tuning_of_too_few_slices_is_refused_before_it_starts(tuning_plan, few_slices, reviewed) -> None:
+    few_slices(*reviewed)
+    with pytest.raises(DataError, match="needs at least 3 reviewed slices"):
+        list(train(tuning_plan))
+    events = Run.open(tuning_plan.output / "tuned").read_events()
+    assert not only(events, Verified)
+    assert isinstance(events[-1], Failed)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def _follow_training(what: TrainPlan | Run) -> list[str]:
             elif not isinstance(event, PreviewDone):
                 console.print(describe_event(event), markup=False, highlight=False)
             if isinstance(event, CaseLeftOut) and event.damaged:
-                damaged.append(f"{event.case}: {event.reason}")
+                damaged.append(event.text)
     return damaged
 
 

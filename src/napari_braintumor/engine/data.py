@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ class TrainingData:
     split: Split
     who: WhoIsWho
 
-    @property
+    @cached_property
     def shows_tumor(self) -> bool:
         """Whether the validation side holds any tumor: without it, a network that finds nothing looks perfect."""
         return any(
@@ -160,7 +161,7 @@ class TrainingData:
         }
 
 
-def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReached | CaseLeftOut | TrainingData]:
+def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReached | TrainingData]:
     """Find, read and prepare the cases of a plan; those that cannot be used are left out, and said to be.
 
     Parameters
@@ -172,7 +173,7 @@ def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReac
 
     Yields
     ------
-    Noted, PhaseReached, CaseLeftOut or TrainingData
+    Noted, PhaseReached or TrainingData
         What happens while cases are read, and the data at the end.
 
     Raises
@@ -202,7 +203,7 @@ def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReac
             cases.append(event)
             continue
         if isinstance(event, CaseLeftOut):
-            reasons.append(f"{event.case} is left out: {event.reason}")
+            reasons.append(event.text)
         yield event
     if not cases:
         raise DataError(
@@ -235,7 +236,7 @@ def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReac
 
 def _prepare_all(
     files: Sequence[CaseFiles], plan: TrainPlan, who: WhoIsWho, room: _Room, doing: str
-) -> Iterator[TrainingCase | Noted | PhaseReached | CaseLeftOut]:
+) -> Iterator[TrainingCase | Noted | PhaseReached]:
     """Read and prepare cases one by one; those that cannot be read cost only themselves."""
     phase = f"{doing} {len(files)} case{'s' * (len(files) != 1)}"
     for number, case in enumerate(files):
@@ -243,7 +244,8 @@ def _prepare_all(
         try:
             loaded = load_training_case(case, plan)
         except DataError as error:
-            yield CaseLeftOut(case.name, str(error), damaged=not isinstance(error, _UnsuitedError))
+            damaged = not isinstance(error, _UnsuitedError)
+            yield CaseLeftOut(f"{case.name} is left out: {error}", case.name, damaged)
             continue
         yield from (Noted(f"{case.name}: {note}") for note in loaded.notes)
         yield room.keep(replace(loaded, patient=who.patient_of(case.name)), case)

@@ -9,7 +9,7 @@ import ctypes
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +53,10 @@ class State:
         Of the plateau schedule.
     pieces
         Into how many pieces a batch is cut to fit into memory.
+    is_kept
+        Whether there are weights in the model file.
     kept_score
-        Score of the weights in the model file; None while there is none.
+        Their score; None if there are none, or nothing to choose by.
     kept_replay
         Their Dice on the replay set.
     before, replay_before
@@ -73,6 +75,7 @@ class State:
     waiting_epochs: int = 0
     plateau_score: float = -1.0
     pieces: int = 1
+    is_kept: bool = False
     kept_score: float | None = None
     kept_replay: float | None = None
     before: float | None = None
@@ -229,7 +232,7 @@ class Fit:
         BrainTumorError
             If it cannot be read or is of another architecture.
         """
-        self.state = State(**load_checkpoint(run.checkpoint_path, self._modules, self.optimiser))
+        self.state = read_state(load_checkpoint(run.checkpoint_path, self._modules, self.optimiser))
         for weight, moments in self.optimiser.state.items():
             for name, moment in moments.items():
                 if isinstance(moment, Tensor) and moment.shape == weight.shape:
@@ -240,6 +243,16 @@ class Fit:
     @property
     def _modules(self) -> dict[str, nn.Module]:
         return {"network": self.network} | ({"averaged": self.averaged} if self.averaged is not None else {})
+
+
+def read_state(numbers: Mapping[str, Any]) -> State:
+    """Return where a training stands by the numbers of its checkpoint, which another version may have written."""
+    known = {field.name for field in dataclasses.fields(State)}
+    state = State(**{name: value for name, value in numbers.items() if name in known})
+    if "is_kept" not in numbers:  # as earlier versions wrote
+        state.is_kept = state.kept_score is not None
+        state.kept_score = None if (state.kept_score or 0.0) < 0 else state.kept_score
+    return state
 
 
 def choose_training_autocast(plan: TrainPlan, device: torch.device) -> torch.dtype | None:
@@ -299,9 +312,9 @@ def validate(network: nn.Module, parts: Sequence[Part], plan: TrainPlan, device:
     return {name: float(np.mean(values)) for name, values in dice.items() if values}
 
 
-def mean_of(dice: dict[str, float]) -> float:
-    """Return the one number by which weights are compared: the mean over the regions."""
-    return float(np.mean(list(dice.values()))) if dice else 0.0
+def mean_of(dice: Mapping[str, float]) -> float | None:
+    """Return the one number by which weights are compared: the mean over the regions; None if none was measured."""
+    return float(np.mean(list(dice.values()))) if dice else None
 
 
 @contextmanager

@@ -20,9 +20,10 @@ PRIVATE = {
 """Of a plan, what a card tells elsewhere, or that names files of whoever trained."""
 
 
-def may_be_kept(tuning: FineTuning, state: State, score: float, replay: float | None) -> bool:
+def may_be_kept(tuning: FineTuning, state: State, score: float | None, replay: float | None) -> bool:
     """Whether weights are better than the parent and than those kept so far, and have forgotten little enough."""
-    assert state.before is not None
+    if score is None or state.before is None:
+        return False
     known = replay is not None and state.replay_before is not None
     forgot = known and (replay or 0.0) < (state.replay_before or 0.0) - tuning.allowed_loss
     return score > max(state.before, state.kept_score or 0.0) and not forgot

@@ -3,7 +3,9 @@
 The folder of a run holds ``plan.json``, ``split.json``, ``events.jsonl`` (what happened, a line each), ``log.txt`` (the
 same for people), ``checkpoint.safetensors`` (to go on from), ``model.safetensors`` (what is kept), ``curves.png`` and
 ``preview.npz``; where they are needed ``parent.safetensors`` (the model it started from) and ``cases`` (made of open
-layers). Only the process that trains writes to it, but for the file ``stop`` by which it is asked to end.
+layers). Only the process that trains writes to it, but for the file ``stop`` by which it is asked to end. That process
+holds a lock, a hidden file beside the folder, which the system takes back when the process dies, however it dies;
+``process.json`` tells who it is.
 
 No torch here: a dock reads runs with this module.
 """
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 from pydantic import ValidationError
 
@@ -55,6 +58,12 @@ KINDS: dict[str, type[Any]] = {
         *(PreviewDone, Judged, Stopped, Trained, Failed),
     )
 }
+LOCK_S = 15.0
+"""How long a lock is waited for that nobody seems to use."""
+
+CLOCK_S = 2.0
+"""By how much the system may be off with the time when a process began, and when a file was written."""
+
 SILENT_S = 300.0
 """A run on another machine that has told nothing for so long is taken to have broken off."""
 
@@ -88,22 +97,22 @@ class Run:
         """
         plan = _resolve(plan, Path.cwd())
         run = cls((plan.output / plan.name).resolve())
-        if run.plan_path.exists():
-            if run.plan != plan:
-                raise SettingsError(
-                    f"'{run.folder}' holds a run with another plan. Give this one another name or output folder, or "
-                    "delete the old run."
-                )
-            return run
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            if plan.start_from:
-                shutil.copyfile(ModelStore().find(plan.start_from).path, run.parent_path)
-        except OSError as error:
-            raise DataError(
-                f"The run's folder '{run.folder}' cannot be written: {error.strerror}. Choose another output folder."
-            ) from error
-        run.write_text(run.plan_path, _relate(plan, run.folder).model_dump_json(indent=1))
+        if not run.plan_path.exists():
+            try:
+                run.folder.mkdir(parents=True, exist_ok=True)
+                with run._locked(unless=run.plan_path.exists):
+                    if not run.plan_path.exists():
+                        run._write_plan(plan)
+            except OSError as error:
+                raise DataError(
+                    f"The run's folder '{run.folder}' cannot be written: {error.strerror or error}. Choose another "
+                    "output folder."
+                ) from error
+        if run.plan != plan:
+            raise SettingsError(
+                f"'{run.folder}' holds a run with another plan. Give this one another name or output folder, or "
+                "delete the old run."
+            )
         return run
 
     @classmethod
@@ -188,6 +197,10 @@ class Run:
         return self.folder / "cache"
 
     @property
+    def _lock_path(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.lock")
+
+    @property
     def _stop_path(self) -> Path:
         return self.folder / "stop"
 
@@ -218,7 +231,7 @@ class Run:
     def is_running(self) -> bool:
         """Whether a process trains here now, on this machine or, as far as can be told, on another."""
         try:
-            process = json.loads(self._process_path.read_text(encoding="utf-8"))
+            process = self._read_process()
             if process["host"] == platform.node():
                 alive = psutil.Process(process["pid"])
                 return bool(abs(alive.create_time() - process["created"]) < 5 and alive.status() != "zombie")
@@ -226,22 +239,38 @@ class Run:
         except (OSError, ValueError, KeyError, psutil.Error):
             return False
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this process that trains here now."""
+        try:
+            process = self._read_process()
+            return bool(process["host"] == platform.node() and process["pid"] == os.getpid())
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def _read_process(self) -> dict[str, Any]:
+        process: dict[str, Any] = json.loads(self._process_path.read_text(encoding="utf-8"))
+        return process
+
     def request_stop(self) -> None:
-        """Ask the process that trains here to end after its present batch and to keep the best."""
-        self.write_text(self._stop_path, "")
+        """Ask the process that trains here, or is about to, to end after its present batch and to keep the best."""
+        self.write_text(self._stop_path, json.dumps(_describe_process()))
+
+    def withdraw_stop(self) -> None:
+        """Forget that the run was asked to end, before a process is started that shall go on with it."""
+        self._stop_path.unlink(missing_ok=True)
 
     def terminate(self) -> None:
         """End the process that trains here at once, if it is on this machine; the last checkpoint stays."""
         if not self.is_running:
             return
-        process = json.loads(self._process_path.read_text(encoding="utf-8"))
-        if process["host"] == platform.node():
-            try:
+        with suppress(OSError, ValueError, KeyError, psutil.Error):
+            process = self._read_process()
+            if process["host"] == platform.node():
                 alive = psutil.Process(process["pid"])
                 alive.kill()
                 alive.wait(5)
-            except psutil.Error:
-                pass
+                self.withdraw_stop()
 
     def discard(self) -> None:
         """End the run and delete its folder.
@@ -266,23 +295,85 @@ class Run:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Mark the folder as being trained in by this process.
+        """Mark the folder as being trained in by this process alone.
+
+        The lock works among processes of one machine and, in a folder that machines share, among those machines as far
+        as the share passes locks on, as NFS and SMB usually do; where it does not, what `is_running` can tell holds.
+        A request to stop that is older than this process, or that this process made before, is forgotten; one that was
+        made while it was starting is not.
 
         Raises
         ------
         SettingsError
             If another process trains in it.
+        DataError
+            If the folder cannot be written.
         """
-        if self.is_running:
-            raise SettingsError(f"Another process trains in '{self.folder}' now. Watch it, or stop it first.")
-        me = {"host": platform.node(), "pid": psutil.Process().pid, "created": psutil.Process().create_time()}
-        self.write_text(self._process_path, json.dumps(me))
-        self._stop_path.unlink(missing_ok=True)
+        with self._locked():
+            if self.is_running:
+                raise self._taken()
+            self.write_text(self._process_path, json.dumps(_describe_process()))
+            if self._stop_is_old():
+                self.withdraw_stop()
+            try:
+                yield
+            finally:
+                for path in (self._process_path, self._stop_path):
+                    path.unlink(missing_ok=True)
+
+    def _stop_is_old(self) -> bool:
+        """Whether a request to stop was not meant for this process: it is older, or made by itself and then dropped."""
+        me = _describe_process()
+        try:
+            if json.loads(self._stop_path.read_text(encoding="utf-8")) == me:
+                return True
+            # Both are lengths of time by one clock each, since that of a share may differ from ours.
+            age_s = self._process_path.stat().st_mtime - self._stop_path.stat().st_mtime
+        except (OSError, ValueError):
+            return False
+        return bool(age_s > time.time() - me["created"] + CLOCK_S)
+
+    @contextmanager
+    def _locked(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Hold the run's lock, or do without it when something has come true while waiting for it."""
+        lock = FileLock(self._lock_path, thread_local=False)
+        until = time.monotonic() + LOCK_S
+        while True:
+            try:
+                lock.acquire(blocking=False)
+                break
+            except Timeout:
+                if unless():
+                    break
+                # Helpers of a process that was killed hold its lock until they notice, some seconds later.
+                if self.is_running or time.monotonic() > until:
+                    raise self._taken() from None
+            except OSError as error:
+                raise DataError(
+                    f"The run's folder '{self.folder}' cannot be locked: {error.strerror or error}. Choose an output "
+                    "folder that may be written to."
+                ) from error
+            time.sleep(0.05)
         try:
             yield
         finally:
-            for path in (self._process_path, self._stop_path):
-                path.unlink(missing_ok=True)
+            lock.release()
+
+    def _taken(self) -> SettingsError:
+        where = ""
+        with suppress(OSError, ValueError, KeyError):
+            host = self._read_process()["host"]
+            where = "" if host == platform.node() else f" on '{host}'"
+        return SettingsError(
+            f"Another process{where} trains in '{self.folder}' now. Watch it, or stop it first."
+            + (f" If it was killed there, wait {SILENT_S / 60:.0f} minutes." if where else "")
+        )
+
+    def _write_plan(self, plan: TrainPlan) -> None:
+        if plan.start_from:
+            with replacing(self.parent_path) as temporary:
+                shutil.copyfile(ModelStore().find(plan.start_from).path, temporary)
+        self.write_text(self.plan_path, _relate(plan, self.folder).model_dump_json(indent=1))
 
     def record(self, events: Iterator[TrainingEvent]) -> Iterator[TrainingEvent]:
         """Pass events on, writing each into the folder first; an error becomes a `Failed` and is raised on.
@@ -408,6 +499,8 @@ def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float 
         events: list[TrainingEvent] = []
         if run.events_path.exists():
             with run.events_path.open("rb") as file:
+                if file.seek(0, 2) < position:  # another run took its place
+                    position = 0
                 file.seek(position)
                 events, used = _parse(file.read())
                 position += used
@@ -423,8 +516,6 @@ def describe_event(event: TrainingEvent) -> str:
     match event:
         case Noted(text):
             return text
-        case CaseLeftOut(name, reason):
-            return f"{name} is left out: {reason}"
         case PhaseReached(phase, done, total):
             return f"{phase}, {done} done" if total and done else phase
         case Verified():
@@ -452,7 +543,8 @@ def describe_event(event: TrainingEvent) -> str:
         case Stopped(reason):
             return f"Stopped: {reason}"
         case Trained(path, score):
-            return f"Score {score:.3f}. " + (f"The model is in '{path}'." if path else "The parent stays as it was.")
+            told = "Not validated. " if score is None else f"Score {score:.3f}. "
+            return told + (f"The model is in '{path}'." if path else "The parent stays as it was.")
         case Failed(reason):
             return f"Failed: {reason}"
 
@@ -460,6 +552,12 @@ def describe_event(event: TrainingEvent) -> str:
 def parent_of(run: Run) -> StoredModel | None:
     """Return the model a run started from, as it was then."""
     return ModelStore().find(run.parent_path) if run.parent_path.exists() else None
+
+
+def _describe_process() -> dict[str, Any]:
+    """Return what tells this process from all others."""
+    mine = psutil.Process()
+    return {"host": platform.node(), "pid": mine.pid, "created": mine.create_time()}
 
 
 def _plain(event: TrainingEvent) -> dict[str, Any]:
@@ -472,17 +570,20 @@ def _plain(event: TrainingEvent) -> dict[str, Any]:
 
 
 def _parse(raw: bytes) -> tuple[list[TrainingEvent], int]:
-    """Read whole lines; return the events and how many bytes they took. Torn or unknown lines are passed over."""
+    """Read whole lines; return the events and how many bytes they took.
+
+    Torn lines, and events and fields that only another version knows, are passed over.
+    """
     used = raw.rfind(b"\n") + 1
     events: list[TrainingEvent] = []
     for line in raw[:used].splitlines():
         try:
             fields = json.loads(line)
             kind = KINDS[fields.pop("event")]
-            fields.pop("time", None)
             if fields.get("path"):
                 fields["path"] = Path(fields["path"])
-            events.append(kind(**fields))
+            known = {field.name for field in dataclasses.fields(kind)}
+            events.append(kind(**{name: value for name, value in fields.items() if name in known}))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return events, used

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_braintumor.engine import processes
+from napari_braintumor.engine.countdown import Countdown
 from napari_braintumor.engine.curves import collect_curves, save_curves
 from napari_braintumor.engine.data import (
     Part,
@@ -30,6 +31,7 @@ from napari_braintumor.engine.data import (
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.fitting import (
     Fit,
+    State,
     count_activation_bytes,
     freed_memory_kept,
     mean_of,
@@ -48,6 +50,7 @@ from napari_braintumor.engine.types import (
     BatchDone,
     EpochDone,
     Noted,
+    PhaseReached,
     PreviewDone,
     Resumed,
     Stopped,
@@ -58,6 +61,8 @@ from napari_braintumor.engine.types import (
 
 BLENDS = (0.5, 0.25)
 """How much of a tuned version's change is tried where all of it forgets too much (Wortsman et al. 2022, WiSE-FT)."""
+
+ASKED = "You asked for it."
 
 CHECKPOINT_S = 120.0
 """Between epochs, too, a checkpoint is written after so long."""
@@ -103,13 +108,22 @@ def train(what: TrainPlan | Run) -> Iterator[TrainingEvent]:
 def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
     plan = run.plan
     check_trainable(plan.architecture)
+    yield Noted(f"Training '{plan.name}' on {describe_device(device)}.")
     for loaded in load_data(plan, run.cache_folder):
         if isinstance(loaded, TrainingData):
             data = loaded
-        else:
-            yield loaded
+            break
+        yield loaded
+        if isinstance(loaded, PhaseReached) and processes.any_of(run.stop_requested, device):
+            yield Stopped(ASKED)
+            return
     _keep_split(run, data)
     yield Noted(_describe_data(data))
+    if not _can_choose(plan, data):
+        yield Noted(
+            f"The best weights cannot be chosen, as {'no slice' if not data.validation else 'no slice with tumor'} is "
+            "left to validate on. The last ones are kept, and their score is not known."
+        )
 
     torch.manual_seed(plan.seed)
     network = build_network(
@@ -127,6 +141,7 @@ def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
     fit = Fit(network, plan, device)
     old = data.replay
     if plan.fine_tuning is not None and not old:
+        yield PhaseReached("asking the parent about slices that nobody reviewed")
         old = tuple(_distil(fit, data.training))
         count = sum(len(part.slices) for part in old)
         yield Noted(
@@ -145,8 +160,10 @@ def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
         yield Resumed(fit.state.step)
     with freed_memory_kept():
         if not goes_on:
+            yield PhaseReached("trying one batch")
             yield from _verify(fit, dataset, data)
             if plan.fine_tuning is not None:
+                yield PhaseReached("measuring the parent")
                 _measure_parent(fit, data)
         fit.started = time.monotonic()
         yield from _learn(run, fit, dataset, data)
@@ -155,6 +172,8 @@ def _train(run: Run, device: torch.device) -> Iterator[TrainingEvent]:
 def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[TrainingEvent]:
     plan, state = fit.plan, fit.state
     reason = ""
+    countdown = Countdown()
+    validating = "validating" if plan.fine_tuning is None else "judging against the parent"
     written = time.monotonic()
     on_gpu = fit.device.type == "cuda"
     loader = make_loader(
@@ -169,7 +188,7 @@ def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Ite
     )
     for batch in loader:
         if processes.any_of(run.stop_requested, fit.device):
-            reason = "You asked for it."
+            reason = ASKED
             break
         while True:
             try:
@@ -182,9 +201,11 @@ def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Ite
         if math.isnan(loss):
             reason = f"The loss became NaN at step {state.step + 1}. The weights before it are the last good ones."
             break
-        yield BatchDone(state.step, fit.steps, loss, rate)
+        yield BatchDone(state.step, fit.steps, loss, rate, fit.share, countdown.tell(fit.share, fit.seconds))
         is_over = processes.any_of(fit.share >= 1, fit.device)
         if state.step % plan.steps_per_epoch == 0 or is_over:
+            if data.validation:
+                yield PhaseReached(validating)
             epoch = _end_epoch(run, fit, data, rate)
             yield epoch
             state.is_over = is_over
@@ -207,9 +228,10 @@ def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Ite
     if reason:
         if processes.rank() == 0:
             fit.save(run)
-            if state.kept_score is None and plan.fine_tuning is None:
-                # Stopped before the first validation: what was learnt so far is better than nothing.
-                _keep(run, fit, data, fit.measured, {}, state.best_score)
+            if not state.is_kept and state.step > 0 and plan.fine_tuning is None:
+                # Stopped before the first validation: what was learned so far is better than nothing.
+                _keep(run, fit, data, fit.measured, {})
+                state.is_kept = True
                 fit.save(run)
         yield Stopped(reason)
     yield from _finish(run, fit)
@@ -219,10 +241,10 @@ def _end_epoch(run: Run, fit: Fit, data: TrainingData, rate: float) -> EpochDone
     """Measure the weights, keep them if they are to be kept, and count what stops and slows the training."""
     plan, state = fit.plan, fit.state
     network, replay = fit.measured, None
-    dice = validate(network, data.validation, plan, fit.device)
+    dice = validate(network, data.validation, plan, fit.device) if _can_choose(plan, data) else {}
     score = mean_of(dice)
-    is_best = score > state.best_score
-    kept = is_best or plan.keep == "last"
+    is_best = score is not None and score > state.best_score
+    kept = is_best or score is None or plan.keep == "last"
     if plan.fine_tuning is not None:
         replay = mean_of(validate(network, data.replay_judged, plan, fit.device)) if data.replay_judged else None
         kept = may_be_kept(plan.fine_tuning, state, score, replay)
@@ -235,13 +257,14 @@ def _end_epoch(run: Run, fit: Fit, data: TrainingData, rate: float) -> EpochDone
                 replay = mean_of(validate(network, data.replay_judged, plan, fit.device))
                 if kept := may_be_kept(plan.fine_tuning, state, score, replay):
                     break
-    state.stale_epochs = 0 if is_best else state.stale_epochs + 1
-    state.best_score = max(score, state.best_score)
-    _wait_on_plateau(fit, score)
-    if kept and processes.rank() == 0:
-        _keep(run, fit, data, network, dice, score, replay)
+    if score is not None:
+        state.stale_epochs = 0 if is_best else state.stale_epochs + 1
+        state.best_score = max(score, state.best_score)
+        _wait_on_plateau(fit, score)
     if kept:
-        state.kept_score, state.kept_replay = score, replay
+        if processes.rank() == 0:
+            _keep(run, fit, data, network, dice)
+        state.is_kept, state.kept_score, state.kept_replay = True, score, replay
     loss = state.loss_sum / max(state.loss_count, 1)
     state.loss_sum, state.loss_count = 0.0, 0
     epoch = math.ceil(state.step / plan.steps_per_epoch)
@@ -262,19 +285,19 @@ def _wait_on_plateau(fit: Fit, score: float) -> None:
         state.rate_scale, state.waiting_epochs = state.rate_scale / 2, 0
 
 
-def _keep(
-    run: Run,
-    fit: Fit,
-    data: TrainingData,
-    network: nn.Module,
-    dice: dict[str, float],
-    score: float,
-    replay: float | None = None,
-) -> None:
+def _can_choose(plan: TrainPlan, data: TrainingData) -> bool:
+    """Whether the validation side can tell better weights from worse ones.
+
+    Without tumor a network that finds nothing looks perfect, as every new one does at first; a tuned one is judged by
+    such slices, too, as its parent may have found tumor there.
+    """
+    return bool(data.validation) and (plan.fine_tuning is not None or data.shows_tumor)
+
+
+def _keep(run: Run, fit: Fit, data: TrainingData, network: nn.Module, dice: dict[str, float]) -> None:
     parent = parent_of(run)
     card = describe_model(fit.plan, data, dice, fit.network, parent.card if parent else None, fit.share)
     save_model(run.model_path, halve_kernels(network.state_dict()), card)
-    fit.state.kept_score, fit.state.kept_replay = score, replay
 
 
 def _finish(run: Run, fit: Fit) -> Iterator[TrainingEvent]:
@@ -284,8 +307,12 @@ def _finish(run: Run, fit: Fit) -> Iterator[TrainingEvent]:
     if processes.rank() == 0 and run.model_path.exists():
         # However it ended: weights that were killed with their training keep the share they were written with.
         change_card(run.model_path, stopped_at=None if state.is_over else fit.share)
-    score = state.kept_score
-    yield Trained(run.model_path if score is not None else None, score if score is not None else state.best_score)
+    yield Trained(run.model_path if state.is_kept else None, state.kept_score if state.is_kept else _best_of(state))
+
+
+def _best_of(state: State) -> float | None:
+    """Return the best score that was measured, be it that of weights that were refused."""
+    return state.best_score if state.best_score >= 0 else None
 
 
 def _verify(fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[TrainingEvent]:
@@ -355,7 +382,7 @@ def _keep_split(run: Run, data: TrainingData) -> None:
     now = data.describe()
     if run.split_path.exists() and run.checkpoint_path.exists():
         before = json.loads(run.split_path.read_text(encoding="utf-8"))
-        if before != now:
+        if any(before[what] != now[what] for what in before.keys() & now.keys()):  # versions may tell more or less
             raise DataError(
                 f"The cases are not those that the run '{run.folder.name}' began with: some were added, removed or "
                 "changed. Put them back, or start a new run."

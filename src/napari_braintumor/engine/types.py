@@ -547,12 +547,27 @@ CompareEvent = Noted | Started | SlicesDone | ModelSegmented | Compared
 
 @dataclass(frozen=True)
 class BatchDone:
-    """A training step was taken. `loss` is the batch's loss, `learning_rate` the rate it used."""
+    """A training step was taken.
+
+    Attributes
+    ----------
+    loss
+        The batch's.
+    learning_rate
+        What it used.
+    share
+        How much of the training is done, 0 to 1, by steps or by a limit of time, whichever is further; None in runs of
+        earlier versions.
+    left_s
+        Seconds that are left, as far as is known.
+    """
 
     step: int
     steps: int
     loss: float
     learning_rate: float
+    share: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -564,7 +579,7 @@ class EpochDone:
     dice
         Mean volume Dice over the validation cases for each region they define, 0 to 1.
     score
-        The one number by which the best weights are chosen: the mean of `dice`.
+        The one number by which the best weights are chosen: the mean of `dice`. None if there is nothing to choose by.
     best
         True if these weights are kept as the best so far.
     seconds
@@ -578,7 +593,7 @@ class EpochDone:
     loss: float
     learning_rate: float
     dice: Mapping[str, float]
-    score: float
+    score: float | None
     best: bool
     seconds: float
     replay: float | None = None
@@ -626,11 +641,10 @@ class PhaseReached:
 
 
 @dataclass(frozen=True)
-class CaseLeftOut:
-    """A case is not used, with the reason in one sentence; `damaged` if its files should have been usable."""
+class CaseLeftOut(Noted):
+    """A case is not used, and `text` says why; `damaged` if its files should have been usable."""
 
     case: str
-    reason: str
     damaged: bool = False
 
 
@@ -683,11 +697,11 @@ class Stopped:
 class Trained:
     """The training is over; the kept weights are in `path` with their card, or nowhere if the new version was refused.
 
-    `score` is that of the kept weights on the validation cases.
+    `score` is that of the kept weights on the validation cases, None if they were never validated.
     """
 
     path: Path | None
-    score: float
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -699,7 +713,6 @@ class Failed:
 
 TrainingEvent = (
     Noted
-    | CaseLeftOut
     | PhaseReached
     | Verified
     | Resumed

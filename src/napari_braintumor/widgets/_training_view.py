@@ -15,7 +15,6 @@ from napari_braintumor.engine.curves import Curves
 from napari_braintumor.engine.runs import Run, describe_event
 from napari_braintumor.engine.types import (
     BatchDone,
-    CaseLeftOut,
     EpochDone,
     Failed,
     Judged,
@@ -106,7 +105,7 @@ class TrainingView(QWidget):
                 self.stopped = event
             elif isinstance(event, Failed):
                 self.failed = event
-            if isinstance(event, Noted | CaseLeftOut | Verified | Resumed | EpochDone | Stopped | Judged | Failed):
+            if isinstance(event, Noted | Verified | Resumed | EpochDone | Stopped | Judged | Failed):
                 self._lines = [*self._lines, describe_event(event)][-LINES:]
         batches = [event for event in events if isinstance(event, BatchDone)]
         if batches:
