@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import psutil
 import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from napari_braintumor import engine
-from napari_braintumor.cli._console import console, errors_said, progress_bar
+from napari_braintumor.cli._console import console, errors_said
 from napari_braintumor.engine.plan import TrainPlan
-from napari_braintumor.engine.runs import Run, describe_event, read_plan
-from napari_braintumor.engine.types import BatchDone, CaseLeftOut, PhaseReached, PreviewDone, Verified
+from napari_braintumor.engine.runs import ASKED, Run, describe_event, read_plan
+from napari_braintumor.engine.types import BatchDone, CaseLeftOut, PhaseReached, PreviewDone, Stopped, Verified
 
 
 def train(
@@ -39,11 +41,9 @@ def train(
     """Train a model by a plan, or go on with a run. Ctrl+C stops and keeps the best; a run can always go on later."""
     if background:
         _lower_priority()
-    damaged: list[str] = []
     with errors_said():
         if (plan / "plan.json").exists():
-            damaged += _follow_training(Run.open(plan))
-            _end(damaged)
+            _end(_follow_training([Run.open(plan)]))
             return
         update: dict[str, Any] = {} if output is None else {"output": output}
         chosen = read_plan(plan)
@@ -54,12 +54,11 @@ def train(
             with TemporaryDirectory() as folder:
                 _check_plan(chosen.model_copy(update={"output": Path(folder)}))
             return
-        for part in range(1, folds + 1):
-            fold = {"fold": (part, folds), "name": f"{chosen.name}-fold{part}"}
-            damaged += _follow_training(chosen.model_copy(update=fold))
-        if not folds:
-            damaged += _follow_training(chosen)
-    _end(damaged)
+        parts = [
+            chosen.model_copy(update={"fold": (part, folds), "name": f"{chosen.name}-fold{part}"})
+            for part in range(1, folds + 1)
+        ]
+        _end(_follow_training(parts or [chosen]))
 
 
 def _end(damaged: list[str]) -> None:
@@ -73,23 +72,37 @@ def _end(damaged: list[str]) -> None:
     raise typer.Exit(1)
 
 
-def _follow_training(what: TrainPlan | Run) -> list[str]:
-    """Train, and return what became of cases that cannot be read."""
-    damaged: list[str] = []
+def _follow_training(trainings: Sequence[TrainPlan | Run]) -> list[str]:
+    """Train one after the other, until asked to stop, and return what became of cases that cannot be read."""
     if int(os.environ.get("RANK", "0")) > 0:
         console.quiet = True  # of several processes the first one speaks
-    with progress_bar() as progress, _stopping_gently(what):
-        task = progress.add_task("reading cases", total=None)
-        for event in engine.train(what):
-            if isinstance(event, BatchDone):
-                progress.update(task, completed=event.step, total=event.steps, description=f"loss {event.loss:.3f}")
-            elif isinstance(event, PhaseReached):
-                progress.update(task, completed=event.done, total=event.total or None, description=event.phase)
-            elif not isinstance(event, PreviewDone):
-                console.print(describe_event(event), markup=False, highlight=False)
-            if isinstance(event, CaseLeftOut) and event.damaged:
-                damaged.append(event.text)
+    damaged: list[str] = []
+    for what in trainings:
+        with _progress() as progress, _stopping_gently(what):
+            task = progress.add_task("starting", total=None, left="")
+            for event in engine.train(what):
+                if isinstance(event, BatchDone):
+                    text = f"step {event.step} of {event.steps}, loss {event.loss:.3f}"
+                    left = "" if event.left_s is None else f"{timedelta(seconds=round(event.left_s))} left at most"
+                    progress.update(task, completed=event.share, total=1.0, description=text, left=left)
+                elif isinstance(event, PhaseReached):
+                    progress.update(task, description=event.phase)
+                    if event.total:
+                        progress.update(task, completed=event.done, total=event.total)
+                elif not isinstance(event, PreviewDone):
+                    console.print(describe_event(event), markup=False, highlight=False)
+                if isinstance(event, CaseLeftOut) and event.damaged:
+                    damaged.append(event.text)
+                if isinstance(event, Stopped) and event.reason == ASKED:
+                    trainings = ()
+        if not trainings:
+            break
     return damaged
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}")
+    return Progress(*columns, console=console, transient=True)
 
 
 def _check_plan(plan: TrainPlan) -> None:
@@ -109,9 +122,9 @@ def _stopping_gently(what: TrainPlan | Run) -> Iterator[None]:
     def stop(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        run = what if isinstance(what, Run) else Run(what.output / what.name)
-        if not run.folder.exists():
-            raise KeyboardInterrupt
+        run = what if isinstance(what, Run) else Run((what.output / what.name).resolve())
+        if not run.is_ours and int(os.environ.get("RANK", "0")) == 0:
+            raise KeyboardInterrupt  # nothing has begun yet, or another process trains there
         run.request_stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

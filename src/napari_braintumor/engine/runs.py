@@ -58,6 +58,9 @@ KINDS: dict[str, type[Any]] = {
         *(PreviewDone, Judged, Stopped, Trained, Failed),
     )
 }
+ASKED = "You asked for it."
+"""Why a run was stopped by `Run.request_stop`."""
+
 LOCK_S = 15.0
 """How long a lock is waited for that nobody seems to use."""
 

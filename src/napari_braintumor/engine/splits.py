@@ -175,9 +175,19 @@ def check_tuning(to_learn: int, to_judge: int) -> None:
     DataError
         With how many are needed.
     """
-    if to_learn + to_judge < FEWEST_TUNING_SLICES or to_learn < 2 or to_judge < 1:
+    if to_learn + to_judge < FEWEST_TUNING_SLICES:
+        raise DataError(describe_too_few(to_learn + to_judge))
+    if to_learn < 2 or to_judge < 1:
         raise DataError(
-            f"Fine-tuning needs at least {FEWEST_TUNING_SLICES} reviewed slices: two to learn from and one to judge "
-            f"by. There are {to_learn} to learn from and {to_judge} to judge by. Mark more slices as reviewed, or mark "
-            "none, so that all of them count as they are drawn."
+            f"{describe_too_few(to_learn + to_judge)} The plan's sides leave {to_learn} to learn from and {to_judge} "
+            "to judge by."
         )
+
+
+def describe_too_few(count: int) -> str:
+    """Return why so many slices cannot be fine-tuned on, and what to do."""
+    return (
+        f"Fine-tuning needs at least {FEWEST_TUNING_SLICES} reviewed slices: two to learn from and one to judge by. "
+        f"There {'is' if count == 1 else 'are'} {count}. Mark more slices as reviewed, or mark none, so that all of "
+        "them count as they are drawn."
+    )

@@ -42,7 +42,7 @@ from napari_braintumor.engine.judging import describe_model, judge, may_be_kept
 from napari_braintumor.engine.plan import TrainPlan
 from napari_braintumor.engine.previews import save_preview
 from napari_braintumor.engine.registry import build_network, check_trainable
-from napari_braintumor.engine.runs import Run, parent_of
+from napari_braintumor.engine.runs import ASKED, Run, parent_of
 from napari_braintumor.engine.runtime import choose_device, describe_device
 from napari_braintumor.engine.store import change_card, halve_kernels, save_model
 from napari_braintumor.engine.transfer import load_trunk, transfer_weights
@@ -61,8 +61,6 @@ from napari_braintumor.engine.types import (
 
 BLENDS = (0.5, 0.25)
 """How much of a tuned version's change is tried where all of it forgets too much (Wortsman et al. 2022, WiSE-FT)."""
-
-ASKED = "You asked for it."
 
 CHECKPOINT_S = 120.0
 """Between epochs, too, a checkpoint is written after so long."""

@@ -19,7 +19,8 @@ WINDOWS_FLAGS = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(sub
 
 def start_training(run: Run) -> subprocess.Popen[bytes]:
     """Start, or go on with, a run at low priority. It goes on when the viewer is closed."""
-    with output_path(run).open("wb") as output:
+    run.withdraw_stop()
+    with output_path(run).open("ab") as output:  # another process may be about to notice that it comes too late
         process = subprocess.Popen(
             [*COMMAND, "train", str(run.folder), "--background"],
             stdin=subprocess.DEVNULL,

@@ -147,6 +147,17 @@ class DataPage(QWidget):
             if (patients := tuple(patient for patient, chosen in self.sides.items() if chosen == side))
         }
 
+    def count_slices(self) -> int | None:
+        """Return how many slices there are to learn from and to judge by, None where that is not known yet."""
+        if self.source == "layers":
+            layer = self.labels_layer
+            return None if layer is None else len(reviewed_slices(layer)) or len(layer.data)
+        usable = [report for report in self.reports if not report.problem]
+        if self._job is not None or not usable:
+            return None
+        counts = [(report.case.reviewed, report.shape) for report in usable]
+        return sum(len(marks) if marks is not None else shape[0] if shape else 0 for marks, shape in counts)
+
     def choose_layers(self, layers: dict[str, Any], labels: Labels) -> None:
         """Choose open layers, as another dock has them."""
         self.source_box.setCurrentIndex(list(SOURCES).index("layers"))

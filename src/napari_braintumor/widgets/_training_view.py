@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
@@ -15,10 +13,12 @@ from napari_braintumor.engine.curves import Curves
 from napari_braintumor.engine.runs import Run, describe_event
 from napari_braintumor.engine.types import (
     BatchDone,
+    CaseLeftOut,
     EpochDone,
     Failed,
     Judged,
     Noted,
+    PhaseReached,
     Resumed,
     Stopped,
     Trained,
@@ -30,6 +30,9 @@ from napari_braintumor.widgets._plots import Line, Plot
 from napari_braintumor.widgets._watching import Preview
 
 LINES = 6
+FINE = 10_000
+"""Parts of the bar, so that the first of many steps can be seen."""
+
 LOSS_COLOR, OTHER_COLOR = "#4c8bf5", "#8f7fd6"
 COLORS = {region.name: region.color for region in GLIOMA_REGIONS}
 
@@ -42,7 +45,7 @@ class TrainingView(QWidget):
         self.headline = make_line("", "State of the run")
         self.time_line = make_line("", "Time left")
         self.bar = QProgressBar()
-        name_widget(self.bar, "Progress of the training", "Steps done")
+        name_widget(self.bar, "Progress of the training", "What is done of the steps or of the time, whichever is more")
         self.verdict_line = make_line("", "Verdict")
         self.use_button = QPushButton("Use in Segment")
         name_widget(self.use_button, "Use in Segment", "Put the new model among yours and choose it in Segment")
@@ -75,8 +78,7 @@ class TrainingView(QWidget):
         self.failed: Failed | None = None
         self.stopped: Stopped | None = None
         self._lines: list[str] = []
-        self._first: tuple[int, float] | None = None
-        self._deadline_s: float | None = None
+        self.damaged: list[str] = []
         self.headline.setText(f"{run.folder.name}: starting…" if run else "")
         self.name = run.folder.name if run else ""
         self.bar.setRange(0, 1)
@@ -92,10 +94,9 @@ class TrainingView(QWidget):
     def add(self, events: list[TrainingEvent]) -> None:
         """Show what was told."""
         for event in events:
-            if isinstance(event, BatchDone):
-                self._step = event
+            if isinstance(event, CaseLeftOut) and event.damaged and event.case not in self.damaged:
+                self.damaged.append(event.case)
             elif isinstance(event, Resumed):
-                self._first = None
                 self.trained = self.stopped = self.failed = None
             elif isinstance(event, Trained):
                 self.trained = event
@@ -107,9 +108,11 @@ class TrainingView(QWidget):
                 self.failed = event
             if isinstance(event, Noted | Verified | Resumed | EpochDone | Stopped | Judged | Failed):
                 self._lines = [*self._lines, describe_event(event)][-LINES:]
-        batches = [event for event in events if isinstance(event, BatchDone)]
-        if batches:
+        at_work = [event for event in events if isinstance(event, BatchDone | PhaseReached)]
+        if batches := [event for event in at_work if isinstance(event, BatchDone)]:
             self._show_progress(batches[-1])
+        if at_work and isinstance(at_work[-1], PhaseReached):
+            self._show_phase(at_work[-1])
         self.log_line.setText("\n".join(self._lines))
 
     def show_curves(self, curves: Curves) -> None:
@@ -129,7 +132,9 @@ class TrainingView(QWidget):
         self.preview.setPixmap(make_pixmap(preview.picture).scaledToWidth(width_px, smooth))
 
     def show_end(self, text: str) -> None:
-        """Say how the run ended, and what came of it."""
+        """Say how the run ended, what came of it, and which cases should have been used and could not be."""
+        if self.damaged:
+            text += f" Left out, as their files cannot be used: {', '.join(self.damaged)}."
         self.headline.setText(f"{self.name}: {text}")
         self.time_line.setText("")
         if self.trained is not None and self.stopped is None:
@@ -139,18 +144,18 @@ class TrainingView(QWidget):
             self.verdict_line.show()
         self.use_button.setVisible(self.trained is not None and self.trained.path is not None)
 
+    def _show_phase(self, phase: PhaseReached) -> None:
+        self.headline.setText(f"{self.name}: {phase.phase}…")
+        if phase.total:
+            self.bar.setRange(0, phase.total)
+            self.bar.setValue(phase.done)
+
     def _show_progress(self, batch: BatchDone) -> None:
-        self.bar.setRange(0, batch.steps)
-        self.bar.setValue(batch.step)
+        share = batch.step / batch.steps if batch.share is None else batch.share
+        self.bar.setRange(0, FINE)
+        self.bar.setValue(round(FINE * share))
         self.headline.setText(f"{self.name}: training, step {batch.step} of {batch.steps}, loss {batch.loss:.3f}")
-        now_s = time.monotonic()
-        if self._first is None:
-            self._first = batch.step, now_s
-            return
-        step, since_s = self._first
-        if batch.step > step and now_s > since_s + 1:
-            left_s = (now_s - since_s) / (batch.step - step) * (batch.steps - batch.step)
-            self.time_line.setText(f"{in_words(left_s)} left at most")
+        self.time_line.setText("" if batch.left_s is None else f"{in_words(batch.left_s)} left at most")
 
 
 def make_pixmap(picture: NDArray[np.uint8]) -> QPixmap:

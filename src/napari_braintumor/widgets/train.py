@@ -28,6 +28,7 @@ from napari_braintumor.engine.files.written import corrected_folder, write_case
 from napari_braintumor.engine.plan import TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.runs import Run, describe_problem, parent_of
 from napari_braintumor.engine.schedules import list_rates
+from napari_braintumor.engine.splits import FEWEST_TUNING_SLICES, describe_too_few
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.layers import update_or_add_preview, volume_from_selection
 from napari_braintumor.widgets._child import check_plan, read_tail, start_training
@@ -101,19 +102,32 @@ class Begun:
 
 def begin(plan: TrainPlan, case: OpenCase | None) -> Generator[Begun, None, None]:
     """Write the open layers into the run's folder, if they are what is learnt from, and start its process."""
-    folder = plan.output / plan.name
-    if case is not None:
+    if case is None:
+        run = Run.start(plan)
+    else:
+        folder = plan.output / plan.name
+        try:
+            folder.mkdir(parents=True)  # by this dock alone, so it is this dock's to take away
+        except FileExistsError as error:
+            raise SettingsError(f"A run '{plan.name}' was begun elsewhere meanwhile. Press Train again.") from error
+        except OSError as error:
+            raise SettingsError(
+                f"The run's folder '{folder}' cannot be made: {error.strerror or error}. Make room, or look at its "
+                "permissions."
+            ) from error
         try:
             write_open_case(folder / "cases", case)
-        except BrainTumorError:
+            run = Run.start(plan)
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    run = Run.start(plan)
     yield Begun(run, start_training(run))
 
 
 def go_on(run: Run) -> Generator[Begun, None, None]:
     """Start a process for a run that was begun before."""
+    if run.is_running:
+        raise SettingsError(f"'{run.folder.name}' is being trained already. Watch it under Earlier runs.")
     yield Begun(run, start_training(run))
 
 
@@ -146,6 +160,7 @@ class TrainDock(Dock):
         self._process: subprocess.Popen[bytes] | None = None
         self._watching = False
         self._details = ""
+        self._asked_to_stop = False
         self._installed: tuple[str, Path] | None = None
         self._patience = QTimer(self)
         self._patience.setSingleShot(True)
@@ -333,6 +348,9 @@ class TrainDock(Dock):
         except BrainTumorError as error:
             self.message.tell(str(error))
             return
+        if self.model.tunes and (count := self.data.count_slices()) is not None and count < FEWEST_TUNING_SLICES:
+            self.message.tell(describe_too_few(count))
+            return
         self.model.name_edit.setText(plan.name)
         if case is not None and plan.preview_every:
             self._prepare_preview(case)
@@ -422,6 +440,7 @@ class TrainDock(Dock):
             return
         self._run, self._process, self._watching = run, process, True
         self._details = ""
+        self._asked_to_stop = False
         self._installed = None
         self.view.clear(run)
         self.message.tell("")
@@ -460,15 +479,16 @@ class TrainDock(Dock):
         view = self.view
         if view.failed is not None:
             text = f"failed. {view.failed.reason} What was learnt before is kept: Resume goes on from there."
-        elif view.stopped is not None and view.trained is not None:
+        elif view.stopped is not None:
             text = f"stopped. {view.stopped.reason}"
         elif view.trained is not None:
-            text = f"complete, score {view.trained.score:.3f}"
+            score = view.trained.score
+            text = "complete, not validated." if score is None else f"complete, score {score:.3f}"
         else:
             code = self._process.poll() if self._process is not None else None
             text = "the training process ended unexpectedly" + (f" (exit code {code})" if code is not None else "")
             text += ". Nothing that was saved is lost: Resume goes on from the last checkpoint."
-        self._details = "" if view.trained is not None else read_tail(run)
+        self._details = "" if view.trained is not None or view.stopped is not None else read_tail(run)
         view.details_button.setVisible(bool(self._details))
         view.show_end(text)
         for button in (self.stop_button, self.discard_button):
@@ -483,9 +503,12 @@ class TrainDock(Dock):
         run = self._run
         if run is None:
             return
-        if run.stop_requested:
+        if self._asked_to_stop:  # by this dock: another one may have asked before
+            if self._process is not None and self._process.poll() is None:
+                self._process.kill()  # it may not have begun to train yet
             run.terminate()
             return
+        self._asked_to_stop = True
         try:
             run.request_stop()
         except BrainTumorError as error:
@@ -513,6 +536,9 @@ class TrainDock(Dock):
 
     def _delete_now(self, run: Run) -> None:
         try:
+            if run == self._run and self._process is not None:
+                self._process.kill()  # it may not have begun to train yet
+                self._process.wait(5)
             run.discard()
         except BrainTumorError as error:
             self.message.tell(str(error))
