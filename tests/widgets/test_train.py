@@ -23,10 +23,12 @@ from napari_braintumor.engine.runs import Run, runs_folder
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     BatchDone,
+    CaseLeftOut,
     EpochDone,
     Failed,
     Judged,
     Noted,
+    PhaseReached,
     Stopped,
     Trained,
 )
@@ -423,3 +425,111 @@ def test_the_dock_never_imports_torch() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_progress_is_what_is_done_of_steps_or_time_with_one_time_left_and_phases_by_name(
+    dock: TrainDock, tmp_path: Path
+) -> None:
+    view = dock.view
+    view.clear(make_run(tmp_path))
+    view.add([PhaseReached("preparing 69 cases", 23, 69)])
+    assert view.headline.text() == "earlier: preparing 69 cases…"
+    assert view.bar.value() / view.bar.maximum() == pytest.approx(1 / 3)
+    view.add([BatchDone(1, 100_000, 0.5, 1e-3, 0.5, 90.0), BatchDone(2, 100_000, 0.5, 1e-3, 0.51, 88.0)])
+    assert view.bar.value() / view.bar.maximum() == pytest.approx(0.51)
+    assert view.time_line.text() == "88 s left at most"
+    assert "training, step 2 of 100000" in view.headline.text()
+    view.add([PhaseReached("judging against the parent")])
+    assert view.headline.text() == "earlier: judging against the parent…"
+    assert view.bar.value() / view.bar.maximum() == pytest.approx(0.51)
+    assert view.time_line.text() == "88 s left at most"
+    view.add([BatchDone(30, 100, 0.5, 1e-3)])  # as earlier versions tell
+    assert view.bar.value() / view.bar.maximum() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ((Noted("x"), Stopped("You asked for it.")), "stopped. You asked for it."),
+        ((Trained(Path("m"), None),), "complete, not validated."),
+        (
+            (CaseLeftOut("a is left out: it is damaged.", "a", True), CaseLeftOut("b ...", "b"), Trained(None, 0.5)),
+            "complete, score 0.500 Left out, as their files cannot be used: a.",
+        ),
+    ],
+)
+def test_how_a_run_ended_is_said(qtbot: Any, dock: TrainDock, tmp_path: Path, events: Any, text: str) -> None:
+    watched(qtbot, dock, told(make_run(tmp_path), *events))
+    assert dock.view.headline.text() == f"earlier: {text}"
+
+
+def test_the_first_stop_of_a_dock_is_gentle_though_another_dock_has_asked_before(
+    qtbot: Any, dock: TrainDock, viewer: ViewerModel, child: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(qtbot, dock)
+    other = TrainDock(viewer)
+    qtbot.addWidget(other)
+    other.watch_run(run)
+    killed: list[Run] = []
+    monkeypatch.setattr(Run, "terminate", lambda self: killed.append(self))
+    monkeypatch.setattr(Run, "stop_requested", True)  # by the one, as the other sees it
+    other.stop_button.click()
+    assert not killed
+    other.stop_button.click()
+    assert killed == [run]
+    assert child[0].poll() is None or child[0].returncode == 0
+    wait(qtbot, lambda: dock._job is None and other._job is None)
+
+
+def test_a_run_that_is_trained_already_is_not_started_a_second_time(
+    qtbot: Any, dock: TrainDock, viewer: ViewerModel, child: list
+) -> None:
+    run = start(qtbot, dock)
+    other = TrainDock(viewer)
+    qtbot.addWidget(other)
+    other._resume(run)
+    wait(qtbot, lambda: "is being trained already" in other.message.text())
+    assert len(child) == 1
+    dock.stop_button.click()
+    wait(qtbot, lambda: dock._job is None)
+
+
+def test_a_run_that_another_dock_began_meanwhile_is_left_alone(
+    qtbot: Any, dock: TrainDock, child: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = make_run(tmp_path, "my-model")
+    monkeypatch.setattr(train, "_free_name", lambda name, folder: name)
+    dock.train_button.click()
+    wait(qtbot, lambda: "was begun elsewhere meanwhile" in dock.message.text())
+    assert theirs.plan_path.exists()
+    assert not child
+
+
+@pytest.mark.parametrize("reviewed", [(4,), (4, 6)])
+def test_a_fine_tuning_of_too_few_reviewed_slices_is_refused_before_it_starts(
+    qtbot: Any, dock: TrainDock, child: list, reviewed: tuple[int, ...]
+) -> None:
+    dock.model.mode_box.setCurrentIndex(1)
+    for z in reviewed:
+        mark_reviewed(dock.data.labels_layer, z)
+    dock.train_button.click()
+    assert "needs at least 3 reviewed slices" in dock.message.text()
+    assert f"There {'is' if len(reviewed) == 1 else 'are'} {len(reviewed)}." in dock.message.text()
+    assert not runs_folder().exists()
+    for z in (7, 8):
+        mark_reviewed(dock.data.labels_layer, z)
+    start(qtbot, dock)
+    dock.stop_button.click()
+    wait(qtbot, lambda: dock._job is None)
+
+
+def test_corrected_cases_of_too_few_slices_are_refused_too(qtbot: Any, dock: TrainDock, child: list) -> None:
+    mark_reviewed(dock.data.labels_layer, 5)
+    dock.data.keep_button.click()
+    wait(qtbot, lambda: dock.message.text().startswith("Kept in"))
+    dock.model.mode_box.setCurrentIndex(1)
+    dock.data.source_box.setCurrentIndex(2)
+    wait(qtbot, lambda: "1 of 1 cases can be used" in dock.data.found_line.text())
+    dock.train_button.click()
+    assert "needs at least 3 reviewed slices" in dock.message.text()
+    assert not child
