@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,20 @@ def test_a_file_that_was_opened_again_is_the_same_scan(tmp_path: Path):
         assert labels_for(select_layers(opened(again)), labels).all()
     with pytest.raises(DataError, match="belong to other scans"):
         labels_for(select_layers(opened(tmp_path / "q" / "p_t1.nii.gz")), labels)
+
+
+def test_two_cases_that_were_opened_with_one_folder_are_two(viewer, volume, synthetic_volume, segmentation, tmp_path):
+    scans = []
+    for name in ("anna", "bert"):
+        at = replace(volume.source, path=tmp_path / f"{name}_t1.nii.gz")
+        opened = open_case(viewer, synthetic_volume(source=at, name=name))
+        for layer in opened.values():
+            layer._set_source(layer.source.model_copy(update={"path": str(tmp_path)}))
+        scans.append(select_layers(opened))
+    labels = update_or_add_labels(viewer, segmentation, scans[0].placement, made_from=scans[0].made_from)
+    assert labels_for(scans[0], labels).any()
+    with pytest.raises(DataError, match="belong to other scans"):
+        labels_for(scans[1], labels)
 
 
 def test_one_case_is_shown_and_the_others_come_back_as_they_were(viewer, volume, synthetic_volume, segmentation):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import guess_convention, label_values, reference_from_values
 from napari_braintumor.engine.types import Reference, SourceGrid, region_from_labels
 from napari_braintumor.layers.placement import KEY, check_three_dimensional, find_placement, level_0
-from napari_braintumor.layers.selection import Selection
+from napari_braintumor.layers.selection import Selection, is_same_scan
 
 
 def masks_in(layers: Iterable[Layer]) -> list[Labels]:
@@ -119,7 +118,7 @@ def check_same_case(selection: Selection, layer: Labels) -> None:
     common = made_from.keys() & selection.made_from.keys()
     owners = {(scan.get("case") or "").casefold() for scan in selection.made_from.values()} - {""}
     if common:
-        belongs = all(_is_same_scan(made_from[name], selection.made_from[name]) for name in common)
+        belongs = all(is_same_scan(made_from[name], selection.made_from[name]) for name in common)
     else:
         belongs = not case or not owners or case.casefold() in owners
     if not belongs:
@@ -128,16 +127,6 @@ def check_same_case(selection: Selection, layer: Labels) -> None:
             "and scans must be of one case, even where they lie in the same place. Choose the labels of "
             f"'{selection.name}', or the scans that the labels were made from."
         )
-
-
-def _is_same_scan(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> bool:
-    """Whether two descriptions are of one layer, or of one file that was opened twice, alone or with its folder."""
-    if one["unique_id"] == two["unique_id"]:
-        return True
-    if not one["path"] or not two["path"]:
-        return False
-    first, second = Path(one["path"]), Path(two["path"])
-    return first == second or first in second.parents or second in first.parents
 
 
 def reviewed_slices(layer: Labels) -> tuple[int, ...]:

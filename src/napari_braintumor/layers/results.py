@@ -25,7 +25,7 @@ from napari_braintumor.layers.placement import (
     level_0,
     world_matrix,
 )
-from napari_braintumor.layers.selection import Selection, case_name, case_of, scans_in
+from napari_braintumor.layers.selection import Selection, case_name, case_of, is_same_scan, scans_in
 from napari_braintumor.layers.views import EXTRA_COLORS
 
 if TYPE_CHECKING:
@@ -344,9 +344,4 @@ def same_scans(before: MadeFrom, now: MadeFrom) -> bool:
     """Whether two results are of the same scans: equal names and grids are no proof, many cases share both."""
     if not before or not now:
         return True
-    both = [(before[modality], now[modality]) for modality in before if modality in now]
-    ids, paths = (
-        [one[name] == two[name] for one, two in both if one[name] and two[name]] for name in ("unique_id", "path")
-    )
-    others = {scan["unique_id"] for scan in before.values()} & {scan["unique_id"] for scan in now.values()}
-    return any(ids) or bool(others) or (bool(paths) and all(paths))
+    return any(is_same_scan(one, two) for one in before.values() for two in now.values())

@@ -110,13 +110,27 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
 
 def describe_scan(layer: Layer) -> dict[str, str | None]:
     """Return by what a scan is known again: its ``unique_id`` while it is open, its ``path``, ``name`` and ``case``."""
-    path = layer.source.path or find_placement(layer).grid.path
+    path = find_placement(layer).grid.path or layer.source.path  # napari knows only the folder, where one was opened
     return {
         "unique_id": str(layer.unique_id),
         "name": str(layer.name),
         "path": str(path) if path else None,
         "case": whose(layer),
     }
+
+
+def is_same_scan(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> bool:
+    """Whether two descriptions are of one layer, or of one case's files that were opened twice."""
+    if one["unique_id"] == two["unique_id"]:
+        return True
+    if not one["path"] or not two["path"]:
+        return False
+    first, second = Path(one["path"]), Path(two["path"])
+    cases = [(scan.get("case") or "").casefold() for scan in (one, two)]
+    if not all(cases):
+        return first == second
+    beside = first == second or first.parent in (second, second.parent) or second.parent == first
+    return beside and cases[0] == cases[1]  # a folder may hold several cases
 
 
 def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
