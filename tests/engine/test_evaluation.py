@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from napari_braintumor.engine.evaluation import _is_held_out
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.patients import WhoIsWho
 from napari_braintumor.engine.store import read_card
-from napari_braintumor.engine.types import CaseEvaluated, Noted, SeedEvaluated
+from napari_braintumor.engine.types import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 
 
 @pytest.fixture
@@ -94,3 +95,57 @@ def test_in_a_case_without_tumor_all_that_is_found_is_false(case_folder, config)
     assert result.reference_ml == {"whole tumor": 0, "tumor core": 0, "enhancing tumor": 0}
     assert result.predicted_ml["whole tumor"] > 0
     assert result.dice["whole tumor"] == 0
+
+
+def raising(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "reason"),
+    [
+        ("read_case", MemoryError(), "There was not enough memory for it"),
+        ("read_case", EOFError("ended"), "An error that was not expected: EOFError: ended"),
+        ("read_reference", DataError("Two masks."), "Two masks."),
+        ("segment", RuntimeError("no\n  luck"), "An error that was not expected: RuntimeError: no luck."),
+        ("hd95_mm", ZeroDivisionError(), "An error that was not expected: ZeroDivisionError."),
+    ],
+)
+def test_whatever_is_wrong_with_one_case_the_others_are_measured(
+    case_folder, config, monkeypatch, place, error, reason
+) -> None:
+    from napari_braintumor.engine import evaluation
+
+    cases = find_cases(case_folder)[:3]
+    works, calls = getattr(evaluation, place), []
+
+    def fail_once(*arguments, **settings):
+        calls.append(1)
+        per_case = 3 if place == "hd95_mm" else 1
+        return (raising(error) if len(calls) == per_case + 1 else works)(*arguments, **settings)
+
+    monkeypatch.setattr(evaluation, place, fail_once)
+    first, failed, last = evaluate(cases, config)
+    assert (first.case, failed.case, last.case) == ("case0", "case1", "case2")
+    assert isinstance(failed, CaseFailed)
+    assert failed.reason.startswith(reason)
+    assert bool(failed.details) == (not isinstance(error, DataError))
+
+
+def test_a_case_that_was_found_broken_fails_and_is_not_passed_over(case_folder, config) -> None:
+    good, bad = find_cases(case_folder)[:2]
+    bad = replace(bad, images=(), reference=(), problem="It has two masks.")
+    failed, measured = evaluate([bad, good], config)
+    assert (failed.case, failed.reason, measured.case) == ("case1", "It has two masks.", "case0")
+    with pytest.raises(DataError, match="None of the 1 cases found can be evaluated: 1 failed"):
+        list(evaluate([bad], config))
+
+
+def test_what_reading_noted_is_said_of_its_case(case_folder, config) -> None:
+    case = replace(find_cases(case_folder)[0], notes=("One file was left out.",))
+    note, result = evaluate([case], config)
+    assert note == Noted("case0: One file was left out.")
+    assert result.case == "case0"

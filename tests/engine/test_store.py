@@ -217,7 +217,7 @@ def test_children_keep_the_name_of_a_renamed_parent(installed: Path, tmp_path: P
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 81, "ä"])
 def test_a_name_that_is_none_is_refused(installed: Path, name: str) -> None:
     for act in (ModelStore().duplicate, ModelStore().rename):
-        with pytest.raises(ModelError, match=r"cannot be the name of a model\. Expected were up to 80 letters"):
+        with pytest.raises(ModelError, match=r"cannot be the name of a model\. Expected up to 80 letters"):
             act("tiny", name)
     assert names() == ["tiny"]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from napari_braintumor.cli import models
@@ -9,8 +12,19 @@ from napari_braintumor.cli.evaluate import evaluate
 from napari_braintumor.cli.segment import demo, segment
 from napari_braintumor.cli.train import train
 
+
+def prepare() -> None:
+    """Print names that the terminal has no letters for with other ones, and do not fail over them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 app = typer.Typer(
-    help="Segment brain tumors in MRI. Research only: not a medical device.", no_args_is_help=True, add_completion=False
+    help="Segment brain tumors in MRI. Research only: not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    callback=prepare,
 )
 for command in (segment, demo, evaluate, train):
     app.command()(command)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Annotated
@@ -13,26 +18,29 @@ from napari_braintumor import engine
 from napari_braintumor.cli._console import (
     Cases,
     Device,
+    Failures,
     MinVolume,
     Mirroring,
     Model,
+    Overwrite,
     Runtime,
     Subset,
+    Verbose,
     build_config,
     console,
     errors_said,
-    split_names,
+    find_all,
+    split_modalities,
+    usage_checked,
 )
-from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
-from napari_braintumor.engine.errors import SettingsError
-from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.atomic import free_path
+from napari_braintumor.engine.config import DEFAULT_MODEL
+from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.labels import CONVENTIONS
 from napari_braintumor.engine.runs import read_side
-from napari_braintumor.engine.types import (
-    CaseEvaluated,
-    Noted,
-    SeedEvaluated,
-)
+from napari_braintumor.engine.types import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
+
+COLUMNS = ("case", "group", "region", "dice", "hd95_mm", "predicted_ml", "reference_ml", "held_out")
 
 
 def evaluate(
@@ -51,50 +59,115 @@ def evaluate(
         typer.Option(help="A run's split.json: measure its validation side only, be it patients or slices."),
     ] = None,
     no_tumor: Annotated[
-        bool, typer.Option("--no-tumor", help="The cases show no tumor: tell what is found all the same.")
+        bool, typer.Option("--no-tumor", help="The cases show no tumor: measure what is found all the same.")
     ] = False,
+    labels: Annotated[
+        str | None, typer.Option(help=f"What the numbers in the masks mean: {', '.join(CONVENTIONS)}.")
+    ] = None,
     convention: Annotated[
         str, typer.Option(help="volume, or seed: also the original project's measure, which flatters, side by side.")
     ] = "volume",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the table to this CSV file.")
+        Path | None, typer.Option("--output", "-o", help="Also write the table to this CSV file, case by case.")
     ] = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
 ) -> None:
     """Compare a model with reference masks: volume Dice and HD95 for each case and region."""
     config = build_config(
-        SegmentConfig,
         model=model,
         device=device,
         runtime=runtime,
         test_time_mirroring=mirroring,
         min_volume_ml=min_volume_ml,
     )
-    results: list[CaseEvaluated] = []
-    seed: SeedEvaluated | None = None
-    with errors_said():
+    with usage_checked():
         if convention not in ("volume", "seed"):
             raise SettingsError(f"There is no convention '{convention}'. Known are volume and seed.")
-        found = find_cases(cases)
+        if labels is not None and labels not in CONVENTIONS:
+            raise SettingsError(f"There is no label convention '{labels}'. Known are {', '.join(CONVENTIONS)}.")
+    subset, pooled = split_modalities(modalities), convention == "seed"
+    failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
+    with errors_said():
         side = read_side(split) if split is not None else None
-        subset, pooled = split_names(modalities), convention == "seed"
-        for event in engine.evaluate(found, config, subset, held_out, side, pooled, no_tumor):
-            if isinstance(event, Noted):
-                console.print(f"[dim]{event.text}[/dim]")
-            elif isinstance(event, SeedEvaluated):
-                seed = event
-            elif isinstance(event, CaseEvaluated):
-                results.append(event)
-                told = event.predicted_ml if no_tumor else event.dice
-                scores = "  ".join(f"{name} {value:.3f}" for name, value in told.items())
-                console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
-        if output is not None:
-            _write_csv(results, output)
-    if no_tumor:
+        found = find_all(cases, None, failures)
+        if labels is not None:  # cases that this program wrote say it themselves
+            found = [case if case.group == "corrected" else replace(case, convention=labels) for case in found]
+        total = len(found) + len(failures.reasons)
+        with (
+            _writing_rows(output, overwrite) as write,
+            closing(engine.evaluate(found, config, subset, held_out, side, pooled, no_tumor)) as events,
+        ):
+            try:
+                for event in events:
+                    match event:
+                        case Noted(text):
+                            console.print(text, style="dim")
+                        case CaseFailed(case, reason, details):
+                            failures.add(case, reason, details)
+                        case SeedEvaluated():
+                            seed = event
+                        case CaseEvaluated():
+                            results.append(event)
+                            write(event)
+                            told = event.predicted_ml if no_tumor else event.dice
+                            scores = "  ".join(f"{name} {value:.3f}" for name, value in told.items())
+                            console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
+            except KeyboardInterrupt:
+                stopped = True
+    if results and no_tumor:
         _print_false_positives(results)
-    else:
+    elif results:
         _print_evaluation(results)
     if seed is not None:
         _print_side_by_side(results, seed)
+    if stopped:
+        console.print(f"Stopped after {len(results)} of {total} cases.")
+    failures.tell(total)
+    raise typer.Exit(130 if stopped else 1 if failures.reasons else 0)
+
+
+@contextmanager
+def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[CaseEvaluated], None]]:
+    """Give a function that writes a case's rows to a file, where they are safe at once; None writes nowhere.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    if path is None:
+        yield lambda result: None
+        return
+    if path.is_dir():
+        raise DataError(f"'{path}' is a folder. Give the name of a file to write.")
+    try:
+        target = path if overwrite else free_path(path, path.suffix)
+        with target.open("w" if overwrite else "x", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            if target != path:
+                console.print(f"'{path}' is there already, so the table goes to '{target}'. (--overwrite replaces it.)")
+            rows = csv.writer(file, lineterminator="\n")
+
+            def write_down(*lines: tuple[object, ...]) -> None:
+                rows.writerows(lines)
+                file.flush()
+                os.fsync(file.fileno())
+
+            def write(r: CaseEvaluated) -> None:
+                write_down(
+                    *(
+                        (r.case, r.group, name, f"{dice:.4f}", f"{r.hd95_mm[name]:.2f}", f"{r.predicted_ml[name]:.3f}",
+                         f"{r.reference_ml[name]:.3f}", r.held_out)
+                        for name, dice in r.dice.items()
+                    )
+                )  # fmt: skip
+
+            write_down(COLUMNS)
+            yield write
+    except OSError as error:
+        raise DataError(
+            f"'{path}' cannot be written: {error.strerror or error}. Choose a folder that exists and may be written to."
+        ) from error
 
 
 def _print_evaluation(results: list[CaseEvaluated]) -> None:
@@ -144,14 +217,3 @@ def _print_side_by_side(results: list[CaseEvaluated], seed: SeedEvaluated) -> No
         f"{missed} of {lesions}",
     )
     console.print(table)
-
-
-def _write_csv(results: list[CaseEvaluated], path: Path) -> None:
-    lines = ["case,group,region,dice,hd95_mm,predicted_ml,reference_ml,held_out"]
-    for r in results:
-        lines += [
-            f"{r.case},{r.group},{n},{d:.4f},{r.hd95_mm[n]:.2f},{r.predicted_ml[n]:.3f},{r.reference_ml[n]:.3f},{r.held_out}"
-            for n, d in r.dice.items()
-        ]
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

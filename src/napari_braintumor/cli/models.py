@@ -16,12 +16,12 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from napari_braintumor.cli._console import Catalogue, console, errors_said, progress_bar
+from napari_braintumor.cli._console import Catalogue, Overwrite, console, errors_said, progress_bar
 from napari_braintumor.engine import exchange
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.card_text import card_as_markdown
 from napari_braintumor.engine.catalogue import Entry, download, find_entry, read_catalogue
-from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
+from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError, NameTaken
 from napari_braintumor.engine.runs import describe_problem
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
@@ -46,6 +46,8 @@ def show_model(
         console.print_json(model.card.model_dump_json())
     else:
         page = Markdown(f"# {model.card.title or model.name}\n\n{card_as_markdown(model.card, model.path)}")
+        for doubt in model.card.doubts:
+            console.print(f"Think twice: {doubt}", style="yellow")
         console.print(page, soft_wrap=False)
 
 
@@ -54,16 +56,17 @@ def list_models() -> None:
     """List the models: those of the package, then your own."""
     with errors_said():
         name = Column("model", no_wrap=True)  # it is what has to be typed
-        table = Table(name, "architecture", "modalities", "regions", "Dice (held out)", "licence")
+        table = Table(name, "architecture", "modalities", "regions", "Dice (held out)", "licence", "note")
         for model in ModelStore().list():
             if model.card is None:
-                table.add_row(model.name, f"[red]unusable: {model.problem}[/red]")
+                table.add_row(model.name, Text(f"unusable: {model.problem}", "red"))
                 continue
             card = model.card
             told = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
             dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in told if m.measure == "volume Dice")
             regions = "\n".join(region.name for region in card.regions)
-            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence)
+            doubts = Text("\n".join(card.doubts), "yellow")
+            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence, doubts)
         console.print(table)
 
 
@@ -105,16 +108,19 @@ def install_model(
     card: Annotated[
         Path | None, typer.Option(help="A card as JSON, for a file that does not tell its modalities and regions.")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the model here, where its own name is taken.")] = None,
 ) -> None:
     """Install a model file: of this plugin, bioimage.io, MONAI, ONNX, or public weights. Nothing in it is run."""
     with errors_said():
         try:
-            model = exchange.import_model(file, None if card is None else _read_card_of(card))
+            model = exchange.import_model(file, None if card is None else _read_card_of(card), name=name)
         except DescriptionNeeded as error:
             raise ModelError(
                 f"{error} Write them into a card, as 'models show NAME --json' prints it: --card."
             ) from error
-    console.print(f"Installed as '{model.name}': {model.path}", markup=False, highlight=False)
+        except NameTaken as error:
+            raise ModelError(f"{error} --name NEW gives this one another name.") from error
+    console.print(f"Installed as '{model.name}': {model.path}")
 
 
 @app.command("export")
@@ -122,11 +128,14 @@ def export_model(
     name: Annotated[str, typer.Argument(help="Name of a model, or path of a model file.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
     kind: Annotated[str, typer.Option(help=f"What to write: {', '.join(exchange.KINDS)}.")] = "safetensors",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model for others, with its card."""
     with errors_said():
+        if target.exists() and not overwrite:
+            raise DataError(f"'{target}' is there already. Choose another name, or replace it with --overwrite.")
         written = exchange.export_model(ModelStore().find(name), kind, target)
-    console.print(f"Written: {written}", markup=False, highlight=False)
+    console.print(f"Written: {written}")
 
 
 def _read_card_of(path: Path) -> ModelCard:
@@ -139,7 +148,7 @@ def _read_card_of(path: Path) -> ModelCard:
 
 
 def _follow_download(entry: Entry, mirror: str | None) -> None:
-    console.print(f"{entry.name}: licence {entry.licence}. {entry.note}".strip(), markup=False, highlight=False)
+    console.print(f"{entry.name}: licence {entry.licence}. {entry.note}".strip())
     with (
         progress_bar(DownloadColumn(), TransferSpeedColumn()) as progress,
         closing(download(entry, None, mirror)) as events,
@@ -150,6 +159,6 @@ def _follow_download(entry: Entry, mirror: str | None) -> None:
                 case Downloaded(done):
                     progress.update(task, completed=done)
                 case Noted(text):
-                    console.print(text, markup=False, highlight=False)
+                    console.print(text)
                 case Installed(name, path):
-                    console.print(f"Installed as '{name}': {path}", markup=False, highlight=False)
+                    console.print(f"Installed as '{name}': {path}")

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from napari_braintumor import engine
 from napari_braintumor.cli._console import (
     Cases,
     Channels,
     Device,
+    Failures,
     KeepLargest,
     MinVolume,
     Mirroring,
     Model,
     Out,
+    Overwrite,
     Runtime,
+    Verbose,
     build_config,
     console,
     errors_said,
+    find_all,
     progress_bar,
-    say_error,
-    split_names,
+    split_modalities,
+    usage_checked,
 )
 from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
-from napari_braintumor.engine.errors import BrainTumorError, DataError
+from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
-from napari_braintumor.engine.record import save_segmentation
+from napari_braintumor.engine.record import result_stem, save_segmentation
 from napari_braintumor.engine.sample import sample_folder
+from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     Noted,
     Reference,
@@ -41,6 +48,8 @@ from napari_braintumor.engine.types import (
     Volume,
     region_from_labels,
 )
+
+FORMATS = ("nii.gz", "nii", "tif", "tiff")
 
 
 def segment(
@@ -53,13 +62,21 @@ def segment(
     mirroring: Mirroring = False,
     keep_largest: KeepLargest = False,
     min_volume_ml: MinVolume = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="Voxel size in mm along Z, Y, X, where the files state none or a false one: 5,1,1."),
+    ] = None,
     file_format: Annotated[
         str | None, typer.Option("--format", help="nii.gz, nii or tif; default: as the source.")
     ] = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Segment cases; write labels on each scan's own grid and a JSON record."""
+    """Segment cases; write labels on each scan's own grid and a JSON record.
+
+    Labels that were changed since, or that this program did not write, are never overwritten: new ones get a number.
+    """
     config = build_config(
-        SegmentConfig,
         model=model,
         device=device,
         runtime=runtime,
@@ -67,22 +84,27 @@ def segment(
         keep_largest=keep_largest,
         min_volume_ml=min_volume_ml,
     )
-    failed = 0
+    channels, sides, suffix = split_modalities(modalities), _read_spacing(spacing), _read_format(file_format)
+    failures, written = Failures(verbose), 0
     with errors_said():
-        found = find_cases(cases, split_names(modalities))
-    for case in found:
-        try:
-            result = _segment_one(read_case(case), config)
-            labels, _ = save_segmentation(result, output, f".{file_format.lstrip('.')}" if file_format else None)
-        except BrainTumorError as error:
-            failed += 1
-            say_error(error, case.name)
-            continue
-        _print_volumes(result)
-        console.print(f"  labels: {labels}")
-    if failed:
-        console.print(f"{failed} of {len(found)} cases failed.")
-        raise typer.Exit(1)
+        _tell_doubts(config)
+        found = find_all(cases, channels, failures)
+    total = len(found) + len(failures.reasons)
+    try:
+        for case in found:
+            with failures.caught(case.name):
+                volume = read_case(case)
+                result = _segment_one(volume if sides is None else volume.with_spacing(sides), config)
+                labels, record = save_segmentation(result, output, suffix, overwrite)
+                written += 1
+                _print_volumes(result)
+                _print_written(result, record, {"labels": labels})
+    except KeyboardInterrupt:
+        console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
+        failures.tell(total)
+        raise typer.Exit(130) from None
+    failures.tell(total)
+    raise typer.Exit(1 if failures.reasons else 0)
 
 
 def demo(
@@ -91,27 +113,56 @@ def demo(
     ] = None,
     output: Out = Path("out"),
     model: Model = DEFAULT_MODEL,
+    overwrite: Overwrite = False,
 ) -> None:
     """Segment the sample case, or a case of yours, and draw the result."""
     from napari_braintumor.engine.overlay import save_overlay
 
     with errors_said():
+        config = build_config(model=model)
+        _tell_doubts(config)
         found = find_cases(case or sample_folder())
         if len(found) > 1:
             raise DataError(f"'{case}' holds {len(found)} cases. Name one of them, or use 'napari-braintumor segment'.")
         volume, reference = read_case(found[0]), read_reference(found[0])
-        result = _segment_one(volume, build_config(SegmentConfig, model=model))
-        labels, record = save_segmentation(result, output)
-        picture = output / f"{result.name}_tumor.png"
-        save_overlay(volume, result, picture, reference)
+        result = _segment_one(volume, config)
+        draw = partial(save_overlay, volume, result, reference=reference)
+        labels, record = save_segmentation(result, output, None, overwrite, draw)
         _print_volumes(result, reference)
-        console.print(f"  labels: {labels}\n  record: {record}\n  picture: {picture}")
+        _print_written(result, record, {"labels": labels, "record": record, "picture": record.with_suffix(".png")})
+
+
+def _read_spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    with usage_checked():
+        try:
+            z, y, x = (float(part) for part in text.split(","))
+        except ValueError:
+            raise SettingsError(f"'{text}' is not a voxel size. Expected three numbers, in mm: Z,Y,X.") from None
+        return z, y, x
+
+
+def _read_format(text: str | None) -> str | None:
+    if text is None:
+        return None
+    with usage_checked():
+        if (word := text.lower().lstrip(".")) not in FORMATS:
+            raise SettingsError(f"Labels cannot be written as '{text}'. Expected one of {', '.join(FORMATS)}.")
+        return f".{word}"
+
+
+def _tell_doubts(config: SegmentConfig) -> None:
+    """Say why the model needs a second thought, before it is used."""
+    card = ModelStore().find(config.model).card
+    assert card is not None
+    if card.doubts:
+        console.print(f"Think twice about the model '{card.name}': {' '.join(card.doubts)}", style="yellow")
 
 
 def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
-    console.print(
-        f"[bold]{volume.name}[/bold]  {', '.join(volume.modalities)}  {' x '.join(map(str, volume.shape))} voxels"
-    )
+    shape = " x ".join(map(str, volume.shape))
+    console.print(Text(volume.name, "bold").append(f"  {', '.join(volume.modalities)}  {shape} voxels", "not bold"))
     with progress_bar() as progress:
         task = progress.add_task("slices", total=None)
         for event in engine.segment(volume, config):
@@ -136,7 +187,19 @@ def _print_volumes(result: Segmentation, reference: Reference | None = None) -> 
             dice = volume_dice(region_from_labels(result.labels, name), reference.regions[name])
             line += f"   Dice {dice:.3f} with the reference"
         console.print(line)
+    for name, reason in result.not_measurable.items():
+        console.print(f"  {name:16s} {reason}")
     provenance = result.provenance
     console.print(
         f"  {provenance['model']} on {provenance['device']} ({provenance['runtime']}), {provenance['seconds']} s"
     )
+
+
+def _print_written(result: Segmentation, record: Path, files: dict[str, Path]) -> None:
+    for what, path in files.items():
+        console.print(f"  {what}: {path}")
+    if record.stem != (wanted := result_stem(result.name)):
+        console.print(
+            f"  What is there as '{wanted}' was changed since, was not written by this program, or is of another scan, "
+            "so it was left as it is. (--overwrite replaces it, unless it is of another scan.)"
+        )

@@ -68,7 +68,7 @@ def _end(damaged: list[str]) -> None:
     names = list(dict.fromkeys(damaged))
     console.print("Left out, as their files cannot be used:", markup=False)
     for name in names:
-        console.print(f"  {name}", markup=False, highlight=False)
+        console.print(f"  {name}")
     raise typer.Exit(1)
 
 
@@ -90,7 +90,7 @@ def _follow_training(trainings: Sequence[TrainPlan | Run]) -> list[str]:
                     if event.total:
                         progress.update(task, completed=event.done, total=event.total)
                 elif not isinstance(event, PreviewDone):
-                    console.print(describe_event(event), markup=False, highlight=False)
+                    console.print(describe_event(event))
                 if isinstance(event, CaseLeftOut) and event.damaged:
                     damaged.append(event.text)
                 if isinstance(event, Stopped) and event.reason == ASKED:
@@ -110,7 +110,7 @@ def _check_plan(plan: TrainPlan) -> None:
     with closing(engine.train(plan)) as events:
         for event in events:
             if not isinstance(event, PhaseReached):
-                console.print(describe_event(event), markup=False, highlight=False)
+                console.print(describe_event(event))
             if isinstance(event, Verified):
                 return
 

@@ -70,7 +70,7 @@ def evaluate(
     side: Mapping[str, Sequence[int] | None] | None = None,
     pooled: bool = False,
     no_tumor: bool = False,
-) -> Iterator[EvaluationEvent]:
+) -> Generator[EvaluationEvent, None, None]:
     """Compare a model with reference masks; see `napari_braintumor.engine.evaluation.evaluate`."""
     preload_torch()
     from napari_braintumor.engine import evaluation

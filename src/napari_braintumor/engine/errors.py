@@ -39,3 +39,13 @@ class NameTaken(ModelError):
 
 class SettingsError(BrainTumorError):
     """A setting is impossible, or impossible on this machine."""
+
+
+def describe_failure(error: BaseException) -> str:
+    """Say why something did not work, in one line, for a run that goes on without it."""
+    if isinstance(error, BrainTumorError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There was not enough memory for it. Close other programs, or use a computer with more memory."
+    words = " ".join(str(error).split())
+    return f"An error that was not expected: {type(error).__name__}{f': {words}' if words else ''}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,12 +11,11 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.inference import segment
 from napari_braintumor.engine.metrics import (
-    CALIBRATION_BINS,
     calibration_error,
     calibration_sums,
     count_missed_lesions,
@@ -30,6 +30,7 @@ from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     CalibrationEvaluated,
     CaseEvaluated,
+    CaseFailed,
     EvaluationEvent,
     Noted,
     Reference,
@@ -58,7 +59,8 @@ def evaluate(
     Parameters
     ----------
     cases
-        Found by `find_cases`; those without a reference are passed over with a note, unless they show no tumor.
+        Found by `find_cases`; those without a reference are passed over with a note, unless they show no tumor. What
+        is wrong with one of them costs that case alone.
     config
         The model and how to run it.
     modalities
@@ -76,13 +78,13 @@ def evaluate(
     Yields
     ------
     EvaluationEvent
-        `CaseEvaluated` for each case, and `Noted`; `SeedEvaluated` and a `CalibrationEvaluated` for each region last,
-        where asked for. Dice is 1 where both masks are empty, 0 where one is.
+        `CaseEvaluated` or `CaseFailed` for each case, and `Noted`; `SeedEvaluated` and a `CalibrationEvaluated` for
+        each region last, where asked for. Dice is 1 where both masks are empty, 0 where one is.
 
     Raises
     ------
     BrainTumorError
-        If nothing is left to evaluate, or a case cannot be read.
+        If there is no such model, or no case could be evaluated.
     """
     card = ModelStore().find(config.model).card
     assert card is not None
@@ -91,50 +93,88 @@ def evaluate(
     if side is not None:
         wanted = [case for case in wanted if case.name in side]
     regions = tuple(region.name for region in card.regions)
-    outermost = regions[0]
-    seed: list[NDArray[np.float64]] = []
-    calibration: dict[str, NDArray[np.float64]] = {}
-    measured = 0
+    together = _Pooled(regions)
+    measured = failed = 0
     for case in wanted:
-        names = tuple(image.modality for image in case.images)
-        chosen = names if modalities is None else tuple(name for name in names if name in modalities)
-        if not (case.reference or no_tumor) or not chosen:
-            lacking = "none of the modalities" if case.reference or no_tumor else "no reference"
-            yield Noted(f"{case.name} is passed over: it has {lacking}.")
+        if lacking := _what_lacks(case, modalities, no_tumor):
+            yield Noted(f"{case.name} is passed over: {lacking}.")
             continue
-        started = time.perf_counter()
-        volume = read_case(case)
-        if not (chosen := tuple(name for name in volume.modalities if name in chosen)):
-            yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
+        try:
+            started = time.perf_counter()
+            volume = read_case(case)
+            chosen = tuple(name for name in volume.modalities if modalities is None or name in modalities)
+            if not chosen:
+                yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
+                continue
+            volume = volume.with_modalities(chosen)
+            reference = _empty_reference(volume, regions) if no_tumor else read_reference(case)
+            assert reference is not None
+            result = _segment(volume, config, pooled)
+            slices = side[case.name] if side is not None else None
+            only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
+            compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
+            together.add(result, reference, only)
+        except Exception as error:  # whatever is wrong with one case, the others are measured
+            failed += 1
+            expected = isinstance(error, BrainTumorError)
+            yield CaseFailed(case.name, describe_failure(error), "" if expected else traceback.format_exc())
             continue
-        reference = _empty_reference(volume, regions) if no_tumor else read_reference(case)
-        assert reference is not None
-        result = _segment(volume.with_modalities(chosen), config, pooled)
-        slices = side[case.name] if side is not None else None
-        only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
         measured += 1
-        yield _compare(case, volume, chosen, reference, result, card, who, only, time.perf_counter() - started)
-        if result.probabilities is None:
-            continue
-        for probability, name in zip(result.probabilities, regions, strict=True):
-            if name in reference.regions:
-                truth = reference.regions[name][only]
-                calibration[name] = calibration.get(name, np.zeros((CALIBRATION_BINS, 3))) + calibration_sums(
-                    probability[only], truth
-                )
-                if name == outermost:
-                    seed.append(seed_sums(probability[only], truth)[truth.any((1, 2))])
+        for note in volume.notes:
+            yield Noted(f"{case.name}: {note}")
+        yield compared
     if not measured:
-        raise DataError(
-            f"None of the {len(cases)} cases found can be evaluated: they need a reference mask"
-            + (", and must be among the model's held-out patients." if held_out else ".")
-        )
-    if sum(map(len, seed)):
-        together = np.concatenate(seed)
-        yield SeedEvaluated(outermost, seed_dice(together), len(together))
-    for name, sums in calibration.items():
-        bins = tuple((int(n), p / max(n, 1), t / max(n, 1)) for n, p, t in sums.tolist())
-        yield CalibrationEvaluated(name, calibration_error(sums), bins)
+        need = "they need a reference mask" + (", and must be among the model's held-out patients" if held_out else "")
+        why = f"{failed} failed" if failed else need
+        raise DataError(f"None of the {len(cases)} cases found can be evaluated: {why}.")
+    yield from together.events()
+
+
+class _Pooled:
+    """What is measured over the voxels of all cases together, where there are probabilities.
+
+    Parameters
+    ----------
+    regions
+        The model's, outermost first.
+    """
+
+    def __init__(self, regions: Sequence[str]) -> None:
+        self._regions = regions
+        self._seed: list[NDArray[np.float64]] = []
+        self._calibration: dict[str, NDArray[np.float64]] = {}
+
+    def add(self, result: Segmentation, reference: Reference, slices: NDArray[np.intp]) -> None:
+        """Take a case in."""
+        if result.probabilities is None:
+            return
+        for probability, name in zip(result.probabilities, self._regions, strict=True):
+            if name in reference.regions:
+                truth, before = reference.regions[name][slices], self._calibration.get(name)
+                sums = calibration_sums(probability[slices], truth)
+                self._calibration[name] = sums if before is None else before + sums
+                if name == self._regions[0]:
+                    self._seed.append(seed_sums(probability[slices], truth)[truth.any((1, 2))])
+
+    def events(self) -> Iterator[EvaluationEvent]:
+        """Tell what came of it."""
+        if sum(map(len, self._seed)):
+            sums = np.concatenate(self._seed)
+            yield SeedEvaluated(self._regions[0], seed_dice(sums), len(sums))
+        for name, bin_sums in self._calibration.items():
+            bins = tuple((int(n), p / max(n, 1), t / max(n, 1)) for n, p, t in bin_sums.tolist())
+            yield CalibrationEvaluated(name, calibration_error(bin_sums), bins)
+
+
+def _what_lacks(case: CaseFiles, modalities: tuple[str, ...] | None, no_tumor: bool) -> str:
+    """Return why a case is not meant to be evaluated, or nothing; one that cannot be read is meant to be, and fails."""
+    if case.problem is not None:
+        return ""
+    if not (case.reference or no_tumor):
+        return "it has no reference"
+    if modalities is not None and not any(image.modality in modalities for image in case.images):
+        return "it has none of the modalities"
+    return ""
 
 
 def _empty_reference(volume: Volume, regions: Sequence[str]) -> Reference:
@@ -152,7 +192,6 @@ def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) ->
 def _compare(
     case: CaseFiles,
     volume: Volume,
-    modalities: tuple[str, ...],
     reference: Reference,
     result: Segmentation,
     card: ModelCard,
@@ -174,7 +213,7 @@ def _compare(
         predicted_ml[name] = region_volume_ml(predicted, volume.source)
         reference_ml[name] = region_volume_ml(truth, volume.source)
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
-    used = tuple(name for name in modalities if name in card.modalities)
+    used = tuple(name for name in volume.modalities if name in card.modalities)
     return CaseEvaluated(
         case.name,
         case.group,

@@ -402,7 +402,7 @@ def _rename_card(card: ModelCard | None, name: str) -> ModelCard:
         return ModelCard.model_validate({**card.model_dump(), "name": name, "title": ""})
     except ValidationError as error:
         raise ModelError(
-            f"'{name}' cannot be the name of a model. Expected were up to 80 letters, digits, dots, dashes and "
+            f"'{name}' cannot be the name of a model. Expected up to 80 letters, digits, dots, dashes and "
             "underscores, with a letter or a digit first."
         ) from error
 

@@ -759,6 +759,25 @@ class CaseEvaluated:
 
 
 @dataclass(frozen=True)
+class CaseFailed:
+    """One case of several could not be evaluated; the others go on.
+
+    Attributes
+    ----------
+    case
+        What it is called.
+    reason
+        Why, in one line.
+    details
+        The traceback of an error that was not expected, else nothing.
+    """
+
+    case: str
+    reason: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
 class SeedEvaluated:
     """All cases together by the original project's measure, see `napari_braintumor.engine.metrics.seed_dice`.
 
@@ -789,7 +808,7 @@ class CalibrationEvaluated:
     bins: tuple[tuple[int, float, float], ...]
 
 
-EvaluationEvent = Noted | SlicesDone | CaseEvaluated | SeedEvaluated | CalibrationEvaluated
+EvaluationEvent = Noted | SlicesDone | CaseEvaluated | CaseFailed | SeedEvaluated | CalibrationEvaluated
 
 
 @dataclass(frozen=True)

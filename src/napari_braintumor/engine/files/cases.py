@@ -13,7 +13,7 @@ from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
 from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_of_folder
 from napari_braintumor.engine.files.listing import SUFFIXES, describe_others, list_beside, list_files, natural
-from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, patient_of, read_folder
+from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, patient_of, read_folder, read_modalities
 from napari_braintumor.engine.files.nifti import read_nifti_grid
 from napari_braintumor.engine.files.schemes import Named, is_result, name_channel, name_freely, read_scheme
 from napari_braintumor.engine.files.tiff import read_tiff
@@ -109,7 +109,7 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     paths = [Path(p) for p in paths]
-    names = tuple(_canonical(name) for name in modalities or ())
+    names = read_modalities(modalities) if modalities else ()
     files: dict[Path, Path] = {}
     others: list[Path] = []
     broken: list[CaseFiles] = []
@@ -135,13 +135,6 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
         raise _nothing_found(paths, named, others)
     cases += broken + [_broken_case(item.case or item.root.name, _why_unused(item)) for item in homeless]
     return sorted(_name_apart(cases), key=lambda case: natural(case.name))
-
-
-def _canonical(name: str) -> str:
-    modality = find_modality(name)
-    if modality is None:
-        raise DataError(f"'{name}' is not a known modality. Expected {', '.join(MODALITIES)} or usual other names.")
-    return modality
 
 
 # ------------------------------------------------------------------------------------------------------ what they are

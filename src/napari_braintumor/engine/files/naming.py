@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS
 from napari_braintumor.engine.files.vocabulary import (
     BY_HAND,
@@ -36,6 +37,7 @@ from napari_braintumor.engine.files.vocabulary import (
     UNCLEAR_T2,
     WEAK,
 )
+from napari_braintumor.engine.types import MODALITIES
 
 HOW_TO_NAME = (
     "Put the modality into the file's name (t1, t1ce, t2, flair), or name the channels: --modalities T1,FLAIR,T1ce, "
@@ -105,6 +107,37 @@ def find_modality(text: str) -> str | None:
         One of `MODALITIES`, or None where the name has no or more than one modality.
     """
     return read_words(text).modality
+
+
+def read_modalities(names: Sequence[str]) -> tuple[str, ...]:
+    """Read a user's list of modalities, such as of a file's channels or of those to use.
+
+    Parameters
+    ----------
+    names
+        As `find_modality` reads them, in any letter case.
+
+    Returns
+    -------
+    tuple of str
+        In the order given.
+
+    Raises
+    ------
+    DataError
+        If a name is not one of a modality, one is there twice, or there is none.
+    """
+    found: list[str] = []
+    for name in names:
+        modality = find_modality(name)
+        if modality is None:
+            raise DataError(f"'{name}' is not a known modality. Expected {', '.join(MODALITIES)} or usual other names.")
+        if modality in found:
+            raise DataError(f"{modality} is named twice ({', '.join(names)}). Name each modality once.")
+        found.append(modality)
+    if not found:
+        raise DataError(f"No modality is named. Expected one or more of {', '.join(MODALITIES)}.")
+    return tuple(found)
 
 
 def remaining_name(text: str) -> str:
