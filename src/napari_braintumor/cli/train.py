@@ -101,7 +101,12 @@ def _follow_training(trainings: Sequence[TrainPlan | Run]) -> list[str]:
 
 
 def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     return Progress(*columns, console=console, transient=True)
 
 
