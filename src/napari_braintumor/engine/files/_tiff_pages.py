@@ -6,6 +6,7 @@ from collections import defaultdict
 from math import prod
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -15,6 +16,8 @@ from napari_braintumor.engine.errors import DataError
 
 _MOST_PACKED = 1400
 """How many times smaller a compressed page may be than what is in it; blank ones come to 1000."""
+
+_MOST_PAGES, _LONGEST_SIDE = 100_000, 100_000
 
 _REMEDY = "Expected one stack of slices of one size and kind. Save the stack that is meant in a file of its own."
 
@@ -41,6 +44,7 @@ def read_whole(tiff: tifffile.TiffFile, path: Path) -> tuple[NDArray[Any], str]:
         If the pages make no single stack, some lie in files that are not there, or the file declares more than can be
         in it.
     """
+    _check_declared(tiff)
     stacks = list(tiff.series)
     if not stacks:
         raise ValueError("it has no pages")
@@ -55,6 +59,17 @@ def read_whole(tiff: tifffile.TiffFile, path: Path) -> tuple[NDArray[Any], str]:
     if len(arrays) == 1:
         return arrays[0], stacks[0].axes
     return np.stack(arrays), "Z" + stacks[0].axes.replace("Z", "Q")
+
+
+def _check_declared(tiff: tifffile.TiffFile) -> None:
+    """Refuse an OME description of more or larger pages than any scan has, of which tifffile would make lists."""
+    if not tiff.is_ome or not tiff.ome_metadata:
+        return
+    for element in ElementTree.fromstring(tiff.ome_metadata).iter():
+        pages = prod(abs(int(element.get(name) or 1)) for name in ("SizeZ", "SizeC", "SizeT", "PlaneCount"))
+        side = max(abs(int(element.get(name) or 1)) for name in ("SizeX", "SizeY"))
+        if pages > _MOST_PAGES or side > _LONGEST_SIDE:
+            raise ValueError(f"it declares {pages:,} pages of up to {side:,} pixels along a side")
 
 
 def _check_all_there(tiff: tifffile.TiffFile, stacks: list[Any], path: Path) -> None:

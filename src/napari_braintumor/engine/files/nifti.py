@@ -138,10 +138,10 @@ def _find_grid(
     `header` is the file's own; in `sound` nibabel has replaced voxel sizes of zero and below, and unknown codes.
     """
     affine[:3] *= _MM.get(int(header["xyzt_units"]) & 7, 1.0)
-    sides = np.linalg.norm(affine[:3, :3], axis=0)
     with np.errstate(all="ignore"):
+        sides = np.linalg.norm(affine[:3, :3], axis=0)
         flatness = abs(np.linalg.det(affine[:3, :3] / sides))
-    if not np.isfinite(affine).all() or not flatness > 1e-3:
+    if not np.isfinite(affine).all() or not flatness > 1e-3 or not 1e-30 < sides.min() <= sides.max() < 1e30:
         raise DataError(
             f"'{path.name}' has an affine that cannot be inverted, so its orientation and voxel size are unknown. "
             "Correct its header, or convert the scan again."

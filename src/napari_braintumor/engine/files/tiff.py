@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -244,9 +243,9 @@ def _read_imagej(tiff: tifffile.TiffFile) -> tuple[tuple[float | None, float, fl
 
 
 def _as_size(text: Any) -> float:
-    """Return a size that a file states, 0 where that is not a number."""
+    """Return a size that a file states, 0 where that is not a number, or not one of anything that is scanned."""
     try:
         size = float(text)
     except (TypeError, ValueError):
         return 0.0
-    return size if isfinite(size) else 0.0
+    return size if 1e-12 < abs(size) < 1e12 else 0.0  # NaN is neither
