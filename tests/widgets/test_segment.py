@@ -269,8 +269,7 @@ def test_an_unknown_voxel_size_is_told(dock, viewer, synthetic_volume):
 def test_the_model_is_described_by_its_card(dock):
     assert dock.model_box.currentText() == "Glioma U-Net · Dice 0.84"
     assert dock.card_line.text() == (
-        "U-Net · T1, T1ce, T2, FLAIR or any of them · whole tumor, tumor core, enhancing tumor · "
-        "whole tumor in LGG: volume Dice 0.84, n = 10 · CC BY-NC-SA 4.0"
+        "U-Net · T1, T1ce, T2, FLAIR or any of them · whole tumor, tumor core, enhancing tumor · CC BY-NC-SA 4.0"
     )
 
 

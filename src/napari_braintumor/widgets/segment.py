@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ from napari_braintumor.layers import (
 )
 from napari_braintumor.widgets._dock import Dock, open_dock
 from napari_braintumor.widgets._doubts import DoubtQuestion
+from napari_braintumor.widgets._expectation import Expectation, expected_range
 from napari_braintumor.widgets._footer import Footer
 from napari_braintumor.widgets._jobs import Job, run_quietly
 from napari_braintumor.widgets._message import Message
@@ -224,6 +225,8 @@ class SegmentDock(Dock):
 
         column.addWidget(self.scans)
 
+        self.expectation = Expectation()
+        column.addWidget(self.expectation)
         self.check_line = make_line("", "Whether the scans can be segmented")
         column.addWidget(self.check_line)
 
@@ -296,9 +299,11 @@ class SegmentDock(Dock):
     def _show_expectation(self) -> None:
         """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
         slices = self._selection.shape[0] if self._selection is not None else None
+        chosen = self.chosen
         for index, stored in enumerate(self._models):
-            self.model_box.setItemText(index, describe_model(stored, slices))
+            self.model_box.setItemText(index, describe_model(stored, slices, chosen))
         card = self.model.card if self.model else None
+        self.expectation.show_for(card, chosen)
         if not self._ran and self.footer.job is None:
             text = _DEVICE_UNKNOWN
             if card is not None and card.cpu_seconds_per_slice and slices:
@@ -392,13 +397,24 @@ class SegmentDock(Dock):
             dock.prepare_fine_tuning(scans, layer, Path(path))
 
 
-def describe_model(stored: StoredModel, slices: int | None) -> str:
-    """Return a model's row in the list: its title, Dice, and time on a CPU for so many slices, where they are known."""
+def describe_model(stored: StoredModel, slices: int | None, modalities: Collection[str] = ()) -> str:
+    """Return a model's row in the list: its title, Dice, and time on a CPU, where they are known.
+
+    Parameters
+    ----------
+    stored
+        The model.
+    slices
+        Of the scans, which the time depends on.
+    modalities
+        Of the scans, which the Dice depends on; without any, that of the card's largest set.
+    """
     card = stored.card
     if card is None:
         return f"{stored.name} (unusable)"
     measured = headline_metric(card)
-    facts = [*card.badges, *([f"Dice {measured.mean:.2f}"] if measured else [])]
+    dice = expected_range(card, modalities) if modalities else f"Dice {measured.mean:.2f}" if measured else ""
+    facts = [*card.badges, *([dice] if dice else [])]
     if card.cpu_seconds_per_slice and slices:
         facts.append(f"{in_words(max(1.0, card.cpu_seconds_per_slice * slices))} on a CPU")
     return " · ".join((card.title or stored.name, *facts))
@@ -407,14 +423,8 @@ def describe_model(stored: StoredModel, slices: int | None) -> str:
 def describe_card(card: ModelCard) -> str:
     """Return the most important of a card in a few words."""
     inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
-    measured = headline_metric(card)
-    dice = (
-        f"{measured.region} in {measured.data}: {measured.measure} {measured.mean:.2f}, n = {measured.n}"
-        if measured
-        else ""
-    )
     regions = ", ".join(region.name for region in card.regions)
-    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, dice, card.licence)))
+    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, card.licence)))
 
 
 def _check_modalities(card: ModelCard, selection: Selection) -> None:
