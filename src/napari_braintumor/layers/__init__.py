@@ -5,6 +5,7 @@ from napari_braintumor.layers.cases import (
     CaseView,
     cases_in,
     find_case,
+    layers_on,
     match_modalities,
     scan_beside,
 )
@@ -39,6 +40,7 @@ from napari_braintumor.layers.placement import (
     bare,
     default_placement,
     find_placement,
+    set_spacing,
     source_of,
 )
 from napari_braintumor.layers.results import (
@@ -107,6 +109,7 @@ __all__ = [
     "labels_from_layer",
     "labels_from_segmentation",
     "layers_from_case",
+    "layers_on",
     "make_colormap",
     "mark_reviewed",
     "masks_in",
@@ -119,6 +122,7 @@ __all__ = [
     "scans_in",
     "scans_of",
     "select_layers",
+    "set_spacing",
     "show_region",
     "shown_region",
     "slice_at",

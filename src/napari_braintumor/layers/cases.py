@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from napari.layers import Image, Layer
+import numpy as np
+from napari.layers import Image, Labels, Layer
 
 from napari_braintumor.engine.files.naming import remaining_name
 from napari_braintumor.engine.types import MODALITIES
-from napari_braintumor.layers.placement import KEY, bare
+from napari_braintumor.layers.placement import KEY, bare, level_0, world_matrix
 from napari_braintumor.layers.selection import case_of, modality_of, scans_in, whose
 
 _SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
@@ -141,6 +142,21 @@ def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
         return layer
     case = find_case(cases_in(layers), layer)
     return case.scans[-1] if case is not None else None
+
+
+def layers_on(layers: Iterable[Layer], scan: Layer) -> list[Layer]:
+    """Return what lies voxel on voxel with a scan and does not belong to another case, the scan included."""
+    everything = list(layers)
+    cases = cases_in(everything)
+    owner, matrix = find_case(cases, scan), world_matrix(scan)
+    return [
+        layer
+        for layer in everything
+        if isinstance(layer, Image | Labels)
+        and np.shape(level_0(layer)) == np.shape(level_0(scan))
+        and np.allclose(world_matrix(layer), matrix)
+        and find_case(cases, layer) in (owner, None)
+    ]
 
 
 class CaseView:

@@ -130,7 +130,7 @@ def find_placement(layer: Layer) -> Placement:
         affine = _affine_of_napari_nifti(layer)
         return Placement(grid_from_affine(shape, affine, path=path), True, options, matrix)  # type: ignore[arg-type]
     in_mm = [_millimeters(unit) for unit in layer.units]
-    spacing_known = any(size is not None for size in in_mm) or not np.allclose(layer.scale, 1)
+    spacing_known = any(size is not None for size in in_mm) or not np.allclose(np.abs(layer.scale), 1)
     affine = np.eye(4)
     affine[:3] = _WORLD_TO_RAS @ np.diag([size or 1.0 for size in in_mm]) @ matrix[:3]
     grid = grid_from_affine(shape, affine, path=path, spacing_known=spacing_known)  # type: ignore[arg-type]
@@ -152,6 +152,38 @@ def display_affine(place: Placement) -> NDArray[np.float64]:
 def bare(layer: Any) -> Any:
     """Return a layer without the wrapper in which napari hands it to plugins: wrappers come and go."""
     return getattr(layer, "__wrapped__", layer)
+
+
+def set_spacing(layer: Layer, spacing: tuple[float, float, float]) -> None:
+    """Give a three-dimensional layer the voxel size that a user states: what is displayed, measured and written.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    spacing
+        mm along Z, Y, X.
+
+    Raises
+    ------
+    SettingsError
+        If no scan of a head has such voxels.
+    """
+    place = find_placement(layer)
+    grid = place.grid.with_spacing(spacing)
+    known = layer.metadata.get(KEY, {})
+    if place.in_source_order:
+        scale = np.sign(layer.scale)
+        for size, axis in zip(spacing, grid.axes, strict=True):
+            scale[axis] *= size
+        layer.scale = scale
+        shown = Placement(grid, True, {}, world_matrix(layer))
+    else:
+        shown = default_placement(grid)
+        layer.scale, layer.translate = shown.options["scale"], shown.options["translate"]
+    if "source" in known:
+        layer.metadata = {**layer.metadata, **shown.remember(**known)}
+    layer.units = ("mm",) * 3  # last, as whoever follows the layer then finds all of it
 
 
 def check_three_dimensional(layer: Layer) -> None:

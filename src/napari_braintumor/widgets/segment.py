@@ -62,6 +62,7 @@ from napari_braintumor.widgets._preferences import MODELS
 from napari_braintumor.widgets._result_card import ResultCard
 from napari_braintumor.widgets._scans import ScansForm
 from napari_braintumor.widgets._settings import Row, SettingsForm
+from napari_braintumor.widgets._voxel_size import VoxelSizeForm
 
 if TYPE_CHECKING:
     import napari
@@ -225,6 +226,9 @@ class SegmentDock(Dock):
 
         column.addWidget(self.scans)
 
+        self.voxel_size = VoxelSizeForm(self._viewer, lambda: next(iter(self.chosen.values()), None))
+        self.voxel_size.stated.connect(self._check)
+        column.addWidget(self.voxel_size)
         self.expectation = Expectation()
         column.addWidget(self.expectation)
         self.check_line = make_line("", "Whether the scans can be segmented")
@@ -291,6 +295,8 @@ class SegmentDock(Dock):
             except BrainTumorError as error:
                 reason = str(error)
         self._show_expectation()
+        self.voxel_size.show_for(self._selection)
+        self.voxel_size.setEnabled(self.footer.job is None)
         self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
         self.segment_button.setEnabled(self._selection is not None)
         self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer"))
@@ -339,6 +345,7 @@ class SegmentDock(Dock):
         job.failed.connect(partial(self.message.show_failure, before="Not segmented: "))
         job.ended.connect(self._end)
         self.footer.run(job, "Loading the model…")
+        self.voxel_size.setEnabled(False)  # the run has begun with the one that there is
 
     def _follow(self, event: SegmentEvent) -> None:
         if isinstance(event, SlicesDone):
@@ -382,6 +389,7 @@ class SegmentDock(Dock):
     def _end(self) -> None:
         if self.footer.end():
             self.message.tell("Cancelled. No layer was changed.")
+        self.voxel_size.setEnabled(True)
 
     # ------------------------------------------------------------------------------------------------ results
 
