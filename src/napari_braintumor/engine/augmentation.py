@@ -103,14 +103,14 @@ class RandMoved:
         cos, sin = math.cos(angle), math.sin(angle)
         rotation = np.array([[cos, -sin], [sin, cos]])
         affine = torch.from_numpy(np.column_stack([rotation * zoom, rotation @ shift])).float()
-        places = _places(size)
+        places = places_in(size)
         if deforms:
             places = places + self.draw_displacements(size)
         return torch.addmm(affine[:, 2:], affine[:, :2], places.flatten(1)).view(2, *size)
 
     def draw_displacements(self, size: tuple[int, int]) -> Tensor:
         """Draw an elastic deformation: ``(2, H, W)``, pixels along Y and X."""
-        y, x = (_cubic_weights(side) for side in size)
+        y, x = (cubic_weights(side) for side in size)
         nodes = self.R.normal(0, self.elastic_px, (2, y.shape[1], x.shape[1]))
         # `float` copies into torch's aligned memory: products of unaligned matrices may round differently each time.
         return y @ torch.from_numpy(nodes).float() @ x.T
@@ -160,14 +160,14 @@ def vary(augmentation: Sequence[Any], item: dict[str, Tensor], seed: int) -> dic
 
 
 @lru_cache(maxsize=8)
-def _places(size: tuple[int, int]) -> Tensor:
+def places_in(size: tuple[int, int]) -> Tensor:
     """Return where the pixels of a slice lie: ``(2, H, W)``, pixels along Y and X from its middle."""
     y, x = (torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in size)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"))
 
 
 @lru_cache(maxsize=8)
-def _cubic_weights(side: int) -> Tensor:
+def cubic_weights(side: int) -> Tensor:
     """Return how much each node of the coarse grid weighs at each pixel of an axis: ``(side, nodes)``."""
     spacing = max(32, side // 2)
     nodes = math.ceil(side / spacing) + 4  # cubic interpolation looks at two nodes beyond each end

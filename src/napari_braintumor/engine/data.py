@@ -31,6 +31,7 @@ from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.patients import WhoIsWho
 from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.prepared import TrainingCase, find_archived, is_archive, read_archived
 from napari_braintumor.engine.registry import find_architecture
 from napari_braintumor.engine.splits import (
     Split,
@@ -40,7 +41,7 @@ from napari_braintumor.engine.splits import (
     split_patients,
     split_slices,
 )
-from napari_braintumor.engine.transforms import Prepared, prepare, resize
+from napari_braintumor.engine.transforms import prepare, resize
 from napari_braintumor.engine.types import CaseLeftOut, Noted, PhaseReached
 
 TRAINING_MARGIN_VOX = 8
@@ -49,46 +50,6 @@ TRAINING_MARGIN_VOX = 8
 
 class _UnsuitedError(DataError):
     """A case is as it should be, but not what a plan wants."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingCase:
-    """A case with its reference on the network's working grid.
-
-    Attributes
-    ----------
-    name, group
-        As in `CaseFiles`.
-    patient
-        Who it is, by the one name that all of a run uses.
-    prepared
-        The images, float16, with the way back to the case's own grid.
-    regions
-        ``(R, z, y, x)`` in the plan's order: bool, or float16 where a model's probabilities are the target.
-    known
-        bool ``(R,)``: the regions its annotation defines.
-    slices
-        ``(z,)``: which slice of the case's own grid each slice of the crop is.
-    counted
-        Slices of the crop that a person has looked through, rising.
-    notes
-        What the user should know of its files, a sentence each.
-    """
-
-    name: str
-    patient: str
-    group: str
-    prepared: Prepared
-    regions: NDArray[Any]
-    known: NDArray[np.bool_]
-    slices: NDArray[np.intp]
-    counted: NDArray[np.intp]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        """What its arrays take."""
-        return int(self.prepared.data.nbytes + self.prepared.head.nbytes + self.regions.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +142,7 @@ def load_data(plan: TrainPlan, cache_folder: Path) -> Iterator[Noted | PhaseReac
     DataError
         If the plan's names do not fit the cases, too little is left to train on, or a case cannot be cached.
     """
-    everything = [case for folder in plan.cases for case in find_cases(folder)]
+    everything = [case for path in plan.cases for case in (find_archived if is_archive(path) else find_cases)(path)]
     names = [case.name for case in everything]
     if twins := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
@@ -282,6 +243,8 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     """
     if case.problem is not None:
         raise DataError(case.problem)
+    if case.reference and is_archive(case.reference[0]):
+        return read_archived(case, plan)
     if not case.reference:
         raise _UnsuitedError(
             f"'{case.name}' has no reference mask, so it cannot be trained on. Add one, or leave it out."

@@ -22,13 +22,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_braintumor.engine import processes
 from napari_braintumor.engine.checkpoints import load_checkpoint, save_checkpoint
-from napari_braintumor.engine.data import Part, TrainingCase
+from napari_braintumor.engine.data import Part
 from napari_braintumor.engine.losses import build_loss, supervised
 from napari_braintumor.engine.metrics import volume_dice
 from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.prepared import TrainingCase
 from napari_braintumor.engine.registry import find_architecture
 from napari_braintumor.engine.runs import Run
-from napari_braintumor.engine.runtime import choose_autocast, is_out_of_memory
+from napari_braintumor.engine.runtime import choose_autocast, fixed_shapes, is_out_of_memory
 from napari_braintumor.engine.schedules import Schedule
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -181,16 +182,18 @@ class Fit:
         """Add up the gradients of a batch, in as many pieces as memory asks for, and return its loss."""
         total = torch.zeros((), device=self.device)
         pieces = min(self.state.pieces, len(batch[0]))
-        for piece in zip(*(part.tensor_split(pieces) for part in batch), strict=True):
-            image, target, known = (part.to(self.device, non_blocking=True) for part in piece)
-            weight = len(image) / len(batch[0])
-            autocast = torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
-            with autocast:
-                output = network(image.contiguous(memory_format=torch.channels_last))
-            output = output.float() if isinstance(output, Tensor) else [each.float() for each in output]
-            loss = supervised(self.loss, output, target, known) * weight
-            loss.backward()
-            total += loss.detach()
+        # Patches have one shape, which is worth looking for the fastest kernels; validation has many.
+        with fixed_shapes() if self.device.type == "cuda" else nullcontext():
+            for piece in zip(*(part.tensor_split(pieces) for part in batch), strict=True):
+                image, target, known = (part.to(self.device, non_blocking=True) for part in piece)
+                weight = len(image) / len(batch[0])
+                autocast = torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
+                with autocast:
+                    output = network(image.contiguous(memory_format=torch.channels_last))
+                output = output.float() if isinstance(output, Tensor) else [each.float() for each in output]
+                loss = supervised(self.loss, output, target, known) * weight
+                loss.backward()
+                total += loss.detach()
         return total
 
     def set_modes(self, network: nn.Module, share: float) -> None:

@@ -64,7 +64,9 @@ class TrainPlan(_Frozen):
     limitations: str = Field("", description="Goes onto the model's card.")
 
     # What it learns from.
-    cases: Annotated[tuple[Path, ...], Field(min_length=1)] = Field(description="Case folders, or folders of them.")
+    cases: Annotated[tuple[Path, ...], Field(min_length=1)] = Field(
+        description="Case folders, folders of them, or archives of prepared cases (.cases.zip)."
+    )
     patients: dict[Name, Name] = Field(
         default_factory=dict,
         description="Who is who where names do not show it: for a case or a patient the patient that it is.",

@@ -170,7 +170,7 @@ class TorchRunner:
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)``, float32, of images ``(N, M, H, W)``."""
         on_cuda = self.device.type == "cuda"
-        with torch.inference_mode(), _fixed_shapes() if on_cuda else nullcontext():
+        with torch.inference_mode(), fixed_shapes() if on_cuda else nullcontext():
             batch = batch_NMHW.contiguous(memory_format=self.memory_format)
             batch = (batch.pin_memory() if on_cuda else batch).to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
@@ -178,7 +178,7 @@ class TorchRunner:
             return logits.float() if on_cuda else logits.float().cpu()
 
 
-def _fixed_shapes() -> AbstractContextManager[None]:
+def fixed_shapes() -> AbstractContextManager[None]:
     """Let cuDNN measure which of its kernels is fastest, once for each shape."""
     cudnn = torch.backends.cudnn
     flags: AbstractContextManager[None] = cudnn.flags(

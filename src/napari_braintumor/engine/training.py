@@ -8,7 +8,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from napari_braintumor.engine.data import (
     make_loader,
     stack_batch,
 )
+from napari_braintumor.engine.device_batches import fits, make_device_batches
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.fitting import (
     Fit,
@@ -173,18 +174,15 @@ def _learn(run: Run, fit: Fit, dataset: SliceDataset, data: TrainingData) -> Ite
     countdown = Countdown()
     validating = "validating" if plan.fine_tuning is None else "judging against the parent"
     written = time.monotonic()
+    own = {"rank": processes.rank(), "processes": processes.count()}
     on_gpu = fit.device.type == "cuda"
-    loader = make_loader(
-        dataset,
-        plan,
-        state.step,
-        fit.steps,
-        rank=processes.rank(),
-        processes=processes.count(),
-        workers=choose_workers(plan, on_gpu),
-        pin_memory=on_gpu,
-    )
-    for batch in loader:
+    batches: Iterable[list[Tensor]]
+    if fits(dataset, fit.device):
+        batches = make_device_batches(dataset, state.step, fit.steps, fit.device, **own)
+    else:
+        workers = choose_workers(plan, on_gpu)
+        batches = make_loader(dataset, plan, state.step, fit.steps, workers=workers, pin_memory=on_gpu, **own)
+    for batch in batches:
         if processes.any_of(run.stop_requested, fit.device):
             reason = ASKED
             break
