@@ -60,13 +60,16 @@ class MonaiPipeline:
     ----------
     model
         Name of a model in the store; its weights are loaded at the first run.
+    device
+        Where the network runs.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, device: str = "cpu") -> None:
         torch.set_num_threads(THREADS)
         # MONAI calls scikit-image by a parameter that has a new name there.
         warnings.filterwarnings("ignore", "Parameter `min_size` is deprecated", FutureWarning)
         self.model = ModelStore().find(model)
+        self.device = device
         self.network: torch.nn.Module | None = None
         self.before: dict[tuple[str, ...], Compose] = {}
 
@@ -87,7 +90,7 @@ class MonaiPipeline:
         """
         card = self.model.card
         if self.network is None:
-            self.network = load_network(self.model.path)
+            self.network = load_network(self.model.path).to(self.device)
         (files,) = find_cases(Path(case))
         images = {image.modality: str(image.paths[0]) for image in files.images}
         if tuple(images) not in self.before:  # made once: `LoadImaged` looks for every reader there is
@@ -96,7 +99,7 @@ class MonaiPipeline:
             data = self.before[tuple(images)](images)
             prepared_MZYX = data["image"]
             inferer = SliceInferer(spatial_dim=0, roi_size=prepared_MZYX.shape[2:], sw_batch_size=1)
-            data["pred"] = inferer(prepared_MZYX[None], self.network)[0]
+            data["pred"] = inferer(prepared_MZYX[None].to(self.device), self.network)[0].cpu()
             behind(card, Path(output))(data)
         return "torch"
 

@@ -39,7 +39,7 @@ class OurPipeline:
     def __init__(self, model: str, cache: str, **settings: Any) -> None:
         os.environ["BRAINTUMOR_CACHE"] = cache
         torch.set_num_threads(THREADS)
-        self.config = SegmentConfig(model=model, device="cpu", **settings)
+        self.config = SegmentConfig(**{"model": model, "device": "cpu", **settings})
 
     def __call__(self, case: str, output: str) -> str:
         """Do it once.

@@ -2,7 +2,7 @@
 
 A part is a module with ``measure(quick) -> dict`` of JSON values and ``describe(result) -> str``, its section in
 Markdown. Some parts read real scans, see `measuring.data_folder`; int8 needs NNCF, which is not installed with the
-rest.
+rest; gpu needs a CUDA card and runs only when it is asked for.
 
 Usage: python benchmarks/run.py [PART ...] [--quick]
 """
@@ -23,7 +23,7 @@ from measuring import MOST_OTHERS, Others, describe_machine, machine_as_text
 HERE = Path(__file__).parent
 RECORDS = HERE / "records"
 PAGE = HERE / "results.md"
-PARTS = ("case_to_file", "inference", "first_click", "training_step", "growth", "int8")
+PARTS = ("case_to_file", "inference", "first_click", "training_step", "growth", "int8", "gpu")
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if left out")
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it runs; keeps nothing")
     options = parser.parse_args()
-    parts = options.parts or [part for part in PARTS if part != "int8" or find_spec("nncf")]
+    parts = options.parts or [part for part in PARTS if part != "gpu" and (part != "int8" or find_spec("nncf"))]
     for part in parts:
         if part not in PARTS or find_spec(part) is None:
             parser.error(f"there is no part '{part}'; known are {', '.join(PARTS)}")

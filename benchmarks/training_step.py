@@ -354,7 +354,7 @@ class PlainLoop(_Loop):
             self.cached = CacheDataset(items, self.transform, progress=False)
         self.transform.set_random_state(seed)
         drawn = self.draw(seed)
-        loader = DataLoader(self.cached, batch_size=BATCH, sampler=drawn, num_workers=self.workers)
+        loader = DataLoader(self.cached, batch_size=self.plan.batch_size, sampler=drawn, num_workers=self.workers)
         self.batches = iter(loader)
         self.network = self.build_network(seed).train()
         plan = self.plan
@@ -362,7 +362,7 @@ class PlainLoop(_Loop):
             self.network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
         )
         self.loss = build_loss(plan)
-        self.known = torch.ones(BATCH, len(plan.regions), dtype=torch.bool)
+        self.known = torch.ones(plan.batch_size, len(plan.regions), dtype=torch.bool)
 
     def draw(self, seed: int) -> list[int]:
         """Return which slices our loop draws with a seed, as numbers of the cached items."""
@@ -373,7 +373,7 @@ class PlainLoop(_Loop):
             firsts[part.case.name] = (first, {int(z): n for n, z in enumerate(part.slices)})
             first += len(part.slices)
         drawn = []
-        for number in range(BATCH * (CURVE_STEPS + 20)):
+        for number in range(self.plan.batch_size * (CURVE_STEPS + 20)):
             part, z = self.dataset.new.draw(np.random.default_rng([seed, number]))
             start, places = firsts[part.case.name]
             drawn.append(start + places[z])

@@ -8,6 +8,7 @@ import pytest
 
 import make_models_page
 from make_model import STAGES
+from napari_braintumor.engine.patients import WhoIsWho
 from napari_braintumor.engine.runs import read_plan
 from napari_braintumor.engine.store import ModelStore, read_weights_sha256
 
@@ -28,6 +29,18 @@ def test_each_training_of_a_model_goes_on_from_the_one_before_it_on_the_one_spli
     for before, after in pairwise(plans):
         assert Path(after.start_from) == before.output / name / "model.safetensors"
         assert (after.architecture, after.options) == (before.architecture, before.options)
+
+
+@pytest.mark.parametrize("path", sorted((TOOLS / "plans").glob("*_v2.json")), ids=lambda path: path.stem)
+def test_the_plans_of_version_2_have_the_one_split_and_know_who_is_who(path) -> None:
+    split = json.loads((TOOLS / "split.json").read_text())
+    plan = read_plan(path)
+    assert list(plan.held_out) == split["held_out"]
+    assert list(plan.validation) == split["validation"]
+    assert plan.patients == split["patients"]
+    who = WhoIsWho({}, plan.patients)
+    assert who.find(["BraTS2021_01482"]) <= who.find(plan.held_out)
+    assert who.find(["BraTS2021_01483"]) <= who.find(plan.validation)
 
 
 def test_the_models_page_and_the_readme_tell_what_the_committed_records_say(tmp_path: Path) -> None:

@@ -23,6 +23,17 @@ SHARES = {
     "btp": (2, 0),
 }
 
+TWINS = {
+    "BraTS2021_01476": "TCGA_CS_4942",
+    "BraTS2021_01477": "TCGA_CS_4944",
+    "BraTS2021_01480": "TCGA_CS_5397",
+    "BraTS2021_01482": "TCGA_CS_6188",
+    "BraTS2021_01483": "TCGA_CS_6665",
+    "BraTS2021_01485": "TCGA_CS_6668",
+    "BraTSpseudo_du7294": "TCGA_DU_7294",
+}
+"""Who is who where two sets call one person by two names, as a plan's `patients`: the second name's side counts."""
+
 
 def main(data: Path) -> None:
     strata: dict[str, set[str]] = {name: set() for name in SHARES}
@@ -37,7 +48,8 @@ def main(data: Path) -> None:
         random.Random(SEED).shuffle(order)
         chosen["held_out"] += order[:held_out]
         chosen["validation"] += order[held_out : held_out + validation]
-    print(json.dumps({side: sorted(names) for side, names in chosen.items()}, indent=1))
+    split = {side: sorted(names) for side, names in chosen.items()}
+    print(json.dumps({**split, "patients": TWINS}, indent=1))
 
 
 if __name__ == "__main__":

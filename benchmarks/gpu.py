@@ -1,0 +1,380 @@
+"""Part gpu: what a CUDA card gains over the processor beside it, and over plain MONAI on the same card.
+
+Meant for a machine that is at hand for minutes only: what is measured is written down step by step, and what there is
+no time for is left out. Usage, beside that as a part of `run.py`:
+
+    python benchmarks/gpu.py --device cuda --seconds 150 --plans PLAN.json ... --data FOLDER --output gpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice, repeat
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from measuring import describe_machine, make_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_braintumor.engine.data import TrainingData
+    from napari_braintumor.engine.plan import TrainPlan
+
+PLANS = sorted((Path(__file__).parents[1] / "tools" / "plans").glob("glioma_*_v2.json"))
+MOST_CASE_S = 0.5
+LEAST_SLICES = 3000.0
+MOST_WAITING = 0.1
+WARM_UP = 8
+"""Steps before the clock starts: kernels are chosen and memory is taken in them."""
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Measure on CUDA, with the v2 plans and the shared scans; quick takes a few seconds of each."""
+    from measuring import data_folder
+
+    result: dict[str, Any] = {}
+    for _ in measure_steps("cuda", 30.0 if quick else 600.0, PLANS, data_folder(), result):
+        pass
+    return result
+
+
+def measure_steps(
+    device: str, seconds: float, plans: Sequence[Path], data: Path, result: dict[str, Any]
+) -> Iterator[str]:
+    """Measure one thing after the other into a result, as long as there is time; yields what was done.
+
+    Parameters
+    ----------
+    device
+        ``"cuda"``, or ``"cpu"`` to see that it runs.
+    seconds
+        How long all of it may take.
+    plans
+        Whose trainings are timed.
+    data
+        Folder that their cases start from.
+    result
+        Filled step by step.
+    """
+    end = time.monotonic() + seconds
+    result |= {"device": describe_card(device), "cores": os.cpu_count(), "cases": {}, "clicks": {}, "training": []}
+    sides = dict.fromkeys((device, "cpu"))
+    # A training step first: it is what the rest of the machine's time goes to.
+    share = 0.5 * seconds / max(1, len(plans))
+    loaded: list[TrainingData] = []
+    for path in plans:
+        if time.monotonic() > end - share / 2:
+            yield f"no time is left for {path.stem}"
+            continue
+        result["training"].append(row := {"plan": path.stem})
+        yield from time_training(path, data, device, min(share, end - time.monotonic()), row, loaded)
+    for side in sides:
+        if time.monotonic() < end:
+            result["clicks"][side] = time_clicks(side, end - time.monotonic())
+            yield f"clicks on {side}"
+    for side in sides:
+        for name in ("ours", "plain MONAI"):
+            if time.monotonic() < end:
+                result["cases"].setdefault(side, {})[name] = time_case(name, side, end - time.monotonic())
+                yield f"case to file, {name}, on {side}"
+
+
+def describe_card(device: str) -> str:
+    """Return the name of the card, or of the processor."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else str(describe_machine()["cpu"])
+
+
+# ------------------------------------------------------------------------------------------------------- use
+
+
+def time_case(name: str, device: str, patience_s: float) -> dict[str, float]:
+    """Time the sample case from files to a file: the first run, and the median of those behind it.
+
+    Parameters
+    ----------
+    name
+        ``"ours"`` or ``"plain MONAI"``.
+    device
+        Where the network runs.
+    patience_s
+        No run is begun after this.
+    """
+    import torch
+
+    from napari_braintumor.engine.config import DEFAULT_MODEL
+    from napari_braintumor.engine.sample import sample_folder
+
+    with TemporaryDirectory() as folder:
+        pipeline: Any
+        if name == "ours":
+            from our_pipeline import OurPipeline
+
+            pipeline = OurPipeline(DEFAULT_MODEL, folder, device=device)
+        else:
+            from monai_pipeline import MonaiPipeline
+
+            pipeline = MonaiPipeline(DEFAULT_MODEL, device)
+        torch.set_num_threads(os.cpu_count() or 1)
+        started, seconds = time.monotonic(), []
+        while len(seconds) < 4 and time.monotonic() - started < patience_s:
+            begun = time.perf_counter()
+            pipeline(str(sample_folder()), str(Path(folder) / "labels.nii.gz"))
+            seconds.append(round(time.perf_counter() - begun, 3))
+    return {"first": seconds[0], "later": median(seconds[1:] or seconds), "runs": len(seconds)}
+
+
+def time_clicks(device: str, patience_s: float) -> dict[str, float]:
+    """Time the engine's part of a first and a second click, in a fresh process."""
+    command = [sys.executable, __file__, "--clicks", device]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=max(patience_s, 1.0), check=True)
+    except subprocess.TimeoutExpired:
+        return {}
+    except subprocess.CalledProcessError as error:
+        print(error.stderr, file=sys.stderr)
+        return {}
+    clicks: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return clicks
+
+
+def click(device: str) -> dict[str, float]:
+    """Segment the sample case twice, nothing of torch being loaded before."""
+    from napari_braintumor.engine import segment
+    from napari_braintumor.engine.config import SegmentConfig
+    from napari_braintumor.engine.files.cases import find_cases
+    from napari_braintumor.engine.files.reading import read_case
+    from napari_braintumor.engine.sample import sample_folder
+
+    volume = read_case(find_cases(sample_folder())[0])
+    seconds = {}
+    for name in ("first", "second"):
+        started = time.perf_counter()
+        for _ in segment(volume, SegmentConfig(device=device)):  # type: ignore[arg-type]
+            pass
+        seconds[name] = round(time.perf_counter() - started, 3)
+    return seconds
+
+
+# -------------------------------------------------------------------------------------------------- training
+
+
+def time_training(
+    path: Path, data: Path, device: str, seconds: float, row: dict[str, Any], loaded: list[TrainingData]
+) -> Iterator[str]:
+    """Time training steps of a plan: with and without the making of batches, and as plain MONAI would take them."""
+    import torch
+
+    from napari_braintumor.engine.data import SliceDataset, load_data
+    from napari_braintumor.engine.device_batches import make_device_batches
+    from napari_braintumor.engine.runs import read_plan
+
+    plan = read_plan(path)
+    plan = plan.model_copy(update={"cases": tuple(data / case for case in plan.cases)})
+    if device == "cpu":
+        plan = plan.model_copy(update={"batch_size": 4})
+    if not loaded:  # the plans have the same data
+        with TemporaryDirectory() as folder:
+            *_, found = load_data(plan, Path(folder))
+        loaded.append(found)  # type: ignore[arg-type]
+    where = torch.device(device)
+    dataset = SliceDataset(loaded[0].training, (), plan)
+    batches = make_device_batches(dataset, 0, 100_000, where)
+    take = _our_step(plan, where)
+    row |= {"batch": plan.batch_size, "drawn": time_steps(take, batches, where, seconds * 0.35, plan)}
+    yield f"{path.stem}: {row['drawn']:.0f} slices/s"
+    same = next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    row["same"] = time_steps(take, repeat(same), where, seconds * 0.2, plan)
+    row["waiting"] = round(max(0.0, 1 - row["drawn"] / row["same"]), 3)
+    yield f"{path.stem}: {row['waiting']:.0%} of the time is spent on making batches"
+    with _plain_loop(plan, loaded[0], where) as (plain, plain_batches):
+        row["plain"] = time_steps(plain, plain_batches, where, seconds * 0.25, plan)
+    yield f"{path.stem}: {row['plain']:.0f} slices/s by plain MONAI"
+    if device == "cuda":
+        few = plan.model_copy(update={"batch_size": 16})
+        torch.set_num_threads(os.cpu_count() or 1)
+        on_cpu = make_device_batches(SliceDataset(loaded[0].validation, (), few), 0, 100_000, torch.device("cpu"))
+        cpu = torch.device("cpu")
+        row["cpu"] = time_steps(_our_step(few, cpu), on_cpu, cpu, seconds * 0.2, few, warm_up=1)
+        yield f"{path.stem}: {row['cpu']:.0f} slices/s on the processor beside it"
+
+
+def _our_step(plan: TrainPlan, device: torch.device) -> Callable[[Any], Any]:
+    import torch
+
+    from napari_braintumor.engine.fitting import Fit
+    from napari_braintumor.engine.registry import build_network
+
+    torch.manual_seed(0)
+    channels = {"in_channels": len(plan.modalities), "out_channels": len(plan.regions)}
+    return Fit(build_network(plan.architecture, options=plan.options, **channels), plan, device).take_step
+
+
+@contextmanager
+def _plain_loop(plan: TrainPlan, data: TrainingData, device: torch.device) -> Iterator[tuple[Callable[..., Any], Any]]:
+    """Make the loop of `training_step` on a device, with as many workers as there are cores."""
+    from napari_braintumor.engine.data import SliceDataset
+    from training_step import PlainLoop
+
+    class OnDevice(PlainLoop):
+        def __init__(self) -> None:
+            self.plan, self.parts = plan, data.training
+            self.dataset = SliceDataset(self.parts, (), plan)
+            self.workers = max(0, min(15, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
+
+        def take_step(self, batch: Any) -> float:
+            return super().take_step({name: part.to(device) for name, part in batch.items()})
+
+    loop = OnDevice()
+    loop.start(0)
+    loop.network.to(device)
+    loop.known = loop.known.to(device)
+    try:
+        yield loop.take_step, loop.batches
+    finally:
+        del loop.batches  # ends its workers
+
+
+def time_steps(
+    take: Callable[[Any], Any],
+    batches: Iterator[Any],
+    device: torch.device,
+    seconds: float,
+    plan: TrainPlan,
+    warm_up: int = WARM_UP,
+) -> float:
+    """Return slices learned from in a second.
+
+    Parameters
+    ----------
+    take
+        One step.
+    batches
+        What for.
+    device
+        Waited for at the end.
+    seconds
+        How long to go on, warm-up included; at least one step is timed.
+    plan
+        Its batch size counts.
+    warm_up
+        Steps that are not timed.
+    """
+    import torch
+
+    def wait() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    began = time.perf_counter()
+    for batch in islice(batches, warm_up if device.type == "cuda" else 1):
+        take(batch)
+    started, steps = wait(), 0
+    for batch in batches:
+        take(batch)
+        steps += 1
+        if time.perf_counter() - began > seconds:
+            break
+    return round(steps * plan.batch_size / (wait() - started), 1)
+
+
+# -------------------------------------------------------------------------------------------------- the page
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """Return the section of the page.
+
+    Parameters
+    ----------
+    result
+        Of `measure`.
+    """
+
+    def figure(value: Any, digits: int = 2) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    uses = [
+        [
+            side,
+            *(figure(result["clicks"].get(side, {}).get(which)) for which in ("first", "second")),
+            *(
+                figure(result["cases"].get(side, {}).get(name, {}).get(which))
+                for name in ("ours", "plain MONAI")
+                for which in ("first", "later")
+            ),
+        ]
+        for side in dict.fromkeys((*result["clicks"], *result["cases"]))
+    ]
+    training = [
+        [
+            row["plan"],
+            str(row.get("batch", "–")),
+            *(figure(row.get(name), 0) for name in ("drawn", "same", "plain", "cpu")),
+            "–" if row.get("waiting") is None else f"{row['waiting']:.0%}",
+        ]
+        for row in result["training"]
+    ]
+    sections = [
+        f"## On a GPU: {result['device']}",
+        make_table(
+            [
+                *("on", "first click, s", "second click, s", "first case to file, s", "later, s"),
+                *("plain MONAI: first, s", "later, s"),
+            ],
+            uses,
+        ),
+        "The sample case, default model. A click is the engine's part in a fresh process, the first one with all "
+        "imports; case to file reads and writes NIfTI. Plain MONAI is the pipeline of *From a case on disk to labels "
+        f"on disk*, on the same device. The processor beside the card has {result['cores']} cores, all of them used. "
+        f"Aimed at: a case in {MOST_CASE_S} s.",
+        make_table(
+            [
+                *("plan", "batch", "slices/s", "the same batch again, slices/s", "plain MONAI, slices/s"),
+                *("on the processor, slices/s", "waiting for data"),
+            ],
+            training,
+        ),
+        "Training steps with everything that belongs to them; batches are drawn and varied on the card. The share of "
+        "waiting is what a step gains when it gets the same batch again and again. Plain MONAI is CacheDataset, "
+        "DataLoader with a worker for each core but one, and float32. Aimed at: U²-Net small "
+        f"{LEAST_SLICES:.0f} slices/s, waiting under {MOST_WAITING:.0%}.",
+    ]
+    return "\n\n".join(sections)
+
+
+def main() -> None:
+    """Measure what the command line asks for, and write down what there is after each step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--plans", type=Path, nargs="*", default=PLANS)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--clicks", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.clicks:
+        print(json.dumps(click(options.clicks)))
+        return
+    result: dict[str, Any] = {}
+    for done in measure_steps(options.device, options.seconds, options.plans, options.data, result):
+        print(done, flush=True)
+        record = {"part": "gpu", "date": time.strftime("%Y-%m-%d"), "machine": describe_machine(), "result": result}
+        options.output.write_text(json.dumps({**record, "others_share": 0.0}, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{describe(result)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Test, measure and train on a machine with a GPU that is bare, without network and at hand for minutes only.
+
+It needs nothing but this repository with the folder that `tools/gpu/pack` made, and the machine's own Python with
+PyTorch. First the tests marked `cuda`, then the measurements, then the packed plans' trainings for all the time that is
+left, one after the other, each stopped cleanly. Results are a few files in the output folder, for `tools/gpu/take`.
+The exit status is 0 if tests and measurements passed and every training left something. Usage:
+
+    python3 tools/gpu/run [--minutes 9] [--device cuda] [--out FOLDER] [--finish]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[2]
+TESTS_SHARE = {"cuda": 0.18, "cpu": 0.35}
+MEASURING_SHARE = {"cuda": 0.28, "cpu": 0.25}
+"""Of the whole time, at most; what they do not need, the trainings get."""
+
+SHARES = (2, 1, 1)
+"""How the rest is divided among the plans, in their order; the first one is the default model's."""
+
+CLOSING_S = 30.0
+"""For stopping the last training and writing the results."""
+
+PATIENCE_S = {"cuda": 20.0, "cpu": 120.0}
+"""How long a training that was asked to stop may take to write its checkpoint."""
+
+PART_BYTES, MOST_PARTS = 15 * 2**20, 4
+"""Results come back as few files of limited size."""
+
+REHEARSAL = {"device": "cpu", "batch_size": 4, "steps_per_epoch": 2, "preview_every": 0}
+
+
+class Bench:
+    """What all steps share: the clock, the report, and the environment of what is started.
+
+    Parameters
+    ----------
+    options
+        Of the command line.
+    work
+        A folder for what is not brought back.
+    """
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self.options, self.work, self.out = options, work, options.out
+        self.started = time.monotonic()
+        self.end = self.started + 60 * options.minutes - CLOSING_S
+        self.report = (self.out / "report.txt").open("w", encoding="utf-8")
+        self.failures: list[str] = []
+        site = work / "site"
+        paths = [ROOT / "src", site, ROOT / "tools", ROOT / "tools" / "gpu", ROOT / "benchmarks"]
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "PYTHONUNBUFFERED": "1",
+            "BRAINTUMOR_MODELS": str(work / "models"),
+            "BRAINTUMOR_CACHE": str(work / "converted"),
+            "MPLBACKEND": "Agg",
+            **({"BRAINTUMOR_REHEARSAL": "1"} if options.device == "cpu" else {}),
+        }
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the results must be written."""
+        return self.end - time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line, and keep it."""
+        line = f"[{time.monotonic() - self.started:5.0f} s] {text}"
+        print(line, flush=True)
+        print(line, file=self.report, flush=True)
+
+    def run(self, what: str, command: list[str], seconds: float) -> bool:
+        """Run something for a limited time, its words into the report; False if it failed or was stopped."""
+        self.say(f"{what}, for at most {seconds:.0f} s")
+        log = self.work / "words.txt"
+        with log.open("wb") as words:
+            process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=words, stderr=subprocess.STDOUT)
+            try:
+                status = process.wait(max(1.0, seconds))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                status = None
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            print(f"    {line}", flush=True)
+            print(f"    {line}", file=self.report, flush=True)
+        if status != 0:
+            self.failures.append(what)
+            self.say(f"{what}: {'time was up' if status is None else f'failed with status {status}'}")
+        return status == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0, help="for everything together")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses it on a small scale")
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ROOT / "gpu_results")))
+    parser.add_argument("--pack", type=Path, default=ROOT / "gpu_pack", help="what tools/gpu/pack made")
+    parser.add_argument(
+        "--finish", action="store_true", help="let each training's rate come to its end in the time there is"
+    )
+    options = parser.parse_args()
+    options.out, options.pack = options.out.resolve(), options.pack.resolve()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as work:
+        bench = Bench(options, Path(work))
+        install(bench)
+        look(bench)
+        test(bench)
+        measure(bench)
+        train(bench)
+        write_results(bench)
+        bench.say(f"failed: {', '.join(bench.failures)}" if bench.failures else "everything passed")
+    raise SystemExit(1 if bench.failures else 0)
+
+
+def install(bench: Bench) -> None:
+    """Unpack the wheels where only this run sees them."""
+    wheels = sorted(map(str, (bench.options.pack / "wheels").glob("*.whl")))
+    kind = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade"]
+    command = [sys.executable, "-m", "pip", "install", *kind, "--target", str(bench.work / "site"), *wheels]
+    if not bench.run("installing the wheels", command, 60):
+        raise SystemExit("The wheels cannot be installed. Was the pack made for this Python?")
+
+
+def look(bench: Bench) -> None:
+    """Write down what this machine is."""
+    code = "import sys, torch, monai; print(sys.version.split()[0], torch.__version__, monai.__version__)"
+    if bench.options.device == "cuda":
+        code += "; print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0))"
+    if not bench.run("looking at the machine", [sys.executable, "-c", code], 60):
+        raise SystemExit(f"There is no torch with {bench.options.device} here.")
+
+
+def test(bench: Bench) -> None:
+    """Run the tests that need a card; on the CPU those of them that do not really need one."""
+    results = bench.out / "tests.xml"
+    kind = ["-m", "cuda", "-q", "-p", "no:cacheprovider", "-W", "default", f"--junitxml={results}"]
+    command = [sys.executable, "-m", "pytest", "tests/engine/test_cuda.py", *kind]
+    bench.run("tests marked cuda", command, TESTS_SHARE[bench.options.device] * 60 * bench.options.minutes)
+
+
+def measure(bench: Bench) -> None:
+    """Measure use and training; what there was time for is written down."""
+    seconds = MEASURING_SHARE[bench.options.device] * 60 * bench.options.minutes
+    settings = ["--device", bench.options.device, "--seconds", f"{0.8 * seconds:.0f}"]
+    plans = [str(plan) for plan in packed_plans(bench)]
+    place = ["--data", str(bench.options.pack / "cases"), "--output", str(bench.out / "gpu.json")]
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *settings, *place, "--plans", *plans]
+    bench.run("measuring", command, seconds)
+
+
+def packed_plans(bench: Bench) -> list[Path]:
+    """Return the plans, the one that gets most time first."""
+    return sorted((bench.options.pack / "plans").glob("*.json"))
+
+
+def train(bench: Bench) -> None:
+    """Train by one plan after the other; time that one leaves goes to those behind it."""
+    plans = packed_plans(bench)
+    for number, path in enumerate(plans):
+        seconds = bench.seconds_left * SHARES[number] / sum(SHARES[number : len(plans)])
+        if seconds < 5:
+            bench.say(f"no time is left for {path.stem}")
+            continue
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if bench.options.finish:
+            plan["minutes"] = seconds / 60
+        if bench.options.device == "cpu":
+            plan |= REHEARSAL
+        changed = bench.work / path.name
+        changed.write_text(json.dumps(plan), encoding="utf-8")
+        train_one(bench, changed, plan, seconds)
+
+
+def train_one(bench: Bench, path: Path, plan: dict[str, object], seconds: float) -> None:
+    """Train for a while, and stop cleanly."""
+    name = str(plan["name"])
+    run = bench.work / "runs" / name
+    places = ["--data", str(bench.options.pack / "cases"), "--output", str(run.parent)]
+    command = [sys.executable, "-m", "napari_braintumor", "train", str(path), *places]
+    bench.say(f"training {name} for {seconds:.0f} s")
+    end = time.monotonic() + seconds
+    with (bench.work / f"{name}.txt").open("wb") as words:
+        process = subprocess.Popen(command, cwd=ROOT, env=bench.environment, stdout=words, stderr=subprocess.STDOUT)
+        while process.poll() is None and time.monotonic() < end + PATIENCE_S[bench.options.device]:
+            if time.monotonic() >= end and (run / "process.json").exists():
+                (run / "stop").touch()
+            time.sleep(0.2)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    log = run / "log.txt"
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        bench.say(f"    {line[21:]}")
+    bench.say(f"    {describe_pace(run, int(str(plan['batch_size'])))}")
+    if process.returncode != 0 or not (run / "checkpoint.safetensors").exists():
+        bench.failures.append(f"training {name}")
+        print((bench.work / f"{name}.txt").read_text(encoding="utf-8", errors="replace")[-3000:], file=bench.report)
+
+
+def describe_pace(run: Path, batch_size: int) -> str:
+    """Return how fast a training was, from its events: between validations, and all in all."""
+    times: list[tuple[float, bool]] = []
+    events = run / "events.jsonl"
+    for line in events.read_text(encoding="utf-8").splitlines() if events.exists() else []:
+        event = json.loads(line)
+        if event["event"] in ("BatchDone", "EpochDone"):
+            times.append((event["time"], event["event"] == "BatchDone"))
+    steps = sum(is_batch for _, is_batch in times)
+    if steps < 3:
+        return f"{steps} steps"
+    gaps = [after - before for (before, first), (after, second) in pairwise(times) if first and second]
+    middle = sorted(gaps)[len(gaps) // 2] if gaps else float("inf")
+    whole = (steps - 1) * batch_size / (times[-1][0] - times[0][0])
+    return (
+        f"{steps} steps of {batch_size}: {batch_size / max(middle, 1e-9):.0f} slices/s by the median step, "
+        f"{whole:.0f} slices/s all in all, validations included"
+    )
+
+
+def write_results(bench: Bench) -> None:
+    """Write the runs into parts of limited size, checkpoints last and only as long as there is room."""
+    archive = bench.work / "runs.zip"
+    room = PART_BYTES * MOST_PARTS - 2**20
+    runs = sorted((bench.work / "runs").glob("*/plan.json"))
+    order = [str(json.loads(plan.read_text(encoding="utf-8"))["name"]) for plan in packed_plans(bench)]
+    runs = sorted((plan.parent for plan in runs), key=lambda run: order.index(run.name))
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as stored:
+        for run in runs:
+            for name in ("plan.json", "split.json", "events.jsonl", "log.txt", "model.safetensors"):
+                if (run / name).exists():
+                    stored.write(run / name, f"{run.name}/{name}")
+        for run, slimmed in slim(bench, runs):
+            stored.fp.flush()  # type: ignore[union-attr]
+            if archive.stat().st_size + slimmed.stat().st_size > room:
+                bench.say(f"there is no room for the checkpoint of {run.name}; its model is there")
+                continue
+            stored.write(slimmed, f"{run.name}/checkpoint.slim.safetensors")
+    for old in bench.out.glob("runs.zip.*"):
+        old.unlink()
+    with archive.open("rb") as whole:
+        for number in range(MOST_PARTS):
+            if part := whole.read(PART_BYTES):
+                (bench.out / f"runs.zip.{number}").write_bytes(part)
+    for file in sorted(bench.out.iterdir()):
+        bench.say(f"{file.name}: {file.stat().st_size / 2**20:.2f} MiB")
+
+
+def slim(bench: Bench, runs: list[Path]) -> list[tuple[Path, Path]]:
+    """Return runs with their checkpoints in a third of the size, made by a process that knows torch."""
+    pairs = [(run, bench.work / f"{run.name}.safetensors") for run in runs if (run / "checkpoint.safetensors").exists()]
+    code = "import sys; from pathlib import Path; from slimming import slim\nfor s, t in zip(sys.argv[1::2], "
+    code += "sys.argv[2::2]): slim(Path(s), Path(t))"
+    paths = [str(path) for run, target in pairs for path in (run / "checkpoint.safetensors", target)]
+    bench.run("packing the checkpoints", [sys.executable, "-c", code, *paths], 60)
+    return [(run, target) for run, target in pairs if target.exists()]
