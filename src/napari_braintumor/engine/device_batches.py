@@ -406,7 +406,8 @@ def _smooth(image_NMHW: Tensor, sigma_N2: Tensor) -> Tensor:
     groups = count * modalities
     one = functional.conv2d(one, kernels_CT[:, 0, None, :, None], padding=(SMOOTHING_REACH, 0), groups=groups)
     one = functional.conv2d(one, kernels_CT[:, 1, None, None, :], padding=(0, SMOOTHING_REACH), groups=groups)
-    return one[0].unflatten(0, (count, modalities))
+    smoothed: Tensor = one[0].unflatten(0, (count, modalities))
+    return smoothed
 
 
 def _coarsen(image_MHW: Tensor, zoom: float) -> Tensor:
