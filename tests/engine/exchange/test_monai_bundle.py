@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -441,6 +442,108 @@ def test_other_ways_to_prepare_images_need_a_description(
 ) -> None:
     steps = [{"_target_": "ScaleIntensityd", "keys": "image"}]
     configuration = changed(PUBLIC_CONFIGURATION, "preprocessing/transforms", steps)
+    with pytest.raises(DescriptionNeeded, match="other ways are not known"):
+        monai_bundle.load(write_bundle(tmp_path / "bundle", public_weights, configuration=configuration))
+
+
+def with_steps(*steps: Any) -> dict[str, Any]:
+    """The public configuration with other steps behind the first."""
+    first, normalise = PUBLIC_CONFIGURATION["preprocessing"]["transforms"]
+    return changed(PUBLIC_CONFIGURATION, "preprocessing/transforms", [first, *steps, normalise])
+
+
+TURNED = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
+SCALED = {"_target_": "monai.transforms.Spacingd", "keys": "image", "pixdim": [1.5, 2, -1]}
+
+
+@pytest.mark.parametrize(
+    ("steps", "axes", "spacing"),
+    [
+        ((TURNED, SCALED), "RAS xyz", (None, 2.0, 1.5)),
+        (({**TURNED, "axcodes": "LPS"}, SCALED), "LPS xyz", (None, 2.0, 1.5)),
+        (({**TURNED, "axcodes": ["R", "A", "S"]}, {**SCALED, "pixdim": [1, 1, 3.0]}), "RAS xyz", (3.0, 1.0, 1.0)),
+        (({**SCALED, "pixdim": [1, 1, 1]}, TURNED), "RAS xyz", (1.0, 1.0, 1.0)),
+        ((TURNED, SCALED, {**TURNED, "axcodes": "PLS", "_disabled_": True}), "RAS xyz", (None, 2.0, 1.5)),
+        ((TURNED, {**SCALED, "_target_": "SpacingD"}, {"_target_": "EnsureTyped"}), "RAS xyz", (None, 2.0, 1.5)),
+    ],
+)
+def test_what_steps_say_of_the_grid_in_plain_values_is_read(
+    tmp_path: Path, public_weights: dict[str, torch.Tensor], steps: Any, axes: str, spacing: Any
+) -> None:
+    _, card = monai_bundle.load(write_bundle(tmp_path / "b", public_weights, configuration=with_steps(*steps)))
+    assert (card.axes, card.spacing) == (axes, spacing)
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        *(
+            (({**TURNED, "axcodes": codes}, SCALED), "does not say which way its images lie")
+            for codes in ("PLS", "SAR", "ras", "LAS", "@axes", "$'RAS'", None, 7, ["R", "A"], {"a": "RAS"})
+        ),
+        (({**TURNED, "labels": [["R", "L"], ["A", "P"], ["I", "S"]]}, SCALED), "does not say which way its images lie"),
+        ((TURNED, {**TURNED, "axcodes": "LPS"}, SCALED), "does not say which way its images lie"),
+        ((SCALED,), "does not say which way its images lie"),
+        *(
+            ((TURNED, {**SCALED, "pixdim": pixdim}), "does not say at which voxel size")
+            for pixdim in ("@pixdim", "$[1, 1, 1]", ["@x", 1, 1], [1, 1], 2, None, [True, 1, 1], [1, 1, 1e400], {})
+        ),
+        ((TURNED,), "does not say at which voxel size"),
+        ((TURNED, SCALED, SCALED), "does not say at which voxel size"),
+        ((SCALED, TURNED), "does not say at which voxel size"),
+        ((TURNED, SCALED, "@more"), "is the expression '@more'"),
+        ((TURNED, SCALED, {**SCALED, "_disabled_": "$@debug"}), "is the expression"),
+        *(
+            ((TURNED, SCALED, {"_target_": name}), f"by the step '{name.rpartition('.')[2]}'")
+            for name in ("Flipd", "Rotate90d", "Resized", "Transposed", "ScaleIntensityd", "scripts.mine.Turn", "$open")
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["BraTS MRI segmentation", "Glioma"])
+def test_a_grid_that_is_not_said_in_plain_values_is_asked_for(
+    tmp_path: Path, public_weights: dict[str, torch.Tensor], steps: Any, says: str, name: str
+) -> None:
+    metadata = {**PUBLIC_METADATA, "name": name}
+    bundle = write_bundle(tmp_path / "bundle", public_weights, metadata, with_steps(*steps))
+    with pytest.raises(DescriptionNeeded, match=re.escape(says)):
+        monai_bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        ({}, True),
+        ({"name": "Glioma", "task": "Glioma", "data_source": "https://www.med.upenn.edu/cbica/brats2018"}, True),
+        ({"name": "Glioma", "task": "Glioma"}, False),
+        ({"data_source": "Medical Segmentation Decathlon, Task01_BrainTumour (BraTS)"}, False),
+    ],
+)
+def test_without_steps_that_turn_or_scale_only_what_is_for_brats_is_known(
+    tmp_path: Path, public_weights: dict[str, torch.Tensor], changes: dict[str, str], known: bool
+) -> None:
+    metadata = {**PUBLIC_METADATA, "task": "Tumor", **changes}
+    bundle = write_bundle(tmp_path / "bundle", public_weights, metadata)
+    if known:
+        assert monai_bundle.load(bundle)[1].spacing == (1.0, 1.0, 1.0)
+    else:
+        with pytest.raises(DescriptionNeeded, match="does not say which way its images lie"):
+            monai_bundle.load(bundle)
+
+
+def test_how_slices_of_a_two_dimensional_network_lie_is_asked_for(tmp_path: Path) -> None:
+    options = {**PUBLIC_OPTIONS, "spatial_dims": 2}
+    configuration = changed(with_steps(TURNED, SCALED), "network_def", {"_target_": "SegResNet", **options})
+    bundle = write_bundle(tmp_path / "bundle", SegResNet(**options).state_dict(), configuration=configuration)
+    with pytest.raises(DescriptionNeeded, match="does not say how its slices lie"):
+        monai_bundle.load(bundle)
+    described = ModelCard(name="theirs", architecture="unet", normalisation="nonzero z-score")
+    assert monai_bundle.load(bundle, described)[1].spatial_dims == 2
+
+
+def test_intensities_that_are_scaled_by_stated_numbers_need_a_description(
+    tmp_path: Path, public_weights: dict[str, torch.Tensor]
+) -> None:
+    configuration = changed(PUBLIC_CONFIGURATION, "preprocessing/transforms/1/subtrahend", [1, 2, 3, 4])
     with pytest.raises(DescriptionNeeded, match="other ways are not known"):
         monai_bundle.load(write_bundle(tmp_path / "bundle", public_weights, configuration=configuration))
 

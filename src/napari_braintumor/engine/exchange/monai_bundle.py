@@ -18,6 +18,7 @@ from torch import Tensor
 from napari_braintumor.engine.atomic import making_folder
 from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard, Region
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
+from napari_braintumor.engine.exchange._monai_steps import read_grid, read_normalisation, read_steps
 from napari_braintumor.engine.exchange._packages import (
     CARD_KEY,
     describe,
@@ -125,7 +126,8 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     Raises
     ------
     DescriptionNeeded
-        If it does not tell what its channels are or how images are prepared, and no description is given.
+        If it does not say in plain values what its channels are, how images are prepared, which way they lie and at
+        which voxel size, and no description is given.
     ModelError
         If it is no bundle, is damaged, or needs a network that is not known here.
     """
@@ -216,6 +218,9 @@ def _make_card(
                 "model."
             )
     references = metadata.get("references")
+    steps = read_steps(configuration, path.name)
+    normalisation = read_normalisation(steps, path.name)
+    axes, spacing = read_grid(steps, metadata, dims, path.name)
     return read_card(
         {
             **told,
@@ -224,10 +229,10 @@ def _make_card(
             "version": str(metadata.get("version", "1"))[:40],
             "title": str(metadata.get("name") or metadata.get("task") or "")[:80],
             "modalities": modalities,
-            "axes": _read_axes(configuration) if dims == 3 else "LPS zyx",
-            "spacing": _read_spacing(configuration, dims),
-            "window": _read_window(configuration, dims),
-            "normalisation": _read_normalisation(configuration, path.name),
+            "axes": axes,
+            "spacing": spacing,
+            "window": _read_window(configuration),
+            "normalisation": normalisation,
             "licence": str(metadata.get("license") or metadata.get("copyright") or "")[:200],
             "intended_use": str(metadata.get("intended_use") or "Research. Not a medical device.")[:500],
             "limitations": "; ".join(map(str, references))[:500] if isinstance(references, list) else "",
@@ -283,47 +288,10 @@ def _dump(regions: list[Region]) -> dict[str, Any]:
     return {"regions": [region.model_dump() for region in regions]}
 
 
-def _transforms(configuration: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the steps of the preprocessing that have a name."""
-    preprocessing = configuration.get("preprocessing")
-    steps = preprocessing.get("transforms") if isinstance(preprocessing, dict) else None
-    return [
-        step
-        for step in (steps if isinstance(steps, list) else [])
-        if isinstance(step, dict) and str(step.get("_target_", step.get("_name_"))).rpartition(".")[2] == name
-    ]
-
-
-def _read_axes(configuration: dict[str, Any]) -> str:
-    """Return how the network's arrays lie: as files of BraTS do, if nothing is said to turn them."""
-    turned = _transforms(configuration, "Orientationd")
-    return "RAS xyz" if any(step.get("axcodes") == "RAS" for step in turned) else "LPS xyz"
-
-
-def _read_normalisation(configuration: dict[str, Any], where: str) -> str:
-    scaled = _transforms(configuration, "NormalizeIntensityd")
-    if len(scaled) != 1 or scaled[0].get("nonzero") is not True or scaled[0].get("channel_wise") is not True:
-        raise DescriptionNeeded(
-            f"'{where}' does not prepare images by one NormalizeIntensityd over what is not zero, channel by channel; "
-            "other ways are not known. Describe the model."
-        )
-    return "nonzero z-score"
-
-
-def _read_spacing(configuration: dict[str, Any], dims: object) -> list[float | None]:
-    steps = _transforms(configuration, "Spacingd")
-    pixdim = steps[0].get("pixdim") if steps else None
-    if isinstance(pixdim, list) and len(pixdim) == 3 and all(isinstance(size, int | float) for size in pixdim):
-        z, y, x = (float(size) if size > 0 else None for size in reversed(pixdim))
-    else:
-        z = y = x = 1.0  # what BraTS comes with, so that bundles made for it do not resample
-    return [None if dims == 2 else z, y, x]
-
-
-def _read_window(configuration: dict[str, Any], dims: object) -> list[int] | None:
+def _read_window(configuration: dict[str, Any]) -> list[int] | None:
     inferer = configuration.get("inferer")
     roi = inferer.get("roi_size") if isinstance(inferer, dict) else None
-    if dims != 3 or not isinstance(roi, list) or len(roi) != 3 or not all(isinstance(side, int) for side in roi):
+    if not isinstance(roi, list) or len(roi) != 3 or not all(isinstance(side, int) for side in roi):
         return None
     return roi[::-1]
 
