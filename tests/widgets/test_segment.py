@@ -31,7 +31,7 @@ from napari_braintumor.engine.types import (
     Volume,
     default_grid,
 )
-from napari_braintumor.layers import layers_from_case
+from napari_braintumor.layers import layers_from_case, mark_reviewed
 from napari_braintumor.widgets.segment import ADVANCED, SegmentDock
 
 CARD = ModelCard(
@@ -608,3 +608,93 @@ def test_the_dock_fits_into_300_pixels(dock, viewer, synthetic_volume, qtbot):
 
 def test_colors_come_from_the_theme(dock):
     assert all("color" not in widget.styleSheet() for widget in dock.findChildren(QLabel))
+
+
+# ------------------------------------------------------------------------------------------- the card and the case
+
+
+def rows(dock: SegmentDock) -> dict[str, str]:
+    return {key.split(" ", 1)[1]: label.text() for key, label in dock.result_card._values.items()}
+
+
+def test_the_figures_of_one_case_are_never_shown_under_another(dock, viewer, volume, qtbot, synthetic_volume):
+    open_case(viewer, volume)
+    run(qtbot, dock)
+    first = viewer.layers["Tumor [patient7]"]
+    assert dock.result_card.layer is first
+    second = open_case(viewer, synthetic_volume(name="patient8"))
+    assert dock.check_line.text().startswith("Ready: patient8")
+    assert dock.result_card.isHidden()
+    assert rows(dock) == {}
+    viewer.layers.selection.active = first  # the case in work follows
+    assert dock.result_card.headline.text() == "Tumor [patient7]."
+    assert dock.check_line.text().startswith("Ready: patient7")
+    viewer.layers.selection.active = second[0]
+    assert dock.result_card.layer is first
+    for layer in [layer for layer in viewer.layers if "patient7" in layer.name and layer != first]:
+        viewer.layers.remove(layer)
+    assert dock.check_line.text().startswith("Ready: patient8")
+    assert dock.result_card.isHidden()
+
+
+def test_a_result_that_comes_while_another_case_is_worked_on_disturbs_nobody(
+    dock, viewer, volume, fake, qtbot, synthetic_volume
+):
+    open_case(viewer, volume)
+    fake.wait = True
+    dock.segment_button.click()
+    qtbot.waitUntil(lambda: bool(fake.calls), timeout=5000)
+    open_case(viewer, synthetic_volume(name="patient8"))
+    mine = viewer.add_labels(np.zeros(volume.shape, np.uint8), name="mine")
+    fake.go_on.set()
+    finish(qtbot, dock)
+    assert "Tumor [patient7]" in viewer.layers
+    assert viewer.layers.selection.active == mine
+    assert dock.check_line.text().startswith("Ready: patient8")
+    assert dock.result_card.isHidden()
+    assert dock.message.text() == "The tumor of 'patient7' is in layer 'Tumor [patient7]'."
+
+
+def test_segmenting_again_keeps_what_a_person_did_and_says_so(
+    dock, viewer, volume, fake, qtbot, synthetic_segmentation
+):
+    open_case(viewer, volume)
+    run(qtbot, dock)
+    layer = viewer.layers["Tumor [patient7]"]
+    layer.paint((5, 10, 10), 1)
+    mark_reviewed(layer, 3)
+    drawn = layer.data.copy()
+    fake.make_result = lambda v: replace(synthetic_segmentation(v), labels=np.full(v.shape, 2, np.uint8))
+    run(qtbot, dock)
+    np.testing.assert_array_equal(layer.data[[3, 5]], drawn[[3, 5]])
+    assert (np.delete(layer.data, [3, 5], axis=0) == 2).all()
+    assert dock.result_card.kept_line.text().startswith("2 reviewed slices kept")
+    dock.result_card.replace_button.click()
+    assert (layer.data == 2).all()
+    layer.undo()
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, drawn)
+
+
+def test_a_dock_that_is_opened_again_shows_the_result_that_is_there(dock, viewer, volume, qtbot):
+    open_case(viewer, volume)
+    run(qtbot, dock)
+    viewer.layers["Tumor [patient7]"].paint((5, 10, 10), 3)
+    before = rows(dock)
+    dock.deleteLater()
+    again = SegmentDock(viewer)
+    qtbot.addWidget(again)
+    assert rows(again) == before
+
+
+def test_notes_of_a_run_go_with_its_layer(dock, viewer, volume, fake, qtbot, synthetic_volume):
+    fake.notes = ("The model does not use T2.",)
+    open_case(viewer, volume)
+    run(qtbot, dock)
+    fake.notes = ()
+    open_case(viewer, synthetic_volume(name="patient8"))
+    assert "T2" not in dock.message.text() + dock.result_card.notes_line.text()
+    run(qtbot, dock)
+    assert dock.result_card.notes_line.text() == ""
+    viewer.layers.selection.active = viewer.layers["Tumor [patient7]"]
+    assert dock.result_card.notes_line.text() == "The model does not use T2."

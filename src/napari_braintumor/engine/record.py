@@ -33,6 +33,7 @@ def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
         "source": str(source.path) if source.path else None,
         "spacing_zyx_mm": [round(side, 6) for side in source.spacing],
         "spacing_known": source.spacing_known,
+        **({"not_measurable": dict(segmentation.not_measurable)} if segmentation.not_measurable else {}),
         **segmentation.provenance,
     }
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.tally import SliceTally, add_up, tally_slices
 from napari_braintumor.engine.types import LABELS, Reference, Volume
+from napari_braintumor.layers.figures import follow_window
 from napari_braintumor.layers.placement import Placement, default_placement, note_scan
 from napari_braintumor.layers.views import make_colormap
 
@@ -105,6 +106,7 @@ def label_layer(
     **more
         Kept in the layer's metadata.
     """
+    follow_window()
     counts = add_up(tally_slices(array) if tallies is None else tallies)
     voxel_ml = place.grid.voxel_ml
     options = {

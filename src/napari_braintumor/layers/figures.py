@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+import napari
 import numpy as np
 from napari.layers import Labels
 from napari.utils.events import EmitterGroup
@@ -333,6 +334,12 @@ def follow_labels(viewer: Any) -> None:
     viewer.layers.events.inserted.connect(_begin_following)
     for layer in viewer.layers:
         _follow(layer)
+
+
+def follow_window() -> None:
+    """Do so in the window that is open, if any: a layer that is made goes there."""
+    if (viewer := napari.current_viewer()) is not None:
+        follow_labels(viewer)
 
 
 def is_result(layer: Any) -> bool:

@@ -31,6 +31,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import label_suffix
 from napari_braintumor.engine.record import result_stem
 from napari_braintumor.layers import (
+    KEY,
     Figures,
     Selection,
     bare,
@@ -74,6 +75,9 @@ class ResultCard(QGroupBox):
     told = Signal(str)
     """A sentence for the dock to show."""
 
+    case_asked = Signal(object)
+    """A result of another case than the one in work was selected: its layer."""
+
     tune_asked = Signal(object)
     """The layer from which a model is to learn."""
 
@@ -103,6 +107,7 @@ class ResultCard(QGroupBox):
         """Show no figures of other cases than the one that is worked on, unless their layer is selected."""
         self._work = selection
         self._choose()
+        self._refresh()
 
     def save_to(self, path: Path) -> None:
         """Write the layer's labels as they are now, with their record beside them, or say why not."""
@@ -171,6 +176,8 @@ class ResultCard(QGroupBox):
         active, last = bare(self._viewer.layers.selection.active), self.layer
         if active in results:
             chosen = active
+            if not self._fits(active):
+                self.case_asked.emit(active)
         elif last in results and self._fits(last):
             chosen = last
         else:
@@ -179,6 +186,7 @@ class ResultCard(QGroupBox):
         self._follow(chosen)
 
     def _fits(self, layer: Any) -> bool:
+        """Whether a layer is of the case in work."""
         return self._work is None or is_result_of(layer, self._work)
 
     def _follow(self, layer: Labels | None) -> None:
@@ -215,7 +223,8 @@ class ResultCard(QGroupBox):
         answer = figures.answer
         assert answer is not None
         region_ml, label_ml = figures.region_ml, figures.label_ml
-        self.headline.setText(_headline(figures))
+        other = "" if self._fits(figures.layer) else " This is not the case in work."
+        self.headline.setText(f"{_headline(figures)}{other}")
         colors = figures.label_colors
         rows = [(colors[label], name, label_ml[label]) for label, name in sorted(figures.label_names.items())]
         why_not = {answer.label_names[answer.regions[r][0]]: reason for r, reason in answer.not_measurable.items()}
@@ -342,7 +351,9 @@ def _headline(figures: Figures) -> str:
     found = any(ml > 0 for ml in figures.label_ml.values())
     guess = "" if find_placement(layer).grid.spacing_known else " The voxel size is unknown, so mL are a guess."
     counting = "" if figures.complete else " Counting…"
-    return f"{'Tumor' if found else 'No tumor found'} [{case_of(layer)}].{guess}{counting}"
+    by = layer.metadata[KEY].get("by")
+    whose = f"[{case_of(layer)}]{f' by {by}' if by else ''}"
+    return f"{'Tumor' if found else 'No tumor found'} {whose}.{guess}{counting}"
 
 
 def _make_swatch(color: str, name: str) -> QLabel:

@@ -124,8 +124,17 @@ class CaseBar(QWidget):
         else:
             self._view.show_only(case, layers, layers if new is None else list(new))
 
+    def take(self, layer: Layer) -> None:
+        """Go on with the case of a layer, if its scans are open."""
+        case = find_case(self._cases, layer)
+        if case is not None and case.key != self._key:
+            self._work_on(case.key)
+
     def _choose(self, index: int) -> None:
-        self._key = [*(case.key for case in self._cases), ALL_LAYERS][index]
+        self._work_on([*(case.key for case in self._cases), ALL_LAYERS][index])
+
+    def _work_on(self, key: str) -> None:
+        self._key = key
         self.refill()
         self.show_layers()
         if self.case is not None:

@@ -48,6 +48,7 @@ from napari_braintumor.engine.types import (
 from napari_braintumor.layers import (
     Selection,
     find_reference,
+    kept_slices,
     label_names,
     labels_for,
     masks_in,
@@ -77,6 +78,7 @@ from napari_braintumor.widgets._parts import (
     when_destroyed,
 )
 from napari_braintumor.widgets._preferences import MODELS, models_settings
+from napari_braintumor.widgets._result_card import describe_kept
 
 if TYPE_CHECKING:
     import napari
@@ -537,6 +539,8 @@ class ModelsDock(Dock):
         )
         layer.visible = not self._results
         self._results[event.model] = layer
+        if kept := describe_kept(len(kept_slices(layer))):
+            self.message.add(f"{layer.name}: {kept}")
 
     def _show_comparison(self, comparison: Comparison) -> None:
         assert self._compared is not None

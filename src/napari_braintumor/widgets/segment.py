@@ -37,6 +37,8 @@ from napari_braintumor.layers import (
     KEY,
     Inspector,
     Selection,
+    bare,
+    same_scans,
     scans_of,
     select_layers,
     stream_selection,
@@ -243,6 +245,7 @@ class SegmentDock(Dock):
 
         self.result_card = ResultCard(self._viewer)
         self.result_card.told.connect(self.message.tell)
+        self.result_card.case_asked.connect(self.scans.case_bar.take)
         self.result_card.tune_asked.connect(self._fine_tune)
         column.addWidget(self.result_card)
 
@@ -374,7 +377,10 @@ class SegmentDock(Dock):
         place = self._running.placement
         self._ran = True
         self.message.tell("")  # what was noted goes with the layer from now on
-        update_or_add_labels(
+        selected = self._viewer.layers.selection.active
+        in_work = same_scans(self._running.made_from, self._selection.made_from if self._selection else {})
+        self.result_card.blockSignals(not in_work)  # napari selects what is new, which is not what the user wants now
+        layer = update_or_add_labels(
             self._viewer,
             segmentation,
             place,
@@ -382,6 +388,10 @@ class SegmentDock(Dock):
             model_path=self._running_model,
             notes=self._notes,
         )
+        if not in_work:  # the user has gone on with another case, and may be painting there
+            self._viewer.layers.selection.active = bare(selected)
+            self.result_card.blockSignals(False)
+            self.message.tell(f"The tumor of '{segmentation.name}' is in layer '{layer.name}'.")
         update_or_add_probabilities(self._viewer, segmentation, place)
         seconds = float(segmentation.provenance.get("seconds", 0))
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
