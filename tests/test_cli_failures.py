@@ -398,3 +398,11 @@ def test_a_damaged_model_is_listed_with_its_problem_as_it_stands(models_folder) 
     assert result.exit_code == 0, result.output
     assert "[red]x" in result.output
     assert "unusable" in result.output
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_a_copy_in_the_place_of_a_missing_scan_is_refused_as_in_the_dock(cohort, toy_model, tmp_path, command) -> None:
+    shutil.copy(cohort / "case2" / "case2_t1.nii.gz", cohort / "case2" / "case2_t1ce.nii.gz")
+    result = run(app, [command, str(cohort), "-o", str(tmp_path / "out"), "-m", str(toy_model)])
+    assert result.exit_code == 1
+    assert "1 of 3 cases failed:\n  case2: T1 and T1ce hold the same image" in result.output

@@ -61,6 +61,7 @@ def bad(value, at=(1, 2, 3)):
         ({"T1": bad(1e300)}, "'T1' has 1 voxels that are NaN or infinite"),
         ({"T1": np.zeros(SHAPE)}, "'T1' has the value 0 everywhere"),
         ({"T1": np.full(SHAPE, 7)}, "'T1' has the value 7 everywhere"),
+        ({"T1": ramp(), "T2": ramp() * 2, "FLAIR": ramp(dtype=np.float64)}, "T1 and FLAIR hold the same image"),
     ],
 )
 def test_what_cannot_be_segmented_is_refused_with_a_reason(images, message):

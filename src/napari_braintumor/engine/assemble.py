@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,8 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
     Raises
     ------
     DataError
-        If there is no image, one is not a stack of slices, they differ in shape, or one holds NaN, infinity or
-        nothing but one value.
+        If there is no image, one is not a stack of slices, they differ in shape, one holds NaN, infinity or
+        nothing but one value, or two hold the same image.
     """
     if not arrays:
         raise DataError(f"Case '{name}' has no image. At least one modality is needed. Choose an image for it.")
@@ -56,7 +57,18 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(fill, arrays, data))  # raises what is wrong with the first that is not right
+    for (one, image), (two, other) in combinations(zip(arrays, data, strict=True), 2):
+        if np.array_equal(image, other):
+            raise same_image(one, two)
     return Volume(data, tuple(arrays), source, name)
+
+
+def same_image(one: str, two: str) -> DataError:
+    """Return the error that two modalities are one image: a copy in the place of a scan that is missing."""
+    return DataError(
+        f"{one} and {two} hold the same image. Each modality must be a scan of its own. Leave out the one that is "
+        "missing."
+    )
 
 
 def _check_stack(modality: str, array: NDArray[Any]) -> None:

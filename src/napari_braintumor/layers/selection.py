@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.assemble import volume_from_modalities
+from napari_braintumor.engine.assemble import same_image, volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_words, remaining_name
@@ -188,7 +188,7 @@ def stream_selection(selection: Selection) -> AnyVolume:
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             if np.ptp(middle[first]) and np.array_equal(middle[first], middle[second]):
-                raise _same_image(first, second)
+                raise same_image(first, second)
     return StreamedVolume(
         tuple(images), names, selection.placement.grid, selection.name, together, notes=selection.notes
     )
@@ -204,18 +204,7 @@ def volume_from_selection(selection: Selection) -> Volume:
     """
     arrays = {modality: place.from_layer(np.asarray(data)) for modality, (data, place) in selection.arrays.items()}
     volume = volume_from_modalities(arrays, selection.placement.grid, selection.name)
-    for i, first in enumerate(volume.modalities):
-        for j in range(i + 1, len(volume.modalities)):
-            if np.array_equal(volume.data[i], volume.data[j]):
-                raise _same_image(first, volume.modalities[j])
     return replace(volume, notes=selection.notes)
-
-
-def _same_image(first: str, second: str) -> DataError:
-    return DataError(
-        f"{first} and {second} hold the same image. Each modality must be a scan of its own. "
-        "Set the one that is missing to none."
-    )
 
 
 def _is_in_memory(data: Any) -> bool:
