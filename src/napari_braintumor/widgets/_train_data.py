@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -33,17 +33,22 @@ from napari_braintumor.engine.types import MODALITIES
 from napari_braintumor.layers import (
     KEY,
     Selection,
+    cases_in,
+    find_case,
     labels_for,
+    layers_on,
     mark_reviewed,
     masks_in,
     match_modalities,
     reviewed_slices,
+    scan_beside,
     scans_in,
+    scans_of,
     select_layers,
     slice_at,
 )
 from napari_braintumor.widgets._jobs import Failure, Job
-from napari_braintumor.widgets._parts import Combo, LayerSlot, literal, make_line, name_widget
+from napari_braintumor.widgets._parts import Combo, LayerSlot, literal, make_line, name_widget, without_mnemonic
 
 if TYPE_CHECKING:
     import napari
@@ -85,6 +90,7 @@ class DataPage(QWidget):
         super().__init__()
         self._viewer = viewer
         self._job: Job | None = None
+        self._picked: dict[str, Layer | None] = {}  # scans that the user chose; the others follow the labels
         self.reports: list[CaseReport] = []
         self.sides: dict[str, str] = {}
 
@@ -135,6 +141,7 @@ class DataPage(QWidget):
         layer = self.labels_layer
         if layer is None:
             raise DataError("No labels are chosen. Draw the tumor in a Labels layer, and choose it under Labels.")
+        self._check_owner(layer)
         selection = select_layers({m: slot.layer for m, slot in self.slots.items() if slot.layer is not None})
         labels = np.array(labels_for(selection, layer))  # the user may go on drawing
         return OpenCase(selection, labels, str(self.meaning_box.currentData()), reviewed_slices(layer))
@@ -158,14 +165,14 @@ class DataPage(QWidget):
         counts = [(report.case.reviewed, report.shape) for report in usable]
         return sum(len(marks) if marks is not None else shape[0] if shape else 0 for marks, shape in counts)
 
-    def choose_layers(self, layers: dict[str, Any], labels: Labels) -> None:
-        """Choose open layers, as another dock has them."""
+    def choose_layers(self, layers: Mapping[str, Layer], labels: Labels) -> None:
+        """Choose open layers, as another dock has them: these and no others."""
         self.source_box.setCurrentIndex(list(SOURCES).index("layers"))
-        self.refill()
-        for modality, slot in self.slots.items():
-            slot.offer(scans_in(self._viewer.layers), layers.get(modality))
+        for modality in layers:
+            self._add_slot(modality)
+        self._picked = {modality: layers.get(modality) for modality in self.slots}
         self.labels_slot.offer(masks_in(self._viewer.layers), labels)
-        self._show_reviewed()
+        self.refill()
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -174,15 +181,13 @@ class DataPage(QWidget):
         form = QFormLayout(page)
         form.setContentsMargins(0, 0, 0, 0)
         self.slots: dict[str, LayerSlot] = {}
+        self._scans_form = QFormLayout()
+        form.addRow(self._scans_form)
         for modality in MODALITIES:
-            slot = LayerSlot()
-            name_widget(slot, f"Layer of {modality}", f"The {modality} scan, or none")
-            slot.activated.connect(lambda _: self.changed.emit())
-            self.slots[modality] = slot
-            form.addRow(modality, slot)
+            self._add_slot(modality)
         self.labels_slot = LayerSlot()
         name_widget(self.labels_slot, "Labels", "The layer that the tumor is drawn in")
-        self.labels_slot.activated.connect(self._show_reviewed)
+        self.labels_slot.activated.connect(self._pick_labels)
         form.addRow("Labels", self.labels_slot)
         self.meaning_box = Combo()
         name_widget(self.meaning_box, "What the labels mean", "Which number stands for which tissue")
@@ -207,6 +212,16 @@ class DataPage(QWidget):
         row.addWidget(self.keep_button)
         form.addRow(row)
         return page
+
+    def _add_slot(self, modality: str) -> None:
+        if modality in self.slots:
+            return
+        slot = LayerSlot()
+        slot.setAccessibleName(f"Layer of {modality}")
+        slot.describe(f"The {modality} scan, or none")
+        slot.activated.connect(partial(self._pick, modality))
+        self.slots[modality] = slot
+        self._scans_form.addRow(without_mnemonic(modality), slot)
 
     def _build_folder(self) -> QWidget:
         page = QWidget()
@@ -244,17 +259,51 @@ class DataPage(QWidget):
     # ---------------------------------------------------------------------------------------------- open layers
 
     def refill(self, *_: Any) -> None:
-        """Offer the layers that are open now, keeping what was chosen."""
+        """Offer the layers that are open now, keeping what was chosen; the scans follow the labels."""
         layers = list(self._viewer.layers)
-        scans, masks = scans_in(layers), masks_in(layers)
-        matched = match_modalities(layers)
-        for modality, slot in self.slots.items():
-            kept = slot.layer if slot.layer in scans else None
-            slot.offer(scans, kept or matched.get(modality))
+        masks = masks_in(layers)
         before = self.labels_slot.layer
         drawn = [m for m in masks if m.metadata.get(KEY, {}).get("role") != "reference"] or masks
         self.labels_slot.offer(masks, before if before in masks else (drawn[-1] if drawn else None))
+        self._offer_scans()
         self._show_reviewed()
+
+    def _offer_scans(self) -> None:
+        """Fill the slots that were not chosen by hand: with what the labels were made from, else with their case."""
+        scans, labels = scans_in(self._viewer.layers), self.labels_layer
+        self._picked = {m: layer for m, layer in self._picked.items() if layer is None or layer in scans}
+        anchor = next((layer for layer in reversed(list(self._picked.values())) if layer is not None), None)
+        made_from = scans_of(scans, labels) if labels is not None and anchor is None else {}
+        matched = made_from or match_modalities(scans, anchor or scan_beside(self._viewer.layers, labels))
+        for modality in matched:
+            self._add_slot(modality)
+        for modality, slot in self.slots.items():
+            slot.offer(scans, self._picked.get(modality, matched.get(modality)))
+
+    def _pick(self, modality: str, _: int = 0) -> None:
+        """Keep what the user chose; the other slots follow its case."""
+        self._picked.pop(modality, None)
+        self._picked[modality] = self.slots[modality].layer
+        self._offer_scans()
+        self.changed.emit()
+
+    def _pick_labels(self, _: int = 0) -> None:
+        self._picked.clear()
+        self._offer_scans()
+        self._show_reviewed()
+
+    def _check_owner(self, labels: Labels) -> None:
+        """Refuse labels of which nobody has said whose they are, where they may be of two cases."""
+        layers = self._viewer.layers
+        cases = cases_in(layers)
+        if self._picked or find_case(cases, labels) is not None:
+            return
+        fitting = [case.name for case in cases if any(labels in layers_on(layers, scan) for scan in case.scans)]
+        if len(fitting) > 1:
+            raise DataError(
+                f"Labels '{labels.name}' do not say whose they are, and lie on the scans of {_quote(fitting)}. Choose "
+                "the scans that they were drawn on."
+            )
 
     def _show_reviewed(self, *_: Any) -> None:
         layer = self.labels_layer
@@ -373,3 +422,7 @@ class DataPage(QWidget):
 
 def _survey(folder: Path) -> Generator[CaseReport, None, None]:
     yield from survey_cases([folder])
+
+
+def _quote(names: Iterable[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)

@@ -106,13 +106,13 @@ class ModelPage(QWidget):
         replay = (Path(text).expanduser(),) if text else ()
         return FineTuning(frozen_stages=self.frozen_spin.value(), replay=replay)
 
-    def choose_parent(self, path: Path) -> None:
-        """Choose to tune a model."""
+    def choose_parent(self, path: Path) -> bool:
+        """Choose to tune a model; return whether it is there, since otherwise none is chosen."""
         self.reload_models()
         self.mode_box.setCurrentIndex(1)
         paths = [model.path for model in self._models]
-        if path in paths:
-            self.model_box.setCurrentIndex(paths.index(path))
+        self.model_box.setCurrentIndex(paths.index(path) if path in paths else -1)
+        return path in paths
 
     def reload_models(self) -> None:
         """Read the store again, keeping what was chosen."""

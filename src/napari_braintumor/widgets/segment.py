@@ -407,10 +407,16 @@ class SegmentDock(Dock):
         """Open the Train dock, filled to tune the model of a result to it, on the scans it was made from."""
         from napari_braintumor.widgets.train import TrainDock
 
+        known = layer.metadata[KEY]
+        made_from, path = known.get("made_from", {}), known.get("model", {}).get("path")
         scans = scans_of(self._viewer.layers, layer)
-        path = layer.metadata[KEY]["model"]["path"]
-        if not scans or path is None:
-            self.message.tell("The scans of this result are not open any more. Open them and segment again.")
+        gone = [str(scan["name"]) for modality, scan in made_from.items() if modality not in scans]
+        if gone or not scans or path is None:
+            which = f": {', '.join(gone)}" if gone else ""
+            self.message.tell(
+                f"The scans that '{layer.name}' was made from are not all open any more{which}. Open them and segment "
+                "again: the model learns from the scans that it saw."
+            )
         elif (dock := open_dock(self._viewer, TrainDock)) is not None:
             dock.prepare_fine_tuning(scans, layer, Path(path))
 

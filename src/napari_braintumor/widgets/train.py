@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -208,11 +208,15 @@ class TrainDock(Dock):
         except ValidationError as error:
             raise SettingsError(f"The plan is not possible: {describe_problem(error)}. Change it there.") from error
 
-    def prepare_fine_tuning(self, layers: dict[str, Layer], labels: Labels, model: Path) -> None:
-        """Fill the tabs to tune a model to the labels of open scans."""
+    def prepare_fine_tuning(self, layers: Mapping[str, Layer], labels: Labels, model: Path) -> None:
+        """Fill the tabs to tune a model to the labels of open scans: these scans, and this model or none."""
         self._show_tabs()
-        self.data.choose_layers(dict(layers), labels)
-        self.model.choose_parent(model)
+        self.data.choose_layers(layers, labels)
+        if not self.model.choose_parent(model):
+            self.message.tell(
+                f"The model '{model.stem}', which drew these labels, is not among your models any more. Choose another "
+                "one in the Model tab."
+            )
         self.tabs.setCurrentIndex(0)
 
     # ---------------------------------------------------------------------------------------------- building
