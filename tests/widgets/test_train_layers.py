@@ -126,9 +126,7 @@ def test_painted_labels_are_named_after_the_scans_that_they_lie_on(train, viewer
     assert train.data.open_case().selection.name == "patient7"
 
 
-def test_of_painted_labels_that_lie_on_two_cases_the_user_says_whose_they_are(
-    train, viewer, volume, synthetic_volume
-):
+def test_of_painted_labels_that_lie_on_two_cases_the_user_says_whose_they_are(train, viewer, volume, synthetic_volume):
     first = open_case(viewer, volume)
     open_case(viewer, synthetic_volume(name="patient8"))
     paint(viewer, first["T1"])
