@@ -12,7 +12,8 @@ import pytest
 
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.plan import TrainPlan
-from napari_braintumor.engine.runs import Run, describe_event, follow, list_runs, read_plan
+from napari_braintumor.engine.run_log import describe_event
+from napari_braintumor.engine.runs import Run, follow, list_runs, read_plan
 from napari_braintumor.engine.types import (
     BatchDone,
     CaseLeftOut,

@@ -118,7 +118,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights_to_the_bit(short_
     for steps in random.integers((1, 5, 5), 8):
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         seen = sum(1 for event in run.read_events() if isinstance(event, BatchDone))
-        enough, until = seen + steps, time.monotonic() + 60
+        enough, until = seen + steps, time.monotonic() + 120
         while sum(1 for event in run.read_events() if isinstance(event, BatchDone)) < enough:
             assert time.monotonic() < until
             if child.poll() is not None:

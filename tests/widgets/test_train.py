@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.written import corrected_folder
 from napari_braintumor.engine.plan import FineTuning, TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.runs import Run, runs_folder
-from napari_braintumor.engine.store import ModelStore
+from napari_braintumor.engine.store import ModelStore, change_card
 from napari_braintumor.engine.types import (
     BatchDone,
     CaseLeftOut,
@@ -348,8 +349,6 @@ def test_the_preview_is_shown_as_a_picture_and_as_a_layer(
 def test_cases_of_a_folder_are_listed_with_reasons_and_sides(
     qtbot: Any, dock: TrainDock, case_folder: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     folder = tmp_path / "cases"
     shutil.copytree(case_folder, folder)
     next((folder / "case2").glob("*seg*")).unlink()
@@ -533,3 +532,17 @@ def test_corrected_cases_of_too_few_slices_are_refused_too(qtbot: Any, dock: Tra
     dock.train_button.click()
     assert "needs at least 3 reviewed slices" in dock.message.text()
     assert not child
+
+
+def test_a_model_whose_regions_cannot_be_trained_here_is_refused_in_a_sentence(dock: TrainDock, tmp_path: Path) -> None:
+    bundled = ModelStore().find(DEFAULT_MODEL)
+    path = Path(shutil.copy(bundled.path, tmp_path / "theirs.safetensors"))
+    regions = [{**region.model_dump(), "name": f"their {region.name}"} for region in bundled.card.regions]
+    change_card(path, name="theirs", regions=regions)
+    ModelStore().install(path)
+    dock.model.reload_models()
+    dock.model.model_box.setCurrentIndex(dock.model.model_box.count() - 1)
+    dock.model.mode_box.setCurrentIndex(1)
+    assert "'theirs' cannot be tuned here: regions = " in dock.message.text()
+    dock.train_button.click()
+    assert "The plan is not possible: regions = " in dock.message.text()

@@ -356,7 +356,7 @@ class SliceDataset(Dataset[Any]):
     Parameters
     ----------
     new
-        What is to be learnt.
+        What is to be learned.
     old
         What must not be forgotten; may be empty.
     plan

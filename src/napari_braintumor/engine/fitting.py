@@ -61,7 +61,7 @@ class State:
     kept_replay
         Their Dice on the replay set.
     before, replay_before
-        Dice of a tuned model's parent on the slices kept back, and on the replay set.
+        Dice of a tuned model's parent on the slices held out, and on the replay set.
     is_over
         True when the plan's end was reached.
     """

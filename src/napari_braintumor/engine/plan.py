@@ -46,7 +46,7 @@ class FineTuning(_Frozen):
         0.5, description="Share of each batch that holds on to old knowledge: replayed or distilled slices."
     )
     replay_cases: Annotated[int, Field(ge=1, le=100)] = Field(
-        4, description="Cases of the replay set that are measured before and after; they are not learnt from."
+        4, description="Cases of the replay set that are measured before and after; they are not learned from."
     )
     allowed_loss: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.01, description="The new version is refused if it loses more Dice than this on the replay set."

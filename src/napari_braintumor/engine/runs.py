@@ -12,7 +12,6 @@ No torch here: a dock reads runs with this module.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -34,14 +33,11 @@ from pydantic import ValidationError
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
 from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.run_log import describe_event, ends_a_line, parse_events, write_event
 from napari_braintumor.engine.store import ModelStore, StoredModel
 from napari_braintumor.engine.types import (
     BatchDone,
-    CaseLeftOut,
-    EpochDone,
     Failed,
-    Judged,
-    Noted,
     PhaseReached,
     PreviewDone,
     Resumed,
@@ -51,13 +47,6 @@ from napari_braintumor.engine.types import (
     Verified,
 )
 
-KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Noted, CaseLeftOut, PhaseReached, Verified, Resumed, BatchDone, EpochDone),
-        *(PreviewDone, Judged, Stopped, Trained, Failed),
-    )
-}
 ASKED = "You asked for it."
 """Why a run was stopped by `Run.request_stop`."""
 
@@ -215,7 +204,7 @@ class Run:
 
     def read_events(self) -> list[TrainingEvent]:
         """Return all that was told so far, also of steps that were done again."""
-        return _parse(self.events_path.read_bytes())[0] if self.events_path.exists() else []
+        return parse_events(self.events_path.read_bytes())[0] if self.events_path.exists() else []
 
     @property
     def status(self) -> Status:
@@ -403,9 +392,9 @@ class Run:
             temporary.write_text(text, encoding="utf-8")
 
     def _tell(self, event: TrainingEvent, details: str = "") -> None:
-        line = json.dumps({"event": type(event).__name__, "time": round(time.time(), 3), **_plain(event)}) + "\n"
+        line = write_event(event)
         try:
-            torn = self.events_path.exists() and not _ends_a_line(self.events_path)
+            torn = self.events_path.exists() and not ends_a_line(self.events_path)
             with self.events_path.open("a", encoding="utf-8") as file:
                 file.write(("\n" if torn else "") + line)
             if not isinstance(event, BatchDone | PhaseReached | PreviewDone):
@@ -505,51 +494,13 @@ def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float 
                 if file.seek(0, 2) < position:  # another run took its place
                     position = 0
                 file.seek(position)
-                events, used = _parse(file.read())
+                events, used = parse_events(file.read())
                 position += used
         yield events
         if not living or (events and not is_past and isinstance(events[-1], Trained | Failed)):
             return
         is_past = False
         time.sleep(interval_s)
-
-
-def describe_event(event: TrainingEvent) -> str:
-    """Return an event in one line, for a log, a terminal or a dock."""
-    match event:
-        case Noted(text):
-            return text
-        case PhaseReached(phase, done, total):
-            return f"{phase}, {done} done" if total and done else phase
-        case Verified():
-            length = "under a minute" if event.minutes < 1 else f"about {event.minutes:.0f} min"
-            return (
-                f"The settings work: {event.parameters:,} parameters on {event.device}, about "
-                f"{event.memory_mb:,.0f} MB beside {event.data_mb:,.0f} MB of data, "
-                f"{event.seconds_per_step:.2f} s a batch, {length} in all."
-            )
-        case Resumed(step):
-            return f"Resumed after step {step}."
-        case BatchDone(step, steps, loss):
-            return f"step {step} of {steps}, loss {loss:.3f}"
-        case EpochDone():
-            dice = "  ".join(f"{name} {value:.3f}" for name, value in event.dice.items())
-            return (
-                f"epoch {event.epoch:3d}  loss {event.loss:.4f}  rate {event.learning_rate:.2e}  {dice}  "
-                f"{'' if event.replay is None else f'replay {event.replay:.3f}  '}"
-                f"{'best  ' if event.best else ''}{event.seconds / 60:.1f} min"
-            )
-        case PreviewDone(epoch):
-            return f"Preview of epoch {epoch}."
-        case Judged(accepted, reason):
-            return f"{'Accepted' if accepted else 'Not accepted'}: {reason}"
-        case Stopped(reason):
-            return f"Stopped: {reason}"
-        case Trained(path, score):
-            told = "Not validated. " if score is None else f"Score {score:.3f}. "
-            return told + (f"The model is in '{path}'." if path else "The parent stays as it was.")
-        case Failed(reason):
-            return f"Failed: {reason}"
 
 
 def parent_of(run: Run) -> StoredModel | None:
@@ -561,43 +512,6 @@ def _describe_process() -> dict[str, Any]:
     """Return what tells this process from all others."""
     mine = psutil.Process()
     return {"host": platform.node(), "pid": mine.pid, "created": mine.create_time()}
-
-
-def _plain(event: TrainingEvent) -> dict[str, Any]:
-    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    # A run may be moved or seen from another machine, so a file is told by its name.
-    return {
-        name: value.name if isinstance(value, Path) else dict(value) if isinstance(value, dict) else value
-        for name, value in fields.items()
-    }
-
-
-def _parse(raw: bytes) -> tuple[list[TrainingEvent], int]:
-    """Read whole lines; return the events and how many bytes they took.
-
-    Torn lines, and events and fields that only another version knows, are passed over.
-    """
-    used = raw.rfind(b"\n") + 1
-    events: list[TrainingEvent] = []
-    for line in raw[:used].splitlines():
-        try:
-            fields = json.loads(line)
-            kind = KINDS[fields.pop("event")]
-            if fields.get("path"):
-                fields["path"] = Path(fields["path"])
-            known = {field.name for field in dataclasses.fields(kind)}
-            events.append(kind(**{name: value for name, value in fields.items() if name in known}))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return events, used
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, 2) == 0:
-            return True
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
 
 
 def _last_change(run: Run) -> float:

@@ -197,7 +197,7 @@ class DataPage(QWidget):
         self.reviewed_line = make_line("", "Reviewed slices")
         self.mark_button = QPushButton("Mark this slice as reviewed")
         name_widget(
-            self.mark_button, "Mark this slice as reviewed", "Only marked slices are learnt from; they may be empty"
+            self.mark_button, "Mark this slice as reviewed", "Only marked slices are learned from; they may be empty"
         )
         self.mark_button.clicked.connect(self._mark)
         self.forget_button = QPushButton("Forget marks")
@@ -309,7 +309,7 @@ class DataPage(QWidget):
         layer = self.labels_layer
         marks = reviewed_slices(layer) if layer is not None else ()
         self.reviewed_line.setText(
-            f"Reviewed slices: {', '.join(map(str, marks))}. Only these are learnt from."
+            f"Reviewed slices: {', '.join(map(str, marks))}. Only these are learned from."
             if marks
             else "No slice is marked as reviewed, so all slices count as they are drawn."
         )

@@ -37,8 +37,9 @@ SUGGESTED: dict[str, dict[str, int]] = {
 """Options that a laptop trains in an hour or two; the papers' widths need a GPU."""
 
 HOW_TUNING_GOES = (
-    "The model's batch-norm statistics stay, its early stages learn last, and every third reviewed slice is kept back. "
-    "The new version is accepted only if it is better on those and has not forgotten; the old one stays as it is."
+    "The model's batch-norm statistics stay, its early stages learn last, and every third reviewed slice is held out, "
+    "so at least three are needed. The new version is accepted only if it is better on those and has not forgotten; "
+    "the old one stays as it is."
 )
 
 

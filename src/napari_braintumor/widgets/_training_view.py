@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidg
 
 from napari_braintumor.engine.card import GLIOMA_REGIONS
 from napari_braintumor.engine.curves import Curves
-from napari_braintumor.engine.runs import Run, describe_event
+from napari_braintumor.engine.run_log import describe_event
+from napari_braintumor.engine.runs import Run
 from napari_braintumor.engine.types import (
     BatchDone,
     CaseLeftOut,

@@ -101,7 +101,7 @@ class Begun:
 
 
 def begin(plan: TrainPlan, case: OpenCase | None) -> Generator[Begun, None, None]:
-    """Write the open layers into the run's folder, if they are what is learnt from, and start its process."""
+    """Write the open layers into the run's folder, if they are what is learned from, and start its process."""
     if case is None:
         run = Run.start(plan)
     else:
@@ -261,7 +261,7 @@ class TrainDock(Dock):
         self.train_button.setDefault(True)
         self.train_button.clicked.connect(self._start)
         self.stop_button = QPushButton("Stop and keep best")
-        name_widget(self.stop_button, "Stop and keep best", "End after the present batch; the best weights are kept")
+        name_widget(self.stop_button, "Stop and keep best", "End after the present step; the best weights are kept")
         self.stop_button.clicked.connect(self._stop)
         self.discard_button = QPushButton("Discard…")
         name_widget(self.discard_button, "Discard", "End the training and delete all of it")
@@ -304,7 +304,10 @@ class TrainDock(Dock):
         plan = TrainPlan(name="a", cases=(Path("a"),))
         parent = self.model.parent_model
         if self.model.tunes and parent is not None and parent.card is not None:
-            plan = plan_fine_tuning(parent.card, parent.name, "a", (Path("a"),))
+            try:
+                plan = plan_fine_tuning(parent.card, parent.name, "a", (Path("a"),))
+            except ValidationError as error:  # of a model from elsewhere
+                self.message.tell(f"'{parent.name}' cannot be tuned here: {describe_problem(error)}.")
         for form in (self.everyday, self.advanced):
             form.set_values({name: getattr(plan, name) for name in form.editors})
         self.train_button.setText("Fine-tune" if self.model.tunes else "Train")
@@ -482,7 +485,7 @@ class TrainDock(Dock):
             return
         view = self.view
         if view.failed is not None:
-            text = f"failed. {view.failed.reason} What was learnt before is kept: Resume goes on from there."
+            text = f"failed. {view.failed.reason} What was learned before is kept: Resume goes on from there."
         elif view.stopped is not None:
             text = f"stopped. {view.stopped.reason}"
         elif view.trained is not None:
@@ -518,13 +521,13 @@ class TrainDock(Dock):
         except BrainTumorError as error:
             self.message.tell(str(error))
             return
-        self.message.tell("Stopping after the present batch…")
+        self.message.tell("Stopping after the present step…")
         self._patience.start(PATIENCE_WITH_STOP_MS)
 
     def _lose_patience(self) -> None:
         if self._run is not None and self._job is not None and self._run.stop_requested:
             self.message.tell(
-                "The present batch takes long. Press Stop once more to end at once, at the last checkpoint."
+                "The present step takes long. Press Stop once more to end at once, at the last checkpoint."
             )
 
     def _discard(self) -> None:
