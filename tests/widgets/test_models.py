@@ -741,6 +741,9 @@ def test_the_reference_of_the_case_is_found_and_another_can_be_picked(two, viewe
     assert two.reference_slot.layer is drawn
     drawn.translate = viewer.layers[0].translate
     compare(qtbot, two)
+    assert "may mean different things" in two.message.text()  # 1, 2 and 3 are numbers of several conventions
+    two.meaning_box.setCurrentText("1 necrosis, 2 edema, 3 enhancing (BraTS 2023)")
+    compare(qtbot, two)
     assert len(fake.calls[1][2].regions) == 3
 
 

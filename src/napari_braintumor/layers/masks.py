@@ -33,7 +33,7 @@ def find_reference(layers: Iterable[Layer], case: str) -> Labels | None:
 
 
 def reference_from_labels(
-    labels_ZYX: NDArray[np.integer[Any]], names: Mapping[int, str], source: SourceGrid
+    labels_ZYX: NDArray[np.integer[Any]], names: Mapping[int, str], source: SourceGrid, convention: str | None = None
 ) -> Reference:
     """Read the labels of a layer as regions that models can be held against.
 
@@ -46,22 +46,24 @@ def reference_from_labels(
         any other the numbers tell the convention; a single number stands for the whole tumor.
     source
         The grid of the scans.
+    convention
+        What the user says that the numbers mean, a key of `CONVENTIONS`.
 
     Raises
     ------
     DataError
-        If the labels fit no convention.
+        If the labels fit no convention, or several and nobody says which.
     """
-    if names:
+    if names and convention is None:
         known = [r for r, label in (("whole tumor", 2), ("tumor core", 1), ("enhancing tumor", 3)) if label in names]
         return Reference({region: region_from_labels(labels_ZYX, region) for region in known}, "brats2023", source)
     values = label_values(labels_ZYX, source)
-    convention = guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
+    convention = convention or guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
     if convention is None:
         raise DataError(
             f"The reference holds the values {', '.join(map(str, values))}, which may mean different things: "
-            "BraTS 2013, BraTS 2023 and the Decathlon number them differently. Expected one value for the whole tumor, "
-            "or a mask opened with its scan whose file name says which, as in 'seg_brats2023.nii.gz'."
+            "BraTS 2013, BraTS 2023 and the Decathlon number them differently. Choose what they mean below the "
+            "reference, or open the mask with its scan and say it in its file name, as in 'seg_brats2023.nii.gz'."
         )
     return reference_from_values(labels_ZYX, convention, source)
 

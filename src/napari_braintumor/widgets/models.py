@@ -70,6 +70,7 @@ from napari_braintumor.widgets._jobs import Job
 from napari_braintumor.widgets._message import Message
 from napari_braintumor.widgets._models_table import ModelsTable, describe_lineage, list_children
 from napari_braintumor.widgets._parts import (
+    Combo,
     LayerSlot,
     literal,
     make_collapsible,
@@ -79,6 +80,7 @@ from napari_braintumor.widgets._parts import (
 )
 from napari_braintumor.widgets._preferences import MODELS, models_settings
 from napari_braintumor.widgets._result_card import describe_kept
+from napari_braintumor.widgets._train_data import MEANINGS
 
 if TYPE_CHECKING:
     import napari
@@ -95,6 +97,7 @@ class Drawn:
 
     labels: NDArray[np.integer[Any]]
     names: dict[int, str]
+    convention: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,9 @@ def compare_selection(
 ) -> Generator[CompareEvent, None, None]:
     """Read the voxels of layers and compare models on them; runs in a worker thread."""
     source = selection.placement.grid
-    reference = reference_from_labels(drawn.labels, drawn.names, source) if drawn is not None else None
+    reference = None
+    if drawn is not None:
+        reference = reference_from_labels(drawn.labels, drawn.names, source, drawn.convention)
     yield from engine.compare(stream_selection(selection), configs, reference)
 
 
@@ -236,6 +241,12 @@ class ModelsDock(Dock):
         inside.addWidget(self.check_line)
         inside.addWidget(QLabel("Reference"))
         inside.addWidget(self.reference_slot)
+        self.meaning_box = Combo()
+        name_widget(self.meaning_box, "What the reference's labels mean", "Which number stands for which tissue")
+        self.meaning_box.addItem("Meaning: as its numbers tell", None)
+        for key, text in MEANINGS.items():
+            self.meaning_box.addItem(text, key)
+        inside.addWidget(self.meaning_box)
         inside.addWidget(self.comparison)
         inside.addStretch(1)
         column.addWidget(group)
@@ -478,6 +489,14 @@ class ModelsDock(Dock):
 
     def _pick_reference(self, _: int) -> None:
         self._references[self._case] = self.reference_slot.layer
+        self._show_meaning()
+
+    def _show_meaning(self) -> None:
+        """Ask what the numbers mean of labels that this plugin has not made or read."""
+        layer = self.reference_slot.layer
+        self.meaning_box.setVisible(isinstance(layer, Labels) and not label_names(layer))
+        if self.meaning_box.isHidden():
+            self.meaning_box.setCurrentIndex(0)
 
     def _check(self, _: Any = None) -> None:
         """Say whether the ticked models can be compared, or why not.
@@ -506,6 +525,7 @@ class ModelsDock(Dock):
         found = find_reference(masks, case)
         picked = self._references.get(case, found)
         self.reference_slot.offer(masks, picked if picked is None or picked in masks else found)
+        self._show_meaning()
 
     def _compare(self) -> None:
         self._check()
@@ -519,7 +539,8 @@ class ModelsDock(Dock):
         try:
             drawn = None
             if isinstance(layer, Labels):
-                drawn = Drawn(np.array(labels_for(selection, layer)), label_names(layer))
+                meaning = self.meaning_box.currentData()
+                drawn = Drawn(np.array(labels_for(selection, layer)), label_names(layer), meaning)
         except BrainTumorError as error:
             self.message.tell(str(error))
             return
