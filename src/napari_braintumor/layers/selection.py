@@ -19,6 +19,7 @@ from napari_braintumor.engine.files.naming import find_modality, read_words, rem
 from napari_braintumor.engine.grids import check_same_grid
 from napari_braintumor.engine.inspection import Inspection, inspect_few, make_thumbnail
 from napari_braintumor.engine.types import AnyVolume, StreamedVolume, Volume
+from napari_braintumor.engine.witness import doubt_modalities
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
@@ -204,7 +205,8 @@ def volume_from_selection(selection: Selection) -> Volume:
     """
     arrays = {modality: place.from_layer(np.asarray(data)) for modality, (data, place) in selection.arrays.items()}
     volume = volume_from_modalities(arrays, selection.placement.grid, selection.name)
-    return replace(volume, notes=selection.notes)
+    doubts = doubt_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
+    return replace(volume, notes=(*selection.notes, *doubts))
 
 
 def _is_in_memory(data: Any) -> bool:

@@ -28,6 +28,7 @@ from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid
 from napari_braintumor.engine.files.tiff import read_tiff, read_tiff_slices
 from napari_braintumor.engine.grids import check_same_grid
 from napari_braintumor.engine.types import Reference, SourceGrid, Volume
+from napari_braintumor.engine.witness import doubt_modalities
 
 _LGG_SLICE_MM = 5.0
 _LGG_WIDTH_MM = 256.0
@@ -81,7 +82,9 @@ def read_case(case: CaseFiles) -> Volume:
         arrays = {m: a for m, a in arrays.items() if m == "FLAIR" or not np.array_equal(a, flair)}
     if not case.spacing_known:
         source = replace(source, spacing_known=False)
-    return replace(volume_from_modalities(arrays, source, case.name), notes=tuple(notes))
+    volume = volume_from_modalities(arrays, source, case.name)
+    notes += doubt_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
+    return replace(volume, notes=tuple(notes))
 
 
 def read_reference(case: CaseFiles) -> Reference | None:

@@ -1,0 +1,81 @@
+"""Whether images behave as the modalities that their names say: fluid is bright in T2 and dark in FLAIR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FEWEST_SLICES = 16
+_FEWEST_VOXELS = 4000
+_MOST_VOXELS = 60_000
+_INNER = 0.55
+_FLUID = 0.04
+_LIKE_FLAIR, _LIKE_T2 = 0.45, 0.55
+
+
+def doubt_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Say which images do not behave as they are called.
+
+    The ventricles lie in the middle of the head and are its darkest tissue in T1, T1ce and FLAIR. Among the voxels of
+    the middle that are darkest in T1 the mean rank of T2 is high (0.58 to 0.97 in 20 cases of BraTS), that of FLAIR low
+    (0.03 to 0.48). A T2 in the place of FLAIR is only noticed where there is a T2 to hold it against.
+
+    Parameters
+    ----------
+    images
+        For each modality an array ``(Z, Y, X)``, all of one shape. With fewer than 16 slices nothing is said.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each doubt.
+    """
+    if not {"T2", "FLAIR"} & images.keys() or len(images) < 2:
+        return ()
+    inside = _sample_middle(images)
+    if inside is None:
+        return ()
+    ranks = {name: _rank(values) for name, values in inside.items()}
+    fluid = {name: rank <= _FLUID for name, rank in ranks.items()}
+    if {"T2", "FLAIR"} <= ranks.keys() and ranks["T2"][fluid["FLAIR"]].mean() > _LIKE_FLAIR:
+        return ()
+    if {"T2", "FLAIR"} <= ranks.keys() and ranks["FLAIR"][fluid["T2"]].mean() > _LIKE_T2:
+        return ("T2 and FLAIR look swapped: fluid is dark in T2 and bright in FLAIR. Check which is which.",)
+    seen = [ranks["T2"][fluid[name]].mean() for name in ("T1", "T1ce") if name in ranks and "T2" in ranks]
+    if seen and max(seen) < _LIKE_FLAIR:
+        return ("T2 behaves like a FLAIR: fluid is dark in it. Check which sequence it is.",)
+    return ()
+
+
+def _sample_middle(images: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]] | None:
+    """Return the values of voxels in the middle of the head, those of air left out; None if that is too little."""
+    coarse = {name: image[:, ::2, ::2] for name, image in images.items()}
+    shape = next(iter(coarse.values())).shape
+    head = np.logical_and.reduce([image != image.flat[0] for image in coarse.values()])
+    if shape[0] < _FEWEST_SLICES or not head.any():
+        return None
+    distance: Any = 0.0
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        along = np.flatnonzero(head.any(axis=others))
+        center, half = (along[0] + along[-1]) / 2, max((along[-1] - along[0]) / 2, 1)
+        at = (np.arange(shape[axis], dtype=np.float32) - center) / half
+        distance = distance + np.expand_dims(at**2, others)
+    places = np.flatnonzero(distance.ravel() < _INNER**2)
+    places = places[:: max(1, len(places) // _MOST_VOXELS)]
+    values = {name: np.asarray(image).ravel()[places].astype(np.float32) for name, image in coarse.items()}
+    values = {name: inner - min(inner.min(), coarse[name].flat[0]) for name, inner in values.items()}
+    air = np.logical_and.reduce([inner < 0.15 * np.median(inner) for inner in values.values()])
+    if (~air).sum() < _FEWEST_VOXELS or any(np.ptp(inner[~air]) == 0 for inner in values.values()):
+        return None
+    return {name: inner[~air] for name, inner in values.items()}
+
+
+def _rank(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return where each value stands among all, from 0 to 1; equal values stand alike."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return ((last - (count + 1) / 2) / len(values))[place]
