@@ -20,6 +20,7 @@ from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.inspection import foreground
+from napari_braintumor.engine.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.sample import sample_folder
 from napari_braintumor.engine.store import ModelStore, read_weights_sha256
 from napari_braintumor.engine.transforms import fill_head
@@ -52,7 +53,8 @@ def main() -> None:
     model = ModelStore().find(options.model)
     config = SegmentConfig(model=str(model.path), device="cpu", min_volume_ml=options.min_volume_ml)
     cases = find_cases([options.data / folder for folder in FOLDERS])
-    cases = [case for case in cases if case.patient in model.card.held_out_patients]
+    who = WhoIsWho({case.name: case.patient for case in cases}, model.card.patients)
+    cases = [case for case in cases if is_held_out(case.name, model.card, who)]
 
     record = {
         "model": model.card.name,

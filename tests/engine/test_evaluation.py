@@ -6,9 +6,8 @@ import pytest
 from napari_braintumor.engine import evaluate
 from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.evaluation import _is_held_out
 from napari_braintumor.engine.files.cases import find_cases
-from napari_braintumor.engine.patients import WhoIsWho
+from napari_braintumor.engine.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.store import read_card
 from napari_braintumor.engine.types import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 
@@ -37,10 +36,10 @@ def test_a_patient_whose_twin_was_trained_on_is_not_held_out(case_folder, toy_mo
     card = read_card(toy_model).model_copy(update={"patients": patients})
     (case,) = find_cases(case_folder / "case7")
     who = WhoIsWho({case.name: case.patient}, card.patients)
-    assert _is_held_out(case, card, who) is seen
+    assert is_held_out(case.name, card, who) is seen
     twin = replace(case, name="other-set-7", patient="other-set-7")
     card = read_card(toy_model).model_copy(update={"patients": {"other-set-7": "case7"}})
-    assert _is_held_out(twin, card, WhoIsWho({twin.name: twin.patient}, card.patients)) is True
+    assert is_held_out(twin.name, card, WhoIsWho({twin.name: twin.patient}, card.patients)) is True
 
 
 def test_only_held_out_patients_are_measured_where_asked(case_folder, config) -> None:

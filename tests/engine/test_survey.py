@@ -1,11 +1,14 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_braintumor.engine import survey
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.survey import survey_cases
 
 
@@ -34,6 +37,17 @@ def test_every_case_is_told_with_the_reason_why_it_cannot_be_used(folder: Path) 
     assert reports[0].regions == ("whole tumor", "tumor core", "enhancing tumor")
     assert reports[0].shape == (12, 72, 64)
     assert reports[0].modalities == ("T1", "T1ce", "T2", "FLAIR")
+
+
+def test_a_case_that_cannot_be_read_is_told_with_its_problem_and_the_others_are_looked_at(
+    case_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_cases(case_folder)
+    found[1] = replace(found[1], images=(), reference=(), problem="Case 'case1' has two masks. Move one of them.")
+    monkeypatch.setattr(survey, "find_cases", lambda _: found)
+    for wanted in ((), ("FLAIR",)):
+        problems = [report.problem for report in survey_cases([case_folder], wanted)]
+        assert problems == ["", "Case 'case1' has two masks. Move one of them.", *[""] * 6]
 
 
 def test_what_is_wanted_must_be_there(case_folder: Path) -> None:

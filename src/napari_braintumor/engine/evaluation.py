@@ -25,7 +25,7 @@ from napari_braintumor.engine.metrics import (
     seed_sums,
     volume_dice,
 )
-from napari_braintumor.engine.patients import WhoIsWho
+from napari_braintumor.engine.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.store import ModelStore
 from napari_braintumor.engine.types import (
     CalibrationEvaluated,
@@ -89,7 +89,7 @@ def evaluate(
     card = ModelStore().find(config.model).card
     assert card is not None
     who = WhoIsWho({case.name: case.patient for case in cases}, card.patients)
-    wanted = [case for case in cases if not held_out or _is_held_out(case, card, who)]
+    wanted = [case for case in cases if not held_out or is_held_out(case.name, card, who)]
     if side is not None:
         wanted = [case for case in wanted if case.name in side]
     regions = tuple(region.name for region in card.regions)
@@ -221,17 +221,9 @@ def _compare(
         hd95,
         predicted_ml,
         reference_ml,
-        _is_held_out(case, card, who),
+        is_held_out(case.name, card, who),
         seconds,
         missed,
         lesions,
         used,
     )
-
-
-def _is_held_out(case: CaseFiles, card: ModelCard, who: WhoIsWho) -> bool | None:
-    """Whether training never saw a case's patient, by whichever name; None where the card does not know."""
-    patient = who.patient_of(case.name)
-    if patient in who.find((*card.training_patients, *card.validation_patients)):
-        return False
-    return True if patient in who.find(card.held_out_patients) else None

@@ -7,6 +7,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from napari_braintumor.engine.card import ModelCard
+
 
 class WhoIsWho:
     """The patients of cases, by what their names say and by what a plan or a card states beyond that.
@@ -100,6 +102,14 @@ class WhoIsWho:
     def _call(self, node: str) -> str:
         root = self._root(node)
         return self._called.get(root, root)
+
+
+def is_held_out(case: str, card: ModelCard, who: WhoIsWho) -> bool | None:
+    """Whether a model's training never saw the patient of a case, by whichever name; None if its card does not know."""
+    patient = who.patient_of(case)
+    if patient in who.find((*card.training_patients, *card.validation_patients)):
+        return False
+    return True if patient in who.find(card.held_out_patients) else None
 
 
 def _composed(name: str) -> str:

@@ -61,6 +61,9 @@ def survey_cases(
         If no case is found.
     """
     for case in find_cases(paths):
+        if case.problem is not None:
+            yield CaseReport(case, problem=case.problem)
+            continue
         has = [image.modality for image in case.images]
         if modalities and not set(has) & set(modalities):
             yield CaseReport(case, problem=f"It has {', '.join(has)}, but {' or '.join(modalities)} is wanted.")

@@ -1,0 +1,50 @@
+from torch import nn
+
+from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.data import TrainingData
+from napari_braintumor.engine.judging import describe_model
+from napari_braintumor.engine.patients import WhoIsWho, is_held_out
+from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.splits import Split
+
+
+def describe(stated: dict[str, str], held_out: tuple[str, ...], parent: ModelCard | None = None) -> ModelCard:
+    plan = TrainPlan(name="a", cases=("b",), patients=stated, held_out=held_out)
+    who = WhoIsWho({"BraTS2021_01476": "BraTS2021_01476", "LGG_1_2001": "LGG_1"}, stated)
+    split = Split(training=tuple(who.find(["BraTS2021_01476"])), validation=("LGG_1",))
+    return describe_model(plan, TrainingData((), (), (), (), split, who), {}, nn.Conv2d(1, 1, 1), parent, 1.0)
+
+
+def held_out_by(card: ModelCard, case: str) -> bool | None:
+    """As whoever evaluates one data set alone sees it."""
+    return is_held_out(case, card, WhoIsWho({case: case}, card.patients))
+
+
+def test_a_card_tells_the_other_names_of_its_patients_so_that_no_twin_counts_as_never_seen() -> None:
+    card = describe({"BraTS2021_01476": "TCGA_CS_4942"}, held_out=("TCGA_DU_1",))
+    assert card.training_patients == ("TCGA_CS_4942",)
+    assert card.held_out_patients == ("TCGA_DU_1",)
+    assert held_out_by(card, "BraTS2021_01476") is False
+    assert held_out_by(card, "TCGA_CS_4942") is False
+    assert held_out_by(card, "TCGA_DU_1") is True
+    assert held_out_by(card, "somebody") is None
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card
+    assert not {"patients", "training"} & card.plans[0].keys(), "a plan's names are not told twice"
+
+
+def test_a_patient_is_not_held_out_whose_twin_the_parent_was_trained_on() -> None:
+    parent = describe({}, held_out=()).model_copy(
+        update={"training_patients": ("TCGA_DU_1",), "held_out_patients": ("BraTS2021_9",)}
+    )
+    card = describe({"BraTS2021_7": "TCGA_DU_1", "TCGA_DU_9": "BraTS2021_9"}, ("BraTS2021_7",), parent)
+    assert "TCGA_DU_1" in card.training_patients
+    assert card.held_out_patients == ("BraTS2021_9",)
+    assert held_out_by(card, "BraTS2021_7") is False
+    assert held_out_by(card, "TCGA_DU_9") is True
+
+
+def test_a_parent_s_card_tells_who_is_who_where_the_plan_does_not() -> None:
+    parent = describe({"BraTS2021_7": "TCGA_DU_1"}, held_out=("TCGA_DU_1",))
+    card = describe({}, held_out=("BraTS2021_7",), parent=parent)
+    assert card.held_out_patients == ("TCGA_DU_1",)
+    assert card.patients == {"BraTS2021_7": "TCGA_DU_1"}
