@@ -281,7 +281,7 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
             f"None of the slices of '{case.name}' that were marked as reviewed shows the head. Mark others."
         )
     half = replace(prepared, data=prepared.data.astype(np.float16))
-    notes = tuple(dict.fromkeys((*case.notes, *volume.notes)))
+    notes = tuple(dict.fromkeys((*case.notes, *volume.notes, *reference.notes)))
     return TrainingCase(case.name, case.patient, case.group, half, regions, known, slices, counted, notes)
 
 

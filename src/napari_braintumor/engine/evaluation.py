@@ -120,7 +120,7 @@ def evaluate(
             yield CaseFailed(case.name, describe_failure(error), "" if expected else traceback.format_exc())
             continue
         measured += 1
-        for note in volume.notes:
+        for note in (*volume.notes, *reference.notes):
             yield Noted(f"{case.name}: {note}")
         yield compared
     if not measured:

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from stored import ALL, OLD, SHAPE, ramp, save_nifti, save_tiff, touch
 
 from napari_braintumor.engine.errors import DataError
@@ -280,4 +281,14 @@ def test_real_modalities_on_different_grids_are_refused(real_data):
     (case,) = find_cases(real_data / "unlabelled")
     assert case.patient == "TCGA_FG_6692"
     with pytest.raises(DataError, match=r"'t1\.nii\.gz' .* and 't2\.nii\.gz' .* differ in shape"):
+        read_case(case)
+
+
+def test_a_color_picture_called_by_a_modality_is_called_what_it_is(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "anna_flair.tif", picture, photometric="rgb")
+    (case,) = find_cases(tmp_path)
+    with pytest.raises(
+        DataError, match=r"has 3 channels, but its name says FLAIR\. It is a color picture, not a scan, or"
+    ):
         read_case(case)

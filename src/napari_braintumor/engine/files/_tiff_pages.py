@@ -56,6 +56,8 @@ def read_whole(tiff: tifffile.TiffFile, path: Path) -> tuple[NDArray[Any], str]:
         raise DataError(f"'{path.name}' holds {_list(stacks)}. {_REMEDY}")
     _check_sizes(stacks)
     arrays = [_bright_is_large(stack.asarray(), stack.keyframe) for stack in stacks]
+    if arrays[0].ndim != len(stacks[0].axes):
+        raise ValueError(f"its axes {stacks[0].axes} are not those of its values {arrays[0].shape}")
     if len(arrays) == 1:
         return arrays[0], stacks[0].axes
     return np.stack(arrays), "Z" + stacks[0].axes.replace("Z", "Q")

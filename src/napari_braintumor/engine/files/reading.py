@@ -69,7 +69,10 @@ def read_case(case: CaseFiles) -> Volume:
         data, _ = files[image.paths]
         name = image.paths[0].name
         if image.channel is None and data.ndim == 4:
-            raise DataError(f"'{name}' has {len(data)} channels, but its name says {image.modality}. {HOW_TO_NAME}")
+            color = "It is a color picture, not a scan, or holds several modalities. " if len(data) in (3, 4) else ""
+            raise DataError(
+                f"'{name}' has {len(data)} channels, but its name says {image.modality}. {color}{HOW_TO_NAME}"
+            )
         if image.channel is not None and (data.ndim != 4 or image.channel >= len(data)):
             channels = len(data) if data.ndim == 4 else 1
             raise DataError(
