@@ -32,6 +32,9 @@ SHARES = (2, 1, 1)
 CLOSING_S = 30.0
 """For stopping the last training and writing the results."""
 
+STARTING_S = 25.0
+"""For a training's imports, its data and its first batch."""
+
 PATIENCE_S = {"cuda": 20.0, "cpu": 120.0}
 """How long a training that was asked to stop may take to write its checkpoint."""
 
@@ -170,14 +173,15 @@ def packed_plans(bench: Bench) -> list[Path]:
 def train(bench: Bench) -> None:
     """Train by one plan after the other; time that one leaves goes to those behind it."""
     plans = packed_plans(bench)
+    shares = [*SHARES, *[1] * len(plans)][: len(plans)]
     for number, path in enumerate(plans):
-        seconds = bench.seconds_left * SHARES[number] / sum(SHARES[number : len(plans)])
+        seconds = bench.seconds_left * shares[number] / sum(shares[number:])
         if seconds < 5:
             bench.say(f"no time is left for {path.stem}")
             continue
         plan = json.loads(path.read_text(encoding="utf-8"))
         if bench.options.finish:
-            plan["minutes"] = seconds / 60
+            plan["minutes"] = max(seconds - STARTING_S, seconds / 2) / 60
         if bench.options.device == "cpu":
             plan |= REHEARSAL
         changed = bench.work / path.name

@@ -366,7 +366,6 @@ def _start_average(network: nn.Module, plan: TrainPlan) -> AveragedModel | None:
         if averaged[0].is_floating_point():
             get_ema_multi_avg_fn(decay)(averaged, current, count)
             return
-        for old, new in zip(averaged, current, strict=True):
-            old.copy_(new)
+        torch._foreach_copy_(averaged, current)
 
     return AveragedModel(copy.deepcopy(network), multi_avg_fn=torch.no_grad()(blend), use_buffers=True)
