@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,16 +30,22 @@ THERE = (
 """What a machine with a GPU has; in the rehearsal it comes from an index, and all else from the pack."""
 
 
-@pytest.fixture
-def plan(toy_plan, case_folder, tmp_path):
-    update = {"epochs": 2, "steps_per_epoch": 4, "output": tmp_path / "runs", "preview_every": 0}
+@pytest.fixture(scope="module")
+def plan(toy_plan, tmp_path_factory):
+    update = {"epochs": 2, "steps_per_epoch": 4, "output": tmp_path_factory.mktemp("runs"), "preview_every": 0}
     return toy_plan.model_copy(update=update)
 
 
-@pytest.fixture
-def finished(plan) -> Run:
+@pytest.fixture(scope="module")
+def trained_run(plan) -> Run:
     list(train(plan))
     return Run(plan.output.resolve() / plan.name)
+
+
+@pytest.fixture
+def finished(trained_run, tmp_path) -> Run:
+    """A run that is complete, in a folder that a test may change."""
+    return Run(Path(shutil.copytree(trained_run.folder, tmp_path / "runs" / trained_run.folder.name)))
 
 
 def test_held_out_patients_are_packed_only_when_asked_for_and_then_apart(plan, tmp_path, capsys) -> None:
