@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QLabel
 
 from napari_braintumor import engine
 from napari_braintumor.engine.card import Metric, ModelCard
@@ -77,7 +79,7 @@ def finish(qtbot: Any, dock: SegmentDock) -> None:
 
 
 def results(viewer: Any) -> list[Labels]:
-    return [layer for layer in viewer.layers if layer.metadata["braintumor"].get("role") == "tumor"]
+    return [layer for layer in viewer.layers if layer.metadata.get("braintumor", {}).get("role") == "tumor"]
 
 
 def test_the_sample_case_is_segmented_with_one_click(viewer, qtbot, slow):
@@ -166,3 +168,73 @@ def test_the_shipped_models_are_compared_on_the_sample_case(viewer, qtbot):
     assert all(dice["whole tumor"] > 0.8 for dice in (*comparison.dice.values(), *comparison.reference_dice))
     assert dock.comparison.table.rowCount() == 12
     assert not notification_manager.records
+
+
+def numbers_on_screen(dock: SegmentDock) -> dict[str, str]:
+    """What the card says, as a person reads it: each name, and what stands right of it."""
+    grid = dock.result_card.legend.layout()
+    texts = {}
+    for row in range(grid.rowCount()):
+        name, value = (grid.itemAtPosition(row, column) for column in (1, 2))
+        if name is not None and value is not None and isinstance(name.widget(), QLabel):
+            texts[name.widget().text()] = value.widget().text()
+    return texts
+
+
+def counted(layer: Labels) -> dict[str, str]:
+    """The same, counted from the layer."""
+    voxel_ml = float(np.prod(layer.scale)) / 1000
+    data = np.asarray(layer.data)
+    values = {
+        "necrotic / non-enhancing core": [1], "edema": [2], "whole tumor": [1, 2, 3], "tumor core": [1, 3],
+        "enhancing tumor": [3], **{f"label {n}": [n] for n in np.unique(data) if n > 3},
+    }  # fmt: skip
+    return {name: f"{np.isin(data, labels).sum() * voxel_ml:.1f} mL" for name, labels in values.items()}
+
+
+def test_the_numbers_on_screen_are_those_of_the_layer_at_every_step(viewer, qtbot, slow, tmp_path):
+    dock = open_sample_and_dock(viewer)
+    slow.go_on.set()
+
+    def segment() -> None:
+        dock.segment_button.click()
+        finish(qtbot, dock)
+
+    segment()
+    (layer,) = results(viewer)
+    layer.brush_size = 20
+    middle = (layer.data.shape[0] // 2, 70, 70)
+    steps: list[Callable[[], Any]] = [
+        lambda: layer.paint(middle, 3),
+        lambda: layer.paint((middle[0] + 1, 60, 60), 4),
+        layer.undo,
+        layer.redo,
+        lambda: layer.fill(middle, 1),
+        segment,
+        layer.undo,
+        layer.redo,
+    ]
+    assert numbers_on_screen(dock) == counted(layer)
+    for step in steps:
+        step()
+        assert numbers_on_screen(dock) == counted(layer)
+    assert dock.result_card.kept_line.text().startswith("2 reviewed slices kept")
+    dock.result_card.save_to(tmp_path / "tumor.nii.gz")
+    saved = json.loads((tmp_path / "tumor.json").read_text())
+    voxel_ml = float(np.prod(layer.scale)) / 1000
+    now_ml = np.isin(layer.data, (1, 2, 3)).sum() * voxel_ml
+    assert saved["volumes_ml"]["whole tumor"] == pytest.approx(now_ml, abs=1e-3)
+    assert saved["edited_slices_z"] == [middle[0], middle[0] + 1]
+
+    scans = [layer for layer in viewer.layers if isinstance(layer, Image)]
+    for scan in scans:  # a second case, by another plugin
+        viewer.add_image(np.asarray(scan.data) + 1, name=f"bert {scan.metadata['braintumor']['modality']}")
+    assert dock.check_line.text().startswith("Ready: bert")
+    assert numbers_on_screen(dock) == {}
+    segment()
+    one, two = results(viewer)
+    assert numbers_on_screen(dock) == counted(two)
+    viewer.layers.selection.active = one
+    assert numbers_on_screen(dock) == counted(one)
+    viewer.layers.remove(one)
+    assert numbers_on_screen(dock) == {}

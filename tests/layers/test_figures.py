@@ -6,11 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 
 from napari_braintumor.engine.types import Reference, Segmentation
 from napari_braintumor.layers import (
     Figures,
+    default_placement,
     figures_of,
     find_placement,
     follow_labels,
@@ -130,6 +134,27 @@ def test_after_any_edit_all_numbers_are_those_of_the_labels_as_they_are(layer, s
     check(layer, segmentation.labels)
 
 
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([*EDITS, Labels.undo, Labels.redo]), min_size=3, max_size=8), st.booleans())
+def test_after_any_row_of_edits_all_numbers_are_those_of_the_labels_as_they_are(
+    synthetic_volume, synthetic_segmentation, edits, again
+):
+    viewer = ViewerModel()
+    volume = synthetic_volume()
+    result = synthetic_segmentation(volume)
+    place = default_placement(volume.source)
+    layer = update_or_add_labels(viewer, result, place)
+    for edit in edits:
+        edit(layer)
+        check(layer, result.labels)
+    if again and layer.data.dtype == np.uint8:
+        before = {z: np.array(layer.data[z]) for z in figures_of(layer).edited}
+        update_or_add_labels(viewer, result, place)
+        check(layer, result.labels)
+        for z, plane in before.items():
+            np.testing.assert_array_equal(layer.data[z], plane)
+
+
 @pytest.mark.parametrize(
     "edit", [e for e in EDITS if e not in (fill, another_array, nothing_left)], ids=lambda e: e.__name__
 )
@@ -242,8 +267,6 @@ def test_a_stroke_in_a_large_layer_keeps_the_window_waiting_for_one_slice_only(v
     labels = np.zeros(source.shape, np.uint8)
     labels[40:60, 100:200, 100:200] = 2
     large: Segmentation = replace(segmentation, labels=labels, source=source)
-    from napari_braintumor.layers import default_placement
-
     layer = update_or_add_labels(viewer, large, default_placement(source))
     figures = figures_of(layer)
     figures.count_some(np.inf)

@@ -188,9 +188,9 @@ def test_of_two_models_the_card_shows_the_one_that_is_selected(card, viewer, vol
     selection, first = add_result(viewer, segmentation, volume, "one")
     nothing = replace(segmentation, labels=np.zeros(volume.shape, np.uint8))
     second = update_or_add_labels(viewer, nothing, selection.placement, "two", made_from=selection.made_from)
-    assert (card.layer, card.headline.text()) == (second, "No tumor found [patient7].")
+    assert (card.layer, card.headline.text()) == (second, "No tumor found [patient7] by two.")
     viewer.layers.selection.active = first
-    assert card.headline.text() == "Tumor [patient7]."
+    assert card.headline.text() == "Tumor [patient7] by one."
     second.paint((0, 0, 0), 1)
     assert rows(card) == expected(first)
     viewer.layers.remove(first)
