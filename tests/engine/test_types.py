@@ -1,9 +1,10 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.types import Volume, default_grid, grid_from_affine, labels_from_regions
+from napari_braintumor.engine.types import StreamedVolume, Volume, default_grid, grid_from_affine, labels_from_regions
 
 ORIENTATIONS = [
     (axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
@@ -65,3 +66,19 @@ def test_a_label_has_what_its_region_has_beyond_the_next_within(synthetic_volume
     voxel_ml = np.prod(result.source.spacing) / 1000
     counted = {label: (result.labels == label).sum() * voxel_ml for label in (1, 2, 3)}
     assert result.label_volumes_ml == pytest.approx(counted)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_voxel_size_that_a_user_states_replaces_the_guess_and_only_the_note_of_it(streamed) -> None:
+    grid = replace(default_grid((2, 3, 4)), spacing_known=False, spacing_note="A guess.")
+    data = np.ones((1, 2, 3, 4), np.float32)
+    notes = ("Another file was left out.", *grid.notes)
+    if streamed:
+        case = StreamedVolume(tuple(data), ("T1",), grid, notes=notes)
+    else:
+        case = Volume(data, ("T1",), grid, notes=notes)
+    stated = case.with_spacing((5, 0.9, 0.8))
+    assert stated.spacing == pytest.approx((5, 0.9, 0.8))
+    assert stated.source.spacing_known
+    assert stated.notes == ("Another file was left out.",)
+    assert stated.source.voxel_ml == pytest.approx(5 * 0.9 * 0.8 / 1000)

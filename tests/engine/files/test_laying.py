@@ -161,3 +161,14 @@ def test_a_voxel_size_given_by_the_user_takes_the_place_of_a_guess_and_its_note(
     stated = volume.with_spacing((8, 3, 3))
     assert (stated.notes, stated.source.spacing_known) == ((), True)
     assert stated.spacing == pytest.approx((8, 3, 3))
+
+
+def test_a_tiff_modality_beside_a_nifti_one_is_put_on_it_slice_by_slice_with_a_note(tmp_path):
+    save(turned(SCAN, "RAS"), tmp_path / "p_flair.nii")
+    ours = read_case(find_cases(tmp_path)[0]).data[0]
+    tifffile.imwrite(tmp_path / "p_t1.tif", ours + 1, **GRAY)
+    (case,) = find_cases(tmp_path)
+    volume = read_case(case)
+    np.testing.assert_array_equal(volume.data[0], ours + 1)
+    assert volume.source.path.name == "p_flair.nii"
+    assert any("'p_t1.tif' does not say how the head lies in it" in note for note in volume.notes)
