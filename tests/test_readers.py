@@ -181,10 +181,10 @@ def test_a_folder_of_something_else_is_named_for_what_it_holds(tmp_path, names, 
 
 
 def test_the_derivatives_of_a_bids_data_set_open(tmp_path, volume):
-    folder, image = tmp_path / "derivatives/prep/sub-01/anat", nib.Nifti1Image(volume.data[0], volume.source.affine)
+    folder = tmp_path / "derivatives/prep/sub-01/anat"
     folder.mkdir(parents=True)
-    for suffix in ("T1w", "FLAIR"):
-        nib.save(image, folder / f"sub-01_desc-preproc_{suffix}.nii.gz")
+    for suffix, channel in (("T1w", volume.data[0]), ("FLAIR", volume.data[3])):
+        nib.save(nib.Nifti1Image(channel, volume.source.affine), folder / f"sub-01_desc-preproc_{suffix}.nii.gz")
     assert [layer.name for layer in read(tmp_path / "derivatives")] == ["T1 [sub-01]", "FLAIR [sub-01]"]
 
 

@@ -255,9 +255,12 @@ def _adopt(draft: Draft, strays: list[Named]) -> None:
 
 def _note_others(drafts: Sequence[Draft], others: Sequence[Path]) -> None:
     """Say which files of a case's folder may be scans too but are of a format that is not read."""
+    near: dict[Path, list[Path]] = defaultdict(list)
+    for path in others:
+        near[path.parent].append(path)
+    roots = Counter(draft.root for draft in drafts)
     for draft in drafts:
-        near = [path for path in others if path.parent == draft.root]
-        for path, what in describe_others(near):
+        for path, what in describe_others(near[draft.root]) if roots[draft.root] == 1 else ():
             if "picture" not in what.what or find_modality(strip_suffix(path)):
                 draft.notes.append(f"'{path.name}' was left out: it is {what.what}. {what.remedy}")
 
