@@ -15,7 +15,6 @@ from napari_braintumor.layers import (
     layers_from_case,
     select_layers,
     slice_at,
-    source_of,
     update_or_add_labels,
     volume_from_layers,
 )
@@ -111,14 +110,6 @@ def test_labels_come_back_in_the_order_of_a_foreign_layer(viewer, volume, opened
     np.testing.assert_array_equal(labels_ZYX, result.labels)
     np.testing.assert_array_equal(source.affine, back.source.affine)
     assert update_or_add_labels(viewer, result, find_placement(image)) == layer
-
-
-def test_labels_of_another_plugin_are_written_where_they_are_shown(volume):
-    labels = Labels(np.ones((6, 20, 16), np.int32), scale=(3, -1.5, 1), translate=(10, 20, 30), units="mm")
-    source = source_of(labels)
-    assert source.flips == (False, True, False)
-    assert source.spacing == (3, 1.5, 1)
-    np.testing.assert_allclose(source.affine @ (0, 0, 0, 1), (-30, -20, 10, 1))
 
 
 def test_labels_that_are_flat_cannot_be_written():

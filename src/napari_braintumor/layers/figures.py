@@ -122,6 +122,11 @@ class Figures:
         return not self._uncounted
 
     @property
+    def slices(self) -> tuple[SliceTally, ...]:
+        """What each slice along Z holds, as far as it is counted."""
+        return tuple(self._slices)
+
+    @property
     def answer(self) -> Answer | None:
         """What the model gave: of its last two answers the nearer one, as a run can be undone."""
         known = self.layer.metadata.get(KEY, {})

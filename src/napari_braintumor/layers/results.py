@@ -170,7 +170,9 @@ def _merge(layer: Labels, segmentation: Segmentation, options: Mapping[str, Any]
     more = {"answer": answer, "earlier": last, "kept": packed, "reviewed": tuple(before.get("reviewed", ()))}
     layer.metadata = {**layer.metadata, KEY: {**options["metadata"][KEY], **more}}
     layer.colormap = options["colormap"]
-    _set_slices(layer, {z: segmentation.labels[z] for z in range(segmentation.labels.shape[0]) if z not in packed})
+    both = enumerate(zip(figures.slices, segmentation.tallies, strict=True))
+    others = [z for z, (now, then) in both if z not in packed and now.digest != then.digest]
+    _set_slices(layer, {z: segmentation.labels[z] for z in others})
     figures.publish()
 
 

@@ -156,7 +156,10 @@ def compare_selection(
     reference = None
     if drawn is not None:
         reference = reference_from_labels(drawn.labels, drawn.names, source, drawn.convention)
-    yield from engine.compare(stream_selection(selection), configs, reference)
+    for event in engine.compare(stream_selection(selection), configs, reference):
+        if isinstance(event, ModelSegmented):
+            _ = event.segmentation.tallies  # counted here, so that the window does not wait for it
+        yield event
 
 
 class ModelsDock(Dock):
