@@ -279,7 +279,8 @@ def test_a_stated_voxel_size_is_used_and_labels_stay_on_the_scan_s_grid(case_fol
 
 def test_the_convention_of_masks_can_be_stated(case_folder, toy_model, tmp_path) -> None:
     shutil.copytree(case_folder / "case7", tmp_path / "case7")
-    mask = tmp_path / "case7" / "case7_seg.nii.gz"
+    (path,) = (path for path in (tmp_path / "case7").iterdir() if "seg" in path.name or "mask" in path.name)
+    mask = path.rename(tmp_path / "case7" / "case7_seg.nii.gz")
     image = nib.load(mask)
     nib.save(nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.uint8), image.affine), mask)
     command = ["evaluate", str(tmp_path / "case7"), "-m", str(toy_model)]
