@@ -87,7 +87,7 @@ def test_scans_of_cases_whose_names_differ_are_put_together_only_by_hand_and_it_
     slot.setCurrentIndex(slot.findText("anna_t1"))
     slot.activated.emit(slot.currentIndex())
     assert scans.chosen == {"T1": anna, "FLAIR": bert}
-    assert scans.remarks == ["The names say that these are scans of different cases: T1 of 'anna', FLAIR of 'bert'."]
+    assert "The names say that these are scans of different cases: T1 of 'anna', FLAIR of 'bert'." in scans.remarks
 
 
 def test_the_other_case_is_hidden_and_comes_back_as_it_was(scans, viewer, volume, synthetic_volume):

@@ -243,6 +243,19 @@ def test_one_unnamed_image_is_asked_for_with_a_guess(dock, viewer, volume, qtbot
     assert "Tumor [scan]" in viewer.layers
 
 
+def test_a_color_picture_is_called_one(dock, viewer):
+    viewer.add_image(np.zeros((8, 8, 3), np.uint8), name="p_t1", rgb=True)
+    assert "Layer 'p_t1' is a color picture. A gray scan is needed." in dock.check_line.text()
+
+
+def test_of_arrays_it_is_said_how_they_are_taken_to_lie(dock, viewer, volume):
+    open_case(viewer, volume)
+    assert "Taken as shown" not in dock.check_line.text()
+    viewer.layers.clear()
+    viewer.add_image(volume.data[0], name="p_flair")
+    assert "the slider runs from foot to head" in dock.check_line.text()
+
+
 def test_a_flat_image_is_not_asked_for(dock, viewer):
     viewer.add_image(np.zeros((8, 8)), name="photo")
     assert dock.scans.guess_row.isHidden()

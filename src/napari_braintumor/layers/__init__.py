@@ -40,6 +40,7 @@ from napari_braintumor.layers.placement import (
     bare,
     default_placement,
     find_placement,
+    is_taken_as_shown,
     set_spacing,
     source_of,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "inspect_selection",
     "is_result",
     "is_result_of",
+    "is_taken_as_shown",
     "kept_slices",
     "label_layer",
     "label_names",

@@ -142,6 +142,11 @@ def has_own_grid(layer: Layer, place: Placement) -> bool:
     return place.grid is layer.metadata.get(KEY, {}).get("source") or "coordinate_system" in layer.metadata
 
 
+def is_taken_as_shown(layer: Layer) -> bool:
+    """Whether nothing but its display says how a scan lies: then down the slider is taken for superior."""
+    return np.ndim(level_0(layer)) == 3 and not has_own_grid(layer, find_placement(layer))
+
+
 def display_affine(place: Placement) -> NDArray[np.float64]:
     """Return the affine from an index of a layer's array to the RAS mm where it is shown."""
     affine = np.eye(4)

@@ -16,6 +16,7 @@ from napari_braintumor.layers import (
     CaseView,
     cases_in,
     find_case,
+    is_taken_as_shown,
     match_modalities,
     modality_of,
     scans_in,
@@ -196,15 +197,23 @@ class ScansForm(QGroupBox):
         return {m: slot.layer for m, slot in self.slots.items() if slot.layer is not None and slot.isEnabled()}
 
     @property
+    def color_pictures(self) -> dict[str, Layer]:
+        """The topmost color picture, which is not a scan, as if it were one: checking it says why it is not."""
+        pictures = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer.rgb]
+        return {"FLAIR": pictures[-1]} if pictures else {}
+
+    @property
     def remarks(self) -> list[str]:
         """What the user should know of how the layers were chosen, a sentence each."""
         found = []
-        if not self.guess_row.isHidden():
-            found.append(f"Taken as {self.guess_box.currentText()}: change it above if it is not.")
+        if any(is_taken_as_shown(layer) for layer in self.chosen.values()):
+            found.append("Taken as shown: the slider runs from foot to head, and the patient's left is on the right.")
         owners = {m: owner for m, layer in self.chosen.items() if (owner := whose(layer))}
         if len({owner.casefold() for owner in owners.values()}) > 1:
             mixed = ", ".join(f"{modality} of '{owner}'" for modality, owner in owners.items())
             found.append(f"The names say that these are scans of different cases: {mixed}.")
+        if not self.guess_row.isHidden():
+            found.append(f"Taken as {self.guess_box.currentText()}: change it above if it is not.")
         return found
 
     def use_modalities(self, used: tuple[str, ...]) -> None:
@@ -258,8 +267,8 @@ class ScansForm(QGroupBox):
     def _watch_new(self, event: Any) -> None:
         layer = event.value
         layer.events.name.connect(self.refill)
-        if scans_in([layer]):  # a new label layer takes napari long enough
-            self.refill(newest=layer if whose(layer) is not None else None)
+        if isinstance(layer, Image):  # a new label layer takes napari long enough
+            self.refill(newest=layer if scans_in([layer]) and whose(layer) is not None else None)
         self.case_bar.show_layers(new=[layer])
 
     def _take_case(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from magicgui.widgets import Container, FloatSpinBox, PushButton
 from napari.layers import Layer
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QVBoxLayout, QWidget
 
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.layers import Selection, layers_on, set_spacing
@@ -50,6 +50,7 @@ class VoxelSizeForm(QWidget):
         for axis, box in self.boxes.items():
             box.native.setDecimals(DECIMALS)
             box.native.setMinimumWidth(LEAST_WIDTH_PX)
+            box.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)  # they leave no room for a number
             name_widget(box.native, f"Voxel size along {axis}", f"mm along {axis}")
         self.button = PushButton(text="Use this voxel size")
         name_widget(self.button.native, "Use this voxel size", "Display and measure all layers of this case with it")

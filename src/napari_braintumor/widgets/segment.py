@@ -292,7 +292,7 @@ class SegmentDock(Dock):
             reason = model.problem
         else:
             try:
-                selection = select_layers(self.chosen)
+                selection = select_layers(self.chosen or self.scans.color_pictures)
                 _check_modalities(model.card, selection)
                 self._selection, reason = selection, ""
             except BrainTumorError as error:
