@@ -24,7 +24,7 @@ from napari_braintumor.engine.types import (
 
 ROOT = Path(__file__).parents[1]
 
-pytest_plugins = ("toy_cases",)
+pytest_plugins = ("toy_cases", "fake_card")
 collect_ignore = [] if (ROOT / "tools").is_dir() else ["test_tools.py"]  # tools are not in the source distribution
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fake_card import CUDA, OnCard, put_on_card
 from napari_braintumor import engine
 from napari_braintumor.engine import inference, segment
 from napari_braintumor.engine.card import GLIOMA_REGIONS, Metric, ModelCard
@@ -211,33 +212,66 @@ def test_while_one_chunk_runs_the_next_is_prepared(make_volume, toy_model, monke
     result_of(make_volume(7)[0], model=str(toy_model), batch_size=1, search_step_mm=0)
 
 
+class FillingCard:
+    """A runner on a card that has room for some calls only; what it gives lies on the card."""
+
+    runtime, device = "torch", CUDA
+
+    def __init__(self, runner, calls: int) -> None:
+        self.runner, self.calls = runner, calls
+
+    def __call__(self, batch):
+        self.calls -= 1
+        if self.calls < 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return put_on_card(self.runner(batch))
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 99])
+@pytest.mark.parametrize("settings", [{}, {"test_time_mirroring": True}, {"probabilities": True}])
+def test_a_card_that_runs_full_at_any_moment_changes_nothing_but_the_time(
+    make_volume, toy_model, monkeypatch, calls, settings
+) -> None:
+    volume, _ = make_volume(7)
+    expected = result_of(volume, model=str(toy_model), runtime="torch", **settings)
+    real = inference.start_runner
+
+    def start(path, sha256, runtime, device, shape, *precision):
+        runner = real(path, sha256, runtime, torch.device("cpu"), shape, *precision)
+        return FillingCard(runner, calls) if device == CUDA else runner
+
+    monkeypatch.setattr(inference, "start_runner", start)
+    monkeypatch.setattr(inference, "choose_where", lambda *_: (CUDA, "torch"))
+    monkeypatch.setattr(inference, "describe_device", lambda device: device.type)
+    events = list(segment(volume, SegmentConfig(model=str(toy_model), runtime="torch", batch_size=2, **settings)))
+    result = events[-1].segmentation
+    assert np.array_equal(result.labels, expected.labels)
+    if settings.get("probabilities"):
+        np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=1e-3)
+    full = Noted("Memory ran out on cuda with a single slice; going on, slower, on the CPU.")
+    assert (full in events) == (calls < 99) == (full.text in result.provenance["notes"])
+    assert result.provenance["device"] == ("cuda" if calls == 99 else "cpu")
+
+
+@pytest.mark.usefixtures("card")
 def test_logits_that_do_not_fit_the_card_are_restored_on_the_cpu(make_volume, monkeypatch) -> None:
     volume, _ = make_volume(7)
     known = survey(volume, MODALITIES)
-
-    class OnCard(torch.Tensor):
-        """A tensor that says it is on CUDA, until it is fetched."""
-
-        device = torch.device("cuda")
-
-        def cpu(self):
-            return self.as_subclass(torch.Tensor)
-
     logits = torch.randn(2, 3, *known.head.shape[1:])
     expected, _ = inference.restore(known, np.array([3, 4]), logits, 0.5)
-    fetched = []
+    tried = []
     real = inference.nest_logits
 
     def cramped(given):
+        tried.append(type(given))
         if isinstance(given, OnCard):
-            fetched.append(1)
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(given)
 
     monkeypatch.setattr(inference, "nest_logits", cramped)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
-    found, _ = inference.restore(known, np.array([3, 4]), logits.as_subclass(OnCard), 0.5)
-    assert fetched
+    found, _ = inference.restore(known, np.array([3, 4]), put_on_card(logits), 0.5)
+    assert tried == [OnCard, torch.Tensor]
     assert np.array_equal(found, expected)
 
 

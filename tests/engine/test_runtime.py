@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fake_card import CUDA, OnCard, put_on_card
 from napari_braintumor.engine import runtime
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.runtime import (
@@ -17,14 +18,16 @@ from napari_braintumor.engine.runtime import (
     choose_device,
     choose_runtime,
     is_out_of_memory,
+    start_ladder,
     start_runner,
+    with_room,
 )
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 class FakeRunner:
-    """Doubles its input; runs out of memory above `limit` slices."""
+    """Doubles its input; runs out of memory above `limit` slices. What it gives on a card lies on the card."""
 
     runtime = "torch"
 
@@ -37,7 +40,7 @@ class FakeRunner:
         self.sizes.append(len(batch))
         if len(batch) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return batch * 2
+        return put_on_card(batch * 2) if self.device == CUDA else batch * 2
 
 
 @pytest.fixture
@@ -51,7 +54,9 @@ BATCH = torch.arange(16.0).reshape(16, 1, 1, 1)
 def test_a_batch_that_fits_runs_in_one_piece() -> None:
     runner = FakeRunner(16)
     ladder = Ladder(runner, 16, pytest.fail)
-    assert torch.equal(ladder(BATCH), BATCH * 2)
+    logits = ladder(BATCH)
+    assert isinstance(logits, OnCard)
+    assert torch.equal(logits.cpu(), BATCH * 2)
     assert runner.sizes == [16]
     assert ladder.notes == []
 
@@ -59,7 +64,9 @@ def test_a_batch_that_fits_runs_in_one_piece() -> None:
 def test_when_memory_runs_out_smaller_batches_are_tried_and_said(no_cuda_calls) -> None:
     runner = FakeRunner(4)
     ladder = Ladder(runner, 16, pytest.fail)
-    assert torch.equal(ladder(BATCH), BATCH * 2)
+    logits = ladder(BATCH)
+    assert isinstance(logits, OnCard)
+    assert torch.equal(logits.cpu(), BATCH * 2)
     assert runner.sizes == [16, 8, 4, 4, 4, 4]
     assert ladder.notes == [
         "Memory ran out on cuda; going on with 8 slices at a time.",
@@ -67,11 +74,49 @@ def test_when_memory_runs_out_smaller_batches_are_tried_and_said(no_cuda_calls) 
     ]
 
 
-def test_when_one_slice_does_not_fit_the_gpu_the_cpu_takes_over(no_cuda_calls) -> None:
-    ladder = Ladder(FakeRunner(0), 2, lambda: FakeRunner(99, CPU))
-    assert torch.equal(ladder(BATCH), BATCH * 2)
+@pytest.mark.parametrize("pieces_that_fit", [0, 1, 2, 3])
+@pytest.mark.parametrize("device", [CUDA, torch.device("meta")])
+def test_when_the_gpu_has_no_room_left_the_cpu_does_the_whole_batch(no_cuda_calls, device, pieces_that_fit) -> None:
+    """At whichever piece of a batch that happens; of `meta` tensors nothing can be fetched."""
+
+    class Filling(FakeRunner):
+        def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+            self.limit = 1 if len(self.sizes) < pieces_that_fit else 0
+            logits = super().__call__(batch)
+            return logits.to(device) if device.type == "meta" else logits
+
+    ladder = Ladder(Filling(0, device), 1, lambda: FakeRunner(99, CPU))
+    logits = ladder(BATCH[:4])
+    assert not isinstance(logits, OnCard)
+    assert torch.equal(logits, BATCH[:4] * 2)
     assert ladder.runner.device == CPU
     assert "with a single slice; going on, slower, on the CPU" in ladder.notes[-1]
+
+
+def test_a_network_that_does_not_fit_the_gpu_starts_on_the_cpu_and_the_user_is_told(no_cuda_calls) -> None:
+    def full() -> FakeRunner:
+        raise RuntimeError("CUDA error: out of memory")
+
+    ladder = start_ladder(full, lambda: FakeRunner(99, CPU), None)
+    assert torch.equal(ladder(BATCH), BATCH * 2)
+    assert ladder.notes == ["The model does not fit into the memory that is free; going on, slower, on the CPU."]
+
+    def broken() -> FakeRunner:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        start_ladder(broken, pytest.fail, None)
+
+
+def test_what_does_not_fit_the_gpu_is_worked_out_on_the_cpu() -> None:
+    def halve(tensor: torch.Tensor) -> torch.Tensor:
+        if isinstance(tensor, OnCard):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tensor / 2
+
+    assert torch.equal(with_room(halve, put_on_card(BATCH)), BATCH / 2)
+    with pytest.raises(ZeroDivisionError):
+        with_room(lambda _: 1 // 0, put_on_card(BATCH))
 
 
 def test_when_one_slice_does_not_fit_the_computer_the_user_is_told() -> None:
@@ -88,6 +133,8 @@ def test_other_failures_are_not_taken_for_exhausted_memory() -> None:
         Ladder(fail, 1, pytest.fail)(BATCH)
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated ...)"))
     assert is_out_of_memory(MemoryError())
+    for words in ("CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc", "DefaultCPUAllocator: can't allocate memory"):
+        assert is_out_of_memory(RuntimeError(words))
 
 
 @pytest.mark.parametrize(
@@ -154,11 +201,11 @@ def test_gpus_and_openvino_get_batches_and_torch_on_the_cpu_single_slices() -> N
 
 
 class FakeCard:
-    """Stands for a CUDA card: notes what torch is asked for, and runs on the CPU."""
+    """Stands for a CUDA card: notes what torch is asked for. What is put there lies on torch's meta device."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
-        real_to = torch.Tensor.to
+        real_to, real_move = torch.Tensor.to, torch.nn.Module.to
 
         def pin(batch: torch.Tensor) -> torch.Tensor:
             self.asked.append("pinned")
@@ -168,12 +215,15 @@ class FakeCard:
             if where and where[0] == CUDA:
                 self.asked.append("copied without waiting" if how.get("non_blocking") else "copied")
                 assert tensor.is_contiguous(memory_format=torch.channels_last)
-                return tensor
+                return real_to(tensor, "meta")
             return real_to(tensor, *where, **how)
 
         def cpu(tensor: torch.Tensor) -> torch.Tensor:
             self.asked.append("fetched")
             return tensor
+
+        def move(module: torch.nn.Module, *where: object, **how: object) -> torch.nn.Module:
+            return real_move(module, *("meta" if place == CUDA else place for place in where), **how)
 
         def autocast(kind: str, dtype: torch.dtype) -> object:
             self.asked.append(f"{kind} {dtype}")
@@ -188,7 +238,7 @@ class FakeCard:
         monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
         monkeypatch.setattr(torch.Tensor, "to", to)
         monkeypatch.setattr(torch.Tensor, "cpu", cpu)
-        monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)
+        monkeypatch.setattr(torch.nn.Module, "to", move)
         monkeypatch.setattr(torch, "autocast", autocast)
         monkeypatch.setattr(torch.backends.cudnn, "flags", flags)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
@@ -198,6 +248,7 @@ def test_on_cuda_copies_are_pinned_kernels_looked_for_and_logits_stay_on_the_car
     card = FakeCard(monkeypatch)
     logits = TorchRunner(torch.nn.Conv2d(4, 3, 1), CUDA)(torch.zeros(2, 4, 8, 8))
     assert logits.dtype == torch.float32
+    assert logits.device.type == "meta"
     assert card.asked == [
         "fastest kernels looked for",
         "pinned",

@@ -22,12 +22,12 @@ from napari_braintumor.engine.parts import SLAB_SLICES, Parts
 from napari_braintumor.engine.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.runtime import (
     Ladder,
-    choose_batch,
     choose_device,
     choose_runtime,
     describe_device,
-    is_out_of_memory,
+    start_ladder,
     start_runner,
+    with_room,
 )
 from napari_braintumor.engine.store import ModelStore, file_sha256
 from napari_braintumor.engine.transforms import Survey, group_slices, prepare_slices, read_together, survey_for
@@ -106,12 +106,13 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     window = choose_window(card, known.head.shape, divisor) if card.spatial_dims == 3 else known.head.shape[1:]
     shape = (len(card.modalities), *in_network_order(window, card))
     sha256 = file_sha256(model.path)
-    ladder = Ladder(
-        start_runner(model.path, sha256, runtime, device, shape, config.precision),
-        config.batch_size or choose_batch(runtime, device),
+    ladder = start_ladder(
+        lambda: start_runner(model.path, sha256, runtime, device, shape, config.precision),
         lambda: start_runner(model.path, sha256, "torch", torch.device("cpu"), shape),
+        config.batch_size,
     )
-    yield Started(describe_device(device), ladder.runner.runtime)
+    yield from map(note, ladder.notes)
+    yield Started(describe_device(ladder.runner.device), ladder.runner.runtime)
     voxel_ml = volume.source.voxel_ml
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     nesting = _zeros(volume, volume.shape, np.uint8)
@@ -171,7 +172,7 @@ def _look_through_slices(
     """Fill in what a 2-D network finds in the slices that hold head."""
     slices = np.flatnonzero(known.head.any((1, 2)))
     hits: list[int] = []
-    noted = done = 0
+    noted, done = len(ladder.notes), 0
     for looked_at in _rounds(slices, hits, step):
         for chunk, logits_NRHW in predict(volume, card, known, looked_at, ladder, config.test_time_mirroring):
             found, logits_RZYX = restore(known, chunk, logits_NRHW, config.threshold or card.threshold)
@@ -181,7 +182,7 @@ def _look_through_slices(
                     hits.append(int(index))
             if probabilities is not None:
                 for index, logits in zip(chunk, logits_RZYX.transpose(0, 1), strict=True):
-                    probabilities[:, known.box[0].start + index] = logits.sigmoid().half().cpu().numpy()
+                    probabilities[:, known.box[0].start + index] = with_room(torch.sigmoid, logits).half().cpu().numpy()
             yield from map(note, ladder.notes[noted:])
             noted = len(ladder.notes)
             done += len(chunk)
@@ -202,7 +203,7 @@ def _look_through_windows(
     probabilities: Any | None,
 ) -> Iterator[SlicesDone | Noted]:
     """Fill in what a 3-D network finds in the whole case."""
-    slices = len(known.head)
+    slices, noted = len(known.head), len(ladder.notes)
     data_MZYX = torch.from_numpy(prepare_slices(volume, card.modalities, known, np.arange(slices)))
     running = run_windows(data_MZYX, card, window, lambda batch: _run(ladder, batch, card, config.test_time_mirroring))
     try:
@@ -213,7 +214,7 @@ def _look_through_windows(
         logits_RZYX = ended.value
     finally:
         running.close()
-    yield from map(note, ladder.notes)
+    yield from map(note, ladder.notes[noted:])
     outside = torch.from_numpy(~known.head)[:, None]
     logits_RZYX = nest_logits(logits_RZYX.transpose(0, 1)).masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1)
     limit = _logit(config.threshold or card.threshold)
@@ -358,11 +359,18 @@ def _chunks(array: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
 
 def _run(ladder: Ladder, batch: torch.Tensor, card: ModelCard, mirroring: bool) -> torch.Tensor:
     """Return the logits of a card's regions, of slices or of windows."""
-    logits = to_regions(ladder(batch), card)
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        return with_room(lambda output: to_regions(output, card), ladder(images))
+
+    logits = run(batch)
     if not mirroring:
         return logits
     left_right = -1 if card.axes == "LPS zyx" else -3
-    return (logits + to_regions(ladder(batch.flip(left_right)), card).flip(left_right)) / 2
+    mirrored = run(batch.flip(left_right)).flip(left_right)
+    if mirrored.device != logits.device:  # memory ran out in between
+        logits, mirrored = logits.cpu(), mirrored.cpu()
+    return (logits + mirrored) / 2
 
 
 def to_regions(output: torch.Tensor, card: ModelCard) -> torch.Tensor:
@@ -389,14 +397,13 @@ def restore(
         In how many of the nested regions each voxel lies, uint8 ``(len(slices), Y, X)``; and the logits
         ``(R, len(slices), Y, X)``, nested by `nest_logits`.
     """
-    try:
-        outside = torch.from_numpy(~known.head[slices])[:, None].to(logits_NRHW.device)
-        logits_RZYX = known.restore(nest_logits(logits_NRHW).masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1))
+
+    def restore_there(logits: torch.Tensor) -> tuple[NDArray[np.uint8], torch.Tensor]:
+        outside = torch.from_numpy(~known.head[slices])[:, None].to(logits.device)
+        logits_RZYX = known.restore(nest_logits(logits).masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1))
         return (logits_RZYX > _logit(threshold)).sum(0, dtype=torch.uint8).cpu().numpy(), logits_RZYX
-    except Exception as error:
-        if logits_NRHW.device.type == "cpu" or not is_out_of_memory(error):
-            raise
-        return restore(known, slices, logits_NRHW.cpu(), threshold)
+
+    return with_room(restore_there, logits_NRHW)
 
 
 def nest_logits(logits_NRHW: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -270,11 +270,37 @@ def start_runner(
     return TorchRunner(load_network(path), device, precision)
 
 
+_OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
+"""What CUDA, MPS, cuBLAS, cuDNN, OpenVINO and torch on the CPU say, in lower case."""
+
+Result = TypeVar("Result")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell an exhausted memory from other failures; some back ends raise plain RuntimeErrors."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
     )
+
+
+def with_room(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
+    """Apply a function to a tensor where it lies, or on the CPU if memory runs out there."""
+    try:
+        return function(tensor)
+    except Exception as error:
+        if tensor.device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    return function(tensor.cpu())
+
+
+def _unless_out_of_memory(function: Callable[[], Result]) -> Result | None:
+    """Return what a function gives, None if memory runs out; the failure, which holds memory too, is let go."""
+    try:
+        return function()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
 
 
 class Ladder:
@@ -297,25 +323,20 @@ class Ladder:
         self.notes: list[str] = []
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)``, in as many pieces as memory asks for.
+        """Return logits ``(N, R, H, W)``, in as many pieces as memory asks for; all of them lie where the last one ran.
 
         Raises
         ------
         SettingsError
             If one slice does not fit into the computer's own memory.
         """
-        outputs: list[Tensor] = []
-        start = 0
-        while start < len(batch_NMHW):
-            try:
-                outputs.append(self.runner(batch_NMHW[start : start + self.batch_size]))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._step_down()
-            else:
-                start += self.batch_size
-        return torch.cat(outputs)
+
+        def run() -> Tensor:  # all of the batch each time: what an earlier try left may lie on another device
+            return torch.cat([self.runner(piece) for piece in batch_NMHW.split(self.batch_size)])
+
+        while (logits := _unless_out_of_memory(run)) is None:
+            self._step_down()
+        return logits
 
     def _step_down(self) -> None:
         if self.runner.device.type == "cuda":
@@ -334,3 +355,21 @@ class Ladder:
             raise SettingsError(
                 "Memory ran out on the CPU with a single slice. Close other programs, or crop the scan."
             )
+
+
+def start_ladder(start: Callable[[], Runner], fall_back: Callable[[], Runner], batch_size: int | None) -> Ladder:
+    """Return a ladder that begins on a device, or on the CPU if the network does not fit there.
+
+    Parameters
+    ----------
+    start, fall_back
+        Make the runner of the device and that of the CPU.
+    batch_size
+        Slices at a time, at first; None chooses by device.
+    """
+    started = _unless_out_of_memory(start)
+    runner = started or fall_back()
+    ladder = Ladder(runner, batch_size or choose_batch(runner.runtime, runner.device), fall_back)
+    if started is None:
+        ladder.notes.append("The model does not fit into the memory that is free; going on, slower, on the CPU.")
+    return ladder
