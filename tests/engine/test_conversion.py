@@ -55,6 +55,20 @@ def test_a_network_is_converted_once_in_a_process_of_its_own(unet: Path, cache: 
     assert [path.name[:40] for path in cache.iterdir()] == ["a" * 40]
 
 
+@pytest.mark.parametrize("newer", ["napari_braintumor.engine.conversion.__version__", "openvino.__version__"])
+def test_a_newer_version_of_the_program_or_of_openvino_converts_anew(
+    converted_here: None, unet: Path, cache: Path, monkeypatch, newer: str
+) -> None:
+    first = answer(load_converted(unet, "a" * 64))
+    monkeypatch.setattr(newer, "99.1.0")
+    assert np.array_equal(answer(load_converted(unet, "a" * 64)), first)
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("BRAINTUMOR_CACHE", str(cache))
+    monkeypatch.setattr(conversion, "_convert_apart", refuse)
+    assert np.array_equal(answer(load_converted(unet, "a" * 64)), first)
+
+
 def test_where_no_process_can_be_started_the_network_is_converted_here(unet: Path, cache: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "executable", str(cache / "no python"))
     assert answer(load_converted(unet, "a" * 64)).shape == (2, 3, 32, 32)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import dask.array
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,17 @@ from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspection import foreground
 from napari_braintumor.engine.metrics import volume_dice
-from napari_braintumor.engine.transforms import fill_head, prepare, prepare_for, resize, working_shape
-from napari_braintumor.engine.types import MODALITIES, default_grid
+from napari_braintumor.engine.transforms import (
+    fill_head,
+    prepare,
+    prepare_for,
+    prepare_slices,
+    resize,
+    survey,
+    working_shape,
+)
+from napari_braintumor.engine.types import MODALITIES, StreamedVolume, default_grid
+from toy_cases import make_case
 
 
 def test_intensities_become_z_scores_over_the_head_and_zero_outside(make_volume) -> None:
@@ -128,3 +138,52 @@ def test_an_image_of_background_only_has_no_head(make_volume) -> None:
     volume, _ = make_volume(0)
     with pytest.raises(DataError, match="No head was found in 'case0'"):
         prepare(replace(volume, data=np.zeros_like(volume.data), source=default_grid(volume.shape)), MODALITIES)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-7, 1e-3, 1e7, 1e30])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_intensities_of_any_size_are_scaled_alike(make_volume, factor: float, streamed: bool) -> None:
+    volume, _ = make_volume(0)
+    plain = prepare(volume, MODALITIES, (None, 1.3, 1.3))
+    scaled = replace(volume, data=(volume.data * np.float64(factor)).astype(np.float32))
+    given = StreamedVolume(tuple(scaled.data), volume.modalities, volume.source) if streamed else scaled
+    known = survey(given, MODALITIES, (None, 1.3, 1.3))
+    assert np.array_equal(known.head, plain.head)
+    data = prepare_slices(given, MODALITIES, known, np.arange(len(known.head)))
+    np.testing.assert_allclose(data, plain.data, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [(256, 24, 24), (400, 24, 24), (512, 24, 24), ((100, 3, 297), 24, 24), (64, 8, 8), (400, 7, 24), (1, 24, 24)],
+)
+@pytest.mark.parametrize("slices", [400, 1240])
+def test_a_stream_of_any_chunks_is_prepared_as_the_volume_in_memory(slices: int, chunks: tuple) -> None:
+    volume, _ = make_case(1, (slices, 24, 24), (0.5, 2, 2))
+    volume = volume.with_modalities(("FLAIR",))
+    if isinstance(chunks[0], tuple):
+        chunks = ((*chunks[0][:-1], slices - sum(chunks[0][:-1])), *chunks[1:])
+    plain = survey(volume, MODALITIES)
+    image = dask.array.from_array(volume.data[0], chunks=chunks)
+    streamed = StreamedVolume((image,), volume.modalities, volume.source, slab_slices=max(image.chunks[0]))
+    known = survey(streamed, MODALITIES)
+    assert np.array_equal(known.head, plain.head)
+    assert np.array_equal(known.scales, plain.scales)
+    some = np.array([0, 1, 255, 256, 300, len(known.head) - 1])
+    assert np.array_equal(
+        prepare_slices(streamed, MODALITIES, known, some), prepare_slices(volume, MODALITIES, plain, some)
+    )
+
+
+@pytest.mark.parametrize("spacing", [(1, 1000, 1000), (1, 1e6, 1e6), (1, 1e-3, 1e-3), (1, 1e-9, 1), (1, 1, 1e5)])
+def test_a_voxel_size_that_no_head_has_is_refused_before_anything_is_allocated(make_volume, spacing) -> None:
+    volume, _ = make_volume(0)
+    impossible = replace(volume, source=default_grid(volume.shape, spacing))
+    with pytest.raises(DataError, match=r"The voxels of 'case0' are .* Expected an image of 8 to 2000 mm"):
+        survey(impossible, MODALITIES, (None, 2.0, 2.0))
+
+
+def test_a_network_on_the_case_s_own_grid_takes_any_voxel_size(make_volume) -> None:
+    volume, _ = make_volume(0)
+    odd = replace(volume, source=default_grid(volume.shape, (1.0, 1e-9, 1e6)))
+    assert survey(odd, MODALITIES).frame == volume.shape

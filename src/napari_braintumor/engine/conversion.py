@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
+from napari_braintumor import __version__
 from napari_braintumor.engine.loading import load_network
 from napari_braintumor.engine.registry import ONNX
 from napari_braintumor.engine.store import load_weights, read_card
@@ -117,9 +118,10 @@ def _convert_apart(path: Path, sha256: str) -> None:
 
 
 def _folder(sha256: str) -> Path:
+    """Return where a model is kept: another version of OpenVINO or of the program may make another network of it."""
     import openvino
 
-    return cache_folder() / f"{sha256[:40]}-{openvino.__version__.split('-')[0]}"
+    return cache_folder() / f"{sha256[:40]}-{openvino.__version__.split('-')[0]}-{__version__}"
 
 
 def _convert(path: Path) -> Any:

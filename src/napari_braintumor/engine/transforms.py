@@ -42,6 +42,9 @@ SAMPLED_SLICES = 192
 LEAST_READ_SLICES = 16
 """Slices read and prepared at once: fewer would be slow, more would take memory."""
 
+LEAST_SIDE_MM, MOST_SIDE_MM = 8.0, 2000.0
+"""Of an image along an axis that is resampled. What is smaller or larger holds no head, or has a wrong voxel size."""
+
 Box = tuple[slice, slice, slice]
 
 
@@ -186,9 +189,10 @@ def survey(
             f"'{volume.name}' has {', '.join(volume.modalities)}, but the model needs at least one of "
             f"{', '.join(modalities)}. Name the images by their MRI sequence."
         )
+    _check_extent(volume, spacing)
     frame = working_shape(volume.shape, volume.spacing, spacing)
     every = -(-frame[0] // SAMPLED_SLICES)
-    sampled = np.concatenate(list(group_slices(np.arange(frame[0]), volume.slab_slices))[every // 2 :: every])
+    sampled = np.arange(frame[0])[every // 2 :: every]
     tissue = np.zeros(frame, bool)
     samples: dict[int, NDArray[np.float32]] = {}
     limits = -np.inf, np.inf
@@ -226,7 +230,11 @@ def survey(
 
 
 def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[float, float]:
-    return (float(values.mean()), max(float(values.std()), 1e-6)) if values.size else (0.0, 1.0)
+    """Return what makes z-scores of values of any size; the deviation is 1 where all are the same but for rounding."""
+    if not values.size:
+        return 0.0, 1.0
+    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    return mean, deviation if deviation > 1e-6 * abs(mean) else 1.0
 
 
 def survey_for(card: ModelCard, volume: AnyVolume, divisor: int, *, crop: bool = True) -> Survey:
@@ -307,6 +315,18 @@ def working_shape(
         for n, own, target in zip(shape, spacing, wanted, strict=True)
     )
     return z, y, x
+
+
+def _check_extent(volume: AnyVolume, wanted: Spacing) -> None:
+    """Refuse a working grid that follows from a voxel size which no scan of a head has, before it is allocated."""
+    for name, own, before, target in zip("ZYX", volume.spacing, volume.shape, wanted, strict=True):
+        if target is None or LEAST_SIDE_MM <= before * own <= MOST_SIDE_MM:
+            continue
+        raise DataError(
+            f"The voxels of '{volume.name}' are {own:g} mm along {name}, so {before} of them would span "
+            f"{before * own:g} mm. Expected an image of {LEAST_SIDE_MM:g} to {MOST_SIDE_MM:g} mm. Correct the voxel size "
+            "in the file, or the layer's scale."
+        )
 
 
 def read_working(
