@@ -32,6 +32,7 @@ from napari_braintumor.engine.types import (
     SlicesDone,
     Started,
     StreamedVolume,
+    Volume,
     default_grid,
 )
 from toy_cases import segment_plainly, write_case
@@ -129,12 +130,14 @@ def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(
     ("settings", "changes"),
     [
         ({"min_volume_ml": 0}, {}),
-        ({"probabilities": True}, {}),
+        ({"min_volume_ml": 0, "search_step_mm": 4}, {}),
+        ({"probabilities": True, "search_step_mm": 4}, {}),
         ({"search_step_mm": 0}, {}),
-        ({}, {"spacing_known": False}),
+        ({}, {}),
+        ({"search_step_mm": 4}, {"spacing_known": False}),
     ],
 )
-def test_all_slices_are_looked_at_where_thin_tumor_might_matter(
+def test_all_slices_are_looked_at_unless_a_step_is_asked_for_and_thin_tumor_does_not_matter(
     make_tall_volume, toy_model, with_card, monkeypatch, settings, changes
 ) -> None:
     volume = make_tall_volume()
@@ -147,8 +150,82 @@ def test_all_slices_are_looked_at_where_thin_tumor_might_matter(
     assert looked_at[0] == total
 
 
+def cylinder(shape: tuple[int, int, int]) -> np.ndarray:
+    """The head of a case: as wide as its frame, in all slices."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape[1:]), indexing="ij")
+    return np.broadcast_to(y**2 + x**2 < 0.9, shape)
+
+
+@pytest.fixture
+def found_by_intensity(toy_model, with_card, monkeypatch):
+    """Segment with a network to which bright voxels of a case are tumor, and nothing else is."""
+
+    class Bright:
+        runtime, device = "torch", torch.device("cpu")
+
+        def __call__(self, batch):
+            whole = torch.where(batch[:, 3:] > 2, 10.0, -10.0)
+            return torch.cat([whole, *[torch.full_like(whole, -10.0)] * 2], 1)
+
+    monkeypatch.setattr(inference, "start_runner", lambda *_: Bright())
+    path = with_card(toy_model, min_volume_ml=1.0, spacing=(None,) * 3, normalisation="nonzero z-score")
+
+    def find(planted, spacing, **settings):
+        noise = np.random.default_rng(0).normal(100, 0.3, planted.shape)
+        image = np.where(planted, 400, noise * cylinder(planted.shape)).astype(np.float32)
+        volume = Volume(image[None], ("FLAIR",), default_grid(planted.shape, spacing))
+        return result_of(volume, model=path, **settings).labels > 0
+
+    return find
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_tumor_as_large_as_what_is_kept_is_found_whatever_its_shape_and_place(found_by_intensity, seed) -> None:
+    random = np.random.default_rng(seed)
+    spacing = tuple(random.choice([1.0, 1.5, 3.0], 3))
+    planted = np.zeros((60, 96, 80), bool)
+    while planted.sum() * np.prod(spacing) < 1000:  # thin plates, rods and boxes
+        size = np.maximum(1, random.choice([1, 2, 3, 5, 12, 30], 3))
+        start = [random.integers(0, n - k + 1) for n, k in zip(planted.shape, size, strict=True)]
+        planted[:] = False
+        planted[tuple(slice(a, a + k) for a, k in zip(start, size, strict=True))] = True
+        planted &= cylinder(planted.shape)
+    assert np.array_equal(found_by_intensity(planted, spacing), planted)
+
+
+def test_a_plate_thinner_than_a_step_is_found(found_by_intensity) -> None:
+    for first in range(20, 26):
+        planted = np.zeros((60, 96, 80), bool)
+        planted[first : first + 3, 20:60, 20:60] = True
+        assert np.array_equal(found_by_intensity(planted, (1.0, 1.0, 1.0)), planted)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 5])
+@pytest.mark.parametrize("thickness", [0.5, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("settings", [{}, {"search_step_mm": 20}])
+def test_in_a_short_stack_of_any_thickness_a_tumor_is_found_that_is_as_large_as_a_slice_can_show(
+    found_by_intensity, slices: int, thickness: float, settings
+) -> None:
+    for only in range(slices):
+        planted = np.zeros((slices, 96, 80), bool)
+        planted[only, 30:42, 30:42] = True  # 1.4 cm2: a sphere of 1 mL shows 1.2 in its largest section
+        assert np.array_equal(found_by_intensity(planted, (thickness, 1.0, 1.0), **settings), planted)
+    planted = np.zeros((slices, 96, 80), bool)
+    planted[-1, 30:34, 30:34] = True
+    assert not found_by_intensity(planted, (min(thickness, 3.0), 1.0, 1.0), **settings).any()
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_tumor_that_may_go_on_beyond_a_stack_is_judged_by_its_section(found_by_intensity, at_end: bool) -> None:
+    planted = np.zeros((40, 96, 80), bool)
+    planted[-1 if at_end else 20, 30:42, 30:42] = True
+    assert found_by_intensity(planted, (1.0, 1.0, 1.0)).any() == at_end
+
+
 def test_progress_ends_at_all_slices_also_where_nothing_was_found(make_tall_volume, toy_model, with_card) -> None:
-    config = SegmentConfig(model=with_card(toy_model, min_volume_ml=0.05), device="cpu", threshold=0.9999999)
+    config = SegmentConfig(
+        model=with_card(toy_model, min_volume_ml=0.05), device="cpu", threshold=0.9999999, search_step_mm=4
+    )
     events = list(segment(make_tall_volume(), config))
     assert not events[-1].segmentation.labels.any()
     last = [event for event in events if isinstance(event, SlicesDone)][-1]

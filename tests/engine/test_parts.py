@@ -24,6 +24,13 @@ def test_parts_read_slab_by_slab_are_those_of_the_whole_mask(
         patch.setattr(parts, "SLAB_SLICES", slab)
         found = parts_of(mask, diagonal)
         assert sorted(found.sizes) == sorted(sizes)
+        areas, at_ends = found.measure_slices()
+        order = np.lexsort((at_ends, areas, found.sizes))
+        of_slices = np.array([np.bincount(plane.ravel(), minlength=count + 1)[1:] for plane in numbered])
+        expected = sizes, of_slices.max(0), (of_slices[0] + of_slices[-1]) > 0
+        expected_order = np.lexsort(expected[::-1])
+        for given_values, values in zip((found.sizes, areas, at_ends), expected, strict=True):
+            assert np.array_equal(given_values[order], values[expected_order])
         kept = np.zeros_like(mask)
         for start, stop, part in found.keep(found.sizes >= 3):
             kept[start:stop] = part

@@ -33,12 +33,12 @@ class SegmentConfig(_Frozen):
         None, description="Probability above which a voxel belongs to a region; empty takes the model's own."
     )
     min_volume_ml: Annotated[float, Field(ge=0, le=1000)] | None = Field(
-        None, description="Islands of tumor smaller than this are removed; empty takes the model's own."
+        None, description="Connected tumors smaller than this are removed; empty takes the model's own."
     )
     search_step_mm: Annotated[float, Field(ge=0, le=20)] = Field(
-        4.0,
-        description="Slices this far apart are searched for tumor, and only around what is found all are looked at; "
-        "0 looks at all. All are looked at too where no islands are removed.",
+        0.0,
+        description="0 looks at every slice. With a step only slices this far apart are searched for tumor, and all of "
+        "them only around what is found: faster, but tumor that is thinner than the step is lost, however wide it is.",
     )
     keep_largest: bool = Field(False, description="Keep only the largest connected tumor.")
     test_time_mirroring: bool = Field(False, description="Average with the left-right mirrored scan; twice the time.")

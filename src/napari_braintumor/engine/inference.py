@@ -46,6 +46,9 @@ from napari_braintumor.engine.windows import choose_window, in_network_order, ru
 CHUNK_SLICES = 8
 """Slices that go through the network together; logits of three such chunks are in memory at most."""
 
+FEW_SLICES = 5
+"""A stack of no more slices shows a tumor in part, wherever it lies, and is searched in full."""
+
 OUTSIDE_HEAD = -30.0
 """The logit of air."""
 
@@ -124,7 +127,9 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
         yield from _look_through_slices(volume, card, known, ladder, config, step, note, nesting, probabilities)
 
     leave_out(nesting, card, not_measurable)
-    remove_islands(nesting, round(min_volume_ml / voxel_ml), config.keep_largest)
+    remove_islands(
+        nesting, round(min_volume_ml / voxel_ml), config.keep_largest, largest_section(volume, min_volume_ml)
+    )
     drop_small_regions(nesting, card, voxel_ml, not_measurable)
     counted = zip(card.regions, count_voxels(nesting, card), strict=True)
     volumes_ml = {region.name: n * voxel_ml for region, n in counted if region.name not in not_measurable}
@@ -289,11 +294,14 @@ def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
 def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: float) -> int:
     """Return how many slices on the next one lies that is searched for tumor; 1 looks at all slices.
 
-    Tumor that appears in none of the slices searched is thinner than the step. Where islands are removed, little of it
-    would stay; elsewhere, and where probabilities are wanted, all slices are looked at. So they are where slices are
-    stored many together: reading some would cost as much as reading all.
+    Tumor that appears in none of the slices searched is thinner than the step, but may be wide: so a step is taken only
+    where one is asked for. All slices are looked at where no tumor is too small to be kept, where probabilities are
+    wanted, in stacks of few slices, and where slices are stored many together: reading some would cost as much as
+    reading all.
     """
     if config.probabilities or not min_volume_ml or not volume.source.spacing_known or volume.slab_slices > 1:
+        return 1
+    if volume.shape[0] <= FEW_SLICES:
         return 1
     return max(1, int(config.search_step_mm // volume.spacing[0]))
 
@@ -442,8 +450,18 @@ def nest_logits(logits_NRHW: torch.Tensor) -> torch.Tensor:
     return torch.stack(fitted, dim=1)
 
 
-def remove_islands(nesting_ZYX: Any, min_vox: int, keep_largest: bool) -> None:
+def largest_section(volume: AnyVolume, ml: float) -> int:
+    """Return how many voxels the largest slice through a sphere of some volume has on a case's grid."""
+    radius_mm = (3000 * ml / (4 * np.pi)) ** (1 / 3)
+    pixel_mm2 = 1000 * volume.source.voxel_ml / volume.spacing[0]
+    return max(1, round(float(np.pi * radius_mm**2 / pixel_mm2)))
+
+
+def remove_islands(nesting_ZYX: Any, min_vox: int, keep_largest: bool, section_vox: int | None = None) -> None:
     """Remove small connected tumors (26-neighborhood), in place.
+
+    Of a tumor that reaches the first or the last slice, or lies in a stack of few slices, the stack shows a part only.
+    It stays where that part is, in one of the slices, as large as the smallest tumor that is kept would be there.
 
     Parameters
     ----------
@@ -453,11 +471,16 @@ def remove_islands(nesting_ZYX: Any, min_vox: int, keep_largest: bool) -> None:
         Tumors of fewer voxels are removed.
     keep_largest
         Remove all but the largest.
+    section_vox
+        From `largest_section`; None goes by the voxels alone.
     """
     if min_vox <= 1 and not keep_largest:
         return
     parts = Parts(lambda start, stop: nesting_ZYX[start:stop] > 0, nesting_ZYX.shape[0], diagonal=True)
     kept = parts.sizes >= min_vox
+    if section_vox is not None and not kept.all():
+        areas, at_ends = parts.measure_slices()
+        kept |= (areas >= section_vox) & (at_ends | (nesting_ZYX.shape[0] <= FEW_SLICES))
     if keep_largest and len(kept):
         kept &= np.arange(len(kept)) == parts.sizes.argmax()
     if kept.all():

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.head import common_share, find_air
+
 LOW_OVERLAP = 0.6
 """Registered scans of one head overlap by 0.8 and more; what is below this is worth a look."""
 
@@ -53,7 +55,7 @@ def make_thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
 def inspect_few(few: Mapping[str, NDArray[np.float32]]) -> Inspection:
     """Look at the modalities of a case, of which only some voxels, evenly spread, are given."""
     heads = {name: foreground(image) for name, image in few.items()}
-    shares = {name: _common_share(image)[1] for name, image in few.items()}
+    shares = {name: common_share(image)[1] for name, image in few.items()}
     blank = all(share > 0.3 and share + heads[name].mean() > 0.97 for name, share in shares.items())
     findings = []
     first = next(iter(few))
@@ -68,54 +70,6 @@ def inspect_few(few: Mapping[str, NDArray[np.float32]]) -> Inspection:
     return Inspection(blank, tuple(findings))
 
 
-@dataclass(frozen=True)
-class Air:
-    """What tells tissue from air in one image.
-
-    Attributes
-    ----------
-    background
-        The intensity of air.
-    below
-        True if tissue may also be darker than air, as where one value fills the background.
-    distance
-        Tissue differs from air by more than this.
-    """
-
-    background: float
-    below: bool
-    distance: float
-
-    def tissue(self, image_ZYX: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Return where an image, or a part of it, shows tissue."""
-        apart = image_ZYX - self.background
-        result: NDArray[np.bool_] = (np.abs(apart) if self.below else apart) > self.distance
-        return result
-
-
-def find_air(image_ZYX: NDArray[np.floating[Any]]) -> Air:
-    """Find what tells tissue from air in one image, with or without skull.
-
-    Where one value fills a good part of the image it is taken for the background (zero after skull stripping);
-    otherwise zero is. Air is noisy, so that tissue is what rises above a small part of the bright end.
-    """
-    common, share = _common_share(image_ZYX[::4, ::4, ::4] if image_ZYX.size > 64**3 else image_ZYX)
-    below = share > 0.15
-    background = common if below else min(float(image_ZYX.min()), 0.0)
-    apart = np.abs(image_ZYX - background) if below else image_ZYX - background
-    positive = apart[apart > 0]
-    if positive.size == 0:
-        return Air(background, below, np.inf)
-    bright = float(np.percentile(positive[:: max(1, positive.size // 200_000)], 99))
-    return Air(background, below, 0.08 * bright)
-
-
 def foreground(image_ZYX: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Tell tissue from air in one image."""
     return find_air(image_ZYX).tissue(image_ZYX)
-
-
-def _common_share(image: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Return the most common value of an image and the share of voxels that have it."""
-    values, counts = np.unique(image, return_counts=True)
-    return float(values[counts.argmax()]), float(counts.max() / counts.sum())

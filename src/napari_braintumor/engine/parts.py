@@ -74,6 +74,22 @@ class Parts:
                 numbered, *_ = self._number(start, stop)
                 yield start, stop, np.concatenate([[False], kept[parts]])[numbered]
 
+    def measure_slices(self) -> tuple[Numbers, Mask]:
+        """Return for each part its voxels in the slice where it has most, and whether it reaches the stack's ends.
+
+        What reaches the first or the last slice may go on beyond.
+        """
+        areas, at_ends = np.zeros(len(self.sizes), np.intp), np.zeros(len(self.sizes), np.bool_)
+        for (start, stop), parts in zip(self._slabs, self._parts_in, strict=True):
+            part_of = np.concatenate([[0], parts + 1])
+            for z, plane in zip(range(start, stop), self._number(start, stop)[0], strict=True):
+                if plane.any():
+                    here = np.bincount(part_of[plane].ravel(), minlength=len(self.sizes) + 1)[1:]
+                    areas = np.maximum(areas, here)
+                    if z in (0, self._slabs[-1][1] - 1):
+                        at_ends |= here > 0
+        return areas, at_ends
+
     def _number(self, start: int, stop: int) -> tuple[Numbers, int, tuple[slice, ...]]:
         """Return a slab with its parts numbered, how many they are, and the box around them all."""
         mask = self._read(start, stop)

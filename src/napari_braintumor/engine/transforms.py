@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from napari_braintumor.engine.card import ModelCard, Normalisation, Spacing
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.inspection import find_air
+from napari_braintumor.engine.head import find_air
 from napari_braintumor.engine.parts import Parts
 from napari_braintumor.engine.types import AnyVolume, Volume
 
@@ -324,8 +324,8 @@ def _check_extent(volume: AnyVolume, wanted: Spacing) -> None:
             continue
         raise DataError(
             f"The voxels of '{volume.name}' are {own:g} mm along {name}, so {before} of them would span "
-            f"{before * own:g} mm. Expected an image of {LEAST_SIDE_MM:g} to {MOST_SIDE_MM:g} mm. Correct the voxel size "
-            "in the file, or the layer's scale."
+            f"{before * own:g} mm. Expected an image of {LEAST_SIDE_MM:g} to {MOST_SIDE_MM:g} mm. Correct the voxel "
+            "size in the file, or the layer's scale."
         )
 
 

@@ -1,7 +1,7 @@
 """How a model of napari-braintumor sees a case, for MONAI: a copy of this file lies in every bundle it exports.
 
-It needs MONAI, nibabel and SciPy but nothing of napari-braintumor, and prepares images and paints labels just as that
-does.
+It needs MONAI, nibabel, SciPy and `head.py` beside it but nothing of napari-braintumor, and prepares images and paints
+labels just as that does.
 """
 
 # M modality, C channel, R region, Z slice, Y row, X column
@@ -20,6 +20,7 @@ from monai.inferers import SlidingWindowInferer
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
+from scripts.head import find_air  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.nn import functional
 
@@ -66,7 +67,7 @@ class PrepareCase:
         working_MZYX = np.stack([_resize(each[None], frame)[0].numpy() for each in case_MZYX])
         every = -(-frame[0] // 192)
         sampled = working_MZYX[:, every // 2 :: every]
-        finders = [_find_tissue(some) for some in sampled]
+        finders = [find_air(some).tissue for some in sampled]
         head = _fill(np.any([find(each) for find, each in zip(finders, working_MZYX, strict=True)], axis=0))
         if not head.any():
             raise ValueError("No head was found: the images seem to hold only background.")
@@ -109,7 +110,8 @@ class PrepareCase:
             values = np.clip(values, *np.percentile(values, (0.5, 99.5))) if values.size else values
         if not values.size:
             return np.float32(0), np.float32(1)
-        return np.float32(values.mean()), np.float32(max(float(values.std()), 1e-6))
+        mean, deviation = (float(measure(values, dtype=np.float64)) for measure in (np.mean, np.std))
+        return np.float32(mean), np.float32(deviation if deviation > 1e-6 * abs(mean) else 1)
 
     def _find_box(self, head: NDArray[np.bool_]) -> list[slice]:
         if self.normalisation == "percentile z-score":
@@ -203,7 +205,8 @@ class PaintCase:
             whole[tuple(within)] = logits_ZYX[tuple(sizes)]
             nesting += (_resize(whole[None], shape)[0] > limit).numpy()
         affine = np.asarray(torch.as_tensor(data["affine"]).cpu(), np.float64)
-        self._clean(nesting, float(np.prod(np.linalg.norm(affine[:3, :3], axis=0))) / 1000)
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        self._clean(nesting, abs(np.linalg.det(affine[:3, :3])), lengths[io_orientation(affine)[:, 0] == 2].item())
         painted = np.array([0, *self.labels], np.uint8)[nesting].transpose(2, 1, 0)
         labels = apply_orientation(painted, ornt_transform(LPS, io_orientation(affine)))
         painted_on_scan = MetaTensor(torch.from_numpy(np.ascontiguousarray(labels))[None], affine=affine)
@@ -218,11 +221,17 @@ class PaintCase:
             regions.append(pred_CZYX[list(inside)].logsumexp(0) - pred_CZYX[outside].logsumexp(0))
         return torch.stack(regions)
 
-    def _clean(self, nesting: NDArray[np.uint8], voxel_ml: float) -> None:
+    def _clean(self, nesting: NDArray[np.uint8], voxel_mm3: float, thickness: float) -> None:
+        voxel_ml = voxel_mm3 / 1000
         least_vox = round(self.min_volume_ml / voxel_ml)
         if least_vox > 1:
-            parts, _ = ndimage.label(nesting > 0, np.ones((3, 3, 3)))
-            nesting[np.bincount(parts.ravel())[parts] < least_vox] = 0
+            parts, count = ndimage.label(nesting > 0, np.ones((3, 3, 3)))
+            of_slices = np.array([np.bincount(plane.ravel(), minlength=count + 1) for plane in parts])
+            # What a stack shows in part stays where a section is as large as that of a sphere that is kept.
+            section = np.pi * (3000 * self.min_volume_ml / (4 * np.pi)) ** (2 / 3) * thickness / voxel_mm3
+            in_part = (of_slices[0] + of_slices[-1] > 0) | (len(parts) <= 5)
+            kept = (of_slices.sum(0) >= least_vox) | (in_part & (of_slices.max(0) >= max(1, round(section))))
+            nesting[~kept[parts]] = 0
         for index, least_ml in enumerate(self.least_ml):
             if (nesting > index).sum() * voxel_ml < least_ml:
                 np.minimum(nesting, index, out=nesting)
@@ -288,22 +297,6 @@ def _resize(array_CZYX: Tensor, shape: Sequence[int]) -> Tensor:
         )
         array_CZYX = columns.reshape(-1, z, y, x)
     return array_CZYX
-
-
-def _find_tissue(image_ZYX: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.bool_]]:
-    """Return what tells tissue from air in one image, with or without skull."""
-    few = image_ZYX[::4, ::4, ::4] if image_ZYX.size > 64**3 else image_ZYX
-    values, counts = np.unique(few, return_counts=True)
-    filled = bool(counts.max() / counts.sum() > 0.15)  # one value fills the background
-    air = float(values[counts.argmax()]) if filled else min(float(image_ZYX.min()), 0.0)
-
-    def apart(array: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.abs(array - air) if filled else array - air
-
-    rising = apart(image_ZYX)
-    rising = rising[rising > 0]
-    bright = float(np.percentile(rising[:: max(1, rising.size // 200_000)], 99)) if rising.size else np.inf
-    return lambda array: apart(array) > 0.08 * bright
 
 
 def _fill(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:

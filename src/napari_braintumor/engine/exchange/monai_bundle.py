@@ -99,6 +99,7 @@ def export(model: StoredModel, target: Path) -> Path:
         "docs/license.txt": f"{card.licence or 'The card of this model states no licence.'}\n".encode(),
         "scripts/__init__.py": b'"""What MONAI needs to run this model."""\n',
         "scripts/case.py": Path(__file__).with_name("_monai_case.py").read_bytes(),
+        "scripts/head.py": (Path(__file__).parents[1] / "head.py").read_bytes(),
     }
     module = find_architecture(card.architecture).target.partition(":")[0]
     if "." not in module:
