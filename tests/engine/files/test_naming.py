@@ -16,7 +16,7 @@ t1_registered_to_flair Ｔ１ 張_T1
 """
 T1CE = """
 t1ce t1c T1Gd t1post post T1_post t1_gd_axial gd_t1 t1_c CT1 ct1_skull_strip t1_mprage_km T1_KM t1_KM_tra
-T1_gd T1_gad T1_c+ T1C+ T1_+C t1_tra_+gd mprage_post_contrast mprage_gd 3D_T1_BRAVO+C t1_nach_km
+T1_inj T1_injecté T1_gd T1_gad T1_c+ T1C+ T1_+C t1_tra_+gd mprage_post_contrast mprage_gd 3D_T1_BRAVO+C t1_nach_km
 t1_mpr_ns_sag_iso_KM T1_contrast T1_with_contrast T1w_CE T1_postcontrast T1wPostContrast T1_enhanced
 anna_pre_t1_gd anna_preop_t1ce t1ce_masked t1c_bet T1ce_to_T1 T1c_reg_T1 ce_t1_reg_flair
 BraTS-GLI-00000-000-t1c sub-01_acq-gd_T1w sub-01_ce-gadolinium_T1w t1_post_gad T1_post_contrast_brain AxT1ce
@@ -35,6 +35,7 @@ FLAIR_2_T1
 """
 NOTHING = """
 anna flirt1 T1_and_T2 pat04_t1_flair t1_flair t2_tirm_cor t2_ir_tra t2_stir t2star T2*_gre t1map T2map
+T1_map T2_map t2_star T1_rho perfusion_T2 rCBV_t1ce
 t2_fl2d_hemo ep2d_diff_t2 T1_subtraction swi ADC dwi_b1000 brain_tumor_017 post_op 2019 t3 sub-01_dwi
 """
 

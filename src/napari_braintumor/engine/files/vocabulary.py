@@ -31,12 +31,12 @@ UNCLEAR_T2 = _words("tirm ir tir")
 OTHER_SEQUENCES = _words(
     "swi dwi adc dti ep2d epi asl perf perfusion dsc dce pwi cbv rcbv cbf mtt ttp tof angio mra mrv t1map t2map",
     "t2star t2s hemo localizer localiser scout bold fieldmap fmap subtraction subtract minip mip phase diff",
-    "diffusion qsm trace stir pdw t1rho",
+    "diffusion qsm trace stir pdw t1rho rho star map maps relaxometry",
 )
 
 CONTRAST = _words(
     "ce gd gad gado gadolinium gadovist dotarem contrast postcontrast postgd postgad kontrast km mitkm nachkm",
-    "kontrastmittel contrasted enhanced cplus injected",
+    "kontrastmittel contrasted enhanced cplus injected inj injecte injecté",
 )
 CONTRAST_BEHIND = _words("post c")
 """Before the modality they may be a time point or a person."""
