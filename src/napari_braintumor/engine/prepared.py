@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from napari_braintumor.engine.transforms import CLIP_Z, Prepared
 
 SUFFIX = ".cases.zip"
 
-STEP_Z = 0.08
+STEP_Z = 0.1
 """Rounding moves a z-score by half of this at most; finer steps would hold noise and take more room."""
 
 _MIDDLE = 128
@@ -113,7 +112,7 @@ def write_archive(path: Path, plan: TrainPlan, cases: Iterable[TrainingCase]) ->
         If the file cannot be written.
     """
     index: dict[str, Any] = {"for": _purpose(plan), "cases": {}}
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_BZIP2) as archive:
         for case in cases:
             buffer = io.BytesIO()
             np.savez(buffer, allow_pickle=False, **_to_arrays(case))
@@ -200,7 +199,7 @@ def _reading(path: Path, read: Callable[[zipfile.ZipFile], _Read]) -> _Read:
     try:
         with zipfile.ZipFile(path) as archive:
             return read(archive)
-    except (OSError, zipfile.BadZipFile, lzma.LZMAError, EOFError, KeyError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
         raise DataError(
             f"'{path}' cannot be read as an archive of prepared cases: {error}. Prepare it anew, or copy it again."
         ) from error
