@@ -82,7 +82,8 @@ def measure_steps(
     def time_use(side: str) -> None:
         result["clicks"][side] = time_clicks(side, left())
         for name in ("ours", "plain MONAI"):
-            result["cases"].setdefault(side, {})[name] = time_case(name, side, left())
+            if left() > 0:
+                result["cases"].setdefault(side, {})[name] = time_case(name, side, left())
 
     trainings: list[tuple[str, Callable[[], None]]] = [
         (path.stem, lambda path=path: time_plan(path))  # type: ignore[misc]
@@ -114,7 +115,7 @@ def describe_card(device: str) -> str:
 # ------------------------------------------------------------------------------------------------------- use
 
 
-def time_case(name: str, device: str, patience_s: float) -> dict[str, float]:
+def time_case(name: str, device: str, patience_s: float) -> dict[str, float | None]:
     """Time the sample case from files to a file: the first run, and the median of those behind it.
 
     Parameters
@@ -124,7 +125,7 @@ def time_case(name: str, device: str, patience_s: float) -> dict[str, float]:
     device
         Where the network runs.
     patience_s
-        No run is begun after this.
+        No further run is begun after this.
     """
     import torch
 
@@ -143,11 +144,11 @@ def time_case(name: str, device: str, patience_s: float) -> dict[str, float]:
             pipeline = MonaiPipeline(DEFAULT_MODEL, device)
         torch.set_num_threads(os.cpu_count() or 1)
         started, seconds = time.monotonic(), []
-        while len(seconds) < 4 and time.monotonic() - started < patience_s:
+        while not seconds or (len(seconds) < 4 and time.monotonic() - started < patience_s):
             begun = time.perf_counter()
             pipeline(str(sample_folder()), str(Path(folder) / "labels.nii.gz"))
             seconds.append(round(time.perf_counter() - begun, 3))
-    return {"first": seconds[0], "later": median(seconds[1:] or seconds), "runs": len(seconds)}
+    return {"first": seconds[0], "later": median(seconds[1:]) if seconds[1:] else None, "runs": len(seconds)}
 
 
 def time_clicks(device: str, patience_s: float) -> dict[str, float]:

@@ -414,9 +414,11 @@ class PlainLoop(_Loop):
         """Learn from a batch and return its loss."""
         import torch
 
+        from napari_braintumor.engine.losses import supervised
+
         image = batch["image"] * (batch["masks"][:, -1:] > 0.5)
         self.optimiser.zero_grad()
-        loss = self.loss(self.network(image), batch["masks"][:, :-1], self.known)
+        loss = supervised(self.loss, self.network(image), batch["masks"][:, :-1], self.known)
         loss.backward()
         assert self.plan.clipping is not None
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clipping)

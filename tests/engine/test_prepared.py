@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_braintumor.engine import prepared
 from napari_braintumor.engine.data import TrainingData, load_data, load_training_case
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
@@ -59,6 +60,13 @@ def test_a_plan_learns_from_an_archive_as_from_the_scans(toy_plan, archive, tmp_
     assert isinstance(stored, TrainingData)
     # So a run that began with the one can go on with the other.
     assert stored.describe() == scans.describe()
+
+
+def test_an_archive_is_read_by_its_own_steps(toy_plan, archive, monkeypatch) -> None:
+    (file, *_), before = find_archived(archive), STEP_Z
+    expected = read_archived(file, toy_plan).prepared.data
+    monkeypatch.setattr(prepared, "STEP_Z", 2 * before)
+    assert np.array_equal(read_archived(file, toy_plan).prepared.data, expected)
 
 
 def test_every_second_slice_keeps_its_place_in_the_scan(cases) -> None:

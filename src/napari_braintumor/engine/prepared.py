@@ -27,7 +27,7 @@ from napari_braintumor.engine.transforms import CLIP_Z, Prepared
 
 SUFFIX = ".cases.zip"
 
-STEP_Z = 0.1
+STEP_Z = 0.125
 """Rounding moves a z-score by half of this at most; finer steps would hold noise and take more room."""
 
 _MIDDLE = 128
@@ -111,7 +111,7 @@ def write_archive(path: Path, plan: TrainPlan, cases: Iterable[TrainingCase]) ->
     DataError
         If the file cannot be written.
     """
-    index: dict[str, Any] = {"for": _purpose(plan), "cases": {}}
+    index: dict[str, Any] = {"for": _purpose(plan), "step_z": STEP_Z, "cases": {}}
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_BZIP2) as archive:
         for case in cases:
             buffer = io.BytesIO()
@@ -183,7 +183,7 @@ def read_archived(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
                 f"'{path.name}' was prepared for the {what} {index['for'][what]}, but the plan wants {wanted}. "
                 "Prepare it anew for this plan, or take the scans themselves."
             )
-    return _from_arrays(case, index["cases"][case.name], arrays, len(plan.modalities))
+    return _from_arrays(case, {**index["cases"][case.name], "step_z": index["step_z"]}, arrays, len(plan.modalities))
 
 
 def _purpose(plan: TrainPlan) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def _from_arrays(
     head = planes[0].astype(bool)
     present = np.array(known["present"], bool)
     data = np.zeros((modalities, *head.shape), np.float16)
-    data[present] = ((arrays["images"].astype(np.float32) - _MIDDLE) * STEP_Z).clip(-CLIP_Z, CLIP_Z)
+    data[present] = ((arrays["images"].astype(np.float32) - _MIDDLE) * known["step_z"]).clip(-CLIP_Z, CLIP_Z)
     data[:, ~head] = 0
     z, y, x = (slice(*side) for side in known["box"])
     prepared = Prepared(
