@@ -41,7 +41,8 @@ PATIENCE_S = {"cuda": 20.0, "cpu": 120.0}
 PART_BYTES, MOST_PARTS = 15 * 2**20, 4
 """Results come back as few files of limited size."""
 
-REHEARSAL = {"device": "cpu", "batch_size": 4, "steps_per_epoch": 2, "preview_every": 0}
+REHEARSAL = {"device": "cpu", "threads": 1, "batch_size": 2, "steps_per_epoch": 1000, "preview_every": 0}
+"""Of a plan: a few steps and no validation, which takes minutes on a CPU."""
 
 
 class Bench:
