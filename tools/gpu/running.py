@@ -35,6 +35,12 @@ CLOSING_S = 30.0
 STARTING_S = 25.0
 """For a training's imports, its data and its first batch."""
 
+SLACK = {"cuda": 1.0, "cpu": 4.0}
+"""A rehearsal is about whether all of it runs: on a busy CPU, tests and measurements may take so much longer."""
+
+LEAST_S = {"cuda": 30.0, "cpu": 0.0}
+"""Less than this is not worth a training's start; a rehearsal starts each of them, for as long as it takes."""
+
 PATIENCE_S = {"cuda": 20.0, "cpu": 120.0}
 """How long a training that was asked to stop may take to write its checkpoint."""
 
@@ -153,7 +159,8 @@ def test(bench: Bench) -> None:
     results = bench.out / "tests.xml"
     kind = ["-m", "cuda", "-q", "-p", "no:cacheprovider", "-W", "default", f"--junitxml={results}"]
     command = [sys.executable, "-m", "pytest", "tests/engine/test_cuda.py", *kind]
-    bench.run("tests marked cuda", command, TESTS_SHARE[bench.options.device] * 60 * bench.options.minutes)
+    device = bench.options.device
+    bench.run("tests marked cuda", command, SLACK[device] * TESTS_SHARE[device] * 60 * bench.options.minutes)
 
 
 def measure(bench: Bench) -> None:
@@ -163,7 +170,7 @@ def measure(bench: Bench) -> None:
     plans = [str(plan) for plan in packed_plans(bench)]
     place = ["--data", str(bench.options.pack / "cases"), "--output", str(bench.out / "gpu.json")]
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *settings, *place, "--plans", *plans]
-    bench.run("measuring", command, seconds)
+    bench.run("measuring", command, SLACK[bench.options.device] * seconds)
 
 
 def packed_plans(bench: Bench) -> list[Path]:
@@ -177,7 +184,8 @@ def train(bench: Bench) -> None:
     shares = [*SHARES, *[1] * len(plans)][: len(plans)]
     for number, path in enumerate(plans):
         seconds = bench.seconds_left * shares[number] / sum(shares[number:])
-        if seconds < 5:
+        seconds = max(seconds, 0.0)
+        if seconds < LEAST_S[bench.options.device]:
             bench.say(f"no time is left for {path.stem}")
             continue
         plan = json.loads(path.read_text(encoding="utf-8"))
@@ -201,7 +209,7 @@ def train_one(bench: Bench, path: Path, plan: dict[str, object], seconds: float)
     with (bench.work / f"{name}.txt").open("wb") as words:
         process = subprocess.Popen(command, cwd=ROOT, env=bench.environment, stdout=words, stderr=subprocess.STDOUT)
         while process.poll() is None and time.monotonic() < end + PATIENCE_S[bench.options.device]:
-            if time.monotonic() >= end and (run / "process.json").exists():
+            if time.monotonic() >= end and has_begun(run):
                 (run / "stop").touch()
             time.sleep(0.2)
         if process.poll() is None:
@@ -214,6 +222,12 @@ def train_one(bench: Bench, path: Path, plan: dict[str, object], seconds: float)
     if process.returncode != 0 or not (run / "checkpoint.safetensors").exists():
         bench.failures.append(f"training {name}")
         print((bench.work / f"{name}.txt").read_text(encoding="utf-8", errors="replace")[-3000:], file=bench.report)
+
+
+def has_begun(run: Path) -> bool:
+    """Whether a training has tried its first batch: stopped before that, it would leave nothing."""
+    events = run / "events.jsonl"
+    return events.exists() and '"Verified"' in events.read_text(encoding="utf-8")
 
 
 def describe_pace(run: Path, batch_size: int) -> str:
