@@ -4,8 +4,9 @@ from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.data import TrainingData
 from napari_braintumor.engine.judging import describe_model
 from napari_braintumor.engine.patients import WhoIsWho, is_held_out
-from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.plan import TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.splits import Split
+from napari_braintumor.engine.store import ModelStore
 
 
 def describe(stated: dict[str, str], held_out: tuple[str, ...], parent: ModelCard | None = None) -> ModelCard:
@@ -48,3 +49,22 @@ def test_a_parent_s_card_tells_who_is_who_where_the_plan_does_not() -> None:
     card = describe({}, held_out=("BraTS2021_7",), parent=parent)
     assert card.held_out_patients == ("TCGA_DU_1",)
     assert card.patients == {"BraTS2021_7": "TCGA_DU_1"}
+
+
+def test_a_tuned_model_still_knows_what_its_modalities_cannot_show_and_how_its_answers_are_cleaned() -> None:
+    parent = ModelStore().find("glioma-u2net").card
+    plan = plan_fine_tuning(parent, "glioma-u2net", "tuned", ("b",))
+    data = TrainingData((), (), (), (), Split(training=("anna",), validation=()), WhoIsWho({"anna": "anna"}, {}))
+    child = describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), parent, 1.0)
+    grandchild = describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), child, 1.0)
+    for card in (child, grandchild):
+        assert card.not_measurable(("FLAIR",)) == parent.not_measurable(("FLAIR",)) != {}
+        assert card.min_volume_ml == parent.min_volume_ml > 0
+        assert not any(metric.held_out for metric in card.metrics), "the parent's figures are not its own"
+        assert card.doubts
+
+
+def test_a_model_trained_anew_claims_nothing_of_the_one_it_started_from() -> None:
+    parent = ModelStore().find("glioma-u2net").card
+    card = describe({}, held_out=(), parent=parent)
+    assert card.not_measurable(("FLAIR",)) == {}

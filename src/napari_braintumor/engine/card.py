@@ -153,6 +153,9 @@ class ModelCard(_Frozen):
         default_factory=dict, description="Other names of patients, with the name that they have on this card."
     )
     metrics: tuple[Metric, ...] = ()
+    parent_metrics: tuple[Metric, ...] = Field(
+        (), description="Figures of the model that it was tuned from: tuning does not change what a modality can show."
+    )
     licence: str = ""
     intended_use: str = "Research. Not a medical device."
     limitations: str = ""
@@ -240,7 +243,8 @@ class ModelCard(_Frozen):
         """Return the regions that a case with these modalities cannot show, each with the reason in a few words.
 
         A region is measurable if its volume Dice, over all patients that training never saw, is at least
-        `LEAST_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, nothing is claimed.
+        `LEAST_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, the figures of the model it
+        was tuned from decide; where there are none either, nothing is claimed.
 
         Parameters
         ----------
@@ -261,7 +265,9 @@ class ModelCard(_Frozen):
 
     def _held_out_dice(self, region: str) -> dict[frozenset[str], float]:
         """Return a region's mean volume Dice, over the patients of all data sets, for each subset of modalities."""
-        told = [m for m in self.metrics if m.measure == VOLUME_DICE and m.held_out and m.region == region]
+        own = {frozenset(m.modalities) for m in self.metrics if m.held_out and m.region == region}
+        figures = (*self.metrics, *(m for m in self.parent_metrics if frozenset(m.modalities) not in own))
+        told = [m for m in figures if m.measure == VOLUME_DICE and m.held_out and m.region == region]
         subsets = {frozenset(m.modalities) for m in told}
         of_subset = {subset: [m for m in told if set(m.modalities) == subset] for subset in subsets}
         return {subset: sum(m.mean * m.n for m in ms) / sum(m.n for m in ms) for subset, ms in of_subset.items()}

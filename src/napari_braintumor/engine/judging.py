@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS, OWN_SLICES, DataSource, Metric, ModelCard, Region
+from napari_braintumor.engine.card import GLIOMA_REGIONS, OWN_SLICES, VOLUME_DICE, DataSource, Metric, ModelCard, Region
 from napari_braintumor.engine.data import TrainingData, count_groups
 from napari_braintumor.engine.fitting import State
 from napari_braintumor.engine.plan import FineTuning, TrainPlan
@@ -105,12 +106,23 @@ def describe_model(
             )
             for name, value in dice.items()
         ),
+        **(_kept_in_tuning(parent) if parent is not None and plan.fine_tuning is not None else {}),
         licence=plan.licence,
         limitations=plan.limitations,
         stopped_at=share,
         created=datetime.now(UTC).date().isoformat(),
         plans=(*(parent.plans if parent else ()), plan.model_dump(mode="json", exclude=PRIVATE, exclude_defaults=True)),
     )
+
+
+def _kept_in_tuning(parent: ModelCard) -> dict[str, Any]:
+    """Return what a tuned model takes over: what was chosen for its answers, and what its modalities can show."""
+    measured = tuple(m for m in (*parent.metrics, *parent.parent_metrics) if m.held_out and m.measure == VOLUME_DICE)
+    return {
+        "threshold": parent.threshold,
+        "min_volume_ml": parent.min_volume_ml,
+        "parent_metrics": measured,
+    }
 
 
 def _region(name: str, number: int) -> Region:
