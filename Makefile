@@ -24,7 +24,7 @@ demo: .venv/runtime.stamp  ## Segment the sample case, or CASE=path, into OUT=ou
 
 test: lint .venv/display.stamp  ## Lint, check types and manifest, run the quick tests
 	$(BIN)/npe2 validate --imports src/napari_braintumor/napari.yaml
-	$(WITH_DISPLAY) $(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(WITH_DISPLAY) $(BIN)/pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist worksteal
 
 bench: .venv/dev.stamp .venv/display.stamp  ## Measure time and memory, into benchmarks/results.md (on an idle machine)
 	$(WITH_DISPLAY) $(BIN)/python benchmarks/run.py $(PARTS)

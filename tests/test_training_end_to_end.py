@@ -47,6 +47,7 @@ def megabytes() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_model_is_trained_from_open_layers_watched_stopped_and_used(
     make_napari_viewer: Any, qtbot: Any, capsys: pytest.CaptureFixture

@@ -343,7 +343,7 @@ def test_a_model_that_needs_a_second_thought_says_so_everywhere(
     name = model_with(name="doubtful", metrics=(), stopped_at=0.25)
     said = [
         run(app, ["models", "show", name]),
-        run(app, ["models", "list"], env={"COLUMNS": "300"}),
+        run(app, ["models", "list"]),
         run(app, ["segment", str(case_folder / "case7"), "-m", name, "-o", str(tmp_path)]),
         run(app, ["demo", str(case_folder / "case7"), "-m", name, "-o", str(tmp_path)]),
     ]
@@ -395,7 +395,7 @@ def test_an_exported_file_never_takes_the_place_of_one_that_is_there(toy_model, 
 def test_a_damaged_model_is_listed_with_its_problem_as_it_stands(models_folder) -> None:
     models_folder.mkdir()
     (models_folder / "[red]x.safetensors").write_bytes(b"broken")
-    result = run(app, ["models", "list"], env={"COLUMNS": "300"})
+    result = run(app, ["models", "list"])
     assert result.exit_code == 0, result.output
     assert "[red]x" in result.output
     assert "unusable" in result.output

@@ -31,7 +31,7 @@ def dice_with_the_plain_way(volume: Volume, model: str, *others: StreamedVolume)
     return found
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param(model, marks=pytest.mark.slow) for model in MODELS[:-1]] + [MODELS[-1]])
 def test_the_fast_way_finds_on_the_sample_case_what_the_plain_way_finds(model: str) -> None:
     volume = read_case(find_cases(sample_folder())[0])
     streamed = StreamedVolume(tuple(volume.data), volume.modalities, volume.source, slab_slices=32)
@@ -42,7 +42,7 @@ def test_the_fast_way_finds_on_the_sample_case_what_the_plain_way_finds(model: s
 @pytest.mark.parametrize(
     ("case", "model"),
     [
-        ("brats/BraTS2021_00024", "glioma-u2net"),
+        pytest.param("brats/BraTS2021_00024", "glioma-u2net", marks=pytest.mark.slow),
         ("lgg/TCGA_CS_4941_19960909", "glioma-u2net"),
         pytest.param("brats/BraTS2021_00002", "glioma-unet", marks=pytest.mark.slow),
         ("lgg/TCGA_CS_6669_20020102", "glioma-res-unet"),

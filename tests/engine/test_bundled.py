@@ -41,6 +41,7 @@ def test_a_bundled_model_is_small_whole_and_fully_described(model) -> None:
     assert not seen & set(card.held_out_patients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_a_bundled_model_finds_the_tumor_of_the_sample_case_whatever_runs_it(model) -> None:
     case = find_cases(sample_folder())[0]
@@ -57,6 +58,7 @@ def test_a_bundled_model_finds_the_tumor_of_the_sample_case_whatever_runs_it(mod
     assert min(found) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("patient", ["BraTS2021_00002", "BraTS2021_00024"])
 def test_a_real_patient_that_training_never_saw_is_segmented(real_data, patient: str) -> None:

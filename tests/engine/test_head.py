@@ -91,13 +91,8 @@ def test_a_field_of_view_without_air_is_all_head(make_volume, way: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        "spline",
-        *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way not in ("spline", "strong Rician noise")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "strong Rician noise"])
 def test_the_tumor_of_the_sample_is_found_whatever_its_air_became(way: str) -> None:
     (case,) = find_cases(sample_folder())
     volume, truth = read_case(case), read_reference(case).regions["whole tumor"]

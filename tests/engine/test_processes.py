@@ -37,7 +37,8 @@ def run_both(command: list[str]) -> None:
         assert child.returncode == 0, output
 
 
-@pytest.mark.parametrize("batch_norm", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_norm", [False, True])
 def test_two_processes_with_batches_of_b_do_what_one_does_with_2b(toy_plan, tmp_path: Path, batch_norm: bool) -> None:
     options = {"width": 4, "dropout": 0.0, "batch_norm": batch_norm}
     update = {"options": options, "epochs": 2, "steps_per_epoch": 10, "averaging": 0.9}

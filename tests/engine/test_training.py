@@ -104,6 +104,7 @@ def test_the_same_plan_gives_the_same_weights(short_plan, tmp_path) -> None:
     assert same_weights(first, second)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights_to_the_bit(short_plan, tmp_path) -> None:
     """Kill -9 at three random moments, each time resumed by the command line.
 

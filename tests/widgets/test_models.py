@@ -519,7 +519,7 @@ def test_a_model_is_exported_in_the_kind_that_is_chosen(dock, qtbot, exchange, t
     assert dock.message.text() == f"Written: {tmp_path / 'out.onnx'}."
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "onnx"])
+@pytest.mark.parametrize("kind", ["safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_real_model_travels_out_and_in_again(dock, qtbot, tmp_path, kind):
     card = ModelCard(name="mine", architecture="unet", options={"width": 2}, licence="CC0")
     network = build_network("unet", in_channels=4, out_channels=3, options=card.options)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from napari_braintumor.cli._console import Catalogue, Overwrite, console, errors_said, progress_bar
 from napari_braintumor.engine import exchange
-from napari_braintumor.engine.card import ModelCard
+from napari_braintumor.engine.card import VOLUME_DICE, ModelCard
 from napari_braintumor.engine.card_text import card_as_markdown
 from napari_braintumor.engine.catalogue import Entry, download, find_entry, read_catalogue
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError, NameTaken
@@ -56,18 +56,23 @@ def list_models() -> None:
     """List the models: those of the package, then your own."""
     with errors_said():
         name = Column("model", no_wrap=True)  # it is what has to be typed
-        table = Table(name, "architecture", "modalities", "regions", "Dice (held out)", "licence", "note")
+        table = Table(name, "architecture", "modalities", "regions", "Dice (held out)", "license")
+        remarks: list[tuple[str, str]] = []
         for model in ModelStore().list():
             if model.card is None:
-                table.add_row(model.name, Text(f"unusable: {model.problem}", "red"))
+                table.add_row(model.name, Text("unusable", "red"))
+                remarks.append((f"{model.name} is unusable: {model.problem}", "red"))
                 continue
             card = model.card
             told = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
-            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in told if m.measure == "volume Dice")
+            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in told if m.measure == VOLUME_DICE)
             regions = "\n".join(region.name for region in card.regions)
-            doubts = Text("\n".join(card.doubts), "yellow")
-            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence, doubts)
+            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence)
+            if card.doubts:
+                remarks.append((f"{card.name}: {' '.join(card.doubts)}", "yellow"))
         console.print(table)
+        for text, style in remarks:  # below the table, where a narrow terminal cuts nothing off
+            console.print(text, style=style)
 
 
 @app.command("available")

@@ -147,7 +147,8 @@ def imported(path: Path, weights: dict[str, Tensor], card: ModelCard) -> nn.Modu
 
 
 @pytest.mark.parametrize(
-    ("small", "parameters", "legacy"), [(False, 44_009_869, False), (True, 1_131_181, False), (True, 1_131_181, True)]
+    ("small", "parameters", "legacy"),
+    [pytest.param(False, 44_009_869, False, marks=pytest.mark.slow), (True, 1_131_181, False), (True, 1_131_181, True)],
 )
 @torch.no_grad()
 def test_the_public_u2net_gives_what_its_authors_network_gives(

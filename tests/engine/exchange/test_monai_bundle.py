@@ -229,6 +229,7 @@ def test_a_bundle_has_all_parts_that_monai_asks_of_one(tmp_path: Path) -> None:
     assert required <= configuration.keys()
 
 
+@pytest.mark.slow
 def test_monai_runs_a_bundle_and_finds_the_same_labels(tmp_path: Path) -> None:
     model = ModelStore().find("glioma-unet")
     bundle = monai_bundle.export(model, tmp_path / "bundle")
