@@ -69,7 +69,7 @@ def read_layers(path: Paths) -> list[LayerData]:
     Parameters
     ----------
     path
-        A file, a folder, or several. A NIfTI file that is given by itself and is no part of a case becomes a plain
+        A file, a folder, or several. A NIfTI file that is given by itself and is not part of a case becomes a plain
         image layer, or a label layer if it is a mask by its name and by what it holds.
 
     Returns
@@ -138,7 +138,7 @@ def _files_of(case: CaseFiles) -> list[Path]:
 
 
 def _read_plain(path: Path) -> list[LayerData]:
-    """Read a NIfTI file that is no part of a case: a scan of unknown modality, several in one file, or a mask."""
+    """Read a NIfTI file that is not part of a case: a scan of unknown modality, several in one file, or a mask."""
     data, grid = read_nifti(path)
     place = default_placement(grid)
     stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)

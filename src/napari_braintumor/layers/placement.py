@@ -224,7 +224,7 @@ def world_matrix(layer: Layer) -> NDArray[np.float64]:
 
 
 def _millimeters(unit: Any) -> float | None:
-    """Return a unit in mm, or None if it is no length."""
+    """Return a unit in mm, or None if it is not a length."""
     if not unit.is_compatible_with("millimeter"):
         return None
     return float((1 * unit).to("millimeter").magnitude)
