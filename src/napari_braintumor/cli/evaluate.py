@@ -36,7 +36,7 @@ from napari_braintumor.cli._console import (
 from napari_braintumor.engine.atomic import free_path
 from napari_braintumor.engine.config import DEFAULT_MODEL
 from napari_braintumor.engine.errors import DataError, SettingsError
-from napari_braintumor.engine.files.labels import CONVENTIONS
+from napari_braintumor.engine.files.labels import CONVENTIONS, check_convention
 from napari_braintumor.engine.runs import read_side
 from napari_braintumor.engine.types import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 
@@ -83,9 +83,9 @@ def evaluate(
     )
     with usage_checked():
         if convention not in ("volume", "seed"):
-            raise SettingsError(f"There is no convention '{convention}'. Known are volume and seed.")
-        if labels is not None and labels not in CONVENTIONS:
-            raise SettingsError(f"There is no label convention '{labels}'. Known are {', '.join(CONVENTIONS)}.")
+            raise SettingsError(f"There is no convention '{convention}'. Expected volume or seed.")
+        if labels is not None:
+            check_convention(labels)
     subset, pooled = split_modalities(modalities), convention == "seed"
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
     with errors_said():

@@ -43,6 +43,18 @@ _MOST_LABELS = 256
 _EQUAL = 0.5
 
 
+def check_convention(name: str) -> None:
+    """Refuse a name that is not a key of `CONVENTIONS`.
+
+    Raises
+    ------
+    DataError
+        If there is no such convention.
+    """
+    if name not in CONVENTIONS:
+        raise DataError(f"There is no label convention '{name}'. Known are: {', '.join(CONVENTIONS)}.")
+
+
 def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: SourceGrid) -> Reference:
     """Read the numbers of a mask as regions.
 
@@ -61,8 +73,7 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     DataError
         If there is no such convention, or the mask holds a value that it does not define.
     """
-    if convention not in CONVENTIONS:
-        raise DataError(f"There is no label convention '{convention}'. Known are: {', '.join(CONVENTIONS)}.")
+    check_convention(convention)
     where = f"Mask '{source.path.name}'" if source.path else "The mask"
     values_ZYX, values, rounded = _whole_numbers(array_ZYX, where)
     table = CONVENTIONS[convention]
