@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from measuring import THREADS, Worker, bundled_models, data_folder, interleave, judge, make_table, summarize, with_range
-from napari_braintumor.engine.types import REGION_LABELS
+from napari_braintumor.engine.anatomy import REGION_LABELS
 
 CASES = ("BraTS2021_00024", "BraTS2021_00002")
 ROUNDS, QUICK_ROUNDS = 5, 2

@@ -103,7 +103,7 @@ class Window:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Open windows and click; quick does each series once, on the sample case."""
-    from napari_braintumor.engine.sample import sample_folder
+    from napari_braintumor.engine.files.sample import sample_folder
 
     case = sample_folder() if quick else data_folder() / "brats" / CASE
     rounds = 1 if quick else ROUNDS

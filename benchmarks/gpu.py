@@ -28,8 +28,8 @@ from measuring import describe_machine, make_table
 if TYPE_CHECKING:
     import torch
 
-    from napari_braintumor.engine.data import TrainingData
-    from napari_braintumor.engine.plan import TrainPlan
+    from napari_braintumor.engine.training.data import TrainingData
+    from napari_braintumor.engine.training.plan import TrainPlan
 
 PLANS = sorted((Path(__file__).parents[1] / "tools" / "plans").glob("glioma_*_v2.json"))
 MOST_CASE_S = 0.5
@@ -129,8 +129,8 @@ def time_case(name: str, device: str, patience_s: float) -> dict[str, float | No
     """
     import torch
 
-    from napari_braintumor.engine.config import DEFAULT_MODEL
-    from napari_braintumor.engine.sample import sample_folder
+    from napari_braintumor.engine.files.sample import sample_folder
+    from napari_braintumor.engine.settings import DEFAULT_MODEL
 
     with TemporaryDirectory() as folder:
         pipeline: Any
@@ -168,10 +168,10 @@ def time_clicks(device: str, patience_s: float) -> dict[str, float]:
 def click(device: str) -> dict[str, float]:
     """Segment the sample case twice, nothing of torch being loaded before."""
     from napari_braintumor.engine import segment
-    from napari_braintumor.engine.config import SegmentConfig
     from napari_braintumor.engine.files.cases import find_cases
     from napari_braintumor.engine.files.reading import read_case
-    from napari_braintumor.engine.sample import sample_folder
+    from napari_braintumor.engine.files.sample import sample_folder
+    from napari_braintumor.engine.settings import SegmentConfig
 
     volume = read_case(find_cases(sample_folder())[0])
     seconds = {}
@@ -206,9 +206,9 @@ def time_training(
     """
     import torch
 
-    from napari_braintumor.engine.data import SliceDataset, load_data
-    from napari_braintumor.engine.device_batches import make_device_batches
-    from napari_braintumor.engine.runs import read_plan
+    from napari_braintumor.engine.training.data import SliceDataset, load_data
+    from napari_braintumor.engine.training.device_batches import make_device_batches
+    from napari_braintumor.engine.training.runs import read_plan
 
     plan = read_plan(path)
     plan = plan.model_copy(update={"cases": tuple(data / case for case in plan.cases)})
@@ -244,8 +244,8 @@ def time_training(
 def _our_step(plan: TrainPlan, device: torch.device) -> Callable[[Any], Any]:
     import torch
 
-    from napari_braintumor.engine.fitting import Fit
-    from napari_braintumor.engine.registry import build_network
+    from napari_braintumor.engine.models.registry import build_network
+    from napari_braintumor.engine.training.fitting import Fit
 
     torch.manual_seed(0)
     channels = {"in_channels": len(plan.modalities), "out_channels": len(plan.regions)}
@@ -255,7 +255,7 @@ def _our_step(plan: TrainPlan, device: torch.device) -> Callable[[Any], Any]:
 @contextmanager
 def _plain_loop(plan: TrainPlan, data: TrainingData, device: torch.device) -> Iterator[tuple[Callable[..., Any], Any]]:
     """Make the loop of `training_step` on a device, with as many workers as there are cores."""
-    from napari_braintumor.engine.data import SliceDataset
+    from napari_braintumor.engine.training.data import SliceDataset
     from training_step import PlainLoop
 
     class OnDevice(PlainLoop):

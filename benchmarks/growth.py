@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from measuring import Worker, judge, make_table
-from napari_braintumor.engine.types import MODALITIES
+from napari_braintumor.engine.anatomy import MODALITIES
 
 BASE = (155, 240, 240)
 LARGE = (600, 512, 512)
@@ -49,8 +49,8 @@ class Streamed:
         import openvino  # noqa: F401  belongs to the import baseline
         import zarr
 
-        from napari_braintumor.engine import inference  # noqa: F401
-        from napari_braintumor.engine.types import StreamedVolume, default_grid
+        from napari_braintumor.engine.grid import default_grid
+        from napari_braintumor.engine.volumes import StreamedVolume
 
         self._images: list[Any] = []
         for name in MODALITIES:
@@ -67,7 +67,7 @@ class Streamed:
     def __call__(self, slices: int) -> dict[str, Any]:
         """Segment so many slices."""
         from napari_braintumor.engine import segment
-        from napari_braintumor.engine.config import SegmentConfig
+        from napari_braintumor.engine.settings import SegmentConfig
 
         images = tuple(image[:slices] for image in self._images)
         grid = self._grid(images[0].shape, self._spacing)
@@ -148,7 +148,7 @@ def write_images(folder: Path, shape: tuple[int, int, int], repeats: int) -> Non
 
     from napari_braintumor.engine.files.cases import find_cases
     from napari_braintumor.engine.files.reading import read_case
-    from napari_braintumor.engine.sample import sample_folder
+    from napari_braintumor.engine.files.sample import sample_folder
 
     volume = read_case(find_cases(sample_folder())[0])
     for name, image in zip(volume.modalities, volume.data, strict=True):

@@ -18,17 +18,18 @@ import numpy as np
 import torch
 
 from measuring import THREADS, Worker, bundled_models, data_folder, interleave, judge, make_table
-from napari_braintumor.engine import evaluate, inference
-from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.conversion import load_converted
+from napari_braintumor.engine import evaluate
+from napari_braintumor.engine.events import CaseEvaluated
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.registry import find_architecture
-from napari_braintumor.engine.runtime import OpenVinoRunner
-from napari_braintumor.engine.store import ModelStore, file_sha256
-from napari_braintumor.engine.transforms import prepare_for
-from napari_braintumor.engine.types import CaseEvaluated
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.registry import find_architecture
+from napari_braintumor.engine.models.store import ModelStore, file_sha256
+from napari_braintumor.engine.preparing.transforms import prepare_for
+from napari_braintumor.engine.segmenting import inference
+from napari_braintumor.engine.segmenting.conversion import load_converted
+from napari_braintumor.engine.segmenting.runtime import OpenVinoRunner
+from napari_braintumor.engine.settings import SegmentConfig
 from slice_rounds import make_batch, time_slice
 
 SPLIT = Path(__file__).parents[1] / "tools" / "split.json"

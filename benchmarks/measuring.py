@@ -24,9 +24,9 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
-from napari_braintumor.engine.card_text import make_table
-from napari_braintumor.engine.config import DEFAULT_MODEL
-from napari_braintumor.engine.store import ModelStore
+from napari_braintumor.engine.models.card_text import make_table
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.settings import DEFAULT_MODEL
 
 __all__ = [
     "MOST_OTHERS",

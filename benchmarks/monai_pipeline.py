@@ -38,14 +38,15 @@ from monai.transforms import (
 )
 
 from measuring import THREADS
-from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.files.cases import find_cases
-from napari_braintumor.engine.inference import nest_logits
-from napari_braintumor.engine.loading import load_network
-from napari_braintumor.engine.registry import find_architecture
-from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.transforms import prepare_for
-from napari_braintumor.engine.types import Volume, default_grid
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.registry import find_architecture
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.preparing.transforms import prepare_for
+from napari_braintumor.engine.segmenting.inference import nest_logits
+from napari_braintumor.engine.volumes import Volume
 
 # MONAI's arrays are (C, X, Y, Z); the working grid, and with it the network's output, is (C, Z, Y, X).
 TO_ZYX = (0, 3, 2, 1)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 # `segment` imports its other half when it starts; here that is to count as imports and not as work.
-import napari_braintumor.engine.inference  # noqa: F401
+import napari_braintumor.engine.segmenting.inference  # noqa: F401
 from measuring import THREADS
 from napari_braintumor.engine import segment
-from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.events import Segmented
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.types import Segmented
+from napari_braintumor.engine.settings import SegmentConfig
 
 with suppress(ImportError):
     import openvino.frontend.pytorch.ts_decoder  # noqa: F401

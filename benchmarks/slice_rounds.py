@@ -16,13 +16,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import THREADS, MatrixProduct, interleave
-from napari_braintumor.engine.card import ModelCard, Region
-from napari_braintumor.engine.loading import load_network
-from napari_braintumor.engine.registry import build_network, find_architecture
-from napari_braintumor.engine.runtime import start_runner
-from napari_braintumor.engine.store import ModelStore, file_sha256, save_model
-from napari_braintumor.engine.transforms import prepare_for
-from napari_braintumor.engine.types import Volume, default_grid
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.models.card import ModelCard, Region
+from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.registry import build_network, find_architecture
+from napari_braintumor.engine.models.store import ModelStore, file_sha256, save_model
+from napari_braintumor.engine.preparing.transforms import prepare_for
+from napari_braintumor.engine.segmenting.runtime import start_runner
+from napari_braintumor.engine.volumes import Volume
 
 SLICES = 8
 SIDE = 240

@@ -222,8 +222,8 @@ class _Loop:
     """What both loops share: the plan, the cases, and losses by the step."""
 
     def __init__(self, patch: int, preset: str) -> None:
-        from napari_braintumor.engine.data import SliceDataset, TrainingData, load_data
-        from napari_braintumor.engine.plan import TrainPlan
+        from napari_braintumor.engine.training.data import SliceDataset, TrainingData, load_data
+        from napari_braintumor.engine.training.plan import TrainPlan
 
         self.plan = TrainPlan(
             name="step",
@@ -272,7 +272,7 @@ class _Loop:
         """Return the network with the weights of a seed."""
         import torch
 
-        from napari_braintumor.engine.registry import build_network
+        from napari_braintumor.engine.models.registry import build_network
 
         torch.manual_seed(seed)
         return build_network(
@@ -287,7 +287,7 @@ class OurLoop(_Loop):
     """Steps as `engine.training` takes them."""
 
     def __init__(self, patch: int, preset: str) -> None:
-        from napari_braintumor.engine.fitting import freed_memory_kept
+        from napari_braintumor.engine.training.fitting import freed_memory_kept
 
         super().__init__(patch, preset)
         self.stack = ExitStack()
@@ -297,8 +297,8 @@ class OurLoop(_Loop):
         """Begin a training."""
         import torch
 
-        from napari_braintumor.engine.data import SliceDataset, choose_workers, make_loader
-        from napari_braintumor.engine.fitting import Fit
+        from napari_braintumor.engine.training.data import SliceDataset, choose_workers, make_loader
+        from napari_braintumor.engine.training.fitting import Fit
 
         plan = self.plan.model_copy(update={"seed": seed})
         self.fit = Fit(self.build_network(seed), plan, torch.device("cpu"))
@@ -336,7 +336,7 @@ class PlainLoop(_Loop):
         from monai.data import CacheDataset, DataLoader
         from monai.transforms import Compose, EnsureTyped, RandSpatialCropd, SpatialPadd
 
-        from napari_braintumor.engine.losses import build_loss
+        from napari_braintumor.engine.training.losses import build_loss
 
         keys = ("image", "masks")
         if not hasattr(self, "cached"):
@@ -384,7 +384,7 @@ class PlainLoop(_Loop):
         import numpy as np
         from monai.transforms import OneOf, Rand2DElasticd, RandAffined
 
-        from napari_braintumor.engine.augmentation import (
+        from napari_braintumor.engine.training.augmentation import (
             DEFORMED_SHARE,
             MOVED_SHARE,
             ROTATION,
@@ -414,7 +414,7 @@ class PlainLoop(_Loop):
         """Learn from a batch and return its loss."""
         import torch
 
-        from napari_braintumor.engine.losses import supervised
+        from napari_braintumor.engine.training.losses import supervised
 
         image = batch["image"] * (batch["masks"][:, -1:] > 0.5)
         self.optimiser.zero_grad()

@@ -146,8 +146,8 @@ class Ours:
     """Our loop, as `engine.training` drives it."""
 
     def __init__(self) -> None:
-        from napari_braintumor.engine.data import TrainingData, load_data
-        from napari_braintumor.engine.plan import TrainPlan
+        from napari_braintumor.engine.training.data import TrainingData, load_data
+        from napari_braintumor.engine.training.plan import TrainPlan
 
         held_out = range(100, 100 + HELD_OUT)
         with TemporaryDirectory() as folder:
@@ -179,9 +179,9 @@ class Ours:
         """Train for so long, and return how fast and how well."""
         import torch
 
-        from napari_braintumor.engine.data import SliceDataset, make_loader
-        from napari_braintumor.engine.fitting import Fit, freed_memory_kept, mean_of, validate
-        from napari_braintumor.engine.registry import build_network
+        from napari_braintumor.engine.models.registry import build_network
+        from napari_braintumor.engine.training.data import SliceDataset, make_loader
+        from napari_braintumor.engine.training.fitting import Fit, freed_memory_kept, mean_of, validate
 
         plan = self.plan
         torch.manual_seed(0)

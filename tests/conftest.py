@@ -11,16 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS
-from napari_braintumor.engine.types import (
-    MODALITIES,
-    REGION_LABELS,
-    Segmentation,
-    SourceGrid,
-    Volume,
-    default_grid,
-    grid_from_affine,
-)
+from napari_braintumor.engine.anatomy import MODALITIES, REGION_LABELS
+from napari_braintumor.engine.grid import SourceGrid, default_grid, grid_from_affine
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS
+from napari_braintumor.engine.volumes import Segmentation, Volume
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +52,7 @@ def converted_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 @pytest.fixture
 def converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions in this process and not in one of their own, which takes seconds to start."""
-    from napari_braintumor.engine import conversion
+    from napari_braintumor.engine.segmenting import conversion
 
     def convert(path: Path, sha256: str) -> None:
         with suppress(OSError, RuntimeError), warnings.catch_warnings():

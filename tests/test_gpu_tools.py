@@ -17,10 +17,10 @@ import running
 import slimming
 import taking
 from napari_braintumor.engine import train
-from napari_braintumor.engine.fitting import Fit
-from napari_braintumor.engine.prepared import find_archived
-from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.runs import Run
+from napari_braintumor.engine.models.registry import build_network
+from napari_braintumor.engine.training.fitting import Fit
+from napari_braintumor.engine.training.prepared import find_archived
+from napari_braintumor.engine.training.runs import Run
 
 ROOT = Path(__file__).parents[1]
 THERE = (

@@ -12,7 +12,8 @@ from napari.utils.notifications import notification_manager
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import write_labels
-from napari_braintumor.engine.types import SourceGrid, Volume
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers import volume_from_layers
 from napari_braintumor.readers import find_reader, read_layers
 

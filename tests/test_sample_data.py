@@ -3,7 +3,7 @@ from __future__ import annotations
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_braintumor.engine.types import MODALITIES
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.layers import match_modalities, volume_from_layers
 
 

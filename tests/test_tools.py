@@ -8,9 +8,9 @@ import pytest
 
 import make_models_page
 from make_model import STAGES
-from napari_braintumor.engine.patients import WhoIsWho
-from napari_braintumor.engine.runs import read_plan
-from napari_braintumor.engine.store import ModelStore, read_weights_sha256
+from napari_braintumor.engine.files.patients import WhoIsWho
+from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
+from napari_braintumor.engine.training.runs import read_plan
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"

@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine import segment
-from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.anatomy import region_from_labels
+from napari_braintumor.engine.events import Segmented
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
-from napari_braintumor.engine.inference import drop_small_regions, remove_islands
-from napari_braintumor.engine.metrics import volume_dice
-from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import Segmented, Volume, region_from_labels
+from napari_braintumor.engine.measuring.metrics import volume_dice
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.segmenting.inference import drop_small_regions, remove_islands
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import Volume
 
 LGG_STEP = 5
 """Every fifth LGG patient is enough to choose by."""

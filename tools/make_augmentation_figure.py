@@ -25,11 +25,11 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from napari_braintumor.engine.augmentation import KEYS, ROTATION, ZOOM, RandMoved, vary
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
-from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.transforms import prepare
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.preparing.transforms import prepare
+from napari_braintumor.engine.training.augmentation import KEYS, ROTATION, ZOOM, RandMoved, vary
 
 OUT = Path(__file__).parents[1] / "docs" / "augmentation.png"
 OUTLINE = "#f2c14e"

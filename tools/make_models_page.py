@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from napari_braintumor.engine.card_text import make_table
-from napari_braintumor.engine.config import DEFAULT_MODEL
-from napari_braintumor.engine.metrics import mean_interval
-from napari_braintumor.engine.registry import ARCHITECTURES
-from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import MODALITIES
+from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.measuring.metrics import mean_interval
+from napari_braintumor.engine.models.card_text import make_table
+from napari_braintumor.engine.models.registry import ARCHITECTURES
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.settings import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
 NOTES = Path(__file__).parent / "models_notes.md"

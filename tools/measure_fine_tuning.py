@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine import segment, train
-from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.anatomy import region_from_labels
+from napari_braintumor.engine.events import Judged, Segmented, Trained
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.written import write_case
-from napari_braintumor.engine.metrics import mean_interval, volume_dice
-from napari_braintumor.engine.plan import FineTuning, plan_fine_tuning
-from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import Judged, Reference, Segmented, Trained, Volume, region_from_labels
+from napari_braintumor.engine.measuring.metrics import mean_interval, volume_dice
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.training.plan import FineTuning, plan_fine_tuning
+from napari_braintumor.engine.volumes import Reference, Volume
 
 REPLAY = ("TCGA_CS", "TCGA_DU", "TCGA_HT", "BraTS")
 

@@ -16,24 +16,17 @@ import numpy as np
 from skimage.measure import approximate_polygon, find_contours
 
 from napari_braintumor.engine import evaluate, segment
-from napari_braintumor.engine.config import SegmentConfig
+from napari_braintumor.engine.anatomy import MODALITIES, region_from_labels
+from napari_braintumor.engine.events import CalibrationEvaluated, CaseEvaluated, SeedEvaluated, Segmented
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.files.reading import read_case, read_reference
-from napari_braintumor.engine.inspection import foreground
-from napari_braintumor.engine.patients import WhoIsWho, is_held_out
-from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.store import ModelStore, read_weights_sha256
-from napari_braintumor.engine.transforms import fill_head
-from napari_braintumor.engine.types import (
-    MODALITIES,
-    CalibrationEvaluated,
-    CaseEvaluated,
-    SeedEvaluated,
-    Segmentation,
-    Segmented,
-    Volume,
-    region_from_labels,
-)
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.inspecting.inspection import foreground
+from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
+from napari_braintumor.engine.preparing.transforms import fill_head
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import Segmentation, Volume
 
 FOLDERS = ("lgg", "lgg_half", "brats", "btp")
 SUBSETS = [subset for size in range(len(MODALITIES), 0, -1) for subset in combinations(MODALITIES, size)]

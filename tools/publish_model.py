@@ -11,12 +11,18 @@ import sys
 from pathlib import Path
 from statistics import mean, median
 
-from napari_braintumor.engine.card import DataSource, Metric, ModelCard
-from napari_braintumor.engine.judging import PRIVATE
-from napari_braintumor.engine.metrics import mean_interval
-from napari_braintumor.engine.runs import read_plan
-from napari_braintumor.engine.store import bundled_folder, load_weights, read_card, read_weights_sha256, save_model
-from napari_braintumor.engine.types import MODALITIES
+from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.measuring.metrics import mean_interval
+from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard
+from napari_braintumor.engine.models.store import (
+    bundled_folder,
+    load_weights,
+    read_card,
+    read_weights_sha256,
+    save_model,
+)
+from napari_braintumor.engine.training.judging import PRIVATE
+from napari_braintumor.engine.training.runs import read_plan
 
 LICENCE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (

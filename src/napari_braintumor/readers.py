@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from napari.utils.notifications import show_warning
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS
+from napari_braintumor.engine.anatomy import LABELS
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.labels import looks_like_labels
@@ -19,7 +19,7 @@ from napari_braintumor.engine.files.naming import may_be_mask
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.schemes import is_result
-from napari_braintumor.engine.types import LABELS
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 from napari_braintumor.layers import LayerData, default_placement, image_layer, label_layer, layers_from_case
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

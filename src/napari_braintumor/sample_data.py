@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_braintumor.engine.sample import sample_folder
+from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.layers import LayerData
 from napari_braintumor.readers import read_layers
 

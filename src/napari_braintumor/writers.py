@@ -11,7 +11,7 @@ from napari.layers import Labels, Layer
 from napari.utils.notifications import show_info
 
 from napari_braintumor.engine.files.labels import write_labels
-from napari_braintumor.engine.record import write_record
+from napari_braintumor.engine.measuring.record import write_record
 from napari_braintumor.layers import figures_of, is_result, labels_from_layer
 
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_braintumor.cli import app
-from napari_braintumor.engine.store import load_weights, read_card, save_model
+from napari_braintumor.engine.models.store import load_weights, read_card, save_model
 from toy_cases import make_case, write_case
 
 run = CliRunner().invoke
@@ -109,7 +109,8 @@ def test_a_path_of_several_that_holds_no_case_fails_and_the_others_are_segmented
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_ctrl_c_keeps_what_is_done(cohort, toy_model, tmp_path, monkeypatch, command) -> None:
-    from napari_braintumor.engine import evaluation, inference
+    from napari_braintumor.engine.measuring import evaluation
+    from napari_braintumor.engine.segmenting import inference
 
     place = inference if command == "segment" else evaluation
     works, calls = place.segment, []
@@ -140,7 +141,8 @@ def test_ctrl_c_keeps_what_is_done(cohort, toy_model, tmp_path, monkeypatch, com
 def test_a_table_grows_case_by_case_and_survives_a_kill(cohort, toy_model, tmp_path) -> None:
     table = tmp_path / "table.csv"
     code = (
-        "import os, sys\nfrom napari_braintumor.engine import evaluation\nfrom napari_braintumor.cli import app\n"
+        "import os, sys\nfrom napari_braintumor.cli import app\n"
+        "from napari_braintumor.engine.measuring import evaluation\n"
         "works, calls = evaluation.segment, []\n"
         "def killed(*a, **k):\n    calls.append(1)\n    if len(calls) == 3: os._exit(9)\n    return works(*a, **k)\n"
         "evaluation.segment = killed\nsys.argv = ['x', *sys.argv[1:]]\napp()\n"

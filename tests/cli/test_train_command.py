@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from napari_braintumor import engine
 from napari_braintumor.cli import app
 from napari_braintumor.cli.train import _stopping_gently
-from napari_braintumor.engine.runs import Run
-from napari_braintumor.engine.types import BatchDone, Stopped, Trained
+from napari_braintumor.engine.events import BatchDone, Stopped, Trained
+from napari_braintumor.engine.training.runs import Run
 
 run = CliRunner().invoke
 

@@ -9,17 +9,19 @@ import torch
 from torch import distributed
 
 from napari_braintumor.engine import segment, train
-from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.data import SliceDataset, load_data
-from napari_braintumor.engine.device_batches import DeviceSlices, fits, make_device_batches
+from napari_braintumor.engine.events import EpochDone, Noted, Resumed, Segmented, Trained
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.fitting import Fit
-from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.runs import Run
-from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.store import load_weights
-from napari_braintumor.engine.types import EpochDone, Noted, Resumed, Segmented, Trained, Volume, default_grid
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.models.registry import build_network
+from napari_braintumor.engine.models.store import load_weights
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.training.data import SliceDataset, load_data
+from napari_braintumor.engine.training.device_batches import DeviceSlices, fits, make_device_batches
+from napari_braintumor.engine.training.fitting import Fit
+from napari_braintumor.engine.training.runs import Run
+from napari_braintumor.engine.volumes import Volume
 
 pytestmark = pytest.mark.cuda
 REHEARSAL = os.environ.get("BRAINTUMOR_REHEARSAL") == "1"

@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.types import StreamedVolume, Volume, default_grid, grid_from_affine, labels_from_regions
+from napari_braintumor.engine.anatomy import labels_from_regions
+from napari_braintumor.engine.grid import default_grid, grid_from_affine
+from napari_braintumor.engine.volumes import StreamedVolume, Volume
 
 ORIENTATIONS = [
     (axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)

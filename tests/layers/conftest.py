@@ -5,7 +5,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_braintumor.engine.types import Volume
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers import layers_from_case
 
 

@@ -9,12 +9,9 @@ import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 
-from napari_braintumor.engine.comparison import compare_segmentations
-from napari_braintumor.engine.types import (
-    Reference,
-    Volume,
-    default_grid,
-)
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.measuring.comparison import compare_segmentations
+from napari_braintumor.engine.volumes import Reference, Volume
 from napari_braintumor.layers import (
     KEY,
     find_placement,

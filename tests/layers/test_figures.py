@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 
-from napari_braintumor.engine.types import Reference, Segmentation
+from napari_braintumor.engine.volumes import Reference, Segmentation
 from napari_braintumor.layers import (
     Figures,
     default_placement,

@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import SourceGrid, default_grid
+from napari_braintumor.engine.grid import SourceGrid, default_grid
 from napari_braintumor.layers import labels_from_layer
 from napari_braintumor.writers import save_labels
 from open_layers import napari_nifti_layer, open_case

@@ -6,11 +6,7 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import (
-    Reference,
-    Segmentation,
-    Volume,
-)
+from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 from napari_braintumor.layers import (
     KEY,
     default_placement,

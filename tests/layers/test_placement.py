@@ -5,10 +5,8 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import (
-    Volume,
-    default_grid,
-)
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers import (
     find_placement,
     labels_from_layer,

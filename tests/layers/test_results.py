@@ -7,7 +7,7 @@ import pytest
 import zarr
 from napari.layers import Labels
 
-from napari_braintumor.engine.types import Segmentation
+from napari_braintumor.engine.volumes import Segmentation
 from napari_braintumor.layers import (
     figures_of,
     find_placement,

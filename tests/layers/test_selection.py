@@ -8,11 +8,8 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import (
-    SourceGrid,
-    StreamedVolume,
-    Volume,
-)
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.volumes import StreamedVolume, Volume
 from napari_braintumor.layers import (
     Inspector,
     Placement,

@@ -18,10 +18,10 @@ from xml.etree import ElementTree
 
 from safetensors import SafetensorError, safe_open
 
-from napari_braintumor.engine.checkpoints import STATE_KEY
 from napari_braintumor.engine.errors import BrainTumorError
-from napari_braintumor.engine.runs import Run, read_plan
-from napari_braintumor.engine.store import read_card
+from napari_braintumor.engine.models.store import read_card
+from napari_braintumor.engine.training.checkpoints import STATE_KEY
+from napari_braintumor.engine.training.runs import Run, read_plan
 from slimming import restore
 
 ROOT = Path(__file__).parents[2]

@@ -34,11 +34,11 @@ from napari_braintumor.cli._console import (
     usage_checked,
 )
 from napari_braintumor.engine.atomic import free_path
-from napari_braintumor.engine.config import DEFAULT_MODEL
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.files.labels import CONVENTIONS, check_convention
-from napari_braintumor.engine.runs import read_side
-from napari_braintumor.engine.types import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
+from napari_braintumor.engine.settings import DEFAULT_MODEL
+from napari_braintumor.engine.training.runs import read_side
 
 COLUMNS = ("case", "group", "region", "dice", "hd95_mm", "predicted_ml", "reference_ml", "held_out")
 

@@ -18,17 +18,13 @@ from rich.text import Text
 
 from napari_braintumor.cli._console import Catalogue, Overwrite, console, errors_said, progress_bar
 from napari_braintumor.engine import exchange
-from napari_braintumor.engine.card import VOLUME_DICE, ModelCard
-from napari_braintumor.engine.card_text import card_as_markdown
-from napari_braintumor.engine.catalogue import Entry, download, find_entry, read_catalogue
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError, NameTaken
-from napari_braintumor.engine.runs import describe_problem
-from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import (
-    Downloaded,
-    Installed,
-    Noted,
-)
+from napari_braintumor.engine.events import Downloaded, Installed, Noted
+from napari_braintumor.engine.exchange.catalogue import Entry, download, find_entry, read_catalogue
+from napari_braintumor.engine.models.card import VOLUME_DICE, ModelCard
+from napari_braintumor.engine.models.card_text import card_as_markdown
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.training.runs import describe_problem
 
 app = typer.Typer(help="The models: list them, show a card, download, install and export them.", no_args_is_help=True)
 

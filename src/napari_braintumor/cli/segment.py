@@ -31,23 +31,16 @@ from napari_braintumor.cli._console import (
     split_modalities,
     usage_checked,
 )
-from napari_braintumor.engine.config import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.anatomy import region_from_labels
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
-from napari_braintumor.engine.record import result_stem, save_segmentation
-from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.store import ModelStore
-from napari_braintumor.engine.types import (
-    Noted,
-    Reference,
-    Segmentation,
-    Segmented,
-    SlicesDone,
-    Started,
-    Volume,
-    region_from_labels,
-)
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.measuring.record import result_stem, save_segmentation
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
 FORMATS = ("nii.gz", "nii", "tif", "tiff")
 
@@ -116,7 +109,7 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Segment the sample case, or a case of yours, and draw the result."""
-    from napari_braintumor.engine.overlay import save_overlay
+    from napari_braintumor.engine.measuring.overlay import save_overlay
 
     with errors_said():
         config = build_config(model=model)
@@ -179,7 +172,7 @@ def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
 
 
 def _print_volumes(result: Segmentation, reference: Reference | None = None) -> None:
-    from napari_braintumor.engine.metrics import volume_dice
+    from napari_braintumor.engine.measuring.metrics import volume_dice
 
     for name, ml in result.volumes_ml.items():
         line = f"  {name:16s} {ml:8.1f} mL"

@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from napari_braintumor.engine.config import SegmentConfig
-from napari_braintumor.engine.plan import TrainPlan
+from napari_braintumor.engine.events import CompareEvent, EvaluationEvent, SegmentEvent, TrainingEvent
 from napari_braintumor.engine.preload import preload_torch
-from napari_braintumor.engine.runs import Run
-from napari_braintumor.engine.types import (
-    AnyVolume,
-    CompareEvent,
-    EvaluationEvent,
-    Reference,
-    SegmentEvent,
-    TrainingEvent,
-)
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.training.plan import TrainPlan
+from napari_braintumor.engine.training.runs import Run
+from napari_braintumor.engine.volumes import AnyVolume, Reference
 
 if TYPE_CHECKING:
     from napari_braintumor.engine.files.cases import CaseFiles
@@ -29,17 +23,17 @@ __all__ = ["compare", "evaluate", "segment", "train", "warm_up"]
 
 
 def warm_up(config: SegmentConfig) -> None:
-    """Do what can be done before a volume is known; see `napari_braintumor.engine.inference.warm_up`."""
+    """Do what can be done before a volume is known; see `napari_braintumor.engine.segmenting.inference.warm_up`."""
     preload_torch()
-    from napari_braintumor.engine import inference
+    from napari_braintumor.engine.segmenting import inference
 
     inference.warm_up(config)
 
 
 def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
-    """Segment a volume; see `napari_braintumor.engine.inference.segment`."""
+    """Segment a volume; see `napari_braintumor.engine.segmenting.inference.segment`."""
     preload_torch()
-    from napari_braintumor.engine import inference
+    from napari_braintumor.engine.segmenting import inference
 
     yield from inference.segment(volume, config)
 
@@ -47,17 +41,17 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
 def compare(
     volume: AnyVolume, configs: Sequence[SegmentConfig], reference: Reference | None = None
 ) -> Iterator[CompareEvent]:
-    """Segment a volume with several models; see `napari_braintumor.engine.comparison.compare`."""
+    """Segment a volume with several models; see `napari_braintumor.engine.measuring.comparison.compare`."""
     preload_torch()
-    from napari_braintumor.engine import comparison
+    from napari_braintumor.engine.measuring import comparison
 
     yield from comparison.compare(volume, configs, reference)
 
 
 def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
-    """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.train`."""
+    """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.training.train`."""
     preload_torch()
-    from napari_braintumor.engine import training
+    from napari_braintumor.engine.training import training
 
     yield from training.train(what)
 
@@ -71,8 +65,8 @@ def evaluate(
     pooled: bool = False,
     no_tumor: bool = False,
 ) -> Generator[EvaluationEvent, None, None]:
-    """Compare a model with reference masks; see `napari_braintumor.engine.evaluation.evaluate`."""
+    """Compare a model with reference masks; see `napari_braintumor.engine.measuring.evaluation.evaluate`."""
     preload_torch()
-    from napari_braintumor.engine import evaluation
+    from napari_braintumor.engine.measuring import evaluation
 
     yield from evaluation.evaluate(cases, config, modalities, held_out, side, pooled, no_tumor)

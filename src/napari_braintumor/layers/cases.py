@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Image, Labels, Layer
 
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.files.naming import remaining_name
-from napari_braintumor.engine.types import MODALITIES
 from napari_braintumor.layers.placement import KEY, bare, level_0, world_matrix
 from napari_braintumor.layers.selection import case_of, modality_of, scans_in, whose
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS
+from napari_braintumor.engine.anatomy import LABELS
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 from napari_braintumor.engine.tally import SliceTally, add_up, tally_slices
-from napari_braintumor.engine.types import LABELS, Reference, Volume
+from napari_braintumor.engine.volumes import Reference, Volume
 from napari_braintumor.layers.figures import follow_window
 from napari_braintumor.layers.placement import Placement, default_placement, note_scan
 from napari_braintumor.layers.views import make_colormap

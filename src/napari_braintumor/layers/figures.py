@@ -17,9 +17,9 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.events import EmitterGroup
 
-from napari_braintumor.engine.record import describe_corrected, describe_segmentation
+from napari_braintumor.engine.measuring.record import describe_corrected, describe_segmentation
 from napari_braintumor.engine.tally import EMPTY, SliceTally, add_up, tally_slice
-from napari_braintumor.engine.types import Segmentation
+from napari_braintumor.engine.volumes import Segmentation
 from napari_braintumor.layers.placement import KEY, Placement, bare, find_placement, level_0
 from napari_braintumor.layers.views import EXTRA_COLORS, make_colormap, show_region, shown_region
 

@@ -16,7 +16,7 @@ from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import SourceGrid
+from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.layers.placement import (
     Placement,
     check_three_dimensional,

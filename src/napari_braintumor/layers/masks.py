@@ -9,9 +9,11 @@ import numpy as np
 from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import region_from_labels
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import guess_convention, label_values, reference_from_values
-from napari_braintumor.engine.types import Reference, SourceGrid, region_from_labels
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.volumes import Reference
 from napari_braintumor.layers.placement import KEY, check_three_dimensional, find_placement, level_0
 from napari_braintumor.layers.selection import Selection, is_same_scan
 

@@ -18,7 +18,7 @@ from napari.layers import Layer
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.types import SourceGrid, grid_from_affine
+from napari_braintumor.engine.grid import SourceGrid, grid_from_affine
 
 KEY = "braintumor"
 """Where a layer's ``metadata`` keeps what this plugin knows of it."""

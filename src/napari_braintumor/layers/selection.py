@@ -12,14 +12,14 @@ import numpy as np
 from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.assemble import same_image, volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import strip_suffix
+from napari_braintumor.engine.files.assembling import same_image, volume_from_modalities
 from napari_braintumor.engine.files.naming import find_modality, read_words, remaining_name
-from napari_braintumor.engine.grids import check_same_grid
-from napari_braintumor.engine.inspection import Inspection, inspect_few, make_thumbnail
-from napari_braintumor.engine.types import AnyVolume, StreamedVolume, Volume
-from napari_braintumor.engine.witness import doubt_modalities
+from napari_braintumor.engine.grid import check_same_grid
+from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_few, make_thumbnail
+from napari_braintumor.engine.inspecting.witness import doubt_modalities
+from napari_braintumor.engine.volumes import AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,

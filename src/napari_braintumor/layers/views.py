@@ -9,8 +9,8 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_info
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS
-from napari_braintumor.engine.types import REGION_LABELS
+from napari_braintumor.engine.anatomy import REGION_LABELS
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 from napari_braintumor.layers.placement import KEY
 
 EXTRA_COLORS = ("#38bdf8", "#a855f7", "#ec4899", "#ffffff")

@@ -24,9 +24,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.registry import build_network
-from napari_braintumor.engine.store import CARD_KEY, DIGEST_KEY, save_model
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.registry import build_network
+from napari_braintumor.engine.models.store import CARD_KEY, DIGEST_KEY, save_model
 
 CARD = ModelCard(name="hostile", architecture="unet", options={"width": 2})
 GRAPH_CARD = CARD.model_copy(update={"architecture": "onnx", "options": {"divisor": 16}})

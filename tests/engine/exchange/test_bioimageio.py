@@ -17,12 +17,12 @@ import torch
 import yaml
 from tiny import TINY, store_tiny
 
-from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange import bioimageio, onnx
-from napari_braintumor.engine.loading import load_network
-from napari_braintumor.engine.registry import ARCHITECTURES
-from napari_braintumor.engine.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.registry import ARCHITECTURES
+from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
 
 # bioimageio leaves the packages that it reads open, and its sigmoid takes the exponential of any logit.
 pytestmark = pytest.mark.filterwarnings(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.checkpoint import check_options, fit, read_state_dict
-from napari_braintumor.engine.registry import build_network
+from napari_braintumor.engine.models.registry import build_network
 
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 

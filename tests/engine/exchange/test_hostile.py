@@ -17,7 +17,7 @@ import napari_braintumor
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.engine.exchange import bioimageio, import_model, legacy, monai_bundle, nnunet, onnx
 from napari_braintumor.engine.exchange.checkpoint import build_on_meta
-from napari_braintumor.engine.store import ModelStore
+from napari_braintumor.engine.models.store import ModelStore
 
 TRUSTED = tuple(
     str(Path(folder).resolve())

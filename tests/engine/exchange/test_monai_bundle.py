@@ -23,16 +23,16 @@ from tiny import TINY, store_tiny
 from torch import nn
 
 from napari_braintumor.engine import segment
-from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
+from napari_braintumor.engine.events import Segmented
 from napari_braintumor.engine.exchange import monai_bundle
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.loading import load_network
-from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.store import ModelStore, StoredModel, load_weights, save_model
-from napari_braintumor.engine.types import Segmented
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.settings import SegmentConfig
 
 _TENSOR = {
     "type": "object",

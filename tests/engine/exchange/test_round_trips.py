@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from napari_braintumor.engine import segment
-from napari_braintumor.engine.card import ModelCard
-from napari_braintumor.engine.config import SegmentConfig
 from napari_braintumor.engine.exchange import KINDS, SUFFIXES, export_model, import_model
 from napari_braintumor.engine.exchange._example import make_example
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.metrics import volume_dice
-from napari_braintumor.engine.registry import ARCHITECTURES, build_network
-from napari_braintumor.engine.sample import sample_folder
-from napari_braintumor.engine.store import ModelStore, StoredModel, load_weights, save_model
-from napari_braintumor.engine.types import Segmentation, Volume
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.measuring.metrics import volume_dice
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.registry import ARCHITECTURES, build_network
+from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import Segmentation, Volume
 
 SMALL = {
     **{"unet": {"width": 4}, "res_unet": {"width": 4}},

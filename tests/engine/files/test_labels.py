@@ -16,7 +16,7 @@ from napari_braintumor.engine.files.labels import (
 )
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.tiff import read_tiff
-from napari_braintumor.engine.types import default_grid
+from napari_braintumor.engine.grid import default_grid
 
 WHOLE, CORE, ENHANCING = "whole tumor", "tumor core", "enhancing tumor"
 

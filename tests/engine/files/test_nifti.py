@@ -12,7 +12,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid, write_nifti_labels
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.types import default_grid
+from napari_braintumor.engine.grid import default_grid
 
 SHAPE = (4, 5, 6)
 ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]

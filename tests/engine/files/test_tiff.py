@@ -4,7 +4,7 @@ import tifffile
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.tiff import read_tiff, read_tiff_slices, write_tiff_labels
-from napari_braintumor.engine.types import default_grid, grid_from_affine
+from napari_braintumor.engine.grid import default_grid, grid_from_affine
 
 STACK = np.random.default_rng(0).integers(0, 255, (7, 20, 30)).astype(np.uint8)
 CHANNELS = np.stack([STACK, STACK[::-1], 255 - STACK])  # (C, Z, Y, X)

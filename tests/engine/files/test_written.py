@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.written import SIDECAR, corrected_folder, write_case
-from napari_braintumor.engine.types import MODALITIES, Volume
+from napari_braintumor.engine.volumes import Volume
 
 
 @pytest.fixture
@@ -142,7 +143,8 @@ import numpy as np
 from napari_braintumor.engine import atomic
 from napari_braintumor.engine.files import written
 from napari_braintumor.engine.files.written import write_case
-from napari_braintumor.engine.types import Volume, default_grid
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.volumes import Volume
 
 folder, again = Path(sys.argv[1]), sys.argv[2] == "again"
 data = np.random.default_rng(0).normal(100, 10, (2, 3, 8, 8)).astype(np.float32)

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.store import (
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.store import (
     SUFFIX,
     ModelStore,
     StoredModel,
@@ -164,7 +164,7 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
 def _check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
     """Hold weights against their card before they are installed."""
     from napari_braintumor.engine.exchange.checkpoint import check_finite, fit_card
-    from napari_braintumor.engine.registry import ONNX
+    from napari_braintumor.engine.models.registry import ONNX
 
     if card.architecture == ONNX:
         from napari_braintumor.engine.exchange import onnx

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.card import ModelCard, Normalisation, first_problem
-from napari_braintumor.engine.card_text import architecture_title, card_as_markdown
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.models.card import ModelCard, Normalisation, first_problem
+from napari_braintumor.engine.models.card_text import architecture_title, card_as_markdown
 
 MOST_TEXT_BYTES = 2**20
 MOST_LEVELS = 32

@@ -18,7 +18,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._example import make_example
 from napari_braintumor.engine.exchange._packages import (
@@ -36,10 +35,11 @@ from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import fit, fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import count_parameters
 from napari_braintumor.engine.exchange.onnx import read_graph
-from napari_braintumor.engine.loading import load_network
-from napari_braintumor.engine.registry import ARCHITECTURES, IMPORTED, ONNX, find_architecture, find_divisor
-from napari_braintumor.engine.store import StoredModel, load_weights
-from napari_braintumor.engine.windows import in_network_order
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX, find_architecture, find_divisor
+from napari_braintumor.engine.models.store import StoredModel, load_weights
+from napari_braintumor.engine.segmenting.windows import in_network_order
 
 FORMAT_VERSION = "0.5.3"
 USE = """The network takes prepared images. `test_input.npy` is a part of a synthetic case, and `test_output.npy` what

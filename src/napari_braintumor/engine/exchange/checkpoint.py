@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from napari_braintumor.engine.card import ModelCard
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import MOST_BYTES, Archive, shown
-from napari_braintumor.engine.registry import build_network, find_architecture
-from napari_braintumor.engine.store import MAX_HEADER_BYTES
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.registry import build_network, find_architecture
+from napari_braintumor.engine.models.store import MAX_HEADER_BYTES
 
 MOST_PICKLE_BYTES = 32 * 2**20
 NESTS = ("state_dict", "model_state_dict", "model", "network_weights", "net")

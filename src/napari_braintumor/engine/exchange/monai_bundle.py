@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from napari_braintumor.engine.atomic import making_folder
-from napari_braintumor.engine.card import GLIOMA_REGIONS, ModelCard, Region
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._monai_steps import read_grid, read_normalisation, read_steps
 from napari_braintumor.engine.exchange._packages import (
@@ -34,9 +33,10 @@ from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
 from napari_braintumor.engine.files.naming import find_modality
-from napari_braintumor.engine.registry import ONNX, find_architecture, find_divisor
-from napari_braintumor.engine.store import StoredModel, load_weights
-from napari_braintumor.engine.windows import in_network_order
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard, Region
+from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
+from napari_braintumor.engine.models.store import StoredModel, load_weights
+from napari_braintumor.engine.segmenting.windows import in_network_order
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 METADATA = "configs/metadata.json"
@@ -99,7 +99,7 @@ def export(model: StoredModel, target: Path) -> Path:
         "docs/license.txt": f"{card.licence or 'The card of this model states no licence.'}\n".encode(),
         "scripts/__init__.py": b'"""What MONAI needs to run this model."""\n',
         "scripts/case.py": Path(__file__).with_name("_monai_case.py").read_bytes(),
-        "scripts/head.py": (Path(__file__).parents[1] / "head.py").read_bytes(),
+        "scripts/head.py": (Path(__file__).parents[1] / "inspecting" / "foreground.py").read_bytes(),
     }
     module = find_architecture(card.architecture).target.partition(":")[0]
     if "." not in module:

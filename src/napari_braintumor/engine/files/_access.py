@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.types import SourceGrid
+from napari_braintumor.engine.grid import SourceGrid
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 TIFF_SUFFIXES = (".tif", ".tiff")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
@@ -18,7 +19,6 @@ from napari_braintumor.engine.files.nifti import read_nifti_grid
 from napari_braintumor.engine.files.schemes import Named, is_result, name_channel, name_freely, read_scheme
 from napari_braintumor.engine.files.tiff import read_tiff
 from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
-from napari_braintumor.engine.types import MODALITIES
 
 _UNUSABLE = ("sequence", "tissue", "mask", "result")
 """Why a file is left out without being missed, where no image lies beside it."""

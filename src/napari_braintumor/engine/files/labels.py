@@ -13,7 +13,8 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix
 from napari_braintumor.engine.files.nifti import write_nifti_labels
 from napari_braintumor.engine.files.tiff import write_tiff_labels
-from napari_braintumor.engine.types import Reference, SourceGrid
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.volumes import Reference
 
 WHOLE, CORE, ENHANCING = "whole tumor", "tumor core", "enhancing tumor"
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.inspection import foreground
-from napari_braintumor.engine.types import SourceGrid
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.inspecting.inspection import foreground
 
 _INSIDE = 0.9
 """At least so much of a mask lies in the head, where it lies right."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS
 from napari_braintumor.engine.files.vocabulary import (
@@ -37,7 +38,6 @@ from napari_braintumor.engine.files.vocabulary import (
     UNCLEAR_T2,
     WEAK,
 )
-from napari_braintumor.engine.types import MODALITIES
 
 HOW_TO_NAME = (
     "Put the modality into the file's name (t1, t1ce, t2, flair), or name the channels: --modalities T1,FLAIR,T1ce, "

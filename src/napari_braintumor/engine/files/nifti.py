@@ -20,8 +20,13 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_labels, check_readable, find_suffix
-from napari_braintumor.engine.grids import by_text, guess_spacing, replace_impossible_spacing
-from napari_braintumor.engine.types import SourceGrid, grid_from_affine
+from napari_braintumor.engine.grid import (
+    SourceGrid,
+    by_text,
+    grid_from_affine,
+    guess_spacing,
+    replace_impossible_spacing,
+)
 
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 """The codes of ``xyzt_units`` for meters, millimeters, micrometers."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.assemble import volume_from_modalities
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_readable, find_suffix, strip_suffix
+from napari_braintumor.engine.files.assembling import volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
 from napari_braintumor.engine.files.labels import (
     fitting_conventions,
@@ -26,9 +26,9 @@ from napari_braintumor.engine.files.laying import lay_on_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid
 from napari_braintumor.engine.files.tiff import read_tiff, read_tiff_slices
-from napari_braintumor.engine.grids import check_same_grid
-from napari_braintumor.engine.types import Reference, SourceGrid, Volume
-from napari_braintumor.engine.witness import doubt_modalities
+from napari_braintumor.engine.grid import SourceGrid, check_same_grid
+from napari_braintumor.engine.inspecting.witness import doubt_modalities
+from napari_braintumor.engine.volumes import Reference, Volume
 
 _LGG_SLICE_MM = 5.0
 _LGG_WIDTH_MM = 256.0

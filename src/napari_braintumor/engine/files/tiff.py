@@ -22,8 +22,7 @@ from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import TIFF_SUFFIXES, check_labels, check_readable, find_suffix
 from napari_braintumor.engine.files._tiff_pages import read_whole
-from napari_braintumor.engine.grids import replace_impossible_spacing
-from napari_braintumor.engine.types import SourceGrid, default_grid
+from napari_braintumor.engine.grid import SourceGrid, default_grid, replace_impossible_spacing
 
 _MM = {
     "nm": 1e-6,

@@ -21,11 +21,11 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_braintumor.engine.atomic import flush, free_path, making_folder, replacing
-from napari_braintumor.engine.card import first_problem
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS, reference_from_values
 from napari_braintumor.engine.files.nifti import read_nifti
-from napari_braintumor.engine.types import Volume
+from napari_braintumor.engine.models.card import first_problem
+from napari_braintumor.engine.volumes import Volume
 
 SIDECAR = "case.json"
 _ENDING = ".nii.gz"

@@ -1,0 +1,1 @@
+"""Segmentations in numbers and pictures, alone, against a reference, and beside each other."""

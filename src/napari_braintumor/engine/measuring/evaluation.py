@@ -1,0 +1,227 @@
+"""A model against reference masks, case by case: split by patient, volume Dice, thresholded, empty masks stated."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.anatomy import region_from_labels
+from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure
+from napari_braintumor.engine.events import (
+    CalibrationEvaluated,
+    CaseEvaluated,
+    CaseFailed,
+    EvaluationEvent,
+    Noted,
+    SeedEvaluated,
+    Segmented,
+)
+from napari_braintumor.engine.files.cases import CaseFiles
+from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
+from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.measuring.metrics import (
+    calibration_error,
+    calibration_sums,
+    count_missed_lesions,
+    hd95_mm,
+    region_volume_ml,
+    seed_dice,
+    seed_sums,
+    volume_dice,
+)
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.segmenting.inference import segment
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
+
+Side = Mapping[str, Sequence[int] | None]
+"""The cases of one side of a run's split by name, each with its slices along Z, or None for all."""
+
+
+def evaluate(
+    cases: Sequence[CaseFiles],
+    config: SegmentConfig,
+    modalities: tuple[str, ...] | None = None,
+    held_out: bool = False,
+    side: Side | None = None,
+    pooled: bool = False,
+    no_tumor: bool = False,
+) -> Iterator[EvaluationEvent]:
+    """Segment cases and compare each with its reference.
+
+    Parameters
+    ----------
+    cases
+        Found by `find_cases`; those without a reference are passed over with a note, unless they show no tumor. What
+        is wrong with one of them costs that case alone.
+    config
+        The model and how to run it.
+    modalities
+        Use only these of each case; cases that have none of them are passed over with a note.
+    held_out
+        Use only patients that the model's card lists as held out.
+    side
+        Use only these cases, and of each only these slices.
+    pooled
+        Also measure over the voxels of all cases together: as the original project did, and how well calibrated
+        probabilities are.
+    no_tumor
+        The cases show no tumor: all that is found is false. Their references, if any, are not read.
+
+    Yields
+    ------
+    EvaluationEvent
+        `CaseEvaluated` or `CaseFailed` for each case, and `Noted`; `SeedEvaluated` and a `CalibrationEvaluated` for
+        each region last, where asked for. Dice is 1 where both masks are empty, 0 where one is.
+
+    Raises
+    ------
+    BrainTumorError
+        If there is no such model, or no case could be evaluated.
+    """
+    card = ModelStore().find(config.model).card
+    assert card is not None
+    who = WhoIsWho({case.name: case.patient for case in cases}, card.patients)
+    wanted = [case for case in cases if not held_out or is_held_out(case.name, card, who)]
+    if side is not None:
+        wanted = [case for case in wanted if case.name in side]
+    regions = tuple(region.name for region in card.regions)
+    together = _Pooled(regions)
+    measured = failed = 0
+    for case in wanted:
+        if lacking := _what_lacks(case, modalities, no_tumor):
+            yield Noted(f"{case.name} is passed over: {lacking}.")
+            continue
+        try:
+            started = time.perf_counter()
+            volume = read_case(case)
+            chosen = tuple(name for name in volume.modalities if modalities is None or name in modalities)
+            if not chosen:
+                yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
+                continue
+            volume = volume.with_modalities(chosen)
+            reference = _empty_reference(volume, regions) if no_tumor else read_reference(case)
+            assert reference is not None
+            result = _segment(volume, config, pooled)
+            slices = side[case.name] if side is not None else None
+            only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
+            compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
+            together.add(result, reference, only)
+        except Exception as error:  # whatever is wrong with one case, the others are measured
+            failed += 1
+            expected = isinstance(error, BrainTumorError)
+            yield CaseFailed(case.name, describe_failure(error), "" if expected else traceback.format_exc())
+            continue
+        measured += 1
+        for note in (*volume.notes, *reference.notes):
+            yield Noted(f"{case.name}: {note}")
+        yield compared
+    if not measured:
+        need = "they need a reference mask" + (", and must be among the model's held-out patients" if held_out else "")
+        why = f"{failed} failed" if failed else need
+        raise DataError(f"None of the {len(cases)} cases found can be evaluated: {why}.")
+    yield from together.events()
+
+
+class _Pooled:
+    """What is measured over the voxels of all cases together, where there are probabilities.
+
+    Parameters
+    ----------
+    regions
+        The model's, outermost first.
+    """
+
+    def __init__(self, regions: Sequence[str]) -> None:
+        self._regions = regions
+        self._seed: list[NDArray[np.float64]] = []
+        self._calibration: dict[str, NDArray[np.float64]] = {}
+
+    def add(self, result: Segmentation, reference: Reference, slices: NDArray[np.intp]) -> None:
+        """Take a case in."""
+        if result.probabilities is None:
+            return
+        for probability, name in zip(result.probabilities, self._regions, strict=True):
+            if name in reference.regions:
+                truth, before = reference.regions[name][slices], self._calibration.get(name)
+                sums = calibration_sums(probability[slices], truth)
+                self._calibration[name] = sums if before is None else before + sums
+                if name == self._regions[0]:
+                    self._seed.append(seed_sums(probability[slices], truth)[truth.any((1, 2))])
+
+    def events(self) -> Iterator[EvaluationEvent]:
+        """Tell what came of it."""
+        if sum(map(len, self._seed)):
+            sums = np.concatenate(self._seed)
+            yield SeedEvaluated(self._regions[0], seed_dice(sums), len(sums))
+        for name, bin_sums in self._calibration.items():
+            bins = tuple((int(n), p / max(n, 1), t / max(n, 1)) for n, p, t in bin_sums.tolist())
+            yield CalibrationEvaluated(name, calibration_error(bin_sums), bins)
+
+
+def _what_lacks(case: CaseFiles, modalities: tuple[str, ...] | None, no_tumor: bool) -> str:
+    """Return why a case is not meant to be evaluated, or nothing; one that cannot be read is meant to be, and fails."""
+    if case.problem is not None:
+        return ""
+    if not (case.reference or no_tumor):
+        return "it has no reference"
+    if modalities is not None and not any(image.modality in modalities for image in case.images):
+        return "it has none of the modalities"
+    return ""
+
+
+def _empty_reference(volume: Volume, regions: Sequence[str]) -> Reference:
+    """Return the reference of a case without a tumor."""
+    return Reference({name: np.zeros(volume.shape, bool) for name in regions}, "none", volume.source)
+
+
+def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) -> Segmentation:
+    config = config.model_copy(update={"probabilities": with_probabilities})
+    return next(
+        event.segmentation for event in segment(volume, config, all_regions=True) if isinstance(event, Segmented)
+    )
+
+
+def _compare(
+    case: CaseFiles,
+    volume: Volume,
+    reference: Reference,
+    result: Segmentation,
+    card: ModelCard,
+    who: WhoIsWho,
+    slices: NDArray[np.intp],
+    seconds: float,
+) -> CaseEvaluated:
+    """Compare a result with its reference on some slices."""
+    dice: dict[str, float] = {}
+    hd95: dict[str, float] = {}
+    predicted_ml: dict[str, float] = {}
+    reference_ml: dict[str, float] = {}
+    missed: dict[str, int] = {}
+    lesions: dict[str, int] = {}
+    for name in (region.name for region in card.regions if region.name in reference.regions):
+        predicted, truth = region_from_labels(result.labels, name)[slices], reference.regions[name][slices]
+        dice[name] = volume_dice(predicted, truth)
+        hd95[name] = hd95_mm(predicted, truth, volume.source)
+        predicted_ml[name] = region_volume_ml(predicted, volume.source)
+        reference_ml[name] = region_volume_ml(truth, volume.source)
+        missed[name], lesions[name] = count_missed_lesions(predicted, truth)
+    used = tuple(name for name in volume.modalities if name in card.modalities)
+    return CaseEvaluated(
+        case.name,
+        case.group,
+        dice,
+        hd95,
+        predicted_ml,
+        reference_ml,
+        is_held_out(case.name, card, who),
+        seconds,
+        missed,
+        lesions,
+        used,
+    )

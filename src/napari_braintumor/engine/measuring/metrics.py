@@ -1,0 +1,183 @@
+"""How well a segmentation agrees with a reference: Dice, surface distance, volume.
+
+Masks are bool ``(Z, Y, X)`` on one grid, which says where voxels lie and how large they are, sheared or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, label
+from scipy.spatial import KDTree
+
+from napari_braintumor.engine.grid import SourceGrid
+
+Mask = NDArray[np.bool_]
+
+HD95_OF_A_MISS_MM = 374.0
+"""The distance given where only one of two masks is empty: BraTS 2023's penalty, about the diagonal of its grid."""
+
+
+def volume_dice(prediction: Mask, reference: Mask) -> float:
+    """Dice overlap of two masks over the whole volume, not averaged over slices.
+
+    Parameters
+    ----------
+    prediction, reference
+        bool ``(Z, Y, X)``, the same shape.
+
+    Returns
+    -------
+    float
+        ``2 |A ∩ B| / (|A| + |B|)``, 0 to 1. Two empty masks agree: 1. One empty mask: 0.
+
+    References
+    ----------
+    Dice 1945, Measures of the amount of ecologic association between species.
+    """
+    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
+    return 2 * np.count_nonzero(prediction & reference) / total if total else 1.0
+
+
+def hd95_mm(prediction: Mask, reference: Mask, grid: SourceGrid) -> float:
+    """95th percentile of the Hausdorff distance between the surfaces of two masks.
+
+    A mask's surface is its voxels with a face neighbour outside the mask; beyond the volume counts as outside. From
+    each surface the distances to the nearest voxel of the other are taken and their 95th percentile (interpolated
+    linearly); the result is the **larger of the two directed percentiles**, MONAI's convention. The percentile of both
+    sets of distances pooled, which others use, is smaller or equal.
+
+    Parameters
+    ----------
+    prediction, reference
+        bool ``(Z, Y, X)``, the same shape.
+    grid
+        Where the voxels lie; the masks may be a part of it.
+
+    Returns
+    -------
+    float
+        Millimetres. Two empty masks: 0. One empty mask: 374, as in BraTS 2023.
+
+    References
+    ----------
+    Huttenlocher et al. 1993, Comparing images using the Hausdorff distance; Kazerooni et al. 2023, BraTS-PEDs, and the
+    other 2023 challenges for the penalty.
+    """
+    if not prediction.any() and not reference.any():
+        return 0.0
+    if not prediction.any() or not reference.any():
+        return HD95_OF_A_MISS_MM
+    box = _bounding_box(prediction | reference)
+    a, b = (_surface_points(mask[box], grid) for mask in (prediction, reference))
+    # Surfaces are thin: a tree over their points beats a distance transform of the box, above all when a stray
+    # voxel makes the box as large as the head.
+    return max(float(np.percentile(KDTree(to).query(of)[0], 95)) for of, to in ((a, b), (b, a)))
+
+
+def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
+    """Return how many lesions of the reference the prediction does not touch, and how many there are.
+
+    A lesion is a part whose voxels touch by a face, an edge or a corner (26-connected).
+    """
+    lesions, count = label(reference, np.ones((3, 3, 3)))
+    return count - len(set(np.unique(lesions[prediction])) - {0}), int(count)
+
+
+def seed_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
+    """Return for each slice what `seed_dice` adds up: ``(Z, 6)``.
+
+    Overlap, predicted and reference sums of the foreground, then the same of the background, in voxels.
+    """
+    p = probability_ZYX.astype(np.float64)
+    t = reference_ZYX.astype(np.float64)
+    size = float(np.prod(p.shape[1:]))
+    both, predicted, there = (p * t).sum((1, 2)), p.sum((1, 2)), t.sum((1, 2))
+    return np.stack([both, predicted, there, size - predicted - there + both, size - predicted, size - there], axis=1)
+
+
+def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
+    """Soft Dice as the original project measured it, for comparison only: it flatters.
+
+    Probabilities are not thresholded, 16 slices are pooled, 1 is added to numerator and denominator, foreground and
+    background are averaged, and the batches are averaged. An empty prediction scores about 0.5.
+
+    Parameters
+    ----------
+    sums
+        Of `seed_sums`, ``(slices, 6)``.
+    batch_size
+        Slices that are pooled.
+    """
+    scores = []
+    for start in range(0, len(sums), batch_size):
+        pooled = sums[start : start + batch_size].sum(0).reshape(2, 3)
+        scores.append(((2 * pooled[:, 0] + 1) / (pooled[:, 1] + pooled[:, 2] + 1)).mean())
+    return float(np.mean(scores))
+
+
+CALIBRATION_BINS = 10
+
+UNDISPUTED = 0.01
+"""Voxels to which a model gives less are not counted: clear background would make any model look honest. What is tumor
+there shows in the Dice; counting that alone would make the lowest bin look dishonest."""
+
+
+def calibration_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
+    """Return what `calibration_error` adds up: for ten equal bins of probability ``(10, 3)``.
+
+    Voxels, the sum of their probabilities, and how many of them the reference holds. Voxels below `UNDISPUTED` are
+    left out.
+    """
+    p = np.asarray(probability_ZYX, np.float64)
+    counted = p >= UNDISPUTED
+    p, t = p[counted], reference_ZYX[counted]
+    bins = np.minimum((p * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+    sums = [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, p, t.astype(np.float64))]
+    return np.stack(sums, axis=1).astype(np.float64)
+
+
+def calibration_error(sums: NDArray[np.float64]) -> float:
+    """Return how far probabilities are from the share of voxels that are tumor: expected calibration error, 0 to 1.
+
+    Parameters
+    ----------
+    sums
+        Of `calibration_sums`, of any number of cases added up.
+
+    References
+    ----------
+    Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning; here in equal bins.
+    """
+    voxels = sums[:, 0].sum()
+    return float(np.abs(sums[:, 1] - sums[:, 2]).sum() / voxels) if voxels else 0.0
+
+
+def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95 % confidence interval of a mean over cases: percentile bootstrap, repeatable by its seed.
+
+    References
+    ----------
+    Efron 1979, Bootstrap methods: another look at the jackknife.
+    """
+    drawn = np.random.default_rng(seed).choice(np.asarray(values, float), (draws, len(values))).mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def region_volume_ml(mask: Mask, grid: SourceGrid) -> float:
+    """Volume of a mask in mL: its voxels times the volume of one."""
+    return np.count_nonzero(mask) * grid.voxel_ml
+
+
+def _bounding_box(mask: Mask) -> tuple[slice, ...]:
+    """Return the smallest box that holds a mask, which must not be empty."""
+    spans = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+
+
+def _surface_points(mask: Mask, grid: SourceGrid) -> NDArray[np.float64]:
+    """Return the mm positions ``(N, 3)``, but for a shift, of the voxels of a mask with a face neighbour outside it."""
+    return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64) @ grid.affine_ZYX[:3, :3].T

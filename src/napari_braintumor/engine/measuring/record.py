@@ -1,0 +1,231 @@
+"""What is kept of a segmentation on disk: the labels on the source's own grid, and a JSON record beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from napari_braintumor.engine.atomic import fold, numbered, replacing, taken_names
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, strip_suffix
+from napari_braintumor.engine.files.labels import label_suffix, write_labels
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.models.store import file_sha256
+from napari_braintumor.engine.volumes import Segmentation
+
+_PICTURE = ".png"
+_MOST_BYTES = 200
+"""Of a case's name that become a file's: file systems take 255, and an ending and a number follow."""
+
+
+def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
+    """Return a segmentation's record: what was measured, by which model, from which file; JSON values only."""
+    source = segmentation.source
+    return {
+        "case": segmentation.name,
+        "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml.items()},
+        "labels": {str(label): name for label, name in segmentation.label_names.items()},
+        "source": str(source.path) if source.path else None,
+        "spacing_zyx_mm": [round(side, 6) for side in source.spacing],
+        "spacing_known": source.spacing_known,
+        **({"not_measurable": dict(segmentation.not_measurable)} if segmentation.not_measurable else {}),
+        **segmentation.provenance,
+    }
+
+
+def describe_corrected(
+    record: Mapping[str, Any],
+    *,
+    volumes_ml: Mapping[str, float],
+    model_ml: Mapping[str, float],
+    label_names: Mapping[int, str],
+    label_ml: Mapping[int, float],
+    edited: Sequence[int],
+    reviewed: Sequence[int],
+    grid: SourceGrid,
+) -> dict[str, Any]:
+    """Return the record of labels as they are now, which a person may have changed since a model gave them.
+
+    Parameters
+    ----------
+    record
+        Of what the model gave, as `describe_segmentation` returns it.
+    volumes_ml, model_ml
+        Of each region, as it is now and as the model gave it.
+    label_names, label_ml
+        Of each label as it is now; NaN where the scans cannot show it.
+    edited, reviewed
+        Slices along Z, from inferior, that are not as the model gave them, and that a person marked as reviewed.
+    grid
+        Where the labels lie now.
+    """
+    return {
+        **record,
+        "volumes_ml": {name: round(ml, 3) for name, ml in volumes_ml.items()},
+        "model_volumes_ml": {name: round(ml, 3) for name, ml in model_ml.items()},
+        "by_hand_ml": {name: round(ml - model_ml.get(name, 0.0), 3) for name, ml in volumes_ml.items()},
+        "labels": {str(label): name for label, name in label_names.items()},
+        "label_volumes_ml": {str(label): round(ml, 3) for label, ml in label_ml.items() if not math.isnan(ml)},
+        "edited_slices_z": [int(z) for z in edited],
+        "reviewed_slices_z": [int(z) for z in reviewed],
+        "spacing_zyx_mm": [round(side, 6) for side in grid.spacing],
+        "spacing_known": grid.spacing_known,
+    }
+
+
+def save_segmentation(
+    segmentation: Segmentation,
+    folder: Path,
+    suffix: str | None = None,
+    overwrite: bool = False,
+    picture: Callable[[Path], object] | None = None,
+) -> tuple[Path, Path]:
+    """Write a segmentation's labels and record as ``<case>_tumor.nii.gz`` and ``<case>_tumor.json``.
+
+    The record says of which scan the labels were made, and has a checksum of every file that was written with it. Only
+    files that were made of the same scan and that nobody changed since are replaced; otherwise the new ones get a
+    number: ``<case>_tumor_2.nii.gz``.
+
+    Parameters
+    ----------
+    segmentation
+        What to write.
+    folder
+        Made if it is not there.
+    suffix
+        ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``; left out, the source's own kind.
+    overwrite
+        Replace files that were changed, or that were not written here, too; never those of another scan.
+    picture
+        Writes a picture to the path that it is given: ``<case>_tumor.png``.
+
+    Returns
+    -------
+    labels, record
+        The two files.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written to.
+    """
+    suffix, origin = suffix or label_suffix(segmentation.source), _origin_of(segmentation)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        record, files = _claim(folder / f"{result_stem(segmentation.name)}.json", suffix, origin, overwrite)
+    except OSError as error:
+        raise DataError(
+            f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
+        ) from error
+    try:
+        labels = write_labels(segmentation.labels, segmentation.source, _beside(record, suffix))
+        files[labels.name] = file_sha256(labels)
+        if picture is not None:
+            drawn = _beside(record, _PICTURE)
+            picture(drawn)
+            files[drawn.name] = file_sha256(drawn)
+    except BaseException:
+        if _is_claim(record):
+            record.unlink()
+        raise
+    content = {**describe_segmentation(segmentation), "written": {"files": files, "from": origin}}
+    with replacing(record) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return labels, record
+
+
+def write_record(content: Mapping[str, Any], labels: Path) -> Path:
+    """Write the record of labels that a person saved, beside them; files of that name that are not theirs stay.
+
+    Without the checksums that `save_segmentation` writes, so that it never takes these labels for its own.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    first = labels.with_name(f"{strip_suffix(labels)}.json")
+    record = next(path for path in numbered(first, ".json") if not path.exists() or _is_record_of(path, labels))
+    with replacing(record) as temporary:
+        text = json.dumps({"labels_file": labels.name, **content}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return record
+
+
+def _is_record_of(record: Path, labels: Path) -> bool:
+    try:
+        content = json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return False
+    files, _ = _read_written(record)
+    return labels.name in files or (isinstance(content, dict) and content.get("labels_file") == labels.name)
+
+
+def result_stem(case: str) -> str:
+    """Return how the names of a case's results begin where nothing else has that name: ``<case>_tumor``."""
+    word = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", case)
+    while len(os.fsencode(word)) > _MOST_BYTES:
+        word = word[:-1]
+    return f"{word}_tumor"
+
+
+def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
+    """Return of which scan labels were made: its path, and its content, for another scan may come to lie there."""
+    path = segmentation.source.path
+    try:
+        return None if path is None else {"path": str(path.resolve()), "sha256": file_sha256(path)}
+    except OSError:
+        return None
+
+
+def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: bool) -> tuple[Path, dict[str, str]]:
+    """Return the first record that may be written, and the checksums of the files beside it that stay as they are."""
+    for record in numbered(first, ".json"):
+        names = {fold(_beside(record, ending).name) for ending in (*NIFTI_SUFFIXES, *TIFF_SUFFIXES, _PICTURE, ".json")}
+        there = [path for name, path in taken_names(record.parent).items() if name in names]
+        if not there:
+            with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
+                json.dump({"written": {"files": {}, "from": origin}}, file)  # a claim: no other process takes the name
+                return record, {}
+            continue
+        files, known = _read_written(record)
+        own = origin is not None and known == origin
+        stay = {path.name: files.get(path.name) for path in there if path.name != record.name}
+        unchanged = all(_has_sha256(record.with_name(name), sha256) for name, sha256 in stay.items())
+        expected = {record.name, _beside(record, suffix).name, _beside(record, _PICTURE).name}
+        if own and (overwrite or (unchanged and {path.name for path in there} <= expected)):
+            return record, {name: sha256 for name, sha256 in files.items() if name in stay}
+        if overwrite and known is None and {path.name for path in there} <= expected:
+            return record, {}
+    raise AssertionError("numbers do not end")
+
+
+def _is_claim(record: Path) -> bool:
+    """Tell whether a record is only there to hold its name."""
+    try:
+        return list(json.loads(record.read_bytes())) == ["written"]
+    except (OSError, ValueError):
+        return False
+
+
+def _read_written(record: Path) -> tuple[dict[str, str], object]:
+    """Return what a record says was written with it, each file's checksum, and the scan; nothing where it says none."""
+    try:
+        written = json.loads(record.read_bytes())["written"]
+        return dict(written["files"]), written["from"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, None
+
+
+def _has_sha256(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def _beside(record: Path, ending: str) -> Path:
+    return record.with_name(record.name.removesuffix(".json") + ending)

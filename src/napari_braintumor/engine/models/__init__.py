@@ -1,0 +1,1 @@
+"""Trained models: the card, the store, the table of architectures."""

@@ -1,0 +1,277 @@
+"""The model card: everything that is needed to use a model and to judge it, stored inside its weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from napari_braintumor.engine.anatomy import MODALITIES
+
+Spacing = tuple[float | None, float | None, float | None]
+"""Voxel size in mm along Z, Y, X that a network works at; None leaves that axis on the case's own grid."""
+
+Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
+"""How intensities are brought to what a network knows.
+
+- ``head z-score``: clipped to the head's percentiles 0.5 to 99.5, mean 0 and deviation 1 over the head, zero outside.
+- ``nonzero z-score``: mean 0 and deviation 1 over all voxels that are not zero, which stay zero; as in MONAI's bundles.
+- ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 over
+  each whole image; as in Buda's U-Net.
+"""
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return where the first thing is that is wrong, and what."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_OLDER_LABEL_NAMES = {"necrotic core": "necrotic / non-enhancing core"}
+"""What cards written by earlier versions call a label: BraTS counts non-enhancing core under the same number."""
+
+
+class Region(_Frozen):
+    """A target of the network, and how it is painted."""
+
+    name: str
+    label: Annotated[int, Field(ge=1, le=255)]
+    label_name: Annotated[str, AfterValidator(lambda name: _OLDER_LABEL_NAMES.get(name, name))]
+    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    least_ml: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="Where less than this is found in a case, all of it counts as the region around it."
+    )
+
+
+GLIOMA_REGIONS = (
+    Region(name="whole tumor", label=2, label_name="edema", color="#4fae5b"),
+    Region(name="tumor core", label=1, label_name="necrotic / non-enhancing core", color="#d64550"),
+    Region(name="enhancing tumor", label=3, label_name="enhancing tumor", color="#f2c14e"),
+)
+"""The BraTS regions, outermost first: painting them in this order gives the labels 2, 1, 3."""
+
+
+class DataSource(_Frozen):
+    """A data set a model was trained on."""
+
+    name: str
+    patients: Annotated[int, Field(ge=0)]
+    licence: str
+    defines: tuple[str, ...] = Field(description="The regions its annotation defines.")
+    note: str = ""
+
+
+OWN_SLICES = "slices held out"
+"""What a figure is measured on that says nothing about other patients: slices of the scans that were learned from."""
+
+_ALSO_OWN_SLICES = (OWN_SLICES, "slices kept back")  # as earlier versions wrote
+
+VOLUME_DICE = "volume Dice"
+
+LEAST_MEASURABLE_DICE = 0.3
+"""Where a region's Dice is under this, what would be drawn is mostly wrong."""
+
+_KINDS = {
+    "BraTS": "glioblastoma",
+    "LGG": "lower-grade glioma",
+    "Brain-Tumor-Progression": "treated glioblastoma",
+}
+"""What kind of case the data sets hold that the bundled models are measured on."""
+
+
+class Metric(_Frozen):
+    """A figure measured on named cases."""
+
+    data: str
+    region: str
+    modalities: tuple[str, ...]
+    measure: str = VOLUME_DICE
+    mean: float
+    median: float | None = None
+    low: float | None = Field(None, description="Lower end of the mean's 95 % confidence interval, over cases.")
+    high: float | None = Field(None, description="Its upper end.")
+    n: Annotated[int, Field(ge=1)]
+    held_out: bool = Field(description="True if training saw none of these patients.")
+
+    @property
+    def kind(self) -> str:
+        """The kind of case in words; the name of the data where that is all that is known."""
+        return _KINDS.get(self.data, self.data)
+
+
+Side = Annotated[int, Field(ge=16, le=1024)]
+
+
+class ModelCard(_Frozen):
+    """What a model is, what it needs, what it was trained on and how well it did."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+    version: str = "1"
+    title: str = ""
+    parent: str | None = None
+    architecture: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    spatial_dims: Literal[2, 3] = 2
+    modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = MODALITIES
+    accepts_missing: bool = Field(False, description="True if any subset of the modalities will do.")
+    regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=16)] = GLIOMA_REGIONS
+    activation: Literal["sigmoid", "softmax"] = Field(
+        "sigmoid", description="sigmoid: each channel is a region; softmax: each channel is a class, background too."
+    )
+    channels: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None = Field(
+        None, description="For each region the network's channels that lie in it; None: channel n is region n."
+    )
+    plane: Literal["axial"] = "axial"
+    axes: Literal["LPS zyx", "LPS xyz", "RAS xyz"] = Field(
+        "LPS zyx",
+        description="How arrays lie that the network knows: where they grow to, and in which order. LPS xyz is how "
+        "files of BraTS lie, RAS xyz what MONAI's Orientation makes of them.",
+    )
+    spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
+    window: tuple[Side, Side, Side] | None = Field(
+        None, description="Voxels Z, Y, X that a 3-D network sees at once; a 2-D network takes slices of any size."
+    )
+    normalisation: Normalisation = "head z-score"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
+    cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Measured where the model was made, on two CPU cores; for an estimate of the time."
+    )
+    parameters: Annotated[int, Field(ge=0)] = 0
+    trained_on: tuple[DataSource, ...] = ()
+    training_patients: tuple[str, ...] = ()
+    validation_patients: tuple[str, ...] = Field((), description="Patients the best weights were chosen by.")
+    held_out_patients: tuple[str, ...] = Field((), description="Patients that training never saw in any way.")
+    patients: dict[str, str] = Field(
+        default_factory=dict, description="Other names of patients, with the name that they have on this card."
+    )
+    metrics: tuple[Metric, ...] = ()
+    parent_metrics: tuple[Metric, ...] = Field(
+        (), description="Figures of the model that it was tuned from: tuning does not change what a modality can show."
+    )
+    licence: str = ""
+    intended_use: str = "Research. Not a medical device."
+    limitations: str = ""
+    created: str = ""
+    stopped_at: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Share of its plan that was done when training was stopped early; None if it came to its end."
+    )
+    plans: tuple[dict[str, Any], ...] = Field(
+        (), description="The trainings behind the weights, first to last: what their plans chose, without file names."
+    )
+
+    @field_validator("regions")
+    @classmethod
+    def _tell_apart(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        for what in ("name", "label"):
+            if len({getattr(region, what) for region in regions}) < len(regions):
+                raise ValueError(f"two regions have the same {what}")
+        return regions
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.spatial_dims == 2 and (self.axes != "LPS zyx" or self.window is not None):
+            raise ValueError("axes and a window are for networks of three dimensions")
+        if self.channels is None:
+            if self.activation == "softmax":
+                raise ValueError("a network with softmax needs the channels of each region")
+            return self
+        if len(self.channels) != len(self.regions) or not all(self.channels):
+            raise ValueError("each region needs channels of its own")
+        if self.activation == "sigmoid" and any(len(channels) != 1 for channels in self.channels):
+            raise ValueError("with sigmoid each region is one channel")
+        return self
+
+    @property
+    def out_channels(self) -> int:
+        """How many channels the network gives, as far as the regions tell."""
+        return len(self.regions) if self.channels is None else 1 + max(map(max, self.channels))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the model needs a second thought before it is used, one sentence each; empty for a validated model."""
+        measured = {metric.data for metric in self.metrics}
+        found = []
+        if not measured:
+            found.append("It was never validated: nobody has measured how well it finds tumors.")
+        elif measured <= set(_ALSO_OWN_SLICES):
+            found.append(
+                "It was measured only on slices of the scans it learned from, so nothing is known about other patients."
+            )
+        if self.stopped_at is not None:
+            found.append(f"Its training was stopped early, after {self.stopped_at:.0%} of its plan.")
+        return tuple(found)
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """The doubts in two words each, for lists."""
+        unproven = {metric.data for metric in self.metrics} <= set(_ALSO_OWN_SLICES)
+        return ("not validated",) * unproven + ("stopped early",) * (self.stopped_at is not None)
+
+    def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
+        """Return the modalities that the model needs and that are not there; none where any subset will do."""
+        there = set(available)
+        return () if self.accepts_missing else tuple(name for name in self.modalities if name not in there)
+
+    def expected_dice(self, modalities: Iterable[str]) -> dict[str, tuple[Metric, ...]]:
+        """Return how well each region was found with exactly these modalities, one figure for each kind of case.
+
+        Parameters
+        ----------
+        modalities
+            Those of a case; what the model does not use does not count.
+
+        Returns
+        -------
+        dict
+            For each region that was measured, outermost first, its mean volume Dice on each data set (`Metric.kind`
+            names the kind of case). Nothing is known of regions that are not in it.
+        """
+        used = set(modalities) & set(self.modalities)
+        told = [m for m in self.metrics if m.measure == VOLUME_DICE and set(m.modalities) == used]
+        of_region = {region.name: tuple(m for m in told if m.region == region.name) for region in self.regions}
+        return {name: metrics for name, metrics in of_region.items() if metrics}
+
+    def not_measurable(self, modalities: Iterable[str]) -> dict[str, str]:
+        """Return the regions that a case with these modalities cannot show, each with the reason in a few words.
+
+        A region is measurable if its volume Dice, over all patients that training never saw, is at least
+        `LEAST_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, the figures of the model it
+        was tuned from decide; where there are none either, nothing is claimed.
+
+        Parameters
+        ----------
+        modalities
+            Those of a case; what the model does not use does not count.
+        """
+        used = set(modalities) & set(self.modalities)
+        found = {}
+        for region in self.regions:
+            dice = self._held_out_dice(region.name)
+            if dice.get(frozenset(used), 1.0) >= LEAST_MEASURABLE_DICE:
+                continue
+            enough = [subset for subset, value in dice.items() if used < subset and value >= LEAST_MEASURABLE_DICE]
+            best = min(enough, key=lambda subset: (len(subset), -dice[subset]), default=None)
+            lacking = [name for name in self.modalities if best is not None and name in best - used]
+            found[region.name] = f"not measurable {f'without {_join(lacking)}' if lacking else 'with this model'}"
+        return found
+
+    def _held_out_dice(self, region: str) -> dict[frozenset[str], float]:
+        """Return a region's mean volume Dice, over the patients of all data sets, for each subset of modalities."""
+        own = {frozenset(m.modalities) for m in self.metrics if m.held_out and m.region == region}
+        figures = (*self.metrics, *(m for m in self.parent_metrics if frozenset(m.modalities) not in own))
+        told = [m for m in figures if m.measure == VOLUME_DICE and m.held_out and m.region == region]
+        subsets = {frozenset(m.modalities) for m in told}
+        of_subset = {subset: [m for m in told if set(m.modalities) == subset] for subset in subsets}
+        return {subset: sum(m.mean * m.n for m in ms) / sum(m.n for m in ms) for subset, ms in of_subset.items()}
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -1,0 +1,1 @@
+"""A volume and a model in, a segmentation out."""

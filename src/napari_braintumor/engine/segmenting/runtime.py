@@ -1,0 +1,375 @@
+"""What runs a network: OpenVINO on the CPU where it is installed, torch on the CPU, CUDA or MPS otherwise."""
+
+# N batch, M modality, R region, H height, W width
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_braintumor.engine.errors import SettingsError
+from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.segmenting.conversion import load_converted, openvino_core
+
+GPU_BATCH = 16
+OPENVINO_BATCH = 8
+"""Slices handed to OpenVINO together; it runs as many of them at a time as suits the cores."""
+
+
+class Runner(Protocol):
+    """A network ready to run.
+
+    Attributes
+    ----------
+    runtime
+        ``"openvino"`` or ``"torch"``.
+    device
+        Where it runs.
+    """
+
+    runtime: str
+    device: torch.device
+
+    def __call__(self, batch_NMHW: Tensor) -> Tensor:
+        """Return logits ``(N, R, H, W)``, float32 on the CPU or on CUDA, of images ``(N, M, H, W)`` on the CPU."""
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return where a network is to run.
+
+    Parameters
+    ----------
+    wanted
+        ``"auto"`` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    SettingsError
+        If the wanted device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available.get(wanted, False):
+        there = ", ".join(name for name, there in available.items() if there)
+        raise SettingsError(f"The device '{wanted}' is not available here. Choose auto or one of: {there}.")
+    return torch.device(wanted)
+
+
+def choose_autocast(device: torch.device, wanted: str = "auto") -> torch.dtype | None:
+    """Return the reduced precision to run in with torch, or None for full float32.
+
+    Parameters
+    ----------
+    device
+        From `choose_device`.
+    wanted
+        ``"auto"`` takes what is faster on a GPU: bfloat16 from CUDA compute capability 8.0 (Ampere), float16 before and
+        on MPS. CPUs then get None: on most of them reduced precision is many times slower.
+    """
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else None
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    return torch.float16 if device.type == "mps" else None
+
+
+def check_precision(wanted: str, runtime: str, device: torch.device) -> None:
+    """Refuse a reduced precision that a device has no instructions for.
+
+    Raises
+    ------
+    SettingsError
+        If it has none.
+    """
+    if wanted != "bfloat16":
+        return
+    if device.type == "cuda":
+        able = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif runtime == "openvino":
+        able = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    else:
+        able = False  # torch would be slower than in float32
+    if not able:
+        raise SettingsError(
+            f"There are no instructions for bfloat16 here ({device.type}, {runtime}), so it would be slower, not "
+            "faster. Choose the precision auto."
+        )
+
+
+def choose_batch(runtime: str, device: torch.device) -> int:
+    """Return how many slices go through a network at a time. Torch on the CPU gains nothing from more than one."""
+    return OPENVINO_BATCH if runtime == "openvino" else 1 if device.type == "cpu" else GPU_BATCH
+
+
+def choose_runtime(wanted: str, device: torch.device) -> str:
+    """Return ``"openvino"`` or ``"torch"``.
+
+    Raises
+    ------
+    SettingsError
+        If OpenVINO is wanted but not installed, or on a device it is not used for.
+    """
+    installed = find_spec("openvino") is not None
+    if wanted == "auto":
+        return "openvino" if installed and device.type == "cpu" else "torch"
+    if wanted == "openvino" and not installed:
+        raise SettingsError("The runtime OpenVINO is not installed. Run 'pip install openvino', or choose torch.")
+    if wanted == "openvino" and device.type != "cpu":
+        raise SettingsError(
+            f"OpenVINO runs on the CPU here, not on '{device.type}'. Choose the device cpu, or the runtime torch."
+        )
+    return wanted
+
+
+def describe_device(device: torch.device) -> str:
+    """Return a device in words, with the free memory of a GPU."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return f"{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if device.type == "mps":
+        return "Apple GPU (MPS)"
+    return f"CPU, {os.cpu_count()} cores ({platform.machine()})"
+
+
+class TorchRunner:
+    """Runs a network with torch.
+
+    On CUDA images are copied from pinned memory, cuDNN looks for its fastest kernels (all batches but the last have one
+    shape), and logits stay on the card.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    device
+        Where it runs; the network is moved there.
+    precision
+        As in `choose_autocast`.
+    """
+
+    runtime = "torch"
+
+    def __init__(self, network: nn.Module, device: torch.device, precision: str = "auto") -> None:
+        self.device = device
+        self.dtype = choose_autocast(device, precision)
+        flat = all(weight.ndim != 5 for weight in network.parameters())
+        self.memory_format = torch.channels_last if flat else torch.channels_last_3d
+        self.network = network.to(device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def __call__(self, batch_NMHW: Tensor) -> Tensor:
+        """Return logits ``(N, R, H, W)``, float32, of images ``(N, M, H, W)``."""
+        on_cuda = self.device.type == "cuda"
+        with torch.inference_mode(), fixed_shapes() if on_cuda else nullcontext():
+            batch = batch_NMHW.contiguous(memory_format=self.memory_format)
+            batch = (batch.pin_memory() if on_cuda else batch).to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
+                logits: Tensor = self.network(batch)
+            return logits.float() if on_cuda else logits.float().cpu()
+
+
+def fixed_shapes() -> AbstractContextManager[None]:
+    """Let cuDNN measure which of its kernels is fastest, once for each shape."""
+    cudnn = torch.backends.cudnn
+    flags: AbstractContextManager[None] = cudnn.flags(
+        enabled=True, benchmark=True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32
+    )
+    return flags
+
+
+class OpenVinoRunner:
+    """Runs a network with OpenVINO on the CPU, several slices at a time.
+
+    Parameters
+    ----------
+    model
+        From `load_converted`.
+    shape
+        Of the images that will come, ``(1, M, H, W)``, or with a depth before the height.
+    precision
+        ``"bfloat16"``, or anything else for float32.
+    """
+
+    runtime = "openvino"
+    device = torch.device("cpu")
+
+    def __init__(self, model: Any, shape: tuple[int, ...], precision: str = "auto") -> None:
+        self.model = model  # it may own the weights that the compiled one uses
+        model.reshape(shape)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "THROUGHPUT",
+        }
+        self.compiled = openvino_core().compile_model(model, "CPU", settings)
+        self.at_once = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def __call__(self, batch_NMHW: Tensor) -> Tensor:
+        """Return logits ``(N, R, H, W)`` of images ``(N, M, H, W)``."""
+        from openvino import AsyncInferQueue
+
+        images = np.ascontiguousarray(batch_NMHW.numpy())
+        logits = np.empty((len(images), *self.compiled.output(0).shape[1:]), np.float32)
+
+        def keep(request: Any, number: int) -> None:
+            logits[number] = request.get_output_tensor(0).data[0]
+
+        queue = AsyncInferQueue(self.compiled, min(self.at_once, len(images)))  # of its own: two docks may run at once
+        queue.set_callback(keep)
+        for number, image in enumerate(images):
+            queue.start_async({0: image[None]}, number)
+        queue.wait_all()
+        return torch.from_numpy(logits)
+
+
+@lru_cache(maxsize=4)
+def start_runner(
+    path: Path,
+    sha256: str,
+    runtime: str,
+    device: torch.device,
+    shape: tuple[int, ...],
+    precision: str = "auto",
+) -> Runner:
+    """Load a model onto its runtime; a second start with the same model and shape is quick.
+
+    Parameters
+    ----------
+    path
+        The model's file.
+    sha256
+        Of the file, so that a file that was replaced is loaded anew.
+    runtime
+        ``"openvino"`` or ``"torch"``.
+    device
+        From `choose_device`.
+    shape
+        Modalities and sides of the images that will come.
+    precision
+        ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged.
+    SettingsError
+        If the device has no instructions for the precision.
+    """
+    check_precision(precision, runtime, device)
+    if runtime == "openvino":
+        return OpenVinoRunner(load_converted(path, sha256), (1, *shape), precision)
+    return TorchRunner(load_network(path), device, precision)
+
+
+_OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
+"""What CUDA, MPS, cuBLAS, cuDNN, OpenVINO and torch on the CPU say, in lower case."""
+
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell an exhausted memory from other failures; some back ends raise plain RuntimeErrors."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    )
+
+
+def with_room(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
+    """Apply a function to a tensor where it lies, or on the CPU if memory runs out there."""
+    try:
+        return function(tensor)
+    except Exception as error:
+        if tensor.device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    return function(tensor.cpu())
+
+
+def _unless_out_of_memory(function: Callable[[], Result]) -> Result | None:
+    """Return what a function gives, None if memory runs out; the failure, which holds memory too, is let go."""
+    try:
+        return function()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+class Ladder:
+    """Runs batches, and when memory runs out tries smaller batches, then the CPU, and says so.
+
+    Parameters
+    ----------
+    runner
+        What to begin with.
+    batch_size
+        Slices at a time, at first.
+    fall_back
+        Makes the CPU's runner, when even one slice does not fit the device.
+    """
+
+    def __init__(self, runner: Runner, batch_size: int, fall_back: Callable[[], Runner]) -> None:
+        self.runner = runner
+        self.batch_size = batch_size
+        self.fall_back = fall_back
+        self.notes: list[str] = []
+
+    def __call__(self, batch_NMHW: Tensor) -> Tensor:
+        """Return logits ``(N, R, H, W)``, in as many pieces as memory asks for; all of them lie where the last one ran.
+
+        Raises
+        ------
+        SettingsError
+            If one slice does not fit into the computer's own memory.
+        """
+
+        def run() -> Tensor:  # all of the batch each time: what an earlier try left may lie on another device
+            return torch.cat([self.runner(piece) for piece in batch_NMHW.split(self.batch_size)])
+
+        while (logits := _unless_out_of_memory(run)) is None:
+            self._step_down()
+        return logits
+
+    def _step_down(self) -> None:
+        if self.runner.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self.notes.append(
+                f"Memory ran out on {self.runner.device.type}; going on with {self.batch_size} slices at a time."
+            )
+        elif self.runner.device.type != "cpu":
+            self.notes.append(
+                f"Memory ran out on {self.runner.device.type} with a single slice; going on, slower, on the CPU."
+            )
+            self.runner = self.fall_back()
+        else:
+            raise SettingsError(
+                "Memory ran out on the CPU with a single slice. Close other programs, or crop the scan."
+            )
+
+
+def start_ladder(start: Callable[[], Runner], fall_back: Callable[[], Runner], batch_size: int | None) -> Ladder:
+    """Return a ladder that begins on a device, or on the CPU if the network does not fit there.
+
+    Parameters
+    ----------
+    start, fall_back
+        Make the runner of the device and that of the CPU.
+    batch_size
+        Slices at a time, at first; None chooses by device.
+    """
+    started = _unless_out_of_memory(start)
+    runner = started or fall_back()
+    ladder = Ladder(runner, batch_size or choose_batch(runner.runtime, runner.device), fall_back)
+    if started is None:
+        ladder.notes.append("The model does not fit into the memory that is free; going on, slower, on the CPU.")
+    return ladder

@@ -1,0 +1,271 @@
+"""The values that travel between files, models and layers. NumPy only; all of them frozen.
+
+Axis order everywhere: M modality, R region, Z inferior to superior, Y anterior to posterior, X patient's right to
+left (LPS with axes reversed), so that an axial slice shows as radiologists see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.anatomy import labels_from_regions
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.tally import SliceTally, tally_slices
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A case in memory: its modalities on one grid.
+
+    Attributes
+    ----------
+    data
+        float32 ``(M, Z, Y, X)``, finite.
+    modalities
+        The names of the M channels, for instance ``("T1", "FLAIR")``.
+    source
+        The grid the data came from.
+    name
+        What the case is called.
+    notes
+        What the user should know of its files, a sentence each: files left out and why, headers that were guessed.
+    """
+
+    data: NDArray[np.float32]
+    modalities: tuple[str, ...]
+    source: SourceGrid
+    name: str = "case"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along Z, Y, X."""
+        z, y, x = self.data.shape[1:]
+        return z, y, x
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Z, Y, X."""
+        return self.source.spacing
+
+    @property
+    def slab_slices(self) -> int:
+        """How many neighboring slices are best read together: any one alone, they are in memory."""
+        return 1
+
+    def read(self, modality: int, slices: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return some slices of one modality, by its number: float32 ``(n, Y, X)``."""
+        read: NDArray[np.float32] = self.data[modality][_as_index(slices)]
+        return read
+
+    def with_spacing(self, spacing: tuple[float, float, float]) -> Volume:
+        """Return the same case with the voxel size that a user states; see `SourceGrid.with_spacing`."""
+        notes = tuple(note for note in self.notes if note != self.source.spacing_note)
+        return replace(self, source=self.source.with_spacing(spacing), notes=notes)
+
+    def with_modalities(self, wanted: tuple[str, ...]) -> Volume:
+        """Return the same case with only these of its modalities, in this order."""
+        index = [self.modalities.index(name) for name in wanted]
+        return replace(self, data=self.data[index], modalities=tuple(wanted))
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedVolume:
+    """A case that is read slice by slice while it is used, for scans larger than memory.
+
+    Attributes
+    ----------
+    images
+        For each modality an array ``(Z, Y, X)`` of real numbers that is read when it is indexed: memory-mapped, or of
+        dask.
+    modalities
+        The names of the M images.
+    source
+        The grid the images came from.
+    name
+        What the case is called.
+    slab_slices
+        How many neighboring slices are best read together: those that are stored together.
+    notes
+        As in `Volume`.
+    """
+
+    images: tuple[Any, ...]
+    modalities: tuple[str, ...]
+    source: SourceGrid
+    name: str = "case"
+    slab_slices: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along Z, Y, X."""
+        z, y, x = self.images[0].shape
+        return z, y, x
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Z, Y, X."""
+        return self.source.spacing
+
+    def read(self, modality: int, slices: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return some slices of one modality, by its number: float32 ``(n, Y, X)``.
+
+        Raises
+        ------
+        DataError
+            If one holds NaN or infinity.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            read = np.array(self.images[modality][_as_index(slices)], np.float32)
+        if not np.isfinite(read).all():
+            raise DataError(
+                f"Image '{self.modalities[modality]}' has voxels that are NaN or infinite in slices {slices[0]} to "
+                f"{slices[-1]}. Expected were finite numbers. Replace them, for instance by 0 outside the head."
+            )
+        return read
+
+    def with_spacing(self, spacing: tuple[float, float, float]) -> StreamedVolume:
+        """Return the same case with the voxel size that a user states; see `SourceGrid.with_spacing`."""
+        notes = tuple(note for note in self.notes if note != self.source.spacing_note)
+        return replace(self, source=self.source.with_spacing(spacing), notes=notes)
+
+
+AnyVolume = Volume | StreamedVolume
+"""A case, in memory or not: `read` gives its slices either way."""
+
+
+def _as_index(slices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return slices in a row as a range, which is read without looking for each."""
+    first, last = int(slices[0]), int(slices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(slices) else slices
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A mask drawn by people, as regions: a mask may define only some of them.
+
+    Attributes
+    ----------
+    regions
+        For each region that the mask's convention defines, bool ``(Z, Y, X)``.
+    convention
+        The name of the label convention by which the file was read.
+    source
+        The grid of the mask's file, or of the scan where that file does not state its place.
+    notes
+        What the user should know of how it was read, a sentence each.
+    """
+
+    regions: Mapping[str, NDArray[np.bool_]]
+    convention: str
+    source: SourceGrid
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """uint8 ``(Z, Y, X)`` with the numbers of `LABELS`, painted outermost first."""
+        return labels_from_regions(self.regions)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The result of a model on a volume.
+
+    Attributes
+    ----------
+    labels
+        uint8 ``(Z, Y, X)``, on the volume's grid; of a streamed volume a compressed zarr array in memory, which is
+        indexed alike.
+    label_names
+        What each label that the model can give is called, in the order of its regions.
+    label_colors
+        ``#rrggbb`` for each label.
+    regions
+        The regions the model predicts, outermost first.
+    volumes_ml
+        Millilitres of each region that is drawn.
+    source
+        The grid of the volume it was made from.
+    name
+        The case's name.
+    provenance
+        Model, version, sha256, settings, device, runtime, seconds: JSON values only.
+    probabilities
+        float16 ``(R, Z, Y, X)`` in 0 to 1, where asked for.
+    not_measurable
+        Regions that these modalities cannot show, each with the reason; they are not drawn, and have no volume.
+    """
+
+    labels: NDArray[np.uint8]
+    label_names: Mapping[int, str]
+    label_colors: Mapping[int, str]
+    regions: tuple[str, ...]
+    volumes_ml: Mapping[str, float]
+    source: SourceGrid
+    name: str = "case"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    probabilities: NDArray[np.float16] | None = None
+    not_measurable: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tallies(self) -> tuple[SliceTally, ...]:
+        """What each slice along Z holds. Counting a large case takes a second, so do it in a worker."""
+        return tally_slices(self.labels)
+
+    @property
+    def label_volumes_ml(self) -> dict[int, float]:
+        """Millilitres of each label: of its region what lies in no region within."""
+        found: dict[int, float] = {}
+        within = 0.0
+        for label, region in reversed(list(zip(self.label_names, self.regions, strict=True))):
+            ml = self.volumes_ml.get(region, within)  # what is not drawn counts as the region around it
+            found[label] = max(0.0, ml - within)
+            within = ml
+        return {label: found[label] for label in self.label_names}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What several models found in one case, held against each other.
+
+    Attributes
+    ----------
+    models
+        What the models are called; other fields count them from 0.
+    regions
+        Those that any of them finds, outermost first.
+    volumes_ml, seconds
+        Of each model.
+    dice
+        For each pair of models the volume Dice of the regions that both find, 0 to 1.
+    reference_ml, reference_dice, reference_hd95_mm
+        Of the regions that a reference defines, the latter two for each model; empty where there is no reference.
+    disagreement
+        uint8 ``(Z, Y, X)``, of a streamed volume a zarr array: how many models do not go with the majority, in the
+        region where most of them do not. Only regions that all models find count.
+    disagreement_ml
+        Where it is not 0.
+    source, name
+        Of the case.
+    """
+
+    models: tuple[str, ...]
+    regions: tuple[str, ...]
+    volumes_ml: tuple[Mapping[str, float], ...]
+    seconds: tuple[float, ...]
+    dice: Mapping[tuple[int, int], Mapping[str, float]]
+    reference_ml: Mapping[str, float]
+    reference_dice: tuple[Mapping[str, float], ...]
+    reference_hd95_mm: tuple[Mapping[str, float], ...]
+    disagreement: NDArray[np.uint8]
+    disagreement_ml: float
+    source: SourceGrid
+    name: str = "case"

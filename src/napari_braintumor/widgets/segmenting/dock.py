@@ -1,0 +1,450 @@
+"""The Segment dock: choose scans and a model, press Segment, get the tumor as a label layer with its volumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Generator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.layers import Labels, Layer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QPushButton,
+    QTextBrowser,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_braintumor import engine
+from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.errors import BrainTumorError, DataError
+from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, SlicesDone, Started
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.card_text import architecture_title, card_as_markdown, headline_metric
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
+from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.volumes import Segmentation
+from napari_braintumor.layers import (
+    KEY,
+    Inspector,
+    Selection,
+    bare,
+    same_scans,
+    scans_of,
+    select_layers,
+    stream_selection,
+    update_or_add_labels,
+    update_or_add_probabilities,
+)
+from napari_braintumor.widgets.segmenting.expectation import Expectation, expected_range
+from napari_braintumor.widgets.segmenting.scans import ScansForm
+from napari_braintumor.widgets.segmenting.voxel_size import VoxelSizeForm
+from napari_braintumor.widgets.shared.dock import Dock, open_dock
+from napari_braintumor.widgets.shared.doubts import DoubtQuestion
+from napari_braintumor.widgets.shared.footer import Footer
+from napari_braintumor.widgets.shared.forms import Row, SettingsForm
+from napari_braintumor.widgets.shared.jobs import Job, run_quietly
+from napari_braintumor.widgets.shared.message import Message
+from napari_braintumor.widgets.shared.parts import (
+    Combo,
+    LayerSlot,
+    in_words,
+    literal,
+    make_collapsible,
+    make_line,
+    name_widget,
+)
+from napari_braintumor.widgets.shared.preferences import MODELS
+from napari_braintumor.widgets.shared.result_card import ResultCard
+
+if TYPE_CHECKING:
+    import napari
+
+ADVANCED = {
+    "threshold": Row("Threshold", empty="auto", low=0.05, high=0.95, step=0.05),
+    "min_volume_ml": Row("Smallest island, mL", empty="auto", high=1000),
+    "keep_largest": Row("Keep only the largest tumor"),
+    "test_time_mirroring": Row("Average with the mirrored scan"),
+    "probabilities": Row("Show probabilities as layers"),
+    "search_step_mm": Row("Search step, mm", high=20, step=1),
+    "device": Row("Device"),
+    "runtime": Row("Runtime"),
+    "precision": Row("Precision"),
+    "batch_size": Row("Slices at a time", empty="auto", low=1, high=256, step=1, decimals=0),
+}
+"""The rows under Advanced: with the model, all fields of `SegmentConfig`."""
+
+CARD_HEIGHT_PX = 260
+CARD_INDENT_PX = 12
+
+_DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
+
+
+def segment_selection(selection: Selection, config: SegmentConfig) -> Generator[SegmentEvent, None, None]:
+    """Read the voxels of layers and segment them; runs in a worker thread."""
+    for event in engine.segment(stream_selection(selection), config):
+        if isinstance(event, Segmented):
+            _ = event.segmentation.tallies  # counted here, so that the window does not wait for it
+        yield event
+
+
+class SegmentDock(Dock):
+    """The Segment dock.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are offered; napari passes it by this name.
+    """
+
+    title = "Segment"
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._models: list[StoredModel] = []
+        self._inspector = Inspector()
+        self._selection: Selection | None = None
+        self._running: Selection | None = None  # what the run under way began with, and its model's file
+        self._running_model: Path | None = None
+        self._started_s = 0.0
+        self._first_done = 0
+        self._notes: list[str] = []  # of the run under way
+        self._ran = False
+        self._warmed_up = False
+
+        self._build()
+        self.reload_models()
+        MODELS.changed.connect(self.reload_models)
+
+    def describe_closing(self) -> str:
+        """Say that a run under way ends with its dock."""
+        if self.footer.job is None:
+            return ""
+        return "The segmentation was canceled, as its dock was closed. No layer was changed."
+
+    # ------------------------------------------------------------------------------------------------ what is chosen
+
+    @property
+    def config(self) -> SegmentConfig:
+        """The form as a config.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            Never, as long as the rows keep to the config's bounds.
+        """
+        model = self.model
+        alike = [stored for stored in self._models if model and stored.name == model.name]
+        chosen = DEFAULT_MODEL if model is None else model.name if len(alike) == 1 else str(model.path)
+        return SegmentConfig(model=chosen, **self.advanced.values())
+
+    @property
+    def model(self) -> StoredModel | None:
+        """The chosen model."""
+        index = self.model_box.currentIndex()
+        return self._models[index] if 0 <= index < len(self._models) else None
+
+    @property
+    def slots(self) -> dict[str, LayerSlot]:
+        """For each modality where its layer is chosen."""
+        return self.scans.slots
+
+    @property
+    def chosen(self) -> dict[str, Layer]:
+        """For each modality that the model uses and that is not set to none, its layer."""
+        return self.scans.chosen
+
+    def reload_models(self) -> None:
+        """Read the store again, keeping the chosen model if it is still there."""
+        before = self.model
+        self._models = ModelStore().list()
+        self.model_box.blockSignals(True)
+        self.model_box.clear()
+        for stored in self._models:
+            self.model_box.addItem(describe_model(stored, None))
+            tooltip = stored.problem or (describe_card(stored.card) if stored.card else "")
+            self.model_box.setItemData(self.model_box.count() - 1, literal(tooltip), Qt.ItemDataRole.ToolTipRole)
+        usable = [i for i, stored in enumerate(self._models) if stored.card]
+        wanted = [before.path] if before else []
+        wanted += [stored.path for stored in self._models if stored.name == DEFAULT_MODEL]
+        wanted += [self._models[i].path for i in usable]
+        if wanted:
+            paths = [stored.path for stored in self._models]
+            self.model_box.setCurrentIndex(next((paths.index(path) for path in wanted if path in paths), 0))
+        self.model_box.blockSignals(False)
+        self._show_model()
+
+    def choose_model(self, path: Path) -> None:
+        """Read the store again and choose the model of a file, if it is there."""
+        self.reload_models()
+        paths = [stored.path for stored in self._models]
+        if path in paths:
+            self.model_box.setCurrentIndex(paths.index(path))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Load the runtime in the background when the dock is first seen, so that the first click takes less time."""
+        super().showEvent(event)
+        if not self._warmed_up:
+            self._warmed_up = True
+            run_quietly(engine.warm_up, self.config)
+
+    # ------------------------------------------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+        self.scans = ScansForm(self._viewer)
+        self.scans.changed.connect(self._check)
+        column.addWidget(self.scans.case_bar)
+        self.device_line = make_line(_DEVICE_UNKNOWN, "Where the network runs")
+        column.addWidget(self.device_line)
+
+        self.model_box = Combo()
+        name_widget(self.model_box, "Model", "The model that draws the tumor")
+        self.model_box.currentIndexChanged.connect(self._show_model)
+        self.card_line = make_line("", "What the model is")
+        self.card_view = QTextBrowser()
+        self.card_view.setAccessibleName("Model card")
+        self.card_view.setMinimumHeight(CARD_HEIGHT_PX)
+        self.card_view.setOpenExternalLinks(True)
+        if (document := self.card_view.document()) is not None:
+            document.setIndentWidth(CARD_INDENT_PX)
+        self.card_part = make_collapsible("Model card", self.card_view)
+        self.card_part.toggled.connect(self._show_card)
+        column.addWidget(self.model_box)
+        column.addWidget(self.card_line)
+        column.addWidget(self.card_part)
+
+        column.addWidget(self.scans)
+
+        self.voxel_size = VoxelSizeForm(self._viewer, lambda: next(iter(self.chosen.values()), None))
+        self.voxel_size.stated.connect(self._check)
+        column.addWidget(self.voxel_size)
+        self.expectation = Expectation()
+        column.addWidget(self.expectation)
+        self.check_line = make_line("", "Whether the scans can be segmented")
+        column.addWidget(self.check_line)
+
+        self.advanced = SettingsForm(SegmentConfig, ADVANCED)
+        self.advanced_part = make_collapsible("Advanced", self.advanced)
+        column.addWidget(self.advanced_part)
+
+        self.message = Message()
+        column.addWidget(self.message)
+
+        self.result_card = ResultCard(self._viewer)
+        self.result_card.told.connect(self.message.tell)
+        self.result_card.case_asked.connect(self.scans.case_bar.take)
+        self.result_card.tune_asked.connect(self._fine_tune)
+        column.addWidget(self.result_card)
+
+        self.segment_button = QPushButton("Segment")
+        self.segment_button.setAccessibleName("Segment")
+        self.segment_button.clicked.connect(self._start)
+        self.footer = Footer(self.segment_button, "Stop after the slices that are being computed")
+        self.doubts = DoubtQuestion()
+        self.doubts.accepted.connect(self._start)
+        self.lay_out(body, (self.doubts, self.footer))
+
+    def _show_model(self) -> None:
+        """Describe the chosen model and offer a slot for each modality it may use."""
+        self.doubts.withdraw()
+        model = self.model
+        card = model.card if model else None
+        if card is not None:
+            self.card_line.setText(describe_card(card))
+            more = filter(None, (*card.doubts, card.intended_use, card.limitations))
+            self.card_line.setToolTip(literal("\n".join(more)))
+        else:
+            self.card_line.setText(model.problem if model else "No model is installed.")
+        self.card_part.setVisible(card is not None)
+        self._show_card()
+        used = card.modalities if card else MODALITIES
+        self.scans.use_modalities(used)
+
+    def _show_card(self, _: bool = False) -> None:
+        """Fill the card, if it is open."""
+        model = self.model
+        if model is not None and model.card is not None and self.card_part.isExpanded():
+            there = model.path.exists()  # it may have been deleted meanwhile
+            self.card_view.setMarkdown(card_as_markdown(model.card, model.path if there else None))
+
+    # ------------------------------------------------------------------------------------------------ what is ready
+
+    def _check(self) -> None:
+        """Say whether the chosen layers can be segmented, or why not."""
+        self._selection = None
+        model = self.model
+        if model is None:
+            reason = "no model is installed."
+        elif model.card is None:
+            reason = model.problem
+        else:
+            try:
+                selection = select_layers(self.chosen or self.scans.color_pictures)
+                _check_modalities(model.card, selection)
+                self._selection, reason = selection, ""
+            except BrainTumorError as error:
+                reason = str(error)
+        self._show_expectation()
+        self.voxel_size.show_for(self._selection)
+        self.voxel_size.setEnabled(self.footer.job is None)
+        self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
+        self.segment_button.setEnabled(self._selection is not None)
+        self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer"))
+        self.result_card.work_on(self._selection)
+
+    def _show_expectation(self) -> None:
+        """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
+        slices = self._selection.shape[0] if self._selection is not None else None
+        chosen = self.chosen
+        for index, stored in enumerate(self._models):
+            self.model_box.setItemText(index, describe_model(stored, slices, chosen))
+        card = self.model.card if self.model else None
+        self.expectation.show_for(card, chosen)
+        if not self._ran and self.footer.job is None:
+            text = _DEVICE_UNKNOWN
+            if card is not None and card.cpu_seconds_per_slice and slices:
+                text += f"; on a CPU with two cores about {in_words(card.cpu_seconds_per_slice * slices)}"
+            self.device_line.setText(text)
+
+    def _describe(self, selection: Selection) -> str:
+        grid = selection.placement.grid
+        spacing = " x ".join(f"{side:.3g}" for side in grid.spacing)
+        size = f"voxels of {spacing} mm" if grid.spacing_known else "voxel size unknown, so mL are a guess"
+        shape = " x ".join(map(str, selection.shape))
+        text = f"Ready: {selection.name}, {', '.join(selection.arrays)}, {shape}, {size}"
+        inspection = self._inspector.inspect(selection)
+        if inspection is not None:
+            text += ", skull-stripped" if inspection.skull_stripped else ", with skull"
+        text = " ".join((f"{text}.", *(inspection.findings if inspection is not None else ())))
+        return " ".join((text, *self.scans.remarks))
+
+    # ------------------------------------------------------------------------------------------------ running
+
+    def _start(self) -> None:
+        self._check()
+        if self._selection is None or self.model is None or self.footer.job is not None:
+            return
+        if not self.doubts.settles([self.model]):
+            return
+        self.message.tell("")
+        self._notes = []
+        self._running, self._running_model = self._selection, self.model.path
+        self._started_s = 0.0
+        job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config)
+        job.happened.connect(self._follow)
+        job.failed.connect(partial(self.message.show_failure, before="Not segmented: "))
+        job.ended.connect(self._end)
+        self.footer.run(job, "Loading the model…")
+        self.voxel_size.setEnabled(False)  # the run has begun with the one that there is
+
+    def _follow(self, event: SegmentEvent) -> None:
+        if isinstance(event, SlicesDone):
+            self._show_progress(event)
+        elif isinstance(event, Started):
+            self.device_line.setText(f"Device: {event.device} ({event.runtime})")
+        elif isinstance(event, Noted):
+            self._notes.append(event.text)
+            self.message.add(event.text)
+        else:
+            assert isinstance(event, Segmented)
+            self._show_result(event.segmentation)
+
+    def _show_progress(self, event: SlicesDone) -> None:
+        now_s = time.monotonic()
+        if not self._started_s:
+            self._started_s, self._first_done = now_s, event.done
+        text = f"{event.done} of {event.total} slices"
+        if event.done > self._first_done:
+            left_s = (now_s - self._started_s) / (event.done - self._first_done) * (event.total - event.done)
+            text += f", {in_words(left_s)} left"
+        self.footer.show_progress(event.done, event.total, text)
+
+    def _show_result(self, segmentation: Segmentation) -> None:
+        assert self._running is not None
+        place = self._running.placement
+        self._ran = True
+        self.message.tell("")  # what was noted goes with the layer from now on
+        selected = self._viewer.layers.selection.active
+        in_work = same_scans(self._running.made_from, self._selection.made_from if self._selection else {})
+        self.result_card.blockSignals(not in_work)  # napari selects what is new, which is not what the user wants now
+        layer = update_or_add_labels(
+            self._viewer,
+            segmentation,
+            place,
+            made_from=self._running.made_from,
+            model_path=self._running_model,
+            notes=self._notes,
+        )
+        if not in_work:  # the user has gone on with another case, and may be painting there
+            self._viewer.layers.selection.active = bare(selected)
+            self.result_card.blockSignals(False)
+            self.message.tell(f"The tumor of '{segmentation.name}' is in layer '{layer.name}'.")
+        update_or_add_probabilities(self._viewer, segmentation, place)
+        seconds = float(segmentation.provenance.get("seconds", 0))
+        self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
+
+    def _end(self) -> None:
+        if self.footer.end():
+            self.message.tell("Cancelled. No layer was changed.")
+        self.voxel_size.setEnabled(True)
+
+    # ------------------------------------------------------------------------------------------------ results
+
+    def _fine_tune(self, layer: Labels) -> None:
+        """Open the Train dock, filled to tune the model of a result to it, on the scans it was made from."""
+        from napari_braintumor.widgets.training.dock import TrainDock
+
+        known = layer.metadata[KEY]
+        made_from, path = known.get("made_from", {}), known.get("model", {}).get("path")
+        scans = scans_of(self._viewer.layers, layer)
+        gone = [str(scan["name"]) for modality, scan in made_from.items() if modality not in scans]
+        if gone or not scans or path is None:
+            which = f": {', '.join(gone)}" if gone else ""
+            self.message.tell(
+                f"The scans that '{layer.name}' was made from are not all open any more{which}. Open them and segment "
+                "again: the model learns from the scans that it saw."
+            )
+        elif (dock := open_dock(self._viewer, TrainDock)) is not None:
+            dock.prepare_fine_tuning(scans, layer, Path(path))
+
+
+def describe_model(stored: StoredModel, slices: int | None, modalities: Collection[str] = ()) -> str:
+    """Return a model's row in the list: its title, Dice, and time on a CPU, where they are known.
+
+    Parameters
+    ----------
+    stored
+        The model.
+    slices
+        Of the scans, which the time depends on.
+    modalities
+        Of the scans, which the Dice depends on; without any, that of the card's largest set.
+    """
+    card = stored.card
+    if card is None:
+        return f"{stored.name} (unusable)"
+    measured = headline_metric(card)
+    dice = expected_range(card, modalities) if modalities else f"Dice {measured.mean:.2f}" if measured else ""
+    facts = [*card.badges, *([dice] if dice else [])]
+    if card.cpu_seconds_per_slice and slices:
+        facts.append(f"{in_words(max(1.0, card.cpu_seconds_per_slice * slices))} on a CPU")
+    return " · ".join((card.title or stored.name, *facts))
+
+
+def describe_card(card: ModelCard) -> str:
+    """Return the most important of a card in a few words."""
+    inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
+    regions = ", ".join(region.name for region in card.regions)
+    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, card.licence)))
+
+
+def _check_modalities(card: ModelCard, selection: Selection) -> None:
+    if missing := card.lacks(selection.arrays):
+        raise DataError(f"{', '.join(missing)} is missing. This model needs {', '.join(card.modalities)}. Open it too.")

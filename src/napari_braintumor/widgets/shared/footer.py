@@ -1,0 +1,76 @@
+"""The foot of a dock: its one button, or while a job runs how far that is and Cancel."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_braintumor.widgets.shared.jobs import Job
+from napari_braintumor.widgets.shared.parts import make_line, name_widget
+
+
+class Footer(QWidget):
+    """A button to start jobs, one at a time.
+
+    Parameters
+    ----------
+    button
+        The dock's, which starts them.
+    cancel_tooltip
+        What Cancel does.
+
+    Attributes
+    ----------
+    job
+        The one that runs.
+    """
+
+    def __init__(self, button: QPushButton, cancel_tooltip: str) -> None:
+        super().__init__()
+        self.job: Job | None = None
+        self._button = button
+        button.setDefault(True)
+        self.progress_line = make_line("", "Progress in words")
+        self.progress_bar = QProgressBar()
+        name_widget(self.progress_bar, "Progress", "How much is done")
+        self.cancel_button = QPushButton("Cancel")
+        name_widget(self.cancel_button, "Cancel", cancel_tooltip)
+        self.cancel_button.clicked.connect(self._cancel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.progress_line, self.progress_bar, button, self.cancel_button):
+            column.addWidget(widget)
+        self._show_running(False)
+
+    def run(self, job: Job, text: str) -> None:
+        """Start a job, and say what it is about to do."""
+        self.job = job
+        self.show_progress(0, 1, text)  # an empty bar; one that moves without end costs more, see `_jobs.PROGRESS_MS`
+        self._show_running(True)
+        job.start()
+
+    def show_progress(self, done: int, total: int, text: str) -> None:
+        """Move the bar, and say the same in words."""
+        self.progress_bar.setRange(0, total)
+        self.progress_bar.setValue(done)
+        self.progress_line.setText(text)
+
+    def end(self) -> bool:
+        """Let go of the job, which has ended; return whether it was cancelled."""
+        job, self.job = self.job, None
+        self._show_running(False)
+        if job is None:
+            return False
+        job.deleteLater()
+        return job.cancelled
+
+    def _cancel(self) -> None:
+        if self.job is not None:
+            self.job.cancel()
+            self.cancel_button.setEnabled(False)
+            self.progress_line.setText("Cancelling…")
+
+    def _show_running(self, running: bool) -> None:
+        self.cancel_button.setEnabled(True)
+        self._button.setVisible(not running)
+        for widget in (self.progress_line, self.progress_bar, self.cancel_button):
+            widget.setVisible(running)

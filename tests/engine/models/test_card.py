@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS, OWN_SLICES, Metric, ModelCard
+from napari_braintumor.engine.models.store import ModelStore
+
+BUNDLED = ("glioma-u2net", "glioma-res-unet", "glioma-unet")
+
+
+def measured(data: str, held_out: bool) -> Metric:
+    return Metric(data=data, region="whole tumor", modalities=("FLAIR",), mean=0.8, n=3, held_out=held_out)
+
+
+NEVER, OWN, STOPPED = "never validated", "only on slices of the scans it learned from", "stopped early, after 12%"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "stopped_at", "doubted"),
+    [
+        ((), None, [NEVER]),
+        ((), 0.12, [NEVER, STOPPED]),
+        ((measured("BraTS", True),), None, []),
+        ((measured("validation", False),), None, []),
+        ((measured("validation", False),), 0.12, [STOPPED]),
+        ((measured(OWN_SLICES, False),), None, [OWN]),
+        ((measured("slices kept back", False),), 0.12, [OWN, STOPPED]),
+        ((measured(OWN_SLICES, False), measured("LGG", True)), None, []),
+    ],
+)
+def test_a_model_is_doubted_until_other_patients_were_measured_and_its_training_came_to_an_end(
+    metrics, stopped_at, doubted
+) -> None:
+    card = ModelCard(name="a", architecture="unet", metrics=metrics, stopped_at=stopped_at)
+    assert len(card.doubts) == len(doubted)
+    assert all(part in doubt for part, doubt in zip(doubted, card.doubts, strict=True))
+    assert all(doubt.endswith(".") for doubt in card.doubts)
+
+
+def test_models_that_ship_with_the_package_are_not_doubted() -> None:
+    assert all(model.card is not None and not model.card.doubts for model in ModelStore().list() if model.bundled)
+
+
+def card_with(*rows: tuple, **changes) -> ModelCard:
+    """A card with figures: region, modalities, mean, and more of `Metric`."""
+    fields = ("region", "modalities", "mean", "data", "n", "held_out", "measure")
+    defaults = {"data": "BraTS", "n": 3, "held_out": True}
+    metrics = tuple(Metric(**{**defaults, **dict(zip(fields, row, strict=False))}) for row in rows)
+    return ModelCard(name="a", architecture="unet", accepts_missing=True, metrics=metrics, **changes)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("modalities", [("FLAIR",), ("T2", "FLAIR"), ("T2",), ("T1", "T2", "FLAIR")])
+def test_without_a_contrast_enhanced_scan_the_core_is_not_measurable(name: str, modalities) -> None:
+    card = ModelStore().find(name).card
+    assert card.not_measurable(modalities) == {
+        "tumor core": "not measurable without T1ce",
+        "enhancing tumor": "not measurable without T1ce",
+    }
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("modalities", [("T1", "T1ce", "T2", "FLAIR"), ("T1ce",), ("T1ce", "FLAIR")])
+def test_what_the_scans_can_show_is_measurable(name: str, modalities) -> None:
+    assert ModelStore().find(name).card.not_measurable(modalities) == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([("FLAIR", 0.29), ("FLAIR T1ce", 0.3)], "not measurable without T1ce", id="just enough"),
+        pytest.param([("FLAIR", 0.3), ("FLAIR T1ce", 0.9)], None, id="measurable"),
+        pytest.param(
+            [("FLAIR", 0.1), ("FLAIR T2", 0.2), ("FLAIR T1 T1ce", 0.8)], "not measurable without T1 and T1ce", id="two"
+        ),
+        pytest.param(
+            [("FLAIR", 0.1), ("FLAIR T1", 0.4), ("FLAIR T1ce", 0.8)],
+            "not measurable without T1ce",
+            id="the best of one",
+        ),
+        pytest.param(
+            [("FLAIR", 0.1), ("FLAIR T2", 0.4), ("FLAIR T2 T1ce", 0.8)], "not measurable without T2", id="the smallest"
+        ),
+        pytest.param([("FLAIR", 0.1), ("T1ce", 0.8)], "not measurable with this model", id="not by adding"),
+        pytest.param([("FLAIR", 0.1)], "not measurable with this model", id="nothing helps"),
+        pytest.param([("T1ce", 0.1)], None, id="these modalities were not measured"),
+    ],
+)
+def test_what_is_not_measurable_names_the_fewest_modalities_that_would_make_it_so(rows, expected) -> None:
+    card = card_with(*(("tumor core", tuple(names.split()), mean) for names, mean in rows))
+    assert card.not_measurable(["FLAIR"]).get("tumor core") == expected
+    assert card.not_measurable(("DWI", "FLAIR")).get("tumor core") == expected
+
+
+def test_a_region_is_judged_over_all_patients_of_all_sets_that_training_never_saw() -> None:
+    rows = [("whole tumor", ("T1",), 0.1, "BraTS", 2), ("whole tumor", ("T1",), 0.4, "LGG", 8)]
+    assert card_with(*rows).not_measurable(("T1",)) == {}
+    seen = [("whole tumor", ("T1",), 0.1, "validation", 20, False)]
+    assert card_with(*seen).not_measurable(("T1",)) == {}
+    other = [("whole tumor", ("T1",), 0.1, "BraTS", 3, True, "calibration error")]
+    assert card_with(*other).not_measurable(("T1",)) == {}
+
+
+def test_the_dice_to_expect_is_told_for_each_region_and_kind_of_case_with_exactly_these_scans() -> None:
+    card = ModelStore().find("glioma-u2net").card
+    expected = card.expected_dice(["FLAIR", "T1ce", "DWI"])
+    assert list(expected) == ["whole tumor", "tumor core", "enhancing tumor"]
+    whole = {metric.kind: metric for metric in expected["whole tumor"]}
+    assert set(whole) == {"glioblastoma", "lower-grade glioma"}
+    assert whole["lower-grade glioma"].mean == pytest.approx(0.745, abs=0.01)
+    assert whole["lower-grade glioma"].n == 15
+    assert {metric.kind for metric in card.expected_dice(["T1ce"])["enhancing tumor"]} == {
+        "glioblastoma",
+        "treated glioblastoma",
+    }
+    assert all(set(m.modalities) == {"T1ce", "FLAIR"} for metrics in expected.values() for m in metrics)
+
+
+def test_nothing_is_claimed_of_scans_that_were_never_measured() -> None:
+    card = card_with(("whole tumor", ("T1", "FLAIR"), 0.8), regions=GLIOMA_REGIONS)
+    assert card.expected_dice(("T1",)) == {}
+    assert card.expected_dice(()) == {}
+    assert list(card.expected_dice(("FLAIR", "T1"))) == ["whole tumor"]
+    unknown = card_with(("whole tumor", ("T1",), 0.8, "our hospital"))
+    assert unknown.expected_dice(("T1",))["whole tumor"][0].kind == "our hospital"
+    assert np.isclose(unknown.expected_dice(("T1",))["whole tumor"][0].mean, 0.8)

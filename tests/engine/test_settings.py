@@ -1,0 +1,31 @@
+import pytest
+from pydantic import ValidationError
+
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.training.plan import TrainPlan
+
+
+def test_a_setting_out_of_its_bounds_is_refused() -> None:
+    with pytest.raises(ValidationError, match="threshold"):
+        SegmentConfig(threshold=1.5)
+
+
+@pytest.mark.parametrize("kind", [SegmentConfig, lambda **x: TrainPlan(name="a", cases=("b",), **x)])
+def test_an_unknown_setting_is_refused(kind) -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        kind(colour="red")
+
+
+def test_settings_cannot_change_once_made() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        SegmentConfig().device = "cuda"
+
+
+@pytest.mark.parametrize("kind", [SegmentConfig, TrainPlan])
+def test_every_setting_is_explained(kind) -> None:
+    assert all(field.description for field in kind.model_fields.values())
+
+
+def test_a_plan_survives_being_written_and_read() -> None:
+    plan = TrainPlan(name="a", cases=("b", "c"), validation=("p1",), spacing=(None, 2.0, 2.0))
+    assert TrainPlan.model_validate_json(plan.model_dump_json()) == plan

@@ -1,0 +1,70 @@
+from torch import nn
+
+from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.training.data import TrainingData
+from napari_braintumor.engine.training.judging import describe_model
+from napari_braintumor.engine.training.plan import TrainPlan, plan_fine_tuning
+from napari_braintumor.engine.training.splits import Split
+
+
+def describe(stated: dict[str, str], held_out: tuple[str, ...], parent: ModelCard | None = None) -> ModelCard:
+    plan = TrainPlan(name="a", cases=("b",), patients=stated, held_out=held_out)
+    who = WhoIsWho({"BraTS2021_01476": "BraTS2021_01476", "LGG_1_2001": "LGG_1"}, stated)
+    split = Split(training=tuple(who.find(["BraTS2021_01476"])), validation=("LGG_1",))
+    return describe_model(plan, TrainingData((), (), (), (), split, who), {}, nn.Conv2d(1, 1, 1), parent, 1.0)
+
+
+def held_out_by(card: ModelCard, case: str) -> bool | None:
+    """As whoever evaluates one data set alone sees it."""
+    return is_held_out(case, card, WhoIsWho({case: case}, card.patients))
+
+
+def test_a_card_tells_the_other_names_of_its_patients_so_that_no_twin_counts_as_never_seen() -> None:
+    card = describe({"BraTS2021_01476": "TCGA_CS_4942"}, held_out=("TCGA_DU_1",))
+    assert card.training_patients == ("TCGA_CS_4942",)
+    assert card.held_out_patients == ("TCGA_DU_1",)
+    assert held_out_by(card, "BraTS2021_01476") is False
+    assert held_out_by(card, "TCGA_CS_4942") is False
+    assert held_out_by(card, "TCGA_DU_1") is True
+    assert held_out_by(card, "somebody") is None
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card
+    assert not {"patients", "training"} & card.plans[0].keys(), "a plan's names are not told twice"
+
+
+def test_a_patient_is_not_held_out_whose_twin_the_parent_was_trained_on() -> None:
+    parent = describe({}, held_out=()).model_copy(
+        update={"training_patients": ("TCGA_DU_1",), "held_out_patients": ("BraTS2021_9",)}
+    )
+    card = describe({"BraTS2021_7": "TCGA_DU_1", "TCGA_DU_9": "BraTS2021_9"}, ("BraTS2021_7",), parent)
+    assert "TCGA_DU_1" in card.training_patients
+    assert card.held_out_patients == ("BraTS2021_9",)
+    assert held_out_by(card, "BraTS2021_7") is False
+    assert held_out_by(card, "TCGA_DU_9") is True
+
+
+def test_a_parent_s_card_tells_who_is_who_where_the_plan_does_not() -> None:
+    parent = describe({"BraTS2021_7": "TCGA_DU_1"}, held_out=("TCGA_DU_1",))
+    card = describe({}, held_out=("BraTS2021_7",), parent=parent)
+    assert card.held_out_patients == ("TCGA_DU_1",)
+    assert card.patients == {"BraTS2021_7": "TCGA_DU_1"}
+
+
+def test_a_tuned_model_still_knows_what_its_modalities_cannot_show_and_how_its_answers_are_cleaned() -> None:
+    parent = ModelStore().find("glioma-u2net").card
+    plan = plan_fine_tuning(parent, "glioma-u2net", "tuned", ("b",))
+    data = TrainingData((), (), (), (), Split(training=("anna",), validation=()), WhoIsWho({"anna": "anna"}, {}))
+    child = describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), parent, 1.0)
+    grandchild = describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), child, 1.0)
+    for card in (child, grandchild):
+        assert card.not_measurable(("FLAIR",)) == parent.not_measurable(("FLAIR",)) != {}
+        assert card.min_volume_ml == parent.min_volume_ml > 0
+        assert not any(metric.held_out for metric in card.metrics), "the parent's figures are not its own"
+        assert card.doubts
+
+
+def test_a_model_trained_anew_claims_nothing_of_the_one_it_started_from() -> None:
+    parent = ModelStore().find("glioma-u2net").card
+    card = describe({}, held_out=(), parent=parent)
+    assert card.not_measurable(("FLAIR",)) == {}
