@@ -52,7 +52,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def measure_steps(
     device: str, seconds: float, plans: Sequence[Path], data: Path, result: dict[str, Any]
 ) -> Iterator[str]:
-    """Measure one thing after the other into a result, as long as there is time; yields what was done.
+    """Measure one thing after the other into a result, as long as there is time.
 
     Parameters
     ----------
@@ -66,6 +66,11 @@ def measure_steps(
         Folder that their cases start from.
     result
         Filled step by step.
+
+    Yields
+    ------
+    str
+        What was done, in words.
     """
     end = time.monotonic() + seconds
     result |= {"device": describe_card(device), "cores": os.cpu_count(), "cases": {}, "clicks": {}, "training": []}
@@ -99,7 +104,7 @@ def measure_steps(
             continue
         try:
             task()
-        except Exception:  # one figure less: the machine is at hand for too short a time to give up the others
+        except Exception:  # noqa: BLE001  one figure less: the machine is at hand for too short a time to give up the others
             yield f"{name} failed:\n{traceback.format_exc()}"
         else:
             yield f"{name} is measured, {left():.0f} s are left"

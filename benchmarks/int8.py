@@ -101,6 +101,11 @@ def draw_slices(card: ModelCard, cases: list[CaseFiles]) -> Iterator[np.ndarray]
         The network's.
     cases
         Where from.
+
+    Yields
+    ------
+    ndarray
+        A slice, ``(1, M, y, x)``.
     """
     divisor = find_architecture(card.architecture).divisor
     for case in cases:

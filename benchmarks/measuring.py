@@ -167,7 +167,7 @@ def _serve(connection: Connection, job: str, settings: dict[str, Any]) -> None:
             connection.send((Run(value, seconds, cpu_seconds, peak_mb() - imported_mb), ""))
     except EOFError:
         pass  # whoever asked is gone
-    except Exception:
+    except Exception:  # noqa: BLE001  the parent raises it
         connection.send((None, traceback.format_exc()))
 
 

@@ -93,13 +93,13 @@ def list_metrics(record: dict) -> list[Metric]:
     add(everything, "HD95, mm", "hd95_mm", MODALITIES)
     add(everything, "lesions missed, per case", "missed", MODALITIES)
     patients = {group: len({r["case"] for r in everything if r["group"] == group}) for group in ("brats", "btp", "lgg")}
-    for row in record["calibration"]:
-        metrics.append(
-            Metric(
-                data=SETS[row["group"]], region=row["region"], modalities=MODALITIES, mean=row["error"],
-                measure="expected calibration error", n=patients[row["group"]], held_out=True,
-            )
-        )  # fmt: skip
+    metrics += [
+        Metric(
+            data=SETS[row["group"]], region=row["region"], modalities=MODALITIES, mean=row["error"],
+            measure="expected calibration error", n=patients[row["group"]], held_out=True,
+        )
+        for row in record["calibration"]
+    ]  # fmt: skip
     for region in dict.fromkeys(name for found in record["no_tumor"].values() for name in found):
         values = [found[region] for found in record["no_tumor"].values()]
         metrics.append(

@@ -83,7 +83,7 @@ class Failures:
         """Go on after whatever goes wrong with a case, but for Ctrl+C."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  one case must not stop the others
             self.add(
                 case, describe_failure(error), "" if isinstance(error, BrainTumorError) else traceback.format_exc()
             )

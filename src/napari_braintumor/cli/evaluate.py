@@ -131,6 +131,11 @@ def evaluate(
 def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[CaseEvaluated], None]]:
     """Give a function that writes a case's rows to a file, where they are safe at once; None writes nowhere.
 
+    Yields
+    ------
+    callable
+        Takes a case's result.
+
     Raises
     ------
     DataError

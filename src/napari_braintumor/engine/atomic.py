@@ -27,6 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
     What was written is on the disk before it gets its name. Every call has a path of its own, so that threads,
     processes and machines that write one file at once do not mix: the last one to end wins.
 
+    Yields
+    ------
+    Path
+        Where to write.
+
     Raises
     ------
     DataError
@@ -52,6 +57,11 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def making_folder(folder: Path) -> Iterator[Path]:
     """Give a new folder beside `folder` to fill; it gets `folder`'s name, with all its files, when the block ends well.
+
+    Yields
+    ------
+    Path
+        The folder to fill.
 
     Raises
     ------

@@ -81,7 +81,7 @@ class Fetch(Thread):
                 except ModelError as error:
                     self.notes.put(f"Another address is tried. {error}")
             self._fetch(last)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  raised in the thread that waits
             self.error = error
 
     def _fetch(self, source: str) -> None:

@@ -112,7 +112,7 @@ def evaluate(
             only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
             compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
             together.add(result, reference, only)
-        except Exception as error:  # whatever is wrong with one case, the others are measured
+        except Exception as error:  # noqa: BLE001  whatever is wrong with one case, the others are measured
             failed += 1
             expected = isinstance(error, BrainTumorError)
             yield CaseFailed(case.name, describe_failure(error), "" if expected else traceback.format_exc())

@@ -60,12 +60,17 @@ class Parts:
         self._parts_in = np.split(part_of, np.cumsum([len(each) for each in sizes])[:-1])
 
     def keep(self, kept: Mask) -> Iterator[tuple[int, int, Mask]]:
-        """Yield the mask slab by slab with only some of its parts: first slice, slice after the last, mask.
+        """Yield the mask slab by slab with only some of its parts.
 
         Parameters
         ----------
         kept
             For each part, whether it stays.
+
+        Yields
+        ------
+        tuple
+            First slice, slice after the last, and the mask between them.
         """
         for (start, stop), parts in zip(self._slabs, self._parts_in, strict=True):
             if kept[parts].all():

@@ -99,10 +99,10 @@ def synchronise(network: nn.Module) -> None:
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm whose statistics are those of the batches of all processes; torch's own is for GPUs only."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (the name that torch gives it)
         pass
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the normalised batch ``(N, C, ...)``."""
         if not self.training or not _together():
             return super().forward(input)

@@ -370,6 +370,11 @@ class Run:
     def record(self, events: Iterator[TrainingEvent]) -> Iterator[TrainingEvent]:
         """Pass events on, writing each into the folder first; an error becomes a `Failed` and is raised on.
 
+        Yields
+        ------
+        TrainingEvent
+            Each event, once it is on disk.
+
         Raises
         ------
         DataError

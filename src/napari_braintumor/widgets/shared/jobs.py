@@ -206,6 +206,11 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
     """Run a generator and turn what it raises into a last event, so that napari does not show it a second time.
 
     It is stopped here and not by napari's `quit`, which would leave it suspended with all that it holds in memory.
+
+    Yields
+    ------
+    object
+        The events of the generator, and a `Failure` last if it fails.
     """
     # The worker would turn the warnings of torch and others into notifications; it restores this when it ends.
     warnings.showwarning = _log_warning

@@ -55,6 +55,11 @@ def watch(run: Run, alive: Callable[[], bool]) -> Generator[Seen, None, None]:
         The run.
     alive
         Whether there is a process to wait for.
+
+    Yields
+    ------
+    Seen
+        What is new since the last one; empty when nothing is.
     """
     curves, told_s = Curves(), 0.0
     new: list[TrainingEvent] = []
