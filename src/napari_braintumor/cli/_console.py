@@ -26,8 +26,7 @@ from rich.progress import (
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_failure
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.naming import read_modalities
-from napari_braintumor.engine.settings import SegmentConfig
-from napari_braintumor.engine.training.runs import describe_problem
+from napari_braintumor.engine.settings import SegmentConfig, describe_problem
 
 # Names of cases, files and models are printed as they stand: nothing in them is markup.
 console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)

@@ -24,7 +24,7 @@ from napari_braintumor.engine.exchange.catalogue import Entry, download, find_en
 from napari_braintumor.engine.models.card import VOLUME_DICE, ModelCard
 from napari_braintumor.engine.models.card_text import card_as_markdown
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.training.runs import describe_problem
+from napari_braintumor.engine.settings import describe_problem
 
 app = typer.Typer(help="The models: list them, show a card, download, install and export them.", no_args_is_help=True)
 

@@ -1,10 +1,10 @@
-"""What a user may choose for a segmentation. Frozen, bounded, and unknown fields are refused."""
+"""Settings: what all of them are made from, what is said of a wrong one, and those of a segmentation."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 DEFAULT_MODEL = "glioma-u2net"
 """The one that measures best for its time, see docs/models.md."""
@@ -14,11 +14,28 @@ Runtime = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-class _Frozen(BaseModel):
+LONGEST_SHOWN = 80
+"""Characters of a wrong value that are worth showing."""
+
+
+class Frozen(BaseModel):
+    """A value that never changes and refuses fields that it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SegmentConfig(_Frozen):
+def describe_problem(error: ValidationError) -> str:
+    """Return the first thing that is wrong, in words: where, the value if it is short, and why."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if not where:
+        return first["msg"]
+    value = repr(first["input"])
+    is_shown = first["type"] != "missing" and len(value) <= LONGEST_SHOWN
+    return f"{where} = {value}: {first['msg']}" if is_shown else f"{where}: {first['msg']}"
+
+
+class SegmentConfig(Frozen):
     """How a volume is segmented."""
 
     model: str = Field(DEFAULT_MODEL, description="Name of a model in the store, or path of a model file.")

@@ -578,7 +578,8 @@ def test_an_entry_with_an_absurd_value_is_refused(
     content: bytes, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = write_catalogue(tmp_path / "odd.json", make_entry(content).model_dump(mode="json") | change)
-    with pytest.raises(ModelError, match=rf"odd.json' is not a catalogue: models.0.{message}"):
+    place, _, problem = message.partition(": ")
+    with pytest.raises(ModelError, match=rf"odd.json' is not a catalogue: models.0.{place}( = .*)?: {problem}"):
         read_catalogue(path)
 
 
@@ -607,7 +608,7 @@ def test_what_is_no_catalogue_is_refused(server: Server, tmp_path: Path, text: s
 
 def test_unknown_fields_and_names_given_twice_are_refused(content: bytes, tmp_path: Path) -> None:
     entry = make_entry(content)
-    with pytest.raises(ModelError, match="not a catalogue: server: Extra inputs"):
+    with pytest.raises(ModelError, match="not a catalogue: server = 'x': Extra inputs"):
         read_catalogue(write_catalogue(tmp_path / "a.json", entry, server="x"))
     with pytest.raises(ModelError, match="two models are called 'far'"):
         read_catalogue(write_catalogue(tmp_path / "a.json", entry, entry))

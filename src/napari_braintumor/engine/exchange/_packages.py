@@ -17,8 +17,9 @@ from torch import Tensor
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.models.card import ModelCard, Normalisation, first_problem
+from napari_braintumor.engine.models.card import ModelCard, Normalisation
 from napari_braintumor.engine.models.card_text import architecture_title, card_as_markdown
+from napari_braintumor.engine.settings import describe_problem
 
 MOST_TEXT_BYTES = 2**20
 MOST_LEVELS = 32
@@ -89,7 +90,7 @@ def read_card(card: object, where: str) -> ModelCard:
         return ModelCard.model_validate(card)
     except ValidationError as error:
         raise ModelError(
-            f"The card in '{where}' is not valid: {first_problem(error)}. Export the model again."
+            f"The card in '{where}' is not valid: {describe_problem(error)}. Export the model again."
         ) from error
 
 

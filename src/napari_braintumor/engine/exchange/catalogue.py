@@ -38,13 +38,14 @@ from typing import Annotated, Literal
 from urllib.parse import quote, urljoin
 
 from platformdirs import user_cache_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.events import Downloaded, DownloadEvent, Installed, Noted
-from napari_braintumor.engine.models.card import ModelCard, first_problem
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore, StoredModel, file_sha256
 from napari_braintumor.engine.preload import preload_torch
+from napari_braintumor.engine.settings import Frozen, describe_problem
 
 FILE_NAME = "catalogue.json"
 MOST_CATALOGUE_BYTES = 2**20
@@ -61,11 +62,7 @@ Kind = Literal["safetensors", "bioimageio", "monai", "onnx", "checkpoint"]
 Line = Annotated[str, Field(max_length=300)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Entry(_Frozen):
+class Entry(Frozen):
     """A model that can be downloaded. See the module for what the fields mean."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -97,7 +94,7 @@ class Entry(_Frozen):
         return text
 
 
-class _Catalogue(_Frozen):
+class _Catalogue(Frozen):
     format: Literal[1]
     models: Annotated[tuple[Entry, ...], Field(max_length=MOST_MODELS)]
 
@@ -257,7 +254,9 @@ def _parse(content: bytes, name: str) -> tuple[Entry, ...]:
     try:
         return _Catalogue.model_validate_json(content).models
     except ValidationError as error:
-        raise ModelError(f"'{name}' is not a catalogue: {first_problem(error)}. Check the address or path.") from error
+        raise ModelError(
+            f"'{name}' is not a catalogue: {describe_problem(error)}. Check the address or path."
+        ) from error
 
 
 def _beside(base: str | Path, entry: Entry) -> str:

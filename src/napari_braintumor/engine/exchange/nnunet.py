@@ -25,7 +25,8 @@ from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import build_on_meta, fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name
 from napari_braintumor.engine.files.naming import find_modality
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard, first_problem
+from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.settings import describe_problem
 
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -106,7 +107,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     try:
         card = ModelCard.model_validate({**base, **_of_plan(plan), "parameters": _count(weights)})
     except ValidationError as error:
-        raise ModelError(f"'{path.name}' cannot be imported: {first_problem(error)}. Describe it.") from error
+        raise ModelError(f"'{path.name}' cannot be imported: {describe_problem(error)}. Describe it.") from error
     fit_card(weights, card)
     return weights, card
 

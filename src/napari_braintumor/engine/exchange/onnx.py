@@ -25,11 +25,12 @@ from torch import Tensor
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, SettingsError
 from napari_braintumor.engine.exchange.archive import shown
-from napari_braintumor.engine.models.card import ModelCard, first_problem
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ONNX, find_divisor
 from napari_braintumor.engine.models.store import CARD_KEY, StoredModel, load_weights
 from napari_braintumor.engine.segmenting.conversion import openvino_core
+from napari_braintumor.engine.settings import describe_problem
 
 INPUT, OUTPUT = "images", "logits"
 OPSET = 18
@@ -358,7 +359,7 @@ def _card_of(graph: _Graph, name: str) -> ModelCard | None:
         return card.model_copy(update={"options": {"divisor": find_divisor(card.architecture, card.options)}})
     except ValidationError as error:
         raise ModelError(
-            f"The card in '{name}' is not valid: {first_problem(error)}. Describe the model instead."
+            f"The card in '{name}' is not valid: {describe_problem(error)}. Describe the model instead."
         ) from error
 
 

@@ -24,7 +24,7 @@ from napari_braintumor.engine.atomic import flush, free_path, making_folder, rep
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import CONVENTIONS, reference_from_values
 from napari_braintumor.engine.files.nifti import read_nifti
-from napari_braintumor.engine.models.card import first_problem
+from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.engine.volumes import Volume
 
 SIDECAR = "case.json"
@@ -238,7 +238,9 @@ def read_sidecar(path: Path) -> Sidecar:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' cannot be read: {error}. Copy the case again.") from error
     except ValidationError as error:
-        raise DataError(f"'{path}' does not describe a case: {first_problem(error)}. Write the case again.") from error
+        raise DataError(
+            f"'{path}' does not describe a case: {describe_problem(error)}. Write the case again."
+        ) from error
     if sidecar.convention not in CONVENTIONS:
         raise DataError(f"'{path}' names the convention '{sidecar.convention}'. Known are: {', '.join(CONVENTIONS)}.")
     for name in (*sidecar.images.values(), sidecar.labels):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.settings import Frozen
 
 Spacing = tuple[float | None, float | None, float | None]
 """Voxel size in mm along Z, Y, X that a network works at; None leaves that axis on the case's own grid."""
@@ -22,22 +23,11 @@ Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
 """
 
 
-def first_problem(error: ValidationError) -> str:
-    """Return where the first thing is that is wrong, and what."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 _OLDER_LABEL_NAMES = {"necrotic core": "necrotic / non-enhancing core"}
 """What cards written by earlier versions call a label: BraTS counts non-enhancing core under the same number."""
 
 
-class Region(_Frozen):
+class Region(Frozen):
     """A target of the network, and how it is painted."""
 
     name: str
@@ -57,7 +47,7 @@ GLIOMA_REGIONS = (
 """The BraTS regions, outermost first: painting them in this order gives the labels 2, 1, 3."""
 
 
-class DataSource(_Frozen):
+class DataSource(Frozen):
     """A data set a model was trained on."""
 
     name: str
@@ -85,7 +75,7 @@ _KINDS = {
 """What kind of case the data sets hold that the bundled models are measured on."""
 
 
-class Metric(_Frozen):
+class Metric(Frozen):
     """A figure measured on named cases."""
 
     data: str
@@ -108,7 +98,7 @@ class Metric(_Frozen):
 Side = Annotated[int, Field(ge=16, le=1024)]
 
 
-class ModelCard(_Frozen):
+class ModelCard(Frozen):
     """What a model is, what it needs, what it was trained on and how well it did."""
 
     format: Literal[1] = 1

@@ -22,7 +22,8 @@ from pydantic import ValidationError
 
 from napari_braintumor.engine.atomic import flush, replacing
 from napari_braintumor.engine.errors import DataError, ModelError, NameTaken
-from napari_braintumor.engine.models.card import ModelCard, first_problem
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.settings import describe_problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -448,7 +449,7 @@ def _read_card(path: Path, fingerprint: tuple[int, int]) -> ModelCard:
         return ModelCard.model_validate_json(metadata[CARD_KEY])
     except ValidationError as error:
         raise ModelError(
-            f"The card of '{path.name}' is not valid: {first_problem(error)}. Make the model again."
+            f"The card of '{path.name}' is not valid: {describe_problem(error)}. Make the model again."
         ) from error
 
 

@@ -6,12 +6,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_braintumor.engine.anatomy import MODALITIES, REGIONS
 from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.models.card import ModelCard, Spacing
-from napari_braintumor.engine.settings import Device
+from napari_braintumor.engine.settings import Device, Frozen
 
 LossName = Literal["dice_bce", "dice", "log_cosh_dice", "tversky", "focal_tversky", "seed_dice", "log_cosh_seed_dice"]
 ScheduleName = Literal["cosine", "one_cycle", "cyclic", "constant", "plateau"]
@@ -23,11 +23,7 @@ LEAST_MM, MOST_MM = 0.05, 50.0
 """Between these a voxel size of the working grid makes sense."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FineTuning(_Frozen):
+class FineTuning(Frozen):
     """How a trained model learns from a few corrected slices without forgetting what it knew."""
 
     freeze_statistics: bool = Field(
@@ -53,7 +49,7 @@ class FineTuning(_Frozen):
     )
 
 
-class TrainPlan(_Frozen):
+class TrainPlan(Frozen):
     """How a model is trained: all that is needed to do it again."""
 
     # What it is called and where it goes.

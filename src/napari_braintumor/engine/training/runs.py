@@ -44,6 +44,7 @@ from napari_braintumor.engine.events import (
     Verified,
 )
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
+from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.run_log import describe_event, ends_a_line, parse_events, write_event
 
@@ -449,13 +450,6 @@ def read_side(path: Path) -> dict[str, list[int] | None]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"'{path}' is not the split.json of a run. Choose that of the run's folder.") from error
     return side
-
-
-def describe_problem(error: ValidationError) -> str:
-    """Return the first thing that is wrong with settings, in words."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where} = {first['input']!r}: {first['msg']}" if where else str(first["msg"])
 
 
 def runs_folder() -> Path:

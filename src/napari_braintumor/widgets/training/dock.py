@@ -26,8 +26,9 @@ from qtpy.QtWidgets import (
 from napari_braintumor.engine.errors import BrainTumorError, SettingsError
 from napari_braintumor.engine.files.written import corrected_folder, write_case
 from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.engine.training.plan import TrainPlan, plan_fine_tuning
-from napari_braintumor.engine.training.runs import Run, describe_problem, parent_of
+from napari_braintumor.engine.training.runs import Run, parent_of
 from napari_braintumor.engine.training.schedules import list_rates
 from napari_braintumor.engine.training.splits import FEWEST_TUNING_SLICES, describe_too_few
 from napari_braintumor.layers import update_or_add_preview, volume_from_selection
