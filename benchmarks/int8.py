@@ -29,7 +29,7 @@ from napari_braintumor.engine.preparing.transforms import prepare_for
 from napari_braintumor.engine.segmenting import inference
 from napari_braintumor.engine.segmenting.conversion import load_converted
 from napari_braintumor.engine.segmenting.runtime import OpenVinoRunner
-from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from slice_rounds import make_batch, time_slice
 
 SPLIT = Path(__file__).parents[1] / "tools" / "split.json"
@@ -151,7 +151,8 @@ def measure_dice(name: str, cases: list[CaseFiles], model: Any) -> dict[str, flo
 
     dice: dict[str, list[float]] = {}
     with patch.object(inference, "start_runner", start):
-        for event in evaluate(cases, SegmentConfig(model=name, device="cpu", runtime="openvino")):
+        segmentation = SegmentConfig(model=name, device="cpu", runtime="openvino")
+        for event in evaluate(cases, EvaluateConfig(segmentation=segmentation)):
             if isinstance(event, CaseEvaluated):
                 for region, value in event.dice.items():
                     dice.setdefault(region, []).append(value)

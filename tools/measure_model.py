@@ -25,7 +25,7 @@ from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.inspecting.inspection import foreground
 from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
 from napari_braintumor.engine.preparing.transforms import fill_head
-from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 
 FOLDERS = ("lgg", "lgg_half", "brats", "btp")
@@ -92,7 +92,7 @@ def measure_subsets(case: CaseFiles, config: SegmentConfig, subsets: list[tuple[
 
 def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ...]) -> list[dict]:
     """Return a row for each region."""
-    (result,) = (e for e in evaluate([case], config, subset) if isinstance(e, CaseEvaluated))
+    result = measure_case(case, EvaluateConfig(segmentation=config, modalities=subset))
     return [
         {
             "case": result.case,
@@ -111,11 +111,16 @@ def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ..
     ]
 
 
+def measure_case(case: CaseFiles, config: EvaluateConfig) -> CaseEvaluated:
+    (result,) = (event for event in evaluate([case], config) if isinstance(event, CaseEvaluated))
+    return result
+
+
 def measure_pooled(cases: list[CaseFiles], config: SegmentConfig) -> dict:
     seed, calibration = [], []
     for group in sorted({case.group for case in cases}):
         members = [case for case in cases if case.group == group]
-        for event in evaluate(members, config, pooled=True):
+        for event in evaluate(members, EvaluateConfig(segmentation=config, pooled=True)):
             if isinstance(event, SeedEvaluated):
                 seed.append(
                     {"group": group, "region": event.region, "dice": round(event.dice, 4), "slices": event.slices}
@@ -129,12 +134,14 @@ def measure_pooled(cases: list[CaseFiles], config: SegmentConfig) -> dict:
 
 
 def measure_no_tumor(path: Path, config: SegmentConfig) -> dict:
-    (result,) = (e for e in evaluate(find_cases(path), config, no_tumor=True) if isinstance(e, CaseEvaluated))
+    (case,) = find_cases(path)
+    result = measure_case(case, EvaluateConfig(segmentation=config, no_tumor=True))
     return {region: round(ml, 2) for region, ml in result.predicted_ml.items()}
 
 
 def measure_sample(config: SegmentConfig) -> dict:
-    (result,) = (e for e in evaluate(find_cases(sample_folder()), config) if isinstance(e, CaseEvaluated))
+    (case,) = find_cases(sample_folder())
+    result = measure_case(case, EvaluateConfig(segmentation=config))
     return {region: round(dice, 4) for region, dice in result.dice.items()}
 
 

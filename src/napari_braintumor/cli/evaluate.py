@@ -37,7 +37,7 @@ from napari_braintumor.engine.atomic import free_path
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.files.labels import CONVENTIONS, check_convention
-from napari_braintumor.engine.settings import DEFAULT_MODEL
+from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig
 from napari_braintumor.engine.training.runs import read_side
 
 COLUMNS = ("case", "group", "region", "dice", "hd95_mm", "predicted_ml", "reference_ml", "held_out")
@@ -74,7 +74,7 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Compare a model with reference masks: volume Dice and HD95 for each case and region."""
-    config = build_config(
+    segmentation = build_config(
         model=model,
         device=device,
         runtime=runtime,
@@ -86,7 +86,6 @@ def evaluate(
             raise SettingsError(f"There is no convention '{convention}'. Expected volume or seed.")
         if labels is not None:
             check_convention(labels)
-    subset, pooled = split_modalities(modalities), convention == "seed"
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
     with errors_said():
         side = read_side(split) if split is not None else None
@@ -94,9 +93,17 @@ def evaluate(
         if labels is not None:  # cases that this program wrote say it themselves
             found = [case if case.group == "corrected" else replace(case, convention=labels) for case in found]
         total = len(found) + len(failures.reasons)
+        config = EvaluateConfig(
+            segmentation=segmentation,
+            modalities=split_modalities(modalities),
+            held_out=held_out,
+            side=side,
+            pooled=convention == "seed",
+            no_tumor=no_tumor,
+        )
         with (
             _writing_rows(output, overwrite) as write,
-            closing(engine.evaluate(found, config, subset, held_out, side, pooled, no_tumor)) as events,
+            closing(engine.evaluate(found, config)) as events,
         ):
             try:
                 for event in events:

@@ -6,12 +6,12 @@ imported, so that it loads in whichever thread drives the generator.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from napari_braintumor.engine.events import CompareEvent, EvaluationEvent, SegmentEvent, TrainingEvent
 from napari_braintumor.engine.preload import preload_torch
-from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.runs import Run
 from napari_braintumor.engine.volumes import AnyVolume, Reference
@@ -56,17 +56,9 @@ def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
     yield from training.train(what)
 
 
-def evaluate(
-    cases: Sequence[CaseFiles],
-    config: SegmentConfig,
-    modalities: tuple[str, ...] | None = None,
-    held_out: bool = False,
-    side: Mapping[str, Sequence[int] | None] | None = None,
-    pooled: bool = False,
-    no_tumor: bool = False,
-) -> Generator[EvaluationEvent, None, None]:
+def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Generator[EvaluationEvent, None, None]:
     """Compare a model with reference masks; see `napari_braintumor.engine.measuring.evaluation.evaluate`."""
     preload_torch()
     from napari_braintumor.engine.measuring import evaluation
 
-    yield from evaluation.evaluate(cases, config, modalities, held_out, side, pooled, no_tumor)
+    yield from evaluation.evaluate(cases, config)

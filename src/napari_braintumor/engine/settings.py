@@ -1,7 +1,8 @@
-"""Settings: what all of them are made from, what is said of a wrong one, and those of a segmentation."""
+"""Settings: what all of them are made from, what is said of a wrong one, and those of segmenting and evaluating."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -62,4 +63,25 @@ class SegmentConfig(Frozen):
     probabilities: bool = Field(False, description="Also return the probability of each region.")
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None, description="Slices at a time; empty chooses by device."
+    )
+
+
+class EvaluateConfig(Frozen):
+    """How a model is compared with reference masks."""
+
+    segmentation: SegmentConfig = Field(default_factory=SegmentConfig, description="The model and how to run it.")
+    modalities: tuple[str, ...] | None = Field(
+        None, description="Only these of each case are used; cases that have none of them are left out with a note."
+    )
+    held_out: bool = Field(False, description="Only patients that the model's card lists as held out.")
+    side: Mapping[str, tuple[int, ...] | None] | None = Field(
+        None, description="Only the cases of these names, and of each only these slices along Z; None is all slices."
+    )
+    pooled: bool = Field(
+        False,
+        description="Also measure over the voxels of all cases together: as the original project did, and how well "
+        "calibrated probabilities are.",
+    )
+    no_tumor: bool = Field(
+        False, description="The cases show no tumor: all that is found is false. Their references are not read."
     )

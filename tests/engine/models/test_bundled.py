@@ -10,7 +10,7 @@ from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.metrics import volume_dice
 from napari_braintumor.engine.models.store import ModelStore, bundled_folder, load_weights
-from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig, SegmentConfig
 from toy_cases import segment_plainly
 
 MODELS = [model for model in ModelStore().list() if model.bundled]
@@ -63,7 +63,8 @@ def test_a_bundled_model_finds_the_tumor_of_the_sample_case_whatever_runs_it(mod
 @pytest.mark.parametrize("patient", ["BraTS2021_00002", "BraTS2021_00024"])
 def test_a_real_patient_that_training_never_saw_is_segmented(real_data, patient: str) -> None:
     cases = find_cases(real_data / "brats" / patient)
-    (result,) = (e for e in evaluate(cases, SegmentConfig(device="cpu"), held_out=True) if isinstance(e, CaseEvaluated))
+    config = EvaluateConfig(segmentation=SegmentConfig(device="cpu"), held_out=True)
+    (result,) = (e for e in evaluate(cases, config) if isinstance(e, CaseEvaluated))
     assert result.held_out
     assert result.dice["whole tumor"] > 0.6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,22 +36,11 @@ from napari_braintumor.engine.measuring.metrics import (
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.inference import segment
-from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.settings import EvaluateConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
-Side = Mapping[str, Sequence[int] | None]
-"""The cases of one side of a run's split by name, each with its slices along Z, or None for all."""
 
-
-def evaluate(
-    cases: Sequence[CaseFiles],
-    config: SegmentConfig,
-    modalities: tuple[str, ...] | None = None,
-    held_out: bool = False,
-    side: Side | None = None,
-    pooled: bool = False,
-    no_tumor: bool = False,
-) -> Iterator[EvaluationEvent]:
+def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[EvaluationEvent]:
     """Segment cases and compare each with its reference.
 
     Parameters
@@ -60,18 +49,7 @@ def evaluate(
         Found by `find_cases`; those without a reference are passed over with a note, unless they show no tumor. What
         is wrong with one of them costs that case alone.
     config
-        The model and how to run it.
-    modalities
-        Use only these of each case; cases that have none of them are passed over with a note.
-    held_out
-        Use only patients that the model's card lists as held out.
-    side
-        Use only these cases, and of each only these slices.
-    pooled
-        Also measure over the voxels of all cases together: as the original project did, and how well calibrated
-        probabilities are.
-    no_tumor
-        The cases show no tumor: all that is found is false. Their references, if any, are not read.
+        The model, which cases and slices are used, and what is measured.
 
     Yields
     ------
@@ -84,31 +62,31 @@ def evaluate(
     BrainTumorError
         If there is no such model, or no case could be evaluated.
     """
-    card = ModelStore().find(config.model).card
+    card = ModelStore().find(config.segmentation.model).card
     assert card is not None
     who = WhoIsWho({case.name: case.patient for case in cases}, card.patients)
-    wanted = [case for case in cases if not held_out or is_held_out(case.name, card, who)]
-    if side is not None:
-        wanted = [case for case in wanted if case.name in side]
+    wanted = [case for case in cases if not config.held_out or is_held_out(case.name, card, who)]
+    if config.side is not None:
+        wanted = [case for case in wanted if case.name in config.side]
     regions = tuple(region.name for region in card.regions)
     together = _Pooled(regions)
     measured = failed = 0
     for case in wanted:
-        if lacking := _what_lacks(case, modalities, no_tumor):
+        if lacking := _what_lacks(case, config):
             yield Noted(f"{case.name} is passed over: {lacking}.")
             continue
         try:
             started = time.perf_counter()
             volume = read_case(case)
-            chosen = tuple(name for name in volume.modalities if modalities is None or name in modalities)
+            chosen = tuple(name for name in volume.modalities if config.modalities is None or name in config.modalities)
             if not chosen:
                 yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
                 continue
             volume = volume.with_modalities(chosen)
-            reference = _empty_reference(volume, regions) if no_tumor else read_reference(case)
+            reference = _empty_reference(volume, regions) if config.no_tumor else read_reference(case)
             assert reference is not None
-            result = _segment(volume, config, pooled)
-            slices = side[case.name] if side is not None else None
+            result = _segment(volume, config)
+            slices = config.side[case.name] if config.side is not None else None
             only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
             compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
             together.add(result, reference, only)
@@ -122,8 +100,8 @@ def evaluate(
             yield Noted(f"{case.name}: {note}")
         yield compared
     if not measured:
-        need = "they need a reference mask" + (", and must be among the model's held-out patients" if held_out else "")
-        why = f"{failed} failed" if failed else need
+        need = ", and must be among the model's held-out patients" if config.held_out else ""
+        why = f"{failed} failed" if failed else f"they need a reference mask{need}"
         raise DataError(f"None of the {len(cases)} cases found can be evaluated: {why}.")
     yield from together.events()
 
@@ -164,12 +142,13 @@ class _Pooled:
             yield CalibrationEvaluated(name, calibration_error(bin_sums), bins)
 
 
-def _what_lacks(case: CaseFiles, modalities: tuple[str, ...] | None, no_tumor: bool) -> str:
+def _what_lacks(case: CaseFiles, config: EvaluateConfig) -> str:
     """Return why a case is not meant to be evaluated, or nothing; one that cannot be read is meant to be, and fails."""
     if case.problem is not None:
         return ""
-    if not (case.reference or no_tumor):
+    if not (case.reference or config.no_tumor):
         return "it has no reference"
+    modalities = config.modalities
     if modalities is not None and not any(image.modality in modalities for image in case.images):
         return "it has none of the modalities"
     return ""
@@ -180,10 +159,10 @@ def _empty_reference(volume: Volume, regions: Sequence[str]) -> Reference:
     return Reference({name: np.zeros(volume.shape, bool) for name in regions}, "none", volume.source)
 
 
-def _segment(volume: Volume, config: SegmentConfig, with_probabilities: bool) -> Segmentation:
-    config = config.model_copy(update={"probabilities": with_probabilities})
+def _segment(volume: Volume, config: EvaluateConfig) -> Segmentation:
+    segmentation = config.segmentation.model_copy(update={"probabilities": config.pooled})
     return next(
-        event.segmentation for event in segment(volume, config, all_regions=True) if isinstance(event, Segmented)
+        event.segmentation for event in segment(volume, segmentation, all_regions=True) if isinstance(event, Segmented)
     )
 
 
