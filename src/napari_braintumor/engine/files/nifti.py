@@ -113,7 +113,7 @@ def _read_header(path: Path) -> _Stored:
             file.seek(0)
             block = _take(_unpacked(file), 540) if packed else file.read(540)
         kind = nib.Nifti2Header if block[4:8] == b"n+2\0" else nib.Nifti1Header
-        header = kind(block[: kind.sizeof_hdr], check=False)
+        header = kind(block[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
         sound = header.copy()  # our own keeps what the file says, so that labels get exactly that
         with np.errstate(all="ignore"):
             sound.check_fix(logger=_UNHEARD, error_level=40)
@@ -268,7 +268,7 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     header["cal_min"], header["cal_max"] = 0, 0
     header.set_intent("label", name="tumor labels")
     header["descrip"] = b"napari-braintumor"
-    image = kind(np.asarray(labels, np.uint8), affine, header)
+    image = kind(np.asarray(labels, np.uint8), affine, header)  # type: ignore[no-untyped-call]
     if not source.header:
         image.set_qform(source.affine, code="aligned", strip_shears=True)
         image.set_sform(source.affine, code="aligned")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from math import ceil, prod
 from queue import SimpleQueue
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -112,7 +112,7 @@ def run_windows(
         while done.get():
             count += 1
             yield count, windows
-        output: torch.Tensor = whole.result()
+        output = cast("torch.Tensor", whole.result())
         return from_network_axes(output, card)[0]
     finally:
         stop.set()
