@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from measuring import THREADS, Worker, bundled_models, data_folder, interleave, judge, make_table, summarize, with_range
-from napari_braintumor.engine.anatomy import REGION_LABELS
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, labels_by_region
 
 CASES = ("BraTS2021_00024", "BraTS2021_00002")
 ROUNDS, QUICK_ROUNDS = 5, 2
@@ -89,7 +89,7 @@ def compare_files(path: Path, other: Path) -> dict[str, float]:
     assert np.allclose(image.affine, other_image.affine)
     labels, other_labels = np.asarray(image.dataobj), np.asarray(other_image.dataobj)
     dice = {}
-    for region, numbers in REGION_LABELS.items():
+    for region, numbers in labels_by_region(GLIOMA_REGIONS).items():
         mask, other_mask = np.isin(labels, numbers), np.isin(other_labels, numbers)
         size = int(mask.sum()) + int(other_mask.sum())
         dice[region] = round(2 * int((mask & other_mask).sum()) / size, 6) if size else 1.0
@@ -132,14 +132,20 @@ def describe(result: Mapping[str, Any]) -> str:
         ],
     )
     needs = make_table(
-        ["model", "case", "MB above imports, ours / reference", "imports, ours / reference", *REGION_LABELS],
+        [
+            "model",
+            "case",
+            "MB above imports, ours / reference",
+            "imports, ours / reference",
+            *labels_by_region(GLIOMA_REGIONS),
+        ],
         [
             [
                 row["model"],
                 row["case"],
                 both(row, "peak_mb", 0),
                 both(row, "import_mb", 0),
-                *(f"{row['dice'][region]:.5f}" for region in REGION_LABELS),
+                *(f"{row['dice'][region]:.5f}" for region in labels_by_region(GLIOMA_REGIONS)),
             ]
             for row in rows
         ],

@@ -16,8 +16,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import THREADS, MatrixProduct, interleave
+from napari_braintumor.engine.anatomy import Region
 from napari_braintumor.engine.grid import default_grid
-from napari_braintumor.engine.models.card import ModelCard, Region
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import build_network, find_architecture
 from napari_braintumor.engine.models.store import ModelStore, file_sha256, save_model

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.anatomy import MODALITIES, REGION_LABELS
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, REGION_LABELS, region_from_labels
 from napari_braintumor.engine.grid import SourceGrid, default_grid, grid_from_affine
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 from napari_braintumor.engine.volumes import Segmentation, Volume
 
 ROOT = Path(__file__).parents[1]
@@ -84,8 +83,8 @@ def _make_segmentation(volume: Volume) -> Segmentation:
         labels=labels,
         label_names={region.label: region.label_name for region in GLIOMA_REGIONS},
         label_colors={region.label: region.color for region in GLIOMA_REGIONS},
-        regions=tuple(REGION_LABELS),
-        volumes_ml={name: float(np.isin(labels, values).sum()) * voxel_ml for name, values in REGION_LABELS.items()},
+        regions={region.name: REGION_LABELS[region.name] for region in GLIOMA_REGIONS},
+        volumes_ml={r.name: float(region_from_labels(labels, r.name).sum()) * voxel_ml for r in GLIOMA_REGIONS},
         source=volume.source,
         name=volume.name,
         provenance={"model": "fake", "device": "cpu", "runtime": "torch", "seconds": 1.5},

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from napari.utils.notifications import show_warning
 
-from napari_braintumor.engine.anatomy import LABELS
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.labels import looks_like_labels
@@ -19,8 +18,7 @@ from napari_braintumor.engine.files.naming import may_be_mask
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.schemes import is_result
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
-from napari_braintumor.layers import LayerData, default_placement, image_layer, label_layer, layers_from_case
+from napari_braintumor.layers import LayerData, default_placement, image_layer, layers_from_case, own_label_layer
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -145,8 +143,7 @@ def _read_plain(path: Path) -> list[LayerData]:
     if may_be_mask(stem) and data.ndim == 3 and data.max(initial=0) <= 255 and looks_like_labels(data):
         labels = np.rint(data).astype(np.uint8)
         if is_result(path):
-            colors = {region.label: region.color for region in GLIOMA_REGIONS}
-            return [label_layer(labels, place, stem, LABELS, colors, case=stem, role="mask")]
+            return [own_label_layer(labels, place, stem, case=stem, role="mask")]
         return [(labels, {**place.options, "name": stem, "metadata": place.remember(case=stem, role="mask")}, "labels")]
     channels = data if data.ndim == 4 else data[None]
     names = [stem] if len(channels) == 1 else [f"{stem} channel {i + 1}" for i in range(len(channels))]

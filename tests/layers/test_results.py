@@ -232,7 +232,7 @@ def test_regions_of_other_models_are_shown_by_the_labels_that_make_them(viewer, 
         segmentation,
         label_names={2: "outer", 3: "inner"},
         label_colors={2: "#112233", 3: "#445566"},
-        regions=("everything", "inside"),
+        regions={"everything": (2, 3), "inside": (3,)},
         volumes_ml={"everything": 1.0, "inside": 0.5},
     )
     layer = update_or_add_labels(viewer, other, find_placement(open_case(viewer, volume)["T1"]))

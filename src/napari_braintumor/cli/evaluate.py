@@ -33,10 +33,10 @@ from napari_braintumor.cli._console import (
     split_modalities,
     usage_checked,
 )
+from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.atomic import free_path
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
-from napari_braintumor.engine.files.labels import CONVENTIONS, check_convention
 from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig
 from napari_braintumor.engine.training.runs import read_side
 

@@ -31,7 +31,6 @@ from napari_braintumor.cli._console import (
     split_modalities,
     usage_checked,
 )
-from napari_braintumor.engine.anatomy import region_from_labels
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
 from napari_braintumor.engine.files.cases import find_cases
@@ -177,7 +176,7 @@ def _print_volumes(result: Segmentation, reference: Reference | None = None) -> 
     for name, ml in result.volumes_ml.items():
         line = f"  {name:16s} {ml:8.1f} mL"
         if reference is not None and name in reference.regions:
-            dice = volume_dice(region_from_labels(result.labels, name), reference.regions[name])
+            dice = volume_dice(result.mask_of(name), reference.regions[name])
             line += f"   Dice {dice:.3f} with the reference"
         console.print(line)
     for name, reason in result.not_measurable.items():

@@ -189,7 +189,8 @@ class Segmentation:
     label_colors
         ``#rrggbb`` for each label.
     regions
-        The regions the model predicts, outermost first.
+        For each region that the model predicts the labels that make it, its own first; outermost regions first, and in
+        the order in which they are painted.
     volumes_ml
         Millilitres of each region that is drawn.
     source
@@ -207,7 +208,7 @@ class Segmentation:
     labels: NDArray[np.uint8]
     label_names: Mapping[int, str]
     label_colors: Mapping[int, str]
-    regions: tuple[str, ...]
+    regions: Mapping[str, tuple[int, ...]]
     volumes_ml: Mapping[str, float]
     source: SourceGrid
     name: str = "case"
@@ -224,12 +225,18 @@ class Segmentation:
     def label_volumes_ml(self) -> dict[int, float]:
         """Millilitres of each label: of its region what lies in no region within."""
         found: dict[int, float] = {}
-        within = 0.0
-        for label, region in reversed(list(zip(self.label_names, self.regions, strict=True))):
-            ml = self.volumes_ml.get(region, within)  # what is not drawn counts as the region around it
-            found[label] = max(0.0, ml - within)
-            within = ml
+        for region, (label, *inner) in reversed(list(self.regions.items())):
+            within = sum(found[each] for each in inner)
+            # What is not drawn counts as the region around it.
+            found[label] = max(0.0, self.volumes_ml.get(region, within) - within)
         return {label: found[label] for label in self.label_names}
+
+    def mask_of(self, region: str, slab: slice = slice(None)) -> NDArray[np.bool_]:
+        """Return where a region was found, bool ``(Z, Y, X)``, in some slices along Z."""
+        inside = np.zeros(256, np.bool_)
+        inside[list(self.regions[region])] = True
+        mask: NDArray[np.bool_] = inside[np.asarray(self.labels[slab])]
+        return mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from napari_braintumor.layers.display import (
     image_layer,
     label_layer,
     layers_from_case,
+    own_label_layer,
 )
 from napari_braintumor.layers.figures import (
     Answer,
@@ -118,6 +119,7 @@ __all__ = [
     "masks_in",
     "match_modalities",
     "modality_of",
+    "own_label_layer",
     "reference_from_labels",
     "replace_kept",
     "reviewed_slices",

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.anatomy import LABELS
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_COLORS, LABELS, name_labels
 from napari_braintumor.engine.tally import SliceTally, add_up, tally_slices
 from napari_braintumor.engine.volumes import Reference, Volume
 from napari_braintumor.layers.figures import follow_window
@@ -39,11 +38,10 @@ def layers_from_case(volume: Volume, reference: Reference | None = None) -> list
         for modality, channel in zip(volume.modalities, volume.data, strict=True)
     ]
     if reference is not None:
-        names = _reference_names(tuple(reference.regions))
-        colors = {region.label: region.color for region in GLIOMA_REGIONS}
+        names = name_labels(reference.regions)
         layers.append(
             label_layer(
-                reference.labels, place, f"Reference [{volume.name}]", names, colors,
+                reference.labels, place, f"Reference [{volume.name}]", names, LABEL_COLORS,
                 case=volume.name, role="reference", visible=False,
             )
         )  # fmt: skip
@@ -126,13 +124,18 @@ def label_layer(
     return array, options, "labels"
 
 
-def _reference_names(regions: tuple[str, ...]) -> dict[int, str]:
-    """Name the labels that regions are painted with: edema is edema only where the core inside is known too."""
-    names = {}
-    for region, label, inner in (("whole tumor", 2, "tumor core"), ("tumor core", 1, "enhancing tumor")):
-        if region in regions:
-            names[label] = LABELS[label] if inner in regions else region
-    return {**names, 3: LABELS[3]} if "enhancing tumor" in regions else names
+def own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, *, case: str, role: str) -> LayerData:
+    """Make a label layer of labels with the numbers of `LABELS`; those that do not nest are named where they occur.
+
+    Parameters
+    ----------
+    array, place, name, case, role
+        As in `label_layer`.
+    """
+    tallies = tally_slices(array)
+    shown = {*(region.label for region in GLIOMA_REGIONS), *add_up(tallies)}
+    names = {label: text for label, text in LABELS.items() if label in shown}
+    return label_layer(array, place, name, names, LABEL_COLORS, case=case, role=role, tallies=tallies)
 
 
 def _contrast_limits(array_ZYX: NDArray[Any]) -> tuple[float, float]:

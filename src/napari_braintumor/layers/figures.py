@@ -17,11 +17,12 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.events import EmitterGroup
 
+from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.measuring.record import describe_corrected, describe_segmentation
 from napari_braintumor.engine.tally import EMPTY, SliceTally, add_up, tally_slice
 from napari_braintumor.engine.volumes import Segmentation
 from napari_braintumor.layers.placement import KEY, Placement, bare, find_placement, level_0
-from napari_braintumor.layers.views import EXTRA_COLORS, make_colormap, show_region, shown_region
+from napari_braintumor.layers.views import make_colormap, show_region, shown_region
 
 AT_ONCE_VOXELS = 10_000_000
 """Arrays in memory up to this size are counted while the window waits, which takes some 30 ms; others bit by bit."""
@@ -64,12 +65,11 @@ class Answer:
 
 def answer_of(segmentation: Segmentation, notes: Iterable[str] = ()) -> Answer:
     """Return what is kept of a segmentation with its layer."""
-    labels = tuple(segmentation.label_names)
     return Answer(
         record=describe_segmentation(segmentation),
         label_names=dict(segmentation.label_names),
         label_colors=dict(segmentation.label_colors),
-        regions={region: labels[index:] for index, region in enumerate(segmentation.regions)},
+        regions=dict(segmentation.regions),
         volumes_ml=dict(segmentation.volumes_ml),
         not_measurable=dict(segmentation.not_measurable),
         notes=tuple(notes) or tuple(segmentation.provenance.get("notes", ())),

@@ -11,11 +11,10 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.anatomy import LABELS
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
+from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.tally import pack_slice, tally_slice, unpack_slice
 from napari_braintumor.engine.volumes import Comparison, Segmentation
-from napari_braintumor.layers.display import LayerData, label_layer
+from napari_braintumor.layers.display import LayerData, label_layer, own_label_layer
 from napari_braintumor.layers.figures import answer_of, figures_of, follow_labels, is_result
 from napari_braintumor.layers.placement import (
     KEY,
@@ -27,7 +26,6 @@ from napari_braintumor.layers.placement import (
     world_matrix,
 )
 from napari_braintumor.layers.selection import Selection, case_name, case_of, is_same_scan, scans_in
-from napari_braintumor.layers.views import EXTRA_COLORS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -293,8 +291,7 @@ def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDA
         if layer is not None:
             layer.data = data
             return layer
-        colors = {region.label: region.color for region in GLIOMA_REGIONS}
-        made, options, _ = label_layer(data, place, f"Preview [{case}]", LABELS, colors, case=case, role="preview")
+        made, options, _ = own_label_layer(data, place, f"Preview [{case}]", case=case, role="preview")
         layer = Labels(made, **options)
         _add_unselected(viewer, layer)
         return layer

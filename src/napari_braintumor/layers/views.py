@@ -9,12 +9,8 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_info
 
-from napari_braintumor.engine.anatomy import REGION_LABELS
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
+from napari_braintumor.engine.anatomy import EXTRA_COLORS, REGION_LABELS, REGIONS
 from napari_braintumor.layers.placement import KEY
-
-EXTRA_COLORS = ("#38bdf8", "#a855f7", "#ec4899", "#ffffff")
-"""For labels that have no color of their own."""
 
 _DRAWING = ("paint", "polygon", "fill", "erase")
 
@@ -64,7 +60,7 @@ def show_region(layer: Labels, region: str | None, colors: Mapping[int, str], la
     if region is None:
         layer.colormap = make_colormap(colors)
         return
-    own = {r.name: r.color for r in GLIOMA_REGIONS}
+    own = {r.name: r.color for r in REGIONS}
     labels = tuple(labels) or REGION_LABELS.get(region, ())
     fallback = next((colors[label] for label in labels if label in colors), EXTRA_COLORS[0])
     layer.colormap = make_colormap(colors, labels, own.get(region, fallback))

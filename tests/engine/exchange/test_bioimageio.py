@@ -17,9 +17,10 @@ import torch
 import yaml
 from tiny import TINY, store_tiny
 
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange import bioimageio, onnx
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ARCHITECTURES
 from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange import nnunet
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.store import save_model
 

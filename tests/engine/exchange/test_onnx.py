@@ -11,9 +11,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, SettingsError
 from napari_braintumor.engine.exchange import onnx as exchange
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ARCHITECTURES, build_network, find_divisor
 from napari_braintumor.engine.models.store import StoredModel, load_weights, read_card, save_model

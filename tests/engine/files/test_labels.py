@@ -4,10 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_braintumor.engine.anatomy import CAVITY, CONVENTIONS, CORE, ENHANCING, WHOLE, guess_convention
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import (
-    CONVENTIONS,
-    guess_convention,
     label_suffix,
     label_values,
     looks_like_labels,
@@ -18,7 +17,7 @@ from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.tiff import read_tiff
 from napari_braintumor.engine.grid import default_grid
 
-WHOLE, CORE, ENHANCING = "whole tumor", "tumor core", "enhancing tumor"
+OF_2024 = {WHOLE: [0, 1, 1, 1, 0], CORE: [0, 1, 0, 1, 0], ENHANCING: [0, 0, 0, 1, 0]}
 
 
 def mask_of(*values, dtype=np.uint8):
@@ -39,7 +38,7 @@ def regions_of(convention, *values, dtype=np.uint8):
         ("brats2013", (0, 1, 2, 3, 4), {WHOLE: [0, 1, 1, 1, 1], CORE: [0, 1, 0, 1, 1], ENHANCING: [0, 0, 0, 0, 1]}),
         ("brats2017", (0, 1, 2, 4), {WHOLE: [0, 1, 1, 1], CORE: [0, 1, 0, 1], ENHANCING: [0, 0, 0, 1]}),
         ("brats2023", (0, 1, 2, 3), {WHOLE: [0, 1, 1, 1], CORE: [0, 1, 0, 1], ENHANCING: [0, 0, 0, 1]}),
-        ("brats2024", (0, 1, 2, 3, 4), {WHOLE: [0, 1, 1, 1, 0], CORE: [0, 1, 0, 1, 0], ENHANCING: [0, 0, 0, 1, 0]}),
+        ("brats2024", (0, 1, 2, 3, 4), {**OF_2024, CAVITY: [0, 0, 0, 0, 1]}),
         ("bratsped2024", (0, 1, 2, 3, 4), {WHOLE: [0, 1, 1, 1, 1], CORE: [0, 1, 1, 1, 0], ENHANCING: [0, 1, 0, 0, 0]}),
         ("decathlon", (0, 1, 2, 3), {WHOLE: [0, 1, 1, 1], CORE: [0, 0, 1, 1], ENHANCING: [0, 0, 0, 1]}),
         ("whole", (0, 1, 2, 3), {WHOLE: [0, 1, 1, 1]}),
@@ -53,7 +52,8 @@ def test_numbers_are_read_by_their_convention(convention, values, expected, dtyp
 
 
 def test_every_convention_is_nested():
-    for table in CONVENTIONS.values():
+    for convention in CONVENTIONS.values():
+        table = convention.regions
         regions = [set(table[name]) for name in (WHOLE, CORE, ENHANCING) if name in table]
         assert all(inner <= outer for outer, inner in pairwise(regions))
 

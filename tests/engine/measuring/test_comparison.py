@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from napari_braintumor import engine
-from napari_braintumor.engine.anatomy import region_from_labels
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, labels_by_region, region_from_labels
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import (
     Compared,
@@ -22,9 +22,9 @@ from napari_braintumor.engine.events import (
     Started,
 )
 from napari_braintumor.engine.measuring import comparison
-from napari_braintumor.engine.measuring.comparison import compare_segmentations, count_dissenters, region_mask
+from napari_braintumor.engine.measuring.comparison import compare_segmentations, count_dissenters
 from napari_braintumor.engine.measuring.metrics import HD95_OF_A_MISS_MM, hd95_mm, volume_dice
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, StreamedVolume, Volume
@@ -53,7 +53,7 @@ def result(segmentation: Segmentation) -> Any:
         return replace(
             segmentation,
             labels=labels,
-            regions=tuple(region.name for region in regions),
+            regions=labels_by_region(regions),
             label_names={region.label: region.label_name for region in regions},
             label_colors={region.label: region.color for region in regions},
         )
@@ -194,7 +194,7 @@ def test_a_region_that_one_model_cannot_measure_is_compared_with_nobody_s(
 def test_a_region_is_its_label_and_those_within(result: Any, volume: Volume, labels: np.ndarray[Any, Any]) -> None:
     for card in ("a", "core"):
         for region in (r.name for r in CARDS[card].regions):
-            np.testing.assert_array_equal(region_mask(result(labels, card), region), region_from_labels(labels, region))
+            np.testing.assert_array_equal(result(labels, card).mask_of(region), region_from_labels(labels, region))
 
 
 def test_a_streamed_case_gives_the_same_and_its_disagreement_stays_compressed(

@@ -6,12 +6,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.anatomy import REGION_LABELS, REGIONS
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, labels_by_region
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.measuring.metrics import region_volume_ml
 from napari_braintumor.engine.measuring.overlay import choose_slices, save_overlay
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
+REGIONS = labels_by_region(GLIOMA_REGIONS)
 COLORS = {2: "#4fae5b", 1: "#d64550", 3: "#f2c14e"}
 
 
@@ -33,7 +34,7 @@ def make_segmentation(volume: Volume, radius: float = 0.45) -> Segmentation:
         {2: "edema", 1: "necrotic core", 3: "enhancing tumor"},
         COLORS,
         REGIONS,
-        {region: region_volume_ml(np.isin(labels, REGION_LABELS[region]), volume.source) for region in REGIONS},
+        {region: region_volume_ml(np.isin(labels, made), volume.source) for region, made in REGIONS.items()},
         volume.source,
         volume.name,
     )
@@ -41,7 +42,7 @@ def make_segmentation(volume: Volume, radius: float = 0.45) -> Segmentation:
 
 def make_reference(segmentation: Segmentation) -> Reference:
     moved = np.roll(segmentation.labels, 2, axis=2)
-    regions = {name: np.isin(moved, REGION_LABELS[name]) for name in REGIONS}
+    regions = {name: np.isin(moved, made) for name, made in REGIONS.items()}
     return Reference(regions, "BraTS 2023", segmentation.source)
 
 

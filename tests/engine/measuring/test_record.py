@@ -19,7 +19,7 @@ def segmentation() -> Segmentation:
     labels[1, 2, 3] = 3
     grid = default_grid((4, 5, 6), (2, 1, 1))
     return Segmentation(
-        labels, {3: "enhancing tumor"}, {3: "#ffffff"}, ("enhancing tumor",), {"enhancing tumor": 0.002}, grid
+        labels, {3: "enhancing tumor"}, {3: "#ffffff"}, {"enhancing tumor": (3,)}, {"enhancing tumor": 0.002}, grid
     )
 
 

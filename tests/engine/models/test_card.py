@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, OWN_SLICES, Metric, ModelCard
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
+from napari_braintumor.engine.models.card import OWN_SLICES, Metric, ModelCard
 from napari_braintumor.engine.models.store import ModelStore
 
 BUNDLED = ("glioma-u2net", "glioma-res-unet", "glioma-unet")

@@ -1,4 +1,5 @@
-from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard, Region
+from napari_braintumor.engine.anatomy import Region
+from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard
 from napari_braintumor.engine.models.card_text import card_as_markdown, headline_metric
 from napari_braintumor.engine.models.store import read_weights_sha256, save_model
 

@@ -8,9 +8,10 @@ from monai.networks.nets import SegResNet
 from monai.transforms import NormalizeIntensity
 
 from napari_braintumor.engine import segment
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import Segmented, SlicesDone
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import IMPORTED, build_network, check_trainable, find_divisor
 from napari_braintumor.engine.models.store import save_model
 from napari_braintumor.engine.segmenting.inference import nest_logits, to_regions

@@ -11,12 +11,12 @@ import torch
 from fake_card import CUDA, OnCard, put_on_card
 from napari_braintumor import engine
 from napari_braintumor.engine import segment
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.measuring.metrics import volume_dice
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, Metric, ModelCard
+from napari_braintumor.engine.models.card import Metric, ModelCard
 from napari_braintumor.engine.models.store import file_sha256, load_weights, read_card, save_model
 from napari_braintumor.engine.preparing.transforms import survey
 from napari_braintumor.engine.segmenting import inference

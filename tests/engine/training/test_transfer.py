@@ -4,8 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.models.store import ModelStore, StoredModel, save_model
 from napari_braintumor.engine.training.transfer import load_trunk, transfer_weights

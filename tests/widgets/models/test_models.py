@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_braintumor import engine
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, NameTaken
 from napari_braintumor.engine.events import (
     Compared,
@@ -45,7 +45,7 @@ from napari_braintumor.engine.events import (
 from napari_braintumor.engine.exchange import SUFFIXES
 from napari_braintumor.engine.exchange.catalogue import Entry
 from napari_braintumor.engine.measuring.comparison import compare_segmentations
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, Metric, ModelCard
+from napari_braintumor.engine.models.card import Metric, ModelCard
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.models.store import ModelStore, StoredModel, read_card, save_model, use_folder
 from napari_braintumor.engine.settings import SegmentConfig
@@ -792,7 +792,7 @@ def test_the_table_is_copied_for_a_spreadsheet(two, viewer, volume, qtbot):
 
 
 def test_a_region_that_a_model_does_not_know_has_no_row(volume, segmentation):
-    less = replace(segmentation, regions=("whole tumor",), label_names={2: "edema"}, label_colors={2: "#4fae5b"})
+    less = replace(segmentation, regions={"whole tumor": (2,)}, label_names={2: "edema"}, label_colors={2: "#4fae5b"})
     told = compare_segmentations(volume, ("all", "some"), [segmentation, less])
     _, cells = tabulate(told)
     assert [row[:2] for row in cells] == [

@@ -209,7 +209,9 @@ class PaintCase:
         self._clean(nesting, abs(np.linalg.det(affine[:3, :3])), lengths[io_orientation(affine)[:, 0] == 2].item())
         painted = np.array([0, *self.labels], np.uint8)[nesting].transpose(2, 1, 0)
         labels = apply_orientation(painted, ornt_transform(LPS, io_orientation(affine)))
-        painted_on_scan = MetaTensor(torch.from_numpy(np.ascontiguousarray(labels))[None], affine=torch.from_numpy(affine))
+        painted_on_scan = MetaTensor(
+            torch.from_numpy(np.ascontiguousarray(labels))[None], affine=torch.from_numpy(affine)
+        )
         return {**data, "pred": painted_on_scan}
 
     def _to_regions(self, pred_CZYX: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from typing import Any
 
 from torch import Tensor
 
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.checkpoint import fit, read_state_dict
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, DataSource, ModelCard
+from napari_braintumor.engine.models.card import DataSource, ModelCard
 from napari_braintumor.engine.models.registry import ONNX, find_architecture
 
 BUDA_PARAMETERS = 7_763_041

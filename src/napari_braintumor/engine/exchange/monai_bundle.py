@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_WORDS, REGION_LABELS, REGION_WORDS, WHOLE, Region
 from napari_braintumor.engine.atomic import making_folder
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._monai_steps import read_grid, read_normalisation, read_steps
@@ -33,7 +35,7 @@ from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
 from napari_braintumor.engine.files.naming import find_modality
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard, Region
+from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import StoredModel, load_weights
 from napari_braintumor.engine.segmenting.windows import in_network_order
@@ -53,21 +55,7 @@ NETWORKS = {
 OUTDATED = ("img_size",)
 """Options that older versions of MONAI wanted, and that change nothing about the weights."""
 
-_REGION_WORDS = {
-    "whole tumor": {"whole tumor", "whole tumour", "wt"},
-    "tumor core": {"tumor core", "tumour core", "tc"},
-    "enhancing tumor": {"enhancing tumor", "enhancing tumour", "et", "gd-enhancing tumor"},
-}
-_CLASS_WORDS = {
-    "necrotic core": {"necrotic core", "necrosis", "ncr", "ncr/net", "non-enhancing tumor core", "necrotic tumor core"},
-    "edema": {"edema", "ed", "peritumoral edema", "oedema"},
-    "enhancing tumor": _REGION_WORDS["enhancing tumor"],
-}
-_CLASSES_IN = {
-    "whole tumor": ("necrotic core", "edema", "enhancing tumor"),
-    "tumor core": ("necrotic core", "enhancing tumor"),
-    "enhancing tumor": ("enhancing tumor",),
-}
+_Known = TypeVar("_Known", str, int)
 
 
 def export(model: StoredModel, target: Path) -> Path:
@@ -266,14 +254,14 @@ def _read_modalities(metadata: dict[str, Any], where: str) -> list[str]:
 def _read_regions(metadata: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the regions, their channels and the activation, if the outputs have names that are known."""
     names = [name.lower() for name in _channel_names(metadata, "outputs", "pred")]
-    regions = _places(names, _REGION_WORDS)
+    regions = _places(names, REGION_WORDS)
     if names and len(regions) == len(names):
         kept = [region for region in GLIOMA_REGIONS if region.name in regions]
         channels: list[list[int]] = [[regions[region.name]] for region in kept]
         return {**_dump(kept), "channels": channels, "activation": "sigmoid", "outputs": len(names)}
-    classes = _places(names, _CLASS_WORDS)
-    if names and names[0] == "background" and len(classes) == len(names) - 1 == len(_CLASS_WORDS):
-        channels = [[classes[name] for name in _CLASSES_IN[region.name]] for region in GLIOMA_REGIONS]
+    classes = _places(names, {label: LABEL_WORDS[label] for label in REGION_LABELS[WHOLE]})
+    if names and names[0] == "background" and len(classes) == len(names) - 1 == len(REGION_LABELS[WHOLE]):
+        channels = [[classes[label] for label in sorted(REGION_LABELS[region.name])] for region in GLIOMA_REGIONS]
         return {**_dump(list(GLIOMA_REGIONS)), "channels": channels, "activation": "softmax", "outputs": len(names)}
     raise DescriptionNeeded(
         f"The metadata of '{where}' does not tell what the network finds ({shown(', '.join(names)) or 'nothing'}). "
@@ -281,7 +269,8 @@ def _read_regions(metadata: dict[str, Any], where: str) -> dict[str, Any]:
     )
 
 
-def _places(names: list[str], words: dict[str, set[str]]) -> dict[str, int]:
+def _places(names: list[str], words: Mapping[_Known, frozenset[str]]) -> dict[_Known, int]:
+    """Return for each thing that is known by some words at which place it is named."""
     return {known: place for place, name in enumerate(names) for known, alike in words.items() if name in alike}
 
 

@@ -1,14 +1,14 @@
-"""Label files: what their numbers mean in each convention, and writing them beside the scan they belong to."""
+"""Label files: reading their numbers as regions, and writing them beside the scan they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix
 from napari_braintumor.engine.files.nifti import write_nifti_labels
@@ -16,44 +16,10 @@ from napari_braintumor.engine.files.tiff import write_tiff_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Reference
 
-WHOLE, CORE, ENHANCING = "whole tumor", "tumor core", "enhancing tumor"
-
-CONVENTIONS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "brats2012": {WHOLE: (1, 2), CORE: (2,)},
-    "brats2013": {WHOLE: (1, 2, 3, 4), CORE: (1, 3, 4), ENHANCING: (4,)},
-    "brats2017": {WHOLE: (1, 2, 4), CORE: (1, 4), ENHANCING: (4,)},
-    "brats2023": {WHOLE: (1, 2, 3), CORE: (1, 3), ENHANCING: (3,)},
-    "brats2024": {WHOLE: (1, 2, 3), CORE: (1, 3), ENHANCING: (3,)},
-    "bratsped2024": {WHOLE: (1, 2, 3, 4), CORE: (1, 2, 3), ENHANCING: (1,)},
-    "decathlon": {WHOLE: (1, 2, 3), CORE: (2, 3), ENHANCING: (3,)},
-    "whole": {WHOLE: ()},
-    "core": {CORE: ()},
-    "enhancing": {ENHANCING: ()},
-}
-"""For each convention the file values that make each region it defines; ``()`` stands for everything in the mask.
-
-2013 holds for 2013 to 2016, 2017 for 2017 to 2022. The labels that this plugin writes are those of 2023. In 2024,
-4 is the resection cavity, which is in no region.
-"""
-
-_CAVITY = {"brats2024": (4,)}
-_BINARY = ("whole", "core", "enhancing")
 _MOST = 65535
 _ALMOST = 0.01
 _MOST_LABELS = 256
 _EQUAL = 0.5
-
-
-def check_convention(name: str) -> None:
-    """Refuse a name that is not a key of `CONVENTIONS`.
-
-    Raises
-    ------
-    DataError
-        If there is no such convention.
-    """
-    if name not in CONVENTIONS:
-        raise DataError(f"There is no label convention '{name}'. Known are: {', '.join(CONVENTIONS)}.")
 
 
 def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: SourceGrid) -> Reference:
@@ -77,17 +43,17 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     check_convention(convention)
     where = f"Mask '{source.path.name}'" if source.path else "The mask"
     values_ZYX, values, rounded = _whole_numbers(array_ZYX, where)
-    table = CONVENTIONS[convention]
-    known = _known_values(convention)
-    strange = [] if convention in _BINARY else sorted(set(values) - known)
+    meaning = CONVENTIONS[convention]
+    strange = [] if meaning.binary else sorted(set(values) - meaning.values)
     if strange:
         raise DataError(
             f"{where} holds the values {', '.join(map(str, strange))}, which the convention '{convention}' does not "
-            f"define (it has {', '.join(map(str, sorted(known)))}). Choose the convention that the mask was drawn by."
+            f"define (it has {', '.join(map(str, sorted(meaning.values)))}). "
+            "Choose the convention that the mask was drawn by."
         )
     highest = max(values)
     regions = {}
-    for region, members in table.items():
+    for region, members in meaning.regions.items():
         inside = np.zeros(highest + 1, np.bool_)
         inside[[value for value in members if value <= highest]] = True
         if not members:
@@ -95,35 +61,6 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
         regions[region] = inside[values_ZYX]
     notes = (f"{where} holds fractions that are almost whole numbers, such as 0.9999; they were rounded.",)
     return Reference(regions, convention, source, notes if rounded else ())
-
-
-def guess_convention(values: Iterable[int]) -> str | None:
-    """Tell the convention from a mask's values, as far as they tell it.
-
-    Parameters
-    ----------
-    values
-        The values that occur; 0 does not count.
-
-    Returns
-    -------
-    str or None
-        ``brats2017`` for 4 with 1 or 2 but without 3, else None, since the values fit several conventions that
-        disagree: 1, 2 and 3 are numbered differently by BraTS 2013, BraTS 2023 and the Decathlon, a lone 4 is
-        enhancing tumor until 2022, cavity or edema in 2024, a lone value may be any region of a binary mask.
-    """
-    present = set(values) - {0}
-    return "brats2017" if len(present) > 1 and present <= {1, 2, 4} and 4 in present else None
-
-
-def fitting_conventions(values: Iterable[int]) -> list[str]:
-    """Return the conventions that define all of a mask's values, those of several regions first."""
-    return [name for name in CONVENTIONS if name in _BINARY or set(values) <= _known_values(name)]
-
-
-def _known_values(convention: str) -> set[int]:
-    members = {value for members in CONVENTIONS[convention].values() for value in members}
-    return members | {0, *_CAVITY.get(convention, ())}
 
 
 def label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:

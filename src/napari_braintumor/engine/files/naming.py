@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import CONVENTIONS, MODALITIES, MODALITY_OF
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.labels import CONVENTIONS
 from napari_braintumor.engine.files.vocabulary import (
     BY_HAND,
     CONTRAST,
@@ -19,7 +18,6 @@ from napari_braintumor.engine.files.vocabulary import (
     CORRECTED,
     ID,
     MASK,
-    MODALITY_OF,
     NOT,
     OF_ANYBODY,
     OTHER_SEQUENCES,

@@ -12,16 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import fitting_conventions, guess_convention
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_readable, find_suffix, strip_suffix
 from napari_braintumor.engine.files.assembling import volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
-from napari_braintumor.engine.files.labels import (
-    fitting_conventions,
-    guess_convention,
-    label_values,
-    reference_from_values,
-)
+from napari_braintumor.engine.files.labels import label_values, reference_from_values
 from napari_braintumor.engine.files.laying import lay_on_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid

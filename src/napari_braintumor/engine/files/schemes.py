@@ -9,9 +9,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from napari_braintumor.engine.anatomy import (
+    CAVITY,
+    CONVENTIONS,
+    CORE,
+    ENHANCING,
+    LABEL_WORDS,
+    REGION_NAMES,
+    REGION_WORDS,
+    WHOLE,
+)
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
-from napari_braintumor.engine.files.labels import CONVENTIONS, CORE, ENHANCING, WHOLE
 from napari_braintumor.engine.files.naming import Words, find_modality, patient_of, read_words
 from napari_braintumor.engine.files.nifti import read_nifti_grid
 
@@ -308,7 +317,7 @@ def _convention_of(about: dict[str, Any]) -> str | None:
         return None
     if all(str(key).isdecimal() for key in labels):
         labels = {str(name): int(key) for key, name in labels.items()}
-    regions: dict[str, set[int]] = {WHOLE: set(), CORE: set(), ENHANCING: set()}
+    regions: dict[str, set[int]] = {name: set() for name in REGION_NAMES}
     for name, value in labels.items():
         values = set(value) if isinstance(value, list) else {value}
         if not all(isinstance(one, int) for one in values):
@@ -319,18 +328,20 @@ def _convention_of(about: dict[str, Any]) -> str | None:
         for region in inside:
             regions[region] |= values
     found = {region: tuple(sorted(values)) for region, values in regions.items() if values}
-    return next((key for key, table in CONVENTIONS.items() if dict(table) == found), None)
+    return next((key for key, convention in CONVENTIONS.items() if dict(convention.regions) == found), None)
 
 
 def _regions_named(name: str, listed: bool) -> tuple[str, ...] | None:
-    if name in ("background", "bg", "ignore", "cavity", "resection cavity", "rc"):
+    if name in ("background", "bg", "ignore"):
         return ()
+    if name in REGION_WORDS[CAVITY]:
+        return (CAVITY,)
     if listed:
         words = {"whole": WHOLE, "core": CORE, "enhanc": ENHANCING}
         return next(((region,) for word, region in words.items() if word in name), None)
-    if "edema" in name or "oedema" in name or name in ("ed", "snfh"):
+    if "edema" in name or "oedema" in name or name in LABEL_WORDS[2]:
         return (WHOLE,)
-    if re.search(r"non.?enhanc|necro|core", name) or name in ("ncr", "net", "netc", "ncr/net"):
+    if re.search(r"non.?enhanc|necro|core", name) or name in LABEL_WORDS[1]:
         return (WHOLE, CORE)
     return (WHOLE, CORE, ENHANCING) if "enhanc" in name or name == "et" else None
 

@@ -7,17 +7,6 @@ def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
-_ALIASES = {
-    "T1": _words("t1 t1n t1w t1wi t1pre t1nativ t1native"),
-    "T1ce": _words(
-        "t1c t1ce t1gd t1gad t1gado t1km t1post t1wce t1cw t1wc t1wgd t1contrast t1postgd t1postcontrast t1wpost",
-        "t1kontrast t1cegd t1wkm t1wgad ct1 ct1w cet1 cet1w gdt1",
-    ),
-    "T2": _words("t2 t2w t2wi"),
-    "FLAIR": _words("flair t2f fla t2flair flairw darkfluid t2darkfluid"),
-}
-MODALITY_OF = {alias: modality for modality, aliases in _ALIASES.items() for alias in aliases}
-
 T1_SEQUENCES = _words("mprage mpr memprage bravo fspgr spgr tfl tfl3d")
 PLANES = _words("ax axial sag sagittal cor coronal tra trans transversal transverse 3d 2d iso isotropic")
 SEQUENCES = T1_SEQUENCES | _words(

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_braintumor.engine.anatomy import CONVENTIONS
 from napari_braintumor.engine.atomic import flush, free_path, making_folder, replacing
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.labels import CONVENTIONS, reference_from_values
+from napari_braintumor.engine.files.labels import reference_from_values
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.engine.volumes import Volume

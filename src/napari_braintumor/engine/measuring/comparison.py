@@ -20,7 +20,7 @@ from napari_braintumor.engine.events import (
     SlicesDone,
     Started,
 )
-from napari_braintumor.engine.measuring.metrics import Mask, hd95_mm
+from napari_braintumor.engine.measuring.metrics import hd95_mm
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.inference import check_modalities, segment
 from napari_braintumor.engine.settings import SegmentConfig
@@ -117,7 +117,7 @@ def compare_segmentations(
     for start in range(0, volume.shape[0], step):
         slab = slice(start, start + step)
         masks = [
-            {region: region_mask(each, region, slab) for region in drawn}
+            {region: each.mask_of(region, slab) for region in drawn}
             for each, drawn in zip(found, drawn_by, strict=True)
         ]
         for i, mine in enumerate(masks):
@@ -148,8 +148,7 @@ def compare_segmentations(
             {r: _dice(n, voxels[i][r], reference_voxels[r]) for r, n in each.items()} for i, each in enumerate(right)
         ),
         reference_hd95_mm=tuple(
-            {r: hd95_mm(region_mask(each, r), known[r], volume.source) for r in right[i]}
-            for i, each in enumerate(found)
+            {r: hd95_mm(each.mask_of(r), known[r], volume.source) for r in right[i]} for i, each in enumerate(found)
         ),
         disagreement=disagreement,
         disagreement_ml=disputed_voxels * voxel_ml,
@@ -174,14 +173,6 @@ def count_dissenters(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     counts = [mask.sum(0, dtype=np.uint8) for mask in masks]
     fewer: NDArray[np.uint8] = np.max([np.minimum(n, len(masks[0]) - n) for n in counts], axis=0).astype(np.uint8)
     return fewer
-
-
-def region_mask(segmentation: Segmentation, region: str, slab: slice = slice(None)) -> Mask:
-    """Return where a region was found, bool ``(Z, Y, X)``, in some slices: its own label and those within it."""
-    inside = np.zeros(256, np.bool_)
-    inside[list(segmentation.label_names)[segmentation.regions.index(region) :]] = True
-    mask: Mask = inside[np.asarray(segmentation.labels[slab])]
-    return mask
 
 
 def _dice(both: int, one: int, other: int) -> float:

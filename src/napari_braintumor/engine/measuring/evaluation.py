@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.anatomy import region_from_labels
 from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure
 from napari_braintumor.engine.events import (
     CalibrationEvaluated,
@@ -184,7 +183,7 @@ def _compare(
     missed: dict[str, int] = {}
     lesions: dict[str, int] = {}
     for name in (region.name for region in card.regions if region.name in reference.regions):
-        predicted, truth = region_from_labels(result.labels, name)[slices], reference.regions[name][slices]
+        predicted, truth = result.mask_of(name)[slices], reference.regions[name][slices]
         dice[name] = volume_dice(predicted, truth)
         hd95[name] = hd95_mm(predicted, truth, volume.source)
         predicted_ml[name] = region_volume_ml(predicted, volume.source)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, Region
 from napari_braintumor.engine.settings import Frozen
 
 Spacing = tuple[float | None, float | None, float | None]
@@ -21,30 +21,6 @@ Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
 - ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 over
   each whole image; as in Buda's U-Net.
 """
-
-
-_OLDER_LABEL_NAMES = {"necrotic core": "necrotic / non-enhancing core"}
-"""What cards written by earlier versions call a label: BraTS counts non-enhancing core under the same number."""
-
-
-class Region(Frozen):
-    """A target of the network, and how it is painted."""
-
-    name: str
-    label: Annotated[int, Field(ge=1, le=255)]
-    label_name: Annotated[str, AfterValidator(lambda name: _OLDER_LABEL_NAMES.get(name, name))]
-    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-    least_ml: Annotated[float, Field(ge=0, le=1000)] = Field(
-        0.0, description="Where less than this is found in a case, all of it counts as the region around it."
-    )
-
-
-GLIOMA_REGIONS = (
-    Region(name="whole tumor", label=2, label_name="edema", color="#4fae5b"),
-    Region(name="tumor core", label=1, label_name="necrotic / non-enhancing core", color="#d64550"),
-    Region(name="enhancing tumor", label=3, label_name="enhancing tumor", color="#f2c14e"),
-)
-"""The BraTS regions, outermost first: painting them in this order gives the labels 2, 1, 3."""
 
 
 class DataSource(Frozen):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import labels_by_region
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, SlicesDone, Started
 from napari_braintumor.engine.inspecting.inspection import inspect_few
@@ -137,7 +138,7 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
             labels=nesting,
             label_names={region.label: region.label_name for region in card.regions},
             label_colors={region.label: region.color for region in card.regions},
-            regions=tuple(region.name for region in card.regions),
+            regions=labels_by_region(card.regions),
             volumes_ml=volumes_ml,
             source=volume.source,
             name=volume.name,

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import find_region
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.events import BatchDone, EpochDone, Resumed, TrainingEvent
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 
 MOST_POINTS = 1000
 
@@ -86,9 +86,8 @@ def draw_curves(
     loss.plot(*_points(curves.losses), color="#8888888a", linewidth=0.8)
     loss.plot(*_points(curves.epoch_losses), color="#4c8bf5", linewidth=1.5, marker=".", markersize=3)
     loss.set_title("loss")
-    colors = {region.name: region.color for region in GLIOMA_REGIONS}
     for name, points in curves.dice.items():
-        color = colors.get(name, "#8f7fd6")
+        color = find_region(name).color
         dice.plot(*_points(points), label=name, linewidth=1.5, marker=".", markersize=3, color=color)
     dice.set_ylim(0, 1)
     dice.set_title("Dice on validation")

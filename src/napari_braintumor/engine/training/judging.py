@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from napari_braintumor.engine.anatomy import find_region
 from napari_braintumor.engine.events import Judged
-from napari_braintumor.engine.models.card import (
-    GLIOMA_REGIONS,
-    OWN_SLICES,
-    VOLUME_DICE,
-    DataSource,
-    Metric,
-    ModelCard,
-    Region,
-)
+from napari_braintumor.engine.models.card import OWN_SLICES, VOLUME_DICE, DataSource, Metric, ModelCard
 from napari_braintumor.engine.training.data import TrainingData, count_groups
 from napari_braintumor.engine.training.fitting import State
 from napari_braintumor.engine.training.plan import FineTuning, TrainPlan
@@ -100,7 +93,7 @@ def describe_model(
         options=plan.options,
         modalities=plan.modalities,
         accepts_missing=plan.modality_dropout > 0,
-        regions=tuple(_region(name, number) for number, name in enumerate(plan.regions)),
+        regions=tuple(find_region(name, number) for number, name in enumerate(plan.regions)),
         spacing=plan.spacing,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         trained_on=(*(parent.trained_on if parent else ()), *sources),
@@ -131,8 +124,3 @@ def _kept_in_tuning(parent: ModelCard) -> dict[str, Any]:
         "min_volume_ml": parent.min_volume_ml,
         "parent_metrics": measured,
     }
-
-
-def _region(name: str, number: int) -> Region:
-    known = {region.name: region for region in GLIOMA_REGIONS}
-    return known.get(name) or Region(name=name, label=10 + number, label_name=name, color="#8f7fd6")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from napari_braintumor.engine.anatomy import MODALITIES, REGIONS
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, REGION_NAMES
 from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.models.card import ModelCard, Spacing
 from napari_braintumor.engine.settings import Device, Frozen
@@ -80,7 +80,8 @@ class TrainPlan(Frozen):
     )
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] = Field(MODALITIES, description="The input channels.")
     regions: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        REGIONS, description="The output channels, outermost region first."
+        tuple(region.name for region in GLIOMA_REGIONS),
+        description="The output channels, outermost region first, and then those that do not nest.",
     )
     spacing: Spacing = Field((None, None, None), description="Working grid, mm along Z, Y, X; null leaves an axis.")
     patch: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]] = Field(
@@ -185,11 +186,11 @@ class TrainPlan(Frozen):
     @classmethod
     def _know_regions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in REGIONS:
-                raise ValueError(f"'{name}' is not a region. Expected one or more of {', '.join(REGIONS)}")
+            if name not in REGION_NAMES:
+                raise ValueError(f"'{name}' is not a region. Expected one or more of {', '.join(REGION_NAMES)}")
             if names.count(name) > 1:
                 raise ValueError(f"'{name}' is there twice. Expected each region once")
-        if (ordered := tuple(name for name in REGIONS if name in names)) != names:
+        if (ordered := tuple(name for name in REGION_NAMES if name in names)) != names:
             raise ValueError(f"the regions are not in order. Expected the outermost first: {', '.join(ordered)}")
         return names
 

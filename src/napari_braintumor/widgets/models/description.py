@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS, ModelCard, Normalisation
+from napari_braintumor.engine.models.card import ModelCard, Normalisation
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX
 from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget

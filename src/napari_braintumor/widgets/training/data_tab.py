@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import CONVENTIONS, MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.usable import CaseReport, survey_cases
 from napari_braintumor.engine.files.written import corrected_folder
@@ -54,12 +54,7 @@ if TYPE_CHECKING:
     import napari
 
 MEANINGS = {
-    "brats2023": "1 necrosis, 2 edema, 3 enhancing (BraTS 2023)",
-    "brats2017": "1 necrosis, 2 edema, 4 enhancing (BraTS 2017-22)",
-    "brats2013": "1-4 as in BraTS 2013-16",
-    "whole": "any number: whole tumor",
-    "core": "any number: tumor core",
-    "enhancing": "any number: enhancing tumor",
+    name: CONVENTIONS[name].meaning for name in ("brats2023", "brats2017", "brats2013", "whole", "core", "enhancing")
 }
 """What the user may say that labels mean; keys of `CONVENTIONS`."""
 

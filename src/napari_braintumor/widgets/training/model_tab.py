@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.anatomy import MODALITIES, REGIONS
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.models.registry import ARCHITECTURES
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import DEFAULT_MODEL
@@ -144,7 +144,7 @@ class ModelPage(QWidget):
         form.addRow("Architecture", self.architecture_box)
         form.addRow("Width", self.width_spin)
         self.modality_boxes = self._add_boxes(form, "Modalities", MODALITIES)
-        self.region_boxes = self._add_boxes(form, "Regions", REGIONS)
+        self.region_boxes = self._add_boxes(form, "Regions", tuple(region.name for region in GLIOMA_REGIONS))
         return page
 
     def _add_boxes(self, form: QFormLayout, title: str, names: tuple[str, ...]) -> dict[str, QCheckBox]:

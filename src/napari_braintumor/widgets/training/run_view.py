@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_braintumor.engine.anatomy import find_region
 from napari_braintumor.engine.events import (
     BatchDone,
     CaseLeftOut,
@@ -22,7 +23,6 @@ from napari_braintumor.engine.events import (
     TrainingEvent,
     Verified,
 )
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 from napari_braintumor.engine.training.curves import Curves
 from napari_braintumor.engine.training.run_log import describe_event
 from napari_braintumor.engine.training.runs import Run
@@ -34,8 +34,7 @@ LINES = 6
 FINE = 10_000
 """Parts of the bar, so that the first of many steps can be seen."""
 
-LOSS_COLOR, OTHER_COLOR = "#4c8bf5", "#8f7fd6"
-COLORS = {region.name: region.color for region in GLIOMA_REGIONS}
+LOSS_COLOR = "#4c8bf5"
 
 
 class TrainingView(QWidget):
@@ -119,9 +118,7 @@ class TrainingView(QWidget):
     def show_curves(self, curves: Curves) -> None:
         """Show how loss, Dice and learning rate went."""
         self.loss_plot.show_lines([Line(curves.losses, faint=True), Line(curves.epoch_losses, color=LOSS_COLOR)])
-        self.dice_plot.show_lines(
-            [Line(points, name, COLORS.get(name, OTHER_COLOR)) for name, points in curves.dice.items()]
-        )
+        self.dice_plot.show_lines([Line(points, name, find_region(name).color) for name, points in curves.dice.items()])
         self.rate_plot.show_lines([Line(curves.rates)])
 
     def show_preview(self, preview: Preview, width_px: int) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import LABEL_COLORS
 from napari_braintumor.engine.events import PreviewDone, TrainingEvent
-from napari_braintumor.engine.models.card import GLIOMA_REGIONS
 from napari_braintumor.engine.training.curves import Curves, thin
 from napari_braintumor.engine.training.runs import Run, follow
 
@@ -98,9 +98,9 @@ def load_preview(run: Run) -> Preview | None:
 def _paint(gray_YX: NDArray[np.float32], labels_YX: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Blend labels in their colors over a gray picture."""
     picture = np.repeat(gray_YX[..., None], 4, axis=-1) * 255
-    for region in GLIOMA_REGIONS:
-        color = [int(region.color[i : i + 2], 16) for i in (1, 3, 5)]
-        inside = labels_YX == region.label
-        picture[inside, :3] = 0.45 * picture[inside, :3] + 0.55 * np.array(color)
+    for label, color in LABEL_COLORS.items():
+        inside = labels_YX == label
+        tint = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+        picture[inside, :3] = 0.45 * picture[inside, :3] + 0.55 * tint
     picture[..., 3] = 255
     return picture.astype(np.uint8)
