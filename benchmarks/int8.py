@@ -26,7 +26,7 @@ from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.models.store import ModelStore, file_sha256
 from napari_braintumor.engine.preparing.transforms import prepare_for
-from napari_braintumor.engine.segmenting import inference
+from napari_braintumor.engine.segmenting import network
 from napari_braintumor.engine.segmenting.conversion import load_converted
 from napari_braintumor.engine.segmenting.runtime import OpenVinoRunner
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
@@ -150,7 +150,7 @@ def measure_dice(name: str, cases: list[CaseFiles], model: Any) -> dict[str, flo
         return OpenVinoRunner(model.clone(), (1, *shape))
 
     dice: dict[str, list[float]] = {}
-    with patch.object(inference, "start_runner", start):
+    with patch.object(network, "start_runner", start):
         segmentation = SegmentConfig(model=name, device="cpu", runtime="openvino")
         for event in evaluate(cases, EvaluateConfig(segmentation=segmentation)):
             if isinstance(event, CaseEvaluated):

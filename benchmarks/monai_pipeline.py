@@ -7,7 +7,7 @@ numbers:
 - `PrepareByCardd` calls our `prepare_for` with ``crop=False`` in place of ``NormalizeIntensityd`` and ``Resized``: the
   networks work at 2 mm in-plane, on z-scores over the head. The whole frame is kept, as a pipeline of MONAI's own
   would.
-- On the way back, our `nest_logits`, the mask of the head and `Prepared.restore` to the case's grid.
+- On the way back, our `nest_logits`, the mask of the head and `restore_slices` to the case's grid.
 
 The windows are slices in full: `SliceInferer` along the axial axis, ``sw_batch_size=1`` as in the bundle.
 """
@@ -45,13 +45,11 @@ from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.transforms import prepare_for
-from napari_braintumor.engine.segmenting.inference import nest_logits
+from napari_braintumor.engine.segmenting.regions import AIR_LOGIT, nest_logits, restore_slices
 from napari_braintumor.engine.volumes import Volume
 
 # MONAI's arrays are (C, X, Y, Z); the working grid, and with it the network's output, is (C, Z, Y, X).
 TO_ZYX = (0, 3, 2, 1)
-OUTSIDE_HEAD = -30.0
-"""The logit of air, as in use."""
 
 
 class MonaiPipeline:
@@ -214,7 +212,7 @@ class RestoreToCased(MapTransform):
             prepared = result["prepared"]
             logits_ZRYX = nest_logits(result[key].transpose(0, 1))
             outside = torch.from_numpy(~prepared.head)[:, None]
-            logits_RZYX = prepared.restore(logits_ZRYX.masked_fill(outside, OUTSIDE_HEAD).transpose(0, 1))
+            logits_RZYX = restore_slices(prepared, logits_ZRYX.masked_fill(outside, AIR_LOGIT).transpose(0, 1))
             result[key] = MetaTensor(logits_RZYX.permute(TO_ZYX), meta=result["meta"])
         return result
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 # `segment` imports its other half when it starts; here that is to count as imports and not as work.
-import napari_braintumor.engine.segmenting.inference  # noqa: F401
+import napari_braintumor.engine.segmenting.segment  # noqa: F401
 from measuring import THREADS
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.events import Segmented

@@ -1,6 +1,6 @@
 """Measure what other thresholds and cleaning do to a model's results, on patients that are not held out.
 
-Removed are islands of tumor below a volume; a region of which less than a volume was found in a case counts as the one
+Connected components of tumor below a volume are removed; a region of which less was found in a case counts as the one
 around it. Training patients are told apart from validation patients: the model gives what it was trained on too much.
 
 Usage: python tools/choose_postprocessing.py MODEL DATA_FOLDER
@@ -24,14 +24,14 @@ from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.measuring.metrics import volume_dice
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.segmenting.inference import drop_small_regions, remove_islands
+from napari_braintumor.engine.segmenting.cleaning import drop_small_regions, remove_small_components
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import Volume
 
 LGG_STEP = 5
 """Every fifth LGG patient is enough to choose by."""
 
-ISLANDS_ML = (0.2, 0.5, 1.0, 2.0, 5.0)
+COMPONENTS_ML = (0.2, 0.5, 1.0, 2.0, 5.0)
 LEAST_ENHANCING_ML = (0.1, 0.3, 1.0)
 THRESHOLDS = (0.3, 0.4, 0.6, 0.7, 0.8)
 
@@ -65,9 +65,9 @@ def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple
     voxel_ml = volume.source.voxel_ml
     found = find_regions(volume, model, card, None)
     yield "as it is", found
-    for ml in ISLANDS_ML:
-        yield f"islands under {ml} mL", changed(found, remove_islands, round(ml / voxel_ml), False)
-    yield "only the largest island", changed(found, remove_islands, 0, True)
+    for ml in COMPONENTS_ML:
+        yield f"components under {ml} mL", changed(found, remove_small_components, round(ml / voxel_ml), False)
+    yield "only the largest component", changed(found, remove_small_components, 0, True)
     for ml in LEAST_ENHANCING_ML:
         least = card.model_copy(update={"regions": (whole, core, enhancing.model_copy(update={"least_ml": ml}))})
         yield f"enhancing under {ml} mL", changed(found, drop_small_regions, least, voxel_ml)
@@ -77,9 +77,9 @@ def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple
 
 def changed(regions_RZYX: NDArray[np.bool_], change: Callable[..., None], *how: Any) -> NDArray[np.bool_]:
     """Return nested regions after a change that works on the number of regions each voxel lies in."""
-    nesting = regions_RZYX.sum(0, dtype=np.uint8)
-    change(nesting, *how)
-    return nesting > np.arange(len(regions_RZYX))[:, None, None, None]
+    depth = regions_RZYX.sum(0, dtype=np.uint8)
+    change(depth, *how)
+    return depth > np.arange(len(regions_RZYX))[:, None, None, None]
 
 
 def find_regions(volume: Volume, model: Path, card: ModelCard, threshold: float | None) -> NDArray[np.bool_]:

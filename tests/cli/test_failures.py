@@ -110,9 +110,9 @@ def test_a_path_of_several_that_holds_no_case_fails_and_the_others_are_segmented
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_ctrl_c_keeps_what_is_done(cohort, toy_model, tmp_path, monkeypatch, command) -> None:
     from napari_braintumor.engine.measuring import evaluation
-    from napari_braintumor.engine.segmenting import inference
+    from napari_braintumor.engine.segmenting import segment
 
-    place = inference if command == "segment" else evaluation
+    place = segment if command == "segment" else evaluation
     works, calls = place.segment, []
 
     def interrupted(*arguments, **settings):

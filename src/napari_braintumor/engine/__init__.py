@@ -23,19 +23,19 @@ __all__ = ["compare", "evaluate", "segment", "train", "warm_up"]
 
 
 def warm_up(config: SegmentConfig) -> None:
-    """Do what can be done before a volume is known; see `napari_braintumor.engine.segmenting.inference.warm_up`."""
+    """Do what can be done before a volume is known; see `napari_braintumor.engine.segmenting.segment.warm_up`."""
     preload_torch()
-    from napari_braintumor.engine.segmenting import inference
+    from napari_braintumor.engine.segmenting.segment import warm_up as run
 
-    inference.warm_up(config)
+    run(config)
 
 
 def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
-    """Segment a volume; see `napari_braintumor.engine.segmenting.inference.segment`."""
+    """Segment a volume; see `napari_braintumor.engine.segmenting.segment.segment`."""
     preload_torch()
-    from napari_braintumor.engine.segmenting import inference
+    from napari_braintumor.engine.segmenting.segment import segment as run
 
-    yield from inference.segment(volume, config)
+    yield from run(volume, config)
 
 
 def compare(

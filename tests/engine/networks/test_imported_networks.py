@@ -14,7 +14,8 @@ from napari_braintumor.engine.events import Segmented, SlicesDone
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import IMPORTED, build_network, check_trainable, find_divisor
 from napari_braintumor.engine.models.store import save_model
-from napari_braintumor.engine.segmenting.inference import nest_logits, to_regions
+from napari_braintumor.engine.segmenting.network import to_regions
+from napari_braintumor.engine.segmenting.regions import nest_logits
 from napari_braintumor.engine.settings import SegmentConfig
 from toy_cases import make_case
 

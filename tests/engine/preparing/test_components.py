@@ -5,16 +5,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_braintumor.engine.preparing import components
-from napari_braintumor.engine.preparing.components import Parts
+from napari_braintumor.engine.preparing.components import ConnectedComponents
 
 
-def parts_of(mask: np.ndarray, diagonal: bool) -> Parts:
-    return Parts(lambda start, stop: mask[start:stop], len(mask), diagonal)
+def components_of(mask: np.ndarray, diagonal: bool) -> ConnectedComponents:
+    return ConnectedComponents(lambda start, stop: mask[start:stop], len(mask), diagonal)
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), share=st.floats(0.05, 0.7), slab=st.integers(1, 9), diagonal=st.booleans())
-def test_parts_read_slab_by_slab_are_those_of_the_whole_mask(
+def test_components_read_slab_by_slab_are_those_of_the_whole_mask(
     seed: int, share: float, slab: int, diagonal: bool
 ) -> None:
     mask = np.random.default_rng(seed).random((9, 7, 8)) < share
@@ -22,7 +22,7 @@ def test_parts_read_slab_by_slab_are_those_of_the_whole_mask(
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(components, "SLAB_SLICES", slab)
-        found = parts_of(mask, diagonal)
+        found = components_of(mask, diagonal)
         assert sorted(found.sizes) == sorted(sizes)
         areas, at_ends = found.measure_slices()
         order = np.lexsort((at_ends, areas, found.sizes))
@@ -37,7 +37,7 @@ def test_parts_read_slab_by_slab_are_those_of_the_whole_mask(
     assert np.array_equal(kept, np.concatenate([[False], sizes >= 3])[numbered])
 
 
-def test_a_mask_of_nothing_has_no_parts() -> None:
-    found = parts_of(np.zeros((5, 4, 4), bool), True)
+def test_a_mask_of_nothing_has_no_components() -> None:
+    found = components_of(np.zeros((5, 4, 4), bool), True)
     assert len(found.sizes) == 0
     assert not any(mask.any() for _, _, mask in found.keep(found.sizes > 0))

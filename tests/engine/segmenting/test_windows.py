@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.segmenting.windows import choose_window, count_windows, run_windows, to_network_axes
+from napari_braintumor.engine.segmenting.windows import choose_window, count_windows, run_windows
 
 CARD = ModelCard(name="solid", architecture="unet", spatial_dims=3, window=(16, 32, 32))
 
@@ -30,18 +30,13 @@ def test_windows_put_together_are_what_the_network_says_of_the_whole(shape, axes
     assert len(told) == (1 if shape[0] <= 16 else count_windows(shape, (16, 32, 32)))
 
 
-def test_a_network_of_ras_arrays_sees_x_first_and_right_and_anterior_rising() -> None:
-    data = torch.zeros(1, 3, 4, 5)
-    data[0, 2, 3, 4] = 1  # the most superior, posterior, left voxel
-    turned = to_network_axes(data[None], CARD.model_copy(update={"axes": "RAS xyz"}))
-    assert turned.shape == (1, 1, 5, 4, 3)
-    assert turned[0, 0, 0, 0, 2] == 1
-    assert to_network_axes(data[None], CARD.model_copy(update={"axes": "LPS xyz"}))[0, 0, 4, 3, 2] == 1
-
-
 def test_a_case_smaller_than_the_window_is_one_window_of_its_own_size() -> None:
     assert choose_window(CARD, (9, 40, 20), 8) == (16, 32, 24)
     assert choose_window(CARD.model_copy(update={"window": None}), (9, 40, 20), 8) == (16, 40, 24)
+
+
+def test_a_2d_network_sees_whole_slices() -> None:
+    assert choose_window(ModelCard(name="flat", architecture="unet"), (9, 40, 24), 8) == (40, 24)
 
 
 def test_whoever_stops_listening_stops_the_network() -> None:

@@ -10,10 +10,10 @@ from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.models.axes import to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import find_divisor
 from napari_braintumor.engine.preparing.transforms import prepare_for
-from napari_braintumor.engine.segmenting.windows import to_network_axes
 
 LEAST_VOX = 48
 """Sides of a 3-D example: enough to see tumor in, and still a small file."""

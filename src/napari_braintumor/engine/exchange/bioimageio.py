@@ -35,11 +35,11 @@ from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import fit, fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import count_parameters
 from napari_braintumor.engine.exchange.onnx import read_graph
+from napari_braintumor.engine.models.axes import in_network_order
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import StoredModel, load_weights
-from napari_braintumor.engine.segmenting.windows import in_network_order
 
 FORMAT_VERSION = "0.5.3"
 USE = """The network takes prepared images. `test_input.npy` is a part of a synthetic case, and `test_output.npy` what

@@ -35,10 +35,10 @@ from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.checkpoint import fit_card, read_state_dict
 from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
 from napari_braintumor.engine.files.naming import find_modality
+from napari_braintumor.engine.models.axes import in_network_order
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import StoredModel, load_weights
-from napari_braintumor.engine.segmenting.windows import in_network_order
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 METADATA = "configs/metadata.json"

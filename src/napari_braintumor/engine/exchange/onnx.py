@@ -23,13 +23,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.devices import openvino_core
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, SettingsError
 from napari_braintumor.engine.exchange.archive import shown
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ONNX, find_divisor
 from napari_braintumor.engine.models.store import CARD_KEY, StoredModel, load_weights
-from napari_braintumor.engine.segmenting.conversion import openvino_core
 from napari_braintumor.engine.settings import describe_problem
 
 INPUT, OUTPUT = "images", "logits"

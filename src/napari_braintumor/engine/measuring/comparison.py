@@ -22,7 +22,8 @@ from napari_braintumor.engine.events import (
 )
 from napari_braintumor.engine.measuring.metrics import hd95_mm
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.segmenting.inference import check_modalities, segment
+from napari_braintumor.engine.segmenting.resolve import check_modalities
+from napari_braintumor.engine.segmenting.segment import segment
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume, Comparison, Reference, Segmentation, Volume
 

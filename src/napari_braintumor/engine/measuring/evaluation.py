@@ -34,7 +34,7 @@ from napari_braintumor.engine.measuring.metrics import (
 )
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.segmenting.inference import segment
+from napari_braintumor.engine.segmenting.segment import segment
 from napari_braintumor.engine.settings import EvaluateConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 

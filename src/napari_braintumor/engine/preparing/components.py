@@ -1,4 +1,4 @@
-"""Connected parts of a mask that is read slab by slab, so that its numbering never has to fit into memory at once."""
+"""Connected components of a mask that is read slab by slab: its numbering never has to fit into memory at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Mask = NDArray[np.bool_]
 Numbers = NDArray[np.signedinteger[Any]]
 
 
-class Parts:
-    """The connected parts of a mask.
+class ConnectedComponents:
+    """The connected components of a mask.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Parts:
     Attributes
     ----------
     sizes
-        Voxels of each part.
+        Voxels of each component.
     """
 
     def __init__(self, read: Callable[[int, int], Mask], slices: int, diagonal: bool) -> None:
@@ -60,12 +60,12 @@ class Parts:
         self._parts_in = np.split(part_of, np.cumsum([len(each) for each in sizes])[:-1])
 
     def keep(self, kept: Mask) -> Iterator[tuple[int, int, Mask]]:
-        """Yield the mask slab by slab with only some of its parts.
+        """Yield the mask slab by slab with only some of its components.
 
         Parameters
         ----------
         kept
-            For each part, whether it stays.
+            For each component, whether it stays.
 
         Yields
         ------
@@ -80,7 +80,7 @@ class Parts:
                 yield start, stop, np.concatenate([[False], kept[parts]])[numbered]
 
     def measure_slices(self) -> tuple[Numbers, Mask]:
-        """Return for each part its voxels in the slice where it has most, and whether it reaches the stack's ends.
+        """Return for each component its voxels in the slice where it has most, and whether it reaches the stack's ends.
 
         What reaches the first or the last slice may go on beyond.
         """
@@ -96,11 +96,11 @@ class Parts:
         return areas, at_ends
 
     def _number(self, start: int, stop: int) -> tuple[Numbers, int, tuple[slice, ...]]:
-        """Return a slab with its parts numbered, how many they are, and the box around them all."""
+        """Return a slab with its components numbered, how many they are, and the box around them all."""
         mask = self._read(start, stop)
         numbered = np.zeros(mask.shape, np.int32)
         around = tuple(_range(np.asarray(mask.any(axes))) for axes in ((1, 2), (0, 2), (0, 1)))
-        # Most slabs are empty but for a corner, and looking for parts takes longer than looking for that.
+        # Most slabs are empty but for a corner, and looking for components takes longer than looking for that.
         found = ndimage.label(mask[around], self._structure, output=numbered[around])
         return numbered, int(found), around
 

@@ -3,8 +3,7 @@
 A case is resampled to the network's working grid, its head is found, intensities become z-scores over the head,
 everything outside the head becomes zero, and the array is cropped to the head. (Networks from elsewhere may know other
 z-scores: see `Normalisation`.) `Survey` is what must be known of the whole case for that: with it, any of its slices
-can be prepared by themselves, and the network's output be brought back to the case's own grid. `Prepared` is a survey
-with all slices.
+can be prepared by themselves. `Prepared` is a survey with all slices.
 """
 
 # M modality, R region, C channel (either), Z slice, Y row, X column
@@ -24,7 +23,7 @@ from torch.nn import functional
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspecting.foreground import find_air
 from napari_braintumor.engine.models.card import ModelCard, Normalisation, Spacing
-from napari_braintumor.engine.preparing.components import Parts
+from napari_braintumor.engine.preparing.components import ConnectedComponents
 from napari_braintumor.engine.volumes import AnyVolume, Volume
 
 HEAD_MARGIN_VOX = 24
@@ -87,52 +86,6 @@ class Survey:
     def crop(self, array_CZYX: NDArray[Any]) -> NDArray[Any]:
         """Cut an array on the whole working grid to the crop, with zeros where the crop reaches beyond it."""
         return _cut(array_CZYX, self.box)
-
-    def restore(self, crop_CZYX: torch.Tensor) -> torch.Tensor:
-        """Bring network output on the crop (or on some of its slices) back to the in-plane grid of the case.
-
-        Parameters
-        ----------
-        crop_CZYX
-            ``(C, slices, y, x)``, logits on the crop.
-
-        Returns
-        -------
-        Tensor
-            ``(C, slices, Y, X)``; outside the crop the logits are -inf, that is, no tumor.
-        """
-        _, frame_y, frame_x = self.frame
-        (y0, y1), (x0, x1) = ((s.start, s.stop) for s in self.box[1:])
-        inside = crop_CZYX[..., : min(y1, frame_y) - y0, : min(x1, frame_x) - x0]
-        scale_y, scale_x = self.shape[1] / frame_y, self.shape[2] / frame_x
-        if scale_y == 1 and scale_x == 1:
-            whole = inside.new_full((*inside.shape[:2], frame_y, frame_x), -torch.inf)
-            whole[..., y0 : y0 + inside.shape[-2], x0 : x0 + inside.shape[-1]] = inside
-            return whole
-        # Interpolation must not mix with -inf, so the frame is filled with a large negative logit instead.
-        whole = inside.new_full((*inside.shape[:2], frame_y, frame_x), -30.0)
-        whole[..., y0 : y0 + inside.shape[-2], x0 : x0 + inside.shape[-1]] = inside
-        return resize(whole, (whole.shape[1], self.shape[1], self.shape[2]))
-
-    def restore_whole(self, crop_CZYX: torch.Tensor) -> torch.Tensor:
-        """Bring network output on the whole crop back to the case's own grid, along Z too.
-
-        Parameters
-        ----------
-        crop_CZYX
-            ``(C, z, y, x)``, logits on the crop.
-
-        Returns
-        -------
-        Tensor
-            ``(C, Z, Y, X)``; outside the crop the logits are -30, that is, no tumor.
-        """
-        stops = [min(side.stop, size) for side, size in zip(self.box, self.frame, strict=True)]
-        frame = crop_CZYX.new_full((len(crop_CZYX), *self.frame), -30.0)
-        inside = tuple(slice(side.start, stop) for side, stop in zip(self.box, stops, strict=True))
-        sizes = tuple(slice(0, side.stop - side.start) for side in inside)
-        frame[(slice(None), *inside)] = crop_CZYX[(slice(None), *sizes)]
-        return resize(frame, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,8 +326,8 @@ def read_together(volume: AnyVolume) -> int:
 
 def fill_head(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Keep, in place, the large connected parts of the tissue, and fill their holes slice by slice."""
-    parts = Parts(lambda start, stop: tissue_ZYX[start:stop], len(tissue_ZYX), diagonal=False)
-    for start, stop, mask in parts.keep(parts.sizes >= 0.1 * parts.sizes.max(initial=0)):
+    found = ConnectedComponents(lambda start, stop: tissue_ZYX[start:stop], len(tissue_ZYX), diagonal=False)
+    for start, stop, mask in found.keep(found.sizes >= 0.1 * found.sizes.max(initial=0)):
         for z, plane in zip(range(start, stop), mask, strict=True):
             tissue_ZYX[z] = ndimage.binary_fill_holes(plane) if plane.any() else plane
     return tissue_ZYX

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 from platformdirs import user_cache_path
 
 from napari_braintumor import __version__
+from napari_braintumor.engine.devices import openvino_core
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ONNX
 from napari_braintumor.engine.models.store import load_weights, read_card
@@ -44,19 +44,6 @@ def cache_folder() -> Path:
     """Return where converted models are kept; ``BRAINTUMOR_CACHE`` in the environment moves it."""
     chosen = os.environ.get("BRAINTUMOR_CACHE")
     return Path(chosen) if chosen else user_cache_path("napari-braintumor", appauthor=False) / "converted"
-
-
-@lru_cache(maxsize=1)
-def openvino_core() -> Any:
-    """Return the one core of OpenVINO, which is never let go.
-
-    It gives the thread that makes it a stack for signals (openvinotoolkit/openvino, pull request 11894). Dropped by
-    another thread, it would free that stack without taking it away, and the next signal that Python handles would end
-    the process.
-    """
-    from openvino import Core
-
-    return Core()
 
 
 def load_converted(path: Path, sha256: str) -> Any:

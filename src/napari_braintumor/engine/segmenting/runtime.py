@@ -4,12 +4,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_braintumor.engine.devices import choose_autocast, is_out_of_memory, openvino_core
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.models.loading import load_network
-from napari_braintumor.engine.segmenting.conversion import load_converted, openvino_core
+from napari_braintumor.engine.segmenting.conversion import load_converted
 
 GPU_BATCH = 16
 OPENVINO_BATCH = 8
@@ -44,102 +42,9 @@ class Runner(Protocol):
         """Return logits ``(N, R, H, W)``, float32 on the CPU or on CUDA, of images ``(N, M, H, W)`` on the CPU."""
 
 
-def choose_device(wanted: str) -> torch.device:
-    """Return where a network is to run.
-
-    Parameters
-    ----------
-    wanted
-        ``"auto"`` takes CUDA, then MPS, then the CPU.
-
-    Raises
-    ------
-    SettingsError
-        If the wanted device is not there.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available.get(wanted, False):
-        there = ", ".join(name for name, there in available.items() if there)
-        raise SettingsError(f"The device '{wanted}' is not available here. Choose auto or one of: {there}.")
-    return torch.device(wanted)
-
-
-def choose_autocast(device: torch.device, wanted: str = "auto") -> torch.dtype | None:
-    """Return the reduced precision to run in with torch, or None for full float32.
-
-    Parameters
-    ----------
-    device
-        From `choose_device`.
-    wanted
-        ``"auto"`` takes what is faster on a GPU: bfloat16 from CUDA compute capability 8.0 (Ampere), float16 before and
-        on MPS. CPUs then get None: on most of them reduced precision is many times slower.
-    """
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bfloat16" else None
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    return torch.float16 if device.type == "mps" else None
-
-
-def check_precision(wanted: str, runtime: str, device: torch.device) -> None:
-    """Refuse a reduced precision that a device has no instructions for.
-
-    Raises
-    ------
-    SettingsError
-        If it has none.
-    """
-    if wanted != "bfloat16":
-        return
-    if device.type == "cuda":
-        able = torch.cuda.get_device_capability(device) >= (8, 0)
-    elif runtime == "openvino":
-        able = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    else:
-        able = False  # torch would be slower than in float32
-    if not able:
-        raise SettingsError(
-            f"There are no instructions for bfloat16 here ({device.type}, {runtime}), so it would be slower, not "
-            "faster. Choose the precision auto."
-        )
-
-
 def choose_batch(runtime: str, device: torch.device) -> int:
     """Return how many slices go through a network at a time. Torch on the CPU gains nothing from more than one."""
     return OPENVINO_BATCH if runtime == "openvino" else 1 if device.type == "cpu" else GPU_BATCH
-
-
-def choose_runtime(wanted: str, device: torch.device) -> str:
-    """Return ``"openvino"`` or ``"torch"``.
-
-    Raises
-    ------
-    SettingsError
-        If OpenVINO is wanted but not installed, or on a device it is not used for.
-    """
-    installed = find_spec("openvino") is not None
-    if wanted == "auto":
-        return "openvino" if installed and device.type == "cpu" else "torch"
-    if wanted == "openvino" and not installed:
-        raise SettingsError("The runtime OpenVINO is not installed. Run 'pip install openvino', or choose torch.")
-    if wanted == "openvino" and device.type != "cpu":
-        raise SettingsError(
-            f"OpenVINO runs on the CPU here, not on '{device.type}'. Choose the device cpu, or the runtime torch."
-        )
-    return wanted
-
-
-def describe_device(device: torch.device) -> str:
-    """Return a device in words, with the free memory of a GPU."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return f"{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-    if device.type == "mps":
-        return "Apple GPU (MPS)"
-    return f"CPU, {os.cpu_count()} cores ({platform.machine()})"
 
 
 class TorchRunner:
@@ -261,26 +166,13 @@ def start_runner(
     ------
     ModelError
         If the file is damaged.
-    SettingsError
-        If the device has no instructions for the precision.
     """
-    check_precision(precision, runtime, device)
     if runtime == "openvino":
         return OpenVinoRunner(load_converted(path, sha256), (1, *shape), precision)
     return TorchRunner(load_network(path), device, precision)
 
 
-_OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
-"""What CUDA, MPS, cuBLAS, cuDNN, OpenVINO and torch on the CPU say, in lower case."""
-
 Result = TypeVar("Result")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell an exhausted memory from other failures; some back ends raise plain RuntimeErrors."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-    )
 
 
 def with_room(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
@@ -303,7 +195,7 @@ def _unless_out_of_memory(function: Callable[[], Result]) -> Result | None:
     return None
 
 
-class Ladder:
+class FallbackRunner:
     """Runs batches, and when memory runs out tries smaller batches, then the CPU, and says so.
 
     Parameters
@@ -314,6 +206,13 @@ class Ladder:
         Slices at a time, at first.
     fall_back
         Makes the CPU's runner, when even one slice does not fit the device.
+
+    Attributes
+    ----------
+    batch_size
+        Slices at a time, now.
+    notes
+        What had to change, one sentence each.
     """
 
     def __init__(self, runner: Runner, batch_size: int, fall_back: Callable[[], Runner]) -> None:
@@ -321,6 +220,16 @@ class Ladder:
         self.batch_size = batch_size
         self.fall_back = fall_back
         self.notes: list[str] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches run now."""
+        return self.runner.device
+
+    @property
+    def runtime(self) -> str:
+        """What runs them now: ``"openvino"`` or ``"torch"``."""
+        return self.runner.runtime
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)``, in as many pieces as memory asks for; all of them lie where the last one ran.
@@ -357,8 +266,10 @@ class Ladder:
             )
 
 
-def start_ladder(start: Callable[[], Runner], fall_back: Callable[[], Runner], batch_size: int | None) -> Ladder:
-    """Return a ladder that begins on a device, or on the CPU if the network does not fit there.
+def start_with_fallback(
+    start: Callable[[], Runner], fall_back: Callable[[], Runner], batch_size: int | None
+) -> FallbackRunner:
+    """Return a runner that begins on a device, or on the CPU if the network does not fit there.
 
     Parameters
     ----------
@@ -369,7 +280,7 @@ def start_ladder(start: Callable[[], Runner], fall_back: Callable[[], Runner], b
     """
     started = _unless_out_of_memory(start)
     runner = started or fall_back()
-    ladder = Ladder(runner, batch_size or choose_batch(runner.runtime, runner.device), fall_back)
+    chosen = FallbackRunner(runner, batch_size or choose_batch(runner.runtime, runner.device), fall_back)
     if started is None:
-        ladder.notes.append("The model does not fit into the memory that is free; going on, slower, on the CPU.")
-    return ladder
+        chosen.notes.append("The model does not fit into the memory that is free; going on, slower, on the CPU.")
+    return chosen

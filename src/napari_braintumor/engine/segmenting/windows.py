@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, prod
 from queue import SimpleQueue
 from threading import Event
-from typing import Any, cast
+from typing import cast
 
+import numpy as np
 import torch
 
+from napari_braintumor.engine.events import SlicesDone
+from napari_braintumor.engine.models.axes import from_network_axes, in_network_order, to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.preparing.transforms import Survey, prepare_slices
+from napari_braintumor.engine.segmenting.network import Network
+from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_volume
+from napari_braintumor.engine.segmenting.resolve import SegmentTask
 
 OVERLAP = 0.5
 """Of neighboring windows, as in MONAI's bundle for BraTS."""
@@ -23,47 +30,46 @@ class _Stopped(Exception):
     """Nobody waits for the windows any more."""
 
 
-def choose_window(card: ModelCard, shape: tuple[int, int, int], divisor: int) -> tuple[int, int, int]:
-    """Return the size of the windows Z, Y, X: the card's, or less where the case is smaller.
+def choose_window(card: ModelCard, shape: tuple[int, ...], divisor: int) -> tuple[int, ...]:
+    """Return what a network sees at once: the sides Z, Y, X of its windows, or Y, X of its slices.
 
     Parameters
     ----------
     card
-        Of a 3-D model; without a window of its own it sees the whole case at once.
+        The model's. A 2-D model sees whole slices, a 3-D model windows no larger than the case, and without a window on
+        its card the whole case at once.
     shape
-        Of the crop.
+        Of the crop: Z, Y, X.
     divisor
         What the sides must be multiples of.
     """
+    if card.spatial_dims == 2:
+        return shape[1:]
     fitting = [ceil(size / divisor) * divisor for size in shape]
-    z, y, x = fitting if card.window is None else map(min, fitting, card.window)
-    return z, y, x
+    return tuple(fitting if card.window is None else map(min, fitting, card.window))
 
 
-def to_network_axes(array_CZYX: torch.Tensor, card: ModelCard) -> torch.Tensor:
-    """Turn an array (or several, along leading axes) as the network knows it."""
-    if card.axes == "LPS zyx":
-        return array_CZYX
-    return (array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX).transpose(-3, -1)
-
-
-def from_network_axes(array: torch.Tensor, card: ModelCard) -> torch.Tensor:
-    """Undo `to_network_axes`."""
-    if card.axes == "LPS zyx":
-        return array
-    array_CZYX = array.transpose(-3, -1)
-    return array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX
-
-
-def in_network_order(zyx: Sequence[Any], card: ModelCard) -> tuple[Any, ...]:
-    """Return what is told of Z, Y and X in the order of the network's own axes."""
-    return tuple(zyx if card.axes == "LPS zyx" else zyx[::-1])
+def look_through_windows(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
+    """Enter into the maps what a 3-D network finds in the whole case."""
+    slices = len(survey.head)
+    window = choose_window(task.card, survey.head.shape, task.divisor)
+    data_MZYX = torch.from_numpy(prepare_slices(task.volume, task.card.modalities, survey, np.arange(slices)))
+    running = run_windows(data_MZYX, task.card, window, network)
+    try:
+        while True:
+            done, windows = next(running)
+            yield SlicesDone(slices * done // windows, slices)
+    except StopIteration as ended:
+        logits_RZYX = ended.value
+    finally:
+        running.close()
+    fill_volume(maps, task, survey, logits_RZYX)
 
 
 def run_windows(
     data_MZYX: torch.Tensor,
     card: ModelCard,
-    window: tuple[int, int, int],
+    window: tuple[int, ...],
     run: Callable[[torch.Tensor], torch.Tensor],
 ) -> Generator[tuple[int, int], None, torch.Tensor]:
     """Run a network over a case, window by window, blended with Gaussian weights.

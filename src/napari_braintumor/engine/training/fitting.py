@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from napari_braintumor.engine.devices import choose_autocast, is_out_of_memory
 from napari_braintumor.engine.measuring.metrics import volume_dice
 from napari_braintumor.engine.models.registry import find_architecture
-from napari_braintumor.engine.segmenting.runtime import choose_autocast, fixed_shapes, is_out_of_memory
+from napari_braintumor.engine.segmenting.runtime import fixed_shapes
 from napari_braintumor.engine.training import processes
 from napari_braintumor.engine.training.checkpoints import load_checkpoint, save_checkpoint
 from napari_braintumor.engine.training.data import Part

@@ -15,6 +15,7 @@ from torch import nn
 
 from napari_braintumor.engine.anatomy import labels_from_regions
 from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.segmenting.regions import AIR_LOGIT, restore_slices
 from napari_braintumor.engine.training.data import Part
 from napari_braintumor.engine.training.fitting import predict_logits
 from napari_braintumor.engine.training.plan import TrainPlan
@@ -54,11 +55,11 @@ def save_preview(
     area = (np.asarray(case.regions)[:, part.slices] > 0.5).sum((0, 2, 3))
     z = int(part.slices[int(area.argmax())])
     logits = next(iter(predict_logits(network, case, np.array([z]), 1, device)))[0]
-    logits = logits.masked_fill(torch.from_numpy(~prepared.head[z]), -30.0)
+    logits = logits.masked_fill(torch.from_numpy(~prepared.head[z]), AIR_LOGIT)
 
     def on_own_grid(array_CYX: NDArray[Any]) -> NDArray[np.float32]:
-        restored: NDArray[np.float32] = prepared.restore(torch.from_numpy(array_CYX)[:, None].float())[:, 0].numpy()
-        return restored
+        planes_CYX = restore_slices(prepared, torch.from_numpy(array_CYX)[:, None].float())[:, 0]
+        return planes_CYX.numpy()
 
     def labels(planes_RYX: NDArray[Any]) -> NDArray[np.uint8]:
         return labels_from_regions(dict(zip(plan.regions, planes_RYX > 0, strict=True)))
@@ -69,7 +70,7 @@ def save_preview(
         np.savez(
             temporary,
             image=on_own_grid(image[None])[0].clip(AIR_Z),
-            reference=labels(on_own_grid((case.regions[:, z] > 0.5) * 60.0 - 30.0)),
+            reference=labels(on_own_grid(np.where(case.regions[:, z] > 0.5, -AIR_LOGIT, AIR_LOGIT))),
             predicted=labels(on_own_grid(logits.numpy())),
             z=int(case.slices[z]),
             case=case.name,

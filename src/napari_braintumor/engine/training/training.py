@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_braintumor.engine.devices import choose_device, describe_device
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import (
     BatchDone,
@@ -30,7 +31,6 @@ from napari_braintumor.engine.events import (
 )
 from napari_braintumor.engine.models.registry import build_network, check_trainable
 from napari_braintumor.engine.models.store import change_card, halve_kernels, save_model
-from napari_braintumor.engine.segmenting.runtime import choose_device, describe_device
 from napari_braintumor.engine.training import processes
 from napari_braintumor.engine.training.countdown import Countdown
 from napari_braintumor.engine.training.curves import collect_curves, save_curves

@@ -1,0 +1,215 @@
+"""The way back: logits on the crop become regions on the scan's own grid, nested and thresholded there."""
+
+# N slice of a batch, R region, C channel, Z slice, Y row, X column; z, y, x: the same on the crop
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_braintumor.engine.preparing.transforms import Survey, resize
+from napari_braintumor.engine.segmenting.resolve import SegmentTask
+from napari_braintumor.engine.segmenting.runtime import with_room
+from napari_braintumor.engine.volumes import AnyVolume, Volume
+
+AIR_LOGIT = -30.0
+"""The logit of what lies outside the head: surely no tumor, and still a number to interpolate with."""
+
+
+@dataclass(frozen=True, eq=False)
+class RegionMaps:
+    """What a network finds in a case, on the case's own grid; filled slice by slice or as a whole.
+
+    Attributes
+    ----------
+    depth
+        uint8 ``(Z, Y, X)``, the region depth: the number of nested regions that a voxel lies in. A NumPy array, or a
+        zarr array for a case that is streamed.
+    probabilities
+        float16 ``(R, Z, Y, X)``, likewise, if the task asks for them.
+    """
+
+    depth: Any
+    probabilities: Any | None
+
+    @classmethod
+    def empty(cls, task: SegmentTask) -> RegionMaps:
+        """Return maps of a task in which nothing is found yet."""
+        shape = task.volume.shape
+        wanted = task.config.probabilities
+        return cls(
+            depth=_zeros(task.volume, shape, np.uint8),
+            probabilities=_zeros(task.volume, (len(task.card.regions), *shape), np.float16) if wanted else None,
+        )
+
+
+def fill_slices(
+    maps: RegionMaps, task: SegmentTask, survey: Survey, slices: NDArray[np.intp], logits_NRyx: Tensor
+) -> list[int]:
+    """Enter the logits of some slices into the maps.
+
+    Parameters
+    ----------
+    maps
+        Those of the task.
+    task, survey
+        The task, and the survey of its volume.
+    slices
+        Which slices of the crop.
+    logits_NRyx
+        Their logits on the crop.
+
+    Returns
+    -------
+    list of int
+        The slices, of those given, in which tumor is found.
+    """
+    depth_NYX, logits_RNYX = threshold_slices(survey, slices, logits_NRyx, task.threshold)
+    first = survey.box[0].start
+    hits = []
+    for index, plane in zip(slices, depth_NYX, strict=True):
+        if plane.any():
+            maps.depth[first + index] = plane
+            hits.append(int(index))
+    if maps.probabilities is not None:
+        for index, logits in zip(slices, logits_RNYX.transpose(0, 1), strict=True):
+            maps.probabilities[:, first + index] = with_room(torch.sigmoid, logits).half().cpu().numpy()
+    return hits
+
+
+def fill_volume(maps: RegionMaps, task: SegmentTask, survey: Survey, logits_Rzyx: Tensor) -> None:
+    """Enter the logits of a whole crop into the maps."""
+    outside = torch.from_numpy(~survey.head)[:, None]
+    logits_Rzyx = nest_logits(logits_Rzyx.transpose(0, 1)).masked_fill(outside, AIR_LOGIT).transpose(0, 1)
+    limit = _logit(task.threshold)
+    for index in range(len(logits_Rzyx)):  # one at a time, on the case's own grid each is as large as a scan
+        region_ZYX = restore_volume(survey, logits_Rzyx[index : index + 1])[0]
+        for z, plane in enumerate(region_ZYX):
+            inside = (plane > limit).numpy()
+            if inside.any():
+                maps.depth[z] = maps.depth[z] + inside
+            if maps.probabilities is not None:
+                maps.probabilities[index, z] = plane.sigmoid().half().numpy()
+
+
+def threshold_slices(
+    survey: Survey, slices: NDArray[np.intp], logits_NRyx: Tensor, threshold: float
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """Bring the logits of some slices to the case's own grid and threshold them, on the device where they are.
+
+    Returns
+    -------
+    tuple
+        The region depth, uint8 ``(N, Y, X)``; and the logits ``(R, N, Y, X)``, nested by `nest_logits`.
+    """
+
+    def threshold_there(logits: Tensor) -> tuple[NDArray[np.uint8], Tensor]:
+        outside = torch.from_numpy(~survey.head[slices])[:, None].to(logits.device)
+        nested = nest_logits(logits).masked_fill(outside, AIR_LOGIT)
+        logits_RNYX = restore_slices(survey, nested.transpose(0, 1))
+        return (logits_RNYX > _logit(threshold)).sum(0, dtype=torch.uint8).cpu().numpy(), logits_RNYX
+
+    return with_room(threshold_there, logits_NRyx)
+
+
+def nest_logits(logits_NRyx: Tensor) -> Tensor:
+    """Make nested regions agree: no inner region is more likely than the one around it.
+
+    Where a network contradicts itself, the logits of the regions concerned are averaged; elsewhere nothing changes.
+    Taking the outer region's word alone would lose enhancing tumor where a missing modality hides the rest; taking the
+    inner region's word alone would add its false alarms to the whole tumor.
+
+    Parameters
+    ----------
+    logits_NRyx
+        Regions outermost first.
+
+    Returns
+    -------
+    Tensor
+        The closest logits, in the least-squares sense, that do not rise from outer to inner regions.
+
+    References
+    ----------
+    Barlow et al. 1972, Statistical Inference under Order Restrictions: the min-max formula of isotonic regression.
+    """
+    regions = logits_NRyx.shape[1]
+    sums = torch.nn.functional.pad(logits_NRyx.cumsum(1), (0, 0, 0, 0, 1, 0))
+
+    def mean(first: int, last: int) -> Tensor:
+        return (sums[:, last + 1] - sums[:, first]) / (last + 1 - first)
+
+    fitted = []
+    for region in range(regions):
+        highest = [
+            torch.stack([mean(outer, inner) for inner in range(region, regions)]).amax(0) for outer in range(region + 1)
+        ]
+        fitted.append(torch.stack(highest).amin(0))
+    return torch.stack(fitted, dim=1)
+
+
+def restore_slices(survey: Survey, crop_CNyx: Tensor) -> Tensor:
+    """Bring slices of the crop to the in-plane grid of the case.
+
+    Parameters
+    ----------
+    survey
+        Of the case.
+    crop_CNyx
+        Logits on the crop, of some of its slices or of all.
+
+    Returns
+    -------
+    Tensor
+        ``(C, N, Y, X)``; outside the crop the logits are -inf, or `AIR_LOGIT` where they had to be interpolated.
+    """
+    _, frame_y, frame_x = survey.frame
+    (y0, y1), (x0, x1) = ((side.start, side.stop) for side in survey.box[1:])
+    inside = crop_CNyx[..., : min(y1, frame_y) - y0, : min(x1, frame_x) - x0]
+    same_grid = survey.frame[1:] == survey.shape[1:]
+    # Interpolation must not mix with -inf.
+    whole = inside.new_full((*inside.shape[:2], frame_y, frame_x), -torch.inf if same_grid else AIR_LOGIT)
+    whole[..., y0 : y0 + inside.shape[-2], x0 : x0 + inside.shape[-1]] = inside
+    return whole if same_grid else resize(whole, (whole.shape[1], *survey.shape[1:]))
+
+
+def restore_volume(survey: Survey, crop_Czyx: Tensor) -> Tensor:
+    """Bring a whole crop to the case's own grid, along Z too.
+
+    Parameters
+    ----------
+    survey
+        Of the case.
+    crop_Czyx
+        Logits on the crop.
+
+    Returns
+    -------
+    Tensor
+        ``(C, Z, Y, X)``; outside the crop the logits are `AIR_LOGIT`.
+    """
+    stops = [min(side.stop, size) for side, size in zip(survey.box, survey.frame, strict=True)]
+    frame = crop_Czyx.new_full((len(crop_Czyx), *survey.frame), AIR_LOGIT)
+    inside = tuple(slice(side.start, stop) for side, stop in zip(survey.box, stops, strict=True))
+    sizes = tuple(slice(0, side.stop - side.start) for side in inside)
+    frame[(slice(None), *inside)] = crop_Czyx[(slice(None), *sizes)]
+    return resize(frame, survey.shape)
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
+
+
+def _zeros(volume: AnyVolume, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return an array of zeros: of NumPy, or for a case that is streamed of zarr, compressed in memory."""
+    if isinstance(volume, Volume):
+        return np.zeros(shape, dtype)
+    import zarr
+
+    chunks = (*(1 for _ in shape[:-2]), *shape[-2:])
+    return zarr.create_array(zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype=dtype, fill_value=0)

@@ -1,0 +1,219 @@
+"""A volume, a model and settings are checked against each other once; what comes out is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from napari_braintumor.engine.devices import choose_device, openvino_core
+from napari_braintumor.engine.errors import ModelError, SettingsError
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
+from napari_braintumor.engine.models.store import ModelStore, file_sha256
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import AnyVolume
+
+FEW_SLICES = 5
+"""A stack of no more slices shows a tumor in part, wherever it lies, and is searched in full."""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentTask:
+    """All that is decided before the first voxel is read. Nothing in it needs another check.
+
+    Attributes
+    ----------
+    volume, config
+        As the user gave them.
+    card, path, sha256
+        The model: its card, its file and that file's checksum.
+    device, runtime
+        Where the network runs, and what runs it: ``"openvino"`` or ``"torch"``.
+    divisor
+        The sides of what the network sees must be multiples of this.
+    search_step
+        Every how many slices tumor is searched for; 1 looks at all slices.
+    threshold
+        Probability above which a voxel belongs to a region.
+    min_volume_ml
+        Smaller connected components of tumor are removed.
+    not_measurable
+        The regions that are not drawn, each with the reason.
+    notes
+        What the user should know before the network starts.
+    """
+
+    volume: AnyVolume
+    config: SegmentConfig
+    card: ModelCard
+    path: Path
+    sha256: str
+    device: torch.device
+    runtime: str
+    divisor: int
+    search_step: int
+    threshold: float
+    min_volume_ml: float
+    not_measurable: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False) -> SegmentTask:
+    """Check a volume, a model and settings against each other, and decide how the volume is segmented.
+
+    Parameters
+    ----------
+    volume
+        One to all of the model's modalities on one grid.
+    config
+        The model and how to run it.
+    all_regions
+        Draw also the regions that the model's card says these modalities cannot show.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it does not fit the volume.
+    SettingsError
+        If the device, the runtime or the precision is not available, or does not fit the model.
+    """
+    model = ModelStore().find(config.model)
+    card = model.card
+    assert card is not None
+    check_modalities(card, volume)
+    device, runtime = choose_where(card, config)
+    check_precision(config.precision, runtime, device)
+    min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
+    not_measurable = {} if all_regions else card.not_measurable(volume.modalities)
+    return SegmentTask(
+        volume=volume,
+        config=config,
+        card=card,
+        path=model.path,
+        sha256=file_sha256(model.path),
+        device=device,
+        runtime=runtime,
+        divisor=find_divisor(card.architecture, card.options),
+        search_step=choose_search_step(volume, config, min_volume_ml),
+        threshold=config.threshold or card.threshold,
+        min_volume_ml=min_volume_ml,
+        not_measurable=not_measurable,
+        notes=_first_notes(volume, card, not_measurable),
+    )
+
+
+def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
+    """Check that a model accepts a volume's modalities.
+
+    Raises
+    ------
+    ModelError
+        If the model needs modalities that the volume lacks, or takes slices of another thickness.
+    """
+    if card.spatial_dims == 2 and card.spacing[0] is not None:
+        raise ModelError(
+            f"The model '{card.name}' works on slices of {card.spacing[0]:g} mm, but a 2-D model takes slices as they "
+            "are. Train it with a plan whose spacing along Z is null."
+        )
+    if missing := card.lacks(volume.modalities):
+        raise ModelError(
+            f"The model '{card.name}' needs {', '.join(card.modalities)}, but '{volume.name}' lacks "
+            f"{', '.join(missing)}. Add the images, or choose a model that accepts missing modalities."
+        )
+
+
+def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, str]:
+    """Return the device and the runtime for a model.
+
+    Raises
+    ------
+    SettingsError
+        If what was asked for is not available, or the model cannot run on it.
+    """
+    asked, device = config.runtime, config.device
+    if card.architecture == ONNX:
+        if asked == "torch" or device not in ("auto", "cpu"):
+            raise SettingsError(
+                f"'{card.name}' is an ONNX graph, which OpenVINO runs on the CPU. Choose the device auto or cpu, and "
+                "the runtime auto."
+            )
+        asked, device = "openvino", "cpu"
+    elif not find_architecture(card.architecture).convertible:
+        if asked == "openvino":
+            raise SettingsError(f"'{card.name}' cannot be converted for OpenVINO. Choose the runtime auto or torch.")
+        asked = "torch"
+    chosen = choose_device(device)
+    return chosen, choose_runtime(asked, chosen)
+
+
+def choose_runtime(asked: str, device: torch.device) -> str:
+    """Return ``"openvino"`` or ``"torch"``.
+
+    Raises
+    ------
+    SettingsError
+        If OpenVINO is asked for but not installed, or on a device it is not used for.
+    """
+    installed = find_spec("openvino") is not None
+    if asked == "auto":
+        return "openvino" if installed and device.type == "cpu" else "torch"
+    if asked == "openvino" and not installed:
+        raise SettingsError("The runtime OpenVINO is not installed. Run 'pip install openvino', or choose torch.")
+    if asked == "openvino" and device.type != "cpu":
+        raise SettingsError(
+            f"OpenVINO runs on the CPU here, not on '{device.type}'. Choose the device cpu, or the runtime torch."
+        )
+    return asked
+
+
+def check_precision(asked: str, runtime: str, device: torch.device) -> None:
+    """Refuse a reduced precision that a device has no instructions for.
+
+    Raises
+    ------
+    SettingsError
+        If it has none.
+    """
+    if asked != "bfloat16":
+        return
+    if device.type == "cuda":
+        able = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif runtime == "openvino":
+        able = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    else:
+        able = False  # torch would be slower than in float32
+    if not able:
+        raise SettingsError(
+            f"There are no instructions for bfloat16 here ({device.type}, {runtime}), so it would be slower, not "
+            "faster. Choose the precision auto."
+        )
+
+
+def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: float) -> int:
+    """Return every how many slices tumor is searched for; 1 looks at all slices.
+
+    Tumor that appears in none of the slices searched is thinner than the step, but may be wide: so a step is taken only
+    where one is asked for. All slices are looked at where no tumor is too small to be kept, where probabilities are
+    asked for, in stacks of few slices, and where slices are stored many together: reading some would cost as much as
+    reading all.
+    """
+    if config.probabilities or not min_volume_ml or not volume.source.spacing_known or volume.slab_slices > 1:
+        return 1
+    if volume.shape[0] <= FEW_SLICES:
+        return 1
+    return max(1, int(config.search_step_mm // volume.spacing[0]))
+
+
+def _first_notes(volume: AnyVolume, card: ModelCard, not_measurable: Mapping[str, str]) -> tuple[str, ...]:
+    notes = list(volume.notes)
+    ignored = [name for name in volume.modalities if name not in card.modalities]
+    if ignored:
+        notes.append(f"The model does not use {', '.join(ignored)}.")
+    if not volume.source.spacing_known:
+        notes.append("The voxel size is not known, so mm and mL are guesses.")
+    notes += [f"{name.capitalize()} is not drawn: {reason}." for name, reason in not_measurable.items()]
+    return tuple(notes)

@@ -1,0 +1,121 @@
+"""A volume and settings in, events and a segmentation out: `segment` shows the whole flow from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from napari_braintumor.engine.anatomy import labels_by_region
+from napari_braintumor.engine.devices import describe_device
+from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, Started
+from napari_braintumor.engine.inspecting.inspection import inspect_few
+from napari_braintumor.engine.models.store import ModelStore, file_sha256
+from napari_braintumor.engine.preparing.transforms import survey_for
+from napari_braintumor.engine.segmenting.cleaning import clean
+from napari_braintumor.engine.segmenting.conversion import load_converted
+from napari_braintumor.engine.segmenting.network import Network
+from napari_braintumor.engine.segmenting.regions import RegionMaps
+from napari_braintumor.engine.segmenting.resolve import SegmentTask, choose_where, resolve
+from napari_braintumor.engine.segmenting.runtime import FallbackRunner
+from napari_braintumor.engine.segmenting.slices import look_through_slices
+from napari_braintumor.engine.segmenting.windows import choose_window, look_through_windows
+from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import AnyVolume, Segmentation
+
+
+def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False) -> Iterator[SegmentEvent]:
+    """Segment a volume.
+
+    Regions that the model's card says these modalities cannot show are not drawn; `Segmentation.not_measurable` names
+    them.
+
+    Parameters
+    ----------
+    volume
+        One to all of the model's modalities on one grid.
+    config
+        The model and how to run it.
+    all_regions
+        Draw every region all the same: for measuring, since it is from there that the card knows.
+
+    Yields
+    ------
+    SegmentEvent
+        `Noted` for what the user should know, `Started` when the network is ready, `SlicesDone` after each chunk, and
+        `Segmented` last.
+
+    Raises
+    ------
+    BrainTumorError
+        If the volume or the settings do not fit the model.
+    """
+    started = time.perf_counter()
+    task = resolve(volume, config, all_regions)
+    yield from map(Noted, task.notes)
+
+    survey = survey_for(task.card, volume, task.divisor)
+    findings = inspect_few(survey.thumbnails).findings
+    yield from map(Noted, findings)
+
+    network = Network(task, choose_window(task.card, survey.head.shape, task.divisor))
+    runner = network.runner
+    yield from map(Noted, runner.notes)
+    reported = len(runner.notes)
+    yield Started(describe_device(runner.device), runner.runtime)
+
+    maps = RegionMaps.empty(task)
+    look_through = look_through_windows if task.card.spatial_dims == 3 else look_through_slices
+    for done in look_through(task, survey, network, maps):
+        yield from map(Noted, runner.notes[reported:])
+        reported = len(runner.notes)
+        yield done
+
+    volumes_ml = clean(maps.depth, task)
+    notes = [*task.notes, *findings, *runner.notes]
+    yield Segmented(
+        Segmentation(
+            labels=maps.depth,
+            label_names={region.label: region.label_name for region in task.card.regions},
+            label_colors={region.label: region.color for region in task.card.regions},
+            regions=labels_by_region(task.card.regions),
+            volumes_ml=volumes_ml,
+            source=volume.source,
+            name=volume.name,
+            provenance=_describe(task, runner, notes, time.perf_counter() - started),
+            probabilities=maps.probabilities,
+            not_measurable=task.not_measurable,
+        )
+    )
+
+
+def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], seconds: float) -> dict[str, Any]:
+    """Return what a record says of how a segmentation was made: JSON values only."""
+    return {
+        "program": "napari-braintumor",
+        "model": task.card.name,
+        "model_version": task.card.version,
+        "model_sha256": task.sha256,
+        "modalities_used": [name for name in task.card.modalities if name in task.volume.modalities],
+        "settings": task.config.model_dump(mode="json"),
+        "device": runner.device.type,
+        "runtime": runner.runtime,
+        "seconds": round(seconds, 2),
+        "notes": notes,
+        "not_measurable": dict(task.not_measurable),
+        "intended_use": task.card.intended_use,
+    }
+
+
+def warm_up(config: SegmentConfig) -> None:
+    """Load the runtime, and convert the model if it has to be, so that the first segmentation starts sooner.
+
+    Raises
+    ------
+    BrainTumorError
+        If the settings do not fit this computer, or there is no such model.
+    """
+    model = ModelStore().find(config.model)
+    assert model.card is not None
+    if choose_where(model.card, config)[1] == "openvino":
+        load_converted(model.path, file_sha256(model.path))

@@ -1,0 +1,80 @@
+import numpy as np
+
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
+from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.segmenting.cleaning import (
+    count_voxels,
+    drop_small_regions,
+    leave_out,
+    paint_labels,
+    remove_small_components,
+)
+
+
+def test_small_components_are_removed_and_the_largest_kept() -> None:
+    depth = np.zeros((5, 20, 20), np.uint8)
+    depth[1:4, 2:8, 2:8] = 1
+    depth[2, 15, 15] = 2
+
+    def cleaned(min_vox: int, keep_largest: bool) -> np.ndarray:
+        copy = depth.copy()
+        remove_small_components(copy, min_vox, keep_largest)
+        return copy
+
+    assert cleaned(5, False).sum() == 3 * 6 * 6
+    assert cleaned(0, True).sum() == 3 * 6 * 6
+    assert np.array_equal(cleaned(0, False), depth)
+    empty = np.zeros_like(depth)
+    remove_small_components(empty, 5, True)
+    assert not empty.any()
+
+
+def test_a_region_too_small_to_be_believed_counts_as_the_one_around_it() -> None:
+    depth = np.ones((1, 4, 10), np.uint8)
+    depth[0, :2], depth[0, :1, :2] = 2, 3
+    whole, core, enhancing = GLIOMA_REGIONS
+
+    def kept(least_core: float, least_enhancing: float, voxel_ml: float) -> list[int]:
+        regions = (
+            whole,
+            core.model_copy(update={"least_ml": least_core}),
+            enhancing.model_copy(update={"least_ml": least_enhancing}),
+        )
+        card, copy = ModelCard(name="a", architecture="unet", regions=regions), depth.copy()
+        drop_small_regions(copy, card, voxel_ml)
+        return count_voxels(copy, card)
+
+    assert kept(0.0, 3.0, voxel_ml=1.0) == [40, 20, 0]
+    assert kept(0.0, 3.0, voxel_ml=2.0) == [40, 20, 2]
+    assert kept(30.0, 0.0, voxel_ml=1.0) == [40, 0, 0]
+
+
+def test_what_lies_in_a_region_that_is_left_out_counts_as_the_next_around_it() -> None:
+    card = ModelCard(name="x", architecture="unet", regions=GLIOMA_REGIONS)
+
+    def painted(*names: str) -> list[int]:
+        depth = np.array([[[0, 1, 2, 3]]], np.uint8)
+        leave_out(depth, card, names)
+        paint_labels(depth, card)
+        return depth.ravel().tolist()
+
+    assert painted() == [0, 2, 1, 3]
+    assert painted("enhancing tumor") == [0, 2, 1, 1]
+    assert painted("tumor core") == [0, 2, 2, 3]
+    assert painted("whole tumor") == [0, 0, 1, 3]
+    assert painted("whole tumor", "tumor core") == [0, 0, 0, 3]
+    assert painted("whole tumor", "tumor core", "enhancing tumor") == [0, 0, 0, 0]
+
+
+def test_a_region_that_is_dropped_is_not_painted_as_one_that_is_left_out() -> None:
+    whole, core, enhancing = GLIOMA_REGIONS
+    regions = (whole, core, enhancing.model_copy(update={"least_ml": 5.0}))
+    card, depth = ModelCard(name="a", architecture="unet", regions=regions), np.array([[[1, 1, 3, 3]]], np.uint8)
+    drop_small_regions(depth, card, 1.0, {"tumor core": "not measurable without T1ce"})
+    assert depth.ravel().tolist() == [1, 1, 1, 1]
+
+
+def test_a_voxel_gets_the_label_of_the_innermost_region_it_lies_in() -> None:
+    depth = np.array([[[0, 1, 2, 3]]], np.uint8)
+    paint_labels(depth, ModelCard(name="x", architecture="unet", regions=GLIOMA_REGIONS))
+    assert depth.ravel().tolist() == [0, 2, 1, 3]

@@ -1,0 +1,101 @@
+from dataclasses import FrozenInstanceError, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fake_card import CUDA
+from napari_braintumor.engine import segment
+from napari_braintumor.engine.errors import ModelError, SettingsError
+from napari_braintumor.engine.events import Noted
+from napari_braintumor.engine.models.store import file_sha256, load_weights, read_card, save_model
+from napari_braintumor.engine.segmenting import resolve as resolving
+from napari_braintumor.engine.segmenting.resolve import check_precision, choose_runtime, resolve
+from napari_braintumor.engine.settings import SegmentConfig
+from segmenting import result_of
+
+CPU = torch.device("cpu")
+
+
+def test_what_the_settings_leave_open_comes_from_the_card(make_volume, toy_model, with_card) -> None:
+    path = with_card(toy_model, threshold=0.3, min_volume_ml=0.7)
+    task = resolve(make_volume(7)[0], SegmentConfig(model=path, device="cpu", runtime="torch"))
+    assert (task.threshold, task.min_volume_ml, task.search_step) == (0.3, 0.7, 1)
+    assert (task.device.type, task.runtime, task.sha256) == ("cpu", "torch", file_sha256(task.path))
+    with pytest.raises(FrozenInstanceError):
+        task.threshold = 0.5
+
+
+def test_settings_win_over_the_card(make_volume, toy_model, with_card) -> None:
+    path = with_card(toy_model, threshold=0.3, min_volume_ml=0.7)
+    volume, _ = make_volume(7)
+    config = SegmentConfig(model=path, device="cpu", threshold=0.6, min_volume_ml=0.1, search_step_mm=9)
+    task = resolve(volume, config)
+    assert (task.threshold, task.min_volume_ml) == (0.6, 0.1)
+    assert task.search_step == int(9 // volume.spacing[0])
+
+
+def test_a_2d_model_with_slices_of_its_own_thickness_is_refused(make_volume, toy_model, with_card) -> None:
+    with pytest.raises(ModelError, match="works on slices of 2 mm"):
+        result_of(make_volume(0)[0], model=with_card(toy_model, spacing=(2.0, None, None)))
+
+
+def test_a_model_that_needs_all_modalities_says_which_are_missing(make_volume, toy_model, tmp_path) -> None:
+    card = read_card(toy_model).model_copy(update={"accepts_missing": False})
+    path = save_model(tmp_path / "strict.safetensors", load_weights(toy_model), card)
+    with pytest.raises(ModelError, match="lacks T2, FLAIR"):
+        result_of(make_volume(0)[0].with_modalities(("T1", "T1ce")), model=str(path))
+
+
+def test_a_modality_the_model_does_not_know_is_noted_and_left_out(make_volume, toy_model) -> None:
+    volume, _ = make_volume(0)
+    odd = replace(volume, modalities=("T1", "T1ce", "T2", "DWI"))
+    events = list(segment(odd, SegmentConfig(model=str(toy_model), device="cpu")))
+    assert events[0] == Noted("The model does not use DWI.")
+
+
+def test_unknown_voxel_sizes_are_noted(make_volume, toy_model) -> None:
+    volume, _ = make_volume(0)
+    unknown = replace(volume, source=replace(volume.source, spacing_known=False))
+    assert "mm and mL are guesses" in next(segment(unknown, SegmentConfig(model=str(toy_model), device="cpu"))).text
+
+
+@pytest.mark.parametrize(
+    ("chosen_runtime", "device", "able"),
+    [("openvino", CPU, True), ("openvino", CPU, False), ("torch", CPU, False), ("torch", CUDA, True)],
+)
+def test_bfloat16_is_refused_where_there_are_no_instructions_for_it(
+    monkeypatch, chosen_runtime: str, device: torch.device, able: bool
+) -> None:
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "BF16"] if able else ["FP32"])
+    monkeypatch.setattr(resolving, "openvino_core", lambda: core)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    check_precision("auto", chosen_runtime, device)
+    if able:
+        check_precision("bfloat16", chosen_runtime, device)
+    else:
+        with pytest.raises(SettingsError, match="There are no instructions for bfloat16 here"):
+            check_precision("bfloat16", chosen_runtime, device)
+
+
+def test_an_older_cuda_card_is_refused_bfloat16(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(SettingsError, match=r"bfloat16 here \(cuda, torch\)"):
+        check_precision("bfloat16", "torch", CUDA)
+
+
+def test_auto_runtime_is_openvino_on_the_cpu_only_where_it_is_installed(monkeypatch) -> None:
+    monkeypatch.setattr(resolving, "find_spec", lambda _: SimpleNamespace())
+    assert choose_runtime("auto", CPU) == "openvino"
+    assert choose_runtime("auto", CUDA) == "torch"
+    monkeypatch.setattr(resolving, "find_spec", lambda _: None)
+    assert choose_runtime("auto", CPU) == "torch"
+
+
+def test_openvino_where_it_cannot_run_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(resolving, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match="OpenVINO is not installed"):
+        choose_runtime("openvino", CPU)
+    monkeypatch.setattr(resolving, "find_spec", lambda _: SimpleNamespace())
+    with pytest.raises(SettingsError, match="OpenVINO runs on the CPU here"):
+        choose_runtime("openvino", CUDA)
