@@ -1,4 +1,4 @@
-"""One network over a batch of slices on each runtime, in turn with the matrix product: what `inference` runs."""
+"""One network over a batch of slices on each runtime, in turn with the matrix product: what `segment` runs."""
 
 from __future__ import annotations
 
