@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench lint format screenshot
+.PHONY: help demo test test-slow coverage bench lint format screenshot
 
 PYTHON ?= python3
 CASE ?=
@@ -15,16 +15,25 @@ PARTS ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 WITH_DISPLAY := tools/with_display
+PYTEST := OMP_NUM_THREADS=1 $(WITH_DISPLAY) $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 help:  ## Show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: .venv/runtime.stamp  ## Segment the sample case, or CASE=path, into OUT=out
 	$(BIN)/napari-braintumor demo $(if $(CASE),"$(CASE)") --output "$(OUT)"
 
 test: lint .venv/display.stamp  ## Lint, check types and manifest, run the quick tests
 	$(BIN)/npe2 validate --imports src/napari_braintumor/napari.yaml
-	OMP_NUM_THREADS=1 $(WITH_DISPLAY) $(BIN)/pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/dev.stamp .venv/display.stamp  ## Run the slow tests, the wheel in an empty environment, the lowest versions
+	$(PYTEST) -m slow
+	$(BIN)/python tools/check_wheel.py
+	tools/check_lowest .lowest
+
+coverage: .venv/dev.stamp .venv/display.stamp  ## Print which lines and branches the quick tests never take
+	$(PYTEST) -m "not slow" --cov
 
 bench: .venv/dev.stamp .venv/display.stamp  ## Measure time and memory, into benchmarks/results.md (on an idle machine)
 	$(WITH_DISPLAY) $(BIN)/python benchmarks/run.py $(PARTS)
@@ -34,6 +43,7 @@ lint: .venv/dev.stamp  ## Check style, types and who imports whom
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/typos
 
 format: .venv/dev.stamp  ## Put the code into shape
 	$(BIN)/ruff check --fix
