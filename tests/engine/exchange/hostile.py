@@ -176,6 +176,13 @@ def a_checkpoint_whose_keys_are_nested_too_deeply_to_hash(folder: Path) -> Path:
 
 
 @hostile()
+def a_zipped_checkpoint_whose_keys_are_nested_too_deeply_to_hash(folder: Path) -> Path:
+    pickled = b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s."
+    content = {"archive/data.pkl": pickled, "archive/version": b"3"}
+    return zipped(folder / "model.pt", content, zipfile.ZIP_STORED)
+
+
+@hostile()
 def a_checkpoint_that_reads_beyond_its_storage(folder: Path) -> Path:
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(saved({"a": torch.ones(9999)}))) as old, zipfile.ZipFile(file, "w") as new:
@@ -196,8 +203,8 @@ def an_old_checkpoint_that_asks_for_all_memory(folder: Path) -> Path:
 # ----------------------------------------------------------------------------------------------------------- zip files
 
 
-def zipped(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+def zipped(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
         for name, content in members.items():
             file.writestr(name, content)
     return path
@@ -439,6 +446,12 @@ for _name, _graph in {
     "a tensor of negative size": lambda: graph(lambda proto: resized(proto, -3, 4, 3, 3)),
     "a tensor shorter than its shape": lambda: graph(lambda proto: resized(proto, 3, 4, 5, 5)),
     "a card that is no JSON": lambda: graph(lambda proto: proto.metadata_props.add(key=CARD_KEY, value="$evil")),
+    "more nodes than any network": lambda: graph(
+        lambda proto: proto.graph.node.extend([helper.make_node("Relu", ["out"], ["more"])] * 100_001)
+    ),
+    "sparse weights in a node": lambda: graph(
+        lambda proto: proto.graph.node[0].attribute.add(name="value", type=11).sparse_tensor.dims.append(3)
+    ),
     "no nodes": lambda: graph(lambda proto: proto.graph.ClearField("node")),
     "its end cut off": lambda: graph()[:-40],
 }.items():

@@ -15,8 +15,8 @@ from hostile import BUNDLE_CARD, CARD, CORPUS, GRAPH_CARD, Hostile, bundle, grap
 
 import napari_braintumor
 from napari_braintumor.engine.errors import BrainTumorError
-from napari_braintumor.engine.exchange import bioimageio, import_model, legacy, monai_bundle, nnunet, onnx
-from napari_braintumor.engine.exchange.checkpoint import build_on_meta
+from napari_braintumor.engine.exchange import bioimageio, import_model, monai_bundle, nnunet, onnx, recognize
+from napari_braintumor.engine.exchange.state_dict import build_on_meta
 from napari_braintumor.engine.models.store import ModelStore
 
 TRUSTED = tuple(
@@ -83,7 +83,7 @@ class Watch:
 @pytest.fixture(scope="module")
 def watch() -> Watch:
     """Return a watch, after all has been imported that is imported late: importing runs code, of ours and of others."""
-    assert all((bioimageio, legacy, monai_bundle, nnunet))
+    assert all((bioimageio, monai_bundle, nnunet, recognize))
     build_on_meta("monai_segresnet", 4, 3, 3, {"init_filters": 8})
     build_on_meta("unet", 4, 3, 2, {"width": 2})
     onnx.openvino_core().read_model(graph())
@@ -100,7 +100,7 @@ def test_without_the_evil_in_them_they_are_accepted(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "store")
     for name, path, card in (
         ("a", written(tmp_path / "a.pt", saved(weights())), CARD),
-        ("b", written(tmp_path / "b.pth", saved(weights(), legacy=True)), CARD),
+        ("b", written(tmp_path / "b.pth", saved(weights())), CARD),
         ("c", written(tmp_path / "c.onnx", graph()), GRAPH_CARD),
         ("d", bundle(tmp_path), BUNDLE_CARD),
         ("e", package(tmp_path), CARD),

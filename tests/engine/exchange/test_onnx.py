@@ -105,6 +105,14 @@ def test_without_the_packages_it_is_said_how_to_get_them(tmp_path: Path, monkeyp
             patch.setitem(sys.modules, package, None)
             with pytest.raises(SettingsError, match=rf"'{package}', .* pip install 'napari-braintumor\[exchange\]'"):
                 exchange.export(model, tmp_path / "tiny.onnx")
+    foreign = written(tmp_path / "foreign.onnx", make_graph())
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SettingsError, match=r"need the package 'onnx', .* pip install 'napari-braintumor\[exchange\]'"):
+        exchange.load(foreign, DESCRIBED)
+
+
+def test_a_model_without_a_card_cannot_be_exported(tmp_path: Path) -> None:
+    model = make_model(tmp_path, CARD)
     with pytest.raises(ModelError, match="it is damaged"):
         exchange.export(StoredModel("x", model.path, None, "it is damaged"), tmp_path / "tiny.onnx")
 
@@ -261,7 +269,7 @@ def no_graph(proto: onnx.ModelProto) -> None:
         (classifies, "takes 4 axes and gives 2"),
         (unknown, "cannot be run here"),
         (shrinks, "does not do for these images: for .* it gives"),
-        (no_graph, "damaged or no ONNX file"),
+        (no_graph, "damaged or not an ONNX file"),
     ],
 )
 def test_a_graph_that_no_network_needs_is_refused(
@@ -313,6 +321,15 @@ def test_a_card_in_the_file_is_checked(tmp_path: Path) -> None:
             exchange.load(written(tmp_path / "card.onnx", proto))
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MOST_BYTES", 100)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModelError, match="bytes; expected an ONNX file of up to 100"):
+        exchange.load(written(tmp_path / "large.onnx", make_graph()), DESCRIBED)
+
+
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     whole = make_graph().SerializeToString()
     path = tmp_path / "broken.onnx"
@@ -320,7 +337,7 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     beyond = b"\x3a" + struct.pack("<B", 100) + b"short"
     for content in (b"", b"hello", bytes(99), whole[:20], whole[:-5], b"PK\x03\x04" + whole, endless, beyond, b"{}"):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="damaged or no ONNX file"):
+        with pytest.raises(ModelError, match="damaged or not an ONNX file"):
             exchange.load(path, DESCRIBED)
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         exchange.load(tmp_path / "none.onnx")

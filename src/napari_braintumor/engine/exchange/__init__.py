@@ -130,9 +130,9 @@ def import_model(
 def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor], ModelCard]:
     suffix = path.suffix.lower()
     if suffix in (*CHECKPOINTS, SUFFIX):
-        from napari_braintumor.engine.exchange import legacy
+        from napari_braintumor.engine.exchange import recognize
 
-        return legacy.load(path, description)
+        return recognize.load(path, description)
     if suffix == ".onnx":
         from napari_braintumor.engine.exchange import onnx
 
@@ -163,7 +163,7 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
 
 def _check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
     """Hold weights against their card before they are installed."""
-    from napari_braintumor.engine.exchange.checkpoint import check_finite, fit_card
+    from napari_braintumor.engine.exchange.state_dict import check_finite, fit_card
     from napari_braintumor.engine.models.registry import ONNX
 
     if card.architecture == ONNX:

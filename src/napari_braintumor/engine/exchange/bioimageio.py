@@ -20,7 +20,9 @@ from torch import Tensor
 
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._example import make_example
-from napari_braintumor.engine.exchange._packages import (
+from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.exchange.onnx import read_graph
+from napari_braintumor.engine.exchange.packages import (
     CARD_KEY,
     describe,
     pack,
@@ -31,10 +33,8 @@ from napari_braintumor.engine.exchange._packages import (
     to_plain,
     write_page,
 )
-from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.checkpoint import fit, fit_card, read_state_dict
-from napari_braintumor.engine.exchange.legacy import count_parameters
-from napari_braintumor.engine.exchange.onnx import read_graph
+from napari_braintumor.engine.exchange.recognize import count_parameters
+from napari_braintumor.engine.exchange.state_dict import fit, fit_card, read_state_dict
 from napari_braintumor.engine.models.axes import in_network_order
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network

@@ -20,7 +20,8 @@ from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_WORDS, REGION
 from napari_braintumor.engine.atomic import making_folder
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._monai_steps import read_grid, read_normalisation, read_steps
-from napari_braintumor.engine.exchange._packages import (
+from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.exchange.packages import (
     CARD_KEY,
     describe,
     pack,
@@ -31,9 +32,8 @@ from napari_braintumor.engine.exchange._packages import (
     to_plain,
     write_page,
 )
-from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.checkpoint import fit_card, read_state_dict
-from napari_braintumor.engine.exchange.legacy import card_name, count_parameters
+from napari_braintumor.engine.exchange.recognize import card_name, count_parameters
+from napari_braintumor.engine.exchange.state_dict import fit_card, read_state_dict
 from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.models.axes import in_network_order
 from napari_braintumor.engine.models.card import ModelCard

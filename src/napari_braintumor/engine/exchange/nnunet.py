@@ -23,8 +23,8 @@ from torch import Tensor
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.checkpoint import build_on_meta, fit_card, read_state_dict
-from napari_braintumor.engine.exchange.legacy import card_name
+from napari_braintumor.engine.exchange.recognize import card_name
+from napari_braintumor.engine.exchange.state_dict import build_on_meta, fit_card, read_state_dict
 from napari_braintumor.engine.files.naming import find_modality
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.settings import describe_problem

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange.checkpoint import fit, read_state_dict
+from napari_braintumor.engine.exchange.state_dict import fit, read_state_dict
 from napari_braintumor.engine.models.card import DataSource, ModelCard
 from napari_braintumor.engine.models.registry import ONNX, find_architecture
 

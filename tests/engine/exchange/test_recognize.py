@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange.legacy import Network, card_name, load, recognise
+from napari_braintumor.engine.exchange.recognize import Network, card_name, load, recognise
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import build_network
@@ -148,17 +148,15 @@ def imported(path: Path, weights: dict[str, Tensor], card: ModelCard) -> nn.Modu
 
 
 @pytest.mark.parametrize(
-    ("small", "parameters", "legacy"),
-    [pytest.param(False, 44_009_869, False, marks=pytest.mark.slow), (True, 1_131_181, False), (True, 1_131_181, True)],
+    ("small", "parameters"),
+    [pytest.param(False, 44_009_869, marks=pytest.mark.slow), (True, 1_131_181)],
 )
 @torch.no_grad()
-def test_the_public_u2net_gives_what_its_authors_network_gives(
-    tmp_path: Path, small: bool, parameters: int, legacy: bool
-) -> None:
+def test_the_public_u2net_gives_what_its_authors_network_gives(tmp_path: Path, small: bool, parameters: int) -> None:
     torch.manual_seed(1)
     reference = lively(PublicU2Net(small))
     path = tmp_path / "u2net.pth"
-    torch.save(reference.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    torch.save(reference.state_dict(), path)
     weights, card = load(path, COLOR)
     assert (card.architecture, card.options) == ("u2net_small" if small else "u2net", {})
     assert (card.parameters, card.name, card.modalities) == (parameters, "mine", COLOR.modalities)
