@@ -94,12 +94,12 @@ def download_model(
         str | None, typer.Option("--from", help="Address or folder that has the file, in place of its own address.")
     ] = None,
 ) -> None:
-    """Download a model and install it. Ctrl+C stops; the next time it goes on from there."""
+    """Download a model and install it. Ctrl+C stops, and nothing is installed then."""
     try:
         with errors_said():
             _follow_download(find_entry(read_catalogue(catalogue), name), mirror)
     except KeyboardInterrupt:
-        console.print("Stopped. Download it again, and it goes on from there.")
+        console.print("Stopped. Nothing was installed.")
         raise typer.Exit(130) from None
 
 

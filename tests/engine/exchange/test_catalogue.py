@@ -1,7 +1,6 @@
 import hashlib
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-import psutil
 import pytest
 import torch
 
@@ -25,6 +23,7 @@ from napari_braintumor.engine.exchange.catalogue import (
     find_entry,
     read_catalogue,
 )
+from napari_braintumor.engine.exchange.fetching import CHUNK_BYTES
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.models.store import ModelStore, save_model
@@ -40,7 +39,7 @@ class Server:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.answers: dict[str, Callable[[Handler], None]] = {}
-        self.asked: list[tuple[str, str | None]] = []
+        self.asked: list[str] = []
         self.closing = threading.Event()
         outer = self
 
@@ -49,7 +48,7 @@ class Server:
 
             def do_GET(self) -> None:
                 path = unquote(self.path.split("?")[0])
-                outer.asked.append((path, self.headers.get("Range")))
+                outer.asked.append(path)
                 if path in outer.answers:
                     outer.answers[path](self)
                 elif path in outer.files:
@@ -74,15 +73,11 @@ class Server:
 
 
 def give(handler: Handler, content: bytes, send: int | None = None) -> None:
-    """Answer with a file, from the byte that is asked for; only so many bytes of it are sent, where told."""
-    asked = handler.headers.get("Range")
-    start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
-    handler.send_response(206 if asked else 200)
-    if asked:
-        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-    handler.send_header("Content-Length", str(len(content) - start))
+    """Answer with a file, or with its first bytes alone."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
-    handler.wfile.write(content[start:] if send is None else content[start : start + send])
+    handler.wfile.write(content[:send])
 
 
 def give_without_length(content: bytes) -> Callable[[Handler], None]:
@@ -158,11 +153,6 @@ def parts() -> list[Path]:
     return sorted(downloads_folder().iterdir())
 
 
-def leave_part(entry: Entry, content: bytes, name: str = "") -> None:
-    downloads_folder().mkdir(parents=True, exist_ok=True)
-    (downloads_folder() / f"{entry.sha256}{name}.part").write_bytes(content)
-
-
 # What goes well
 
 
@@ -185,45 +175,22 @@ def test_nothing_is_said_on_the_terminal(entry: Entry, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_download_that_broke_off_goes_on_where_it_stopped(entry: Entry, content: bytes, server: Server) -> None:
-    server.answers["/far.safetensors"] = lambda handler: give(handler, content, send=100_000)
-    with pytest.raises(ModelError, match=r"broke off.* goes on where it stopped"):
-        run(entry)
-    assert [part.stat().st_size for part in parts()] == [100_000]
-    assert stored() == []
-    del server.answers["/far.safetensors"]
-    assert isinstance(run(entry)[-1], Installed)
-    assert server.asked[-1] == ("/far.safetensors", "bytes=100000-")
-    assert stored()[0].read_bytes() == content
-    assert parts() == []
-
-
 def test_a_download_whose_end_is_missing_is_not_taken_for_whole(entry: Entry, content: bytes, server: Server) -> None:
     server.answers["/far.safetensors"] = give_without_length(content[:-1])
-    with pytest.raises(
-        ModelError, match=rf"broke off: {len(content) - 1} of {len(content)} bytes came from '127.0.0.1"
-    ):
+    with pytest.raises(ModelError, match="does not fit its checksum"):
         run(entry)
-    assert stored() == []
+    assert stored() == parts() == []
 
 
-def test_a_server_that_cannot_go_on_gives_the_whole_file(entry: Entry, content: bytes, server: Server) -> None:
-    leave_part(entry, b"x" * 1000)
-    server.answers["/far.safetensors"] = give_without_length(content)
+def test_a_download_that_broke_off_leaves_nothing_and_can_be_done_again(
+    entry: Entry, content: bytes, server: Server
+) -> None:
+    server.answers["/far.safetensors"] = lambda handler: give(handler, content, send=100_000)
+    with pytest.raises(ModelError, match=r"stopped answering, so 'far.safetensors' did not arrive"):
+        run(entry)
+    assert stored() == parts() == []
+    del server.answers["/far.safetensors"]
     assert isinstance(run(entry)[-1], Installed)
-
-
-def test_what_a_killed_program_left_is_gone_on_with(entry: Entry, content: bytes, server: Server) -> None:
-    leave_part(entry, content[:5000], name=f".{psutil.Process().pid}-17-0")  # a process of this number, long ago
-    assert isinstance(run(entry)[-1], Installed)
-    assert server.asked == [("/far.safetensors", "bytes=5000-")]
-    assert parts() == []
-
-
-def test_a_complete_part_needs_no_server(entry: Entry, content: bytes, server: Server) -> None:
-    leave_part(entry, content)
-    assert isinstance(run(entry)[-1], Installed)
-    assert server.asked == []
 
 
 def test_two_downloads_of_one_file_do_not_disturb_each_other(entry: Entry, content: bytes, server: Server) -> None:
@@ -252,6 +219,21 @@ def test_the_next_address_is_tried_where_one_fails(entry: Entry, server: Server)
     assert isinstance(events[-1], Installed)
 
 
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/far.safetensors", "/far.safetensors"])
+def test_a_redirect_that_leads_nowhere_ends_in_a_sentence(entry: Entry, server: Server, place: str) -> None:
+    server.answers["/far.safetensors"] = lead_to(place)
+    with pytest.raises(ModelError, match=r"'127.0.0.1' (cannot be reached|does not give)"):
+        run(entry)
+    assert stored() == parts() == []
+
+
+def test_a_password_in_an_address_is_not_shown(entry: Entry, server: Server) -> None:
+    address = server.address.replace("http://", "http://someone:secret@")
+    with pytest.raises(ModelError, match="does not give") as caught:
+        run(moved(entry, urls=(f"{address}/gone",)))
+    assert "secret" not in str(caught.value)
+
+
 def test_a_redirect_is_followed(entry: Entry, server: Server) -> None:
     server.answers["/moved"] = lead_to("/far.safetensors")
     assert isinstance(run(moved(entry, urls=(f"{server.address}/moved",)))[-1], Installed)
@@ -261,7 +243,7 @@ def test_a_redirect_is_followed(entry: Entry, server: Server) -> None:
 def test_a_mirror_takes_the_place_of_the_addresses(entry: Entry, content: bytes, server: Server, slash: str) -> None:
     server.files["/mirror/far.safetensors"] = content
     assert isinstance(run(entry, mirror=f"{server.address}/mirror{slash}")[-1], Installed)
-    assert [path for path, _ in server.asked] == ["/mirror/far.safetensors"]
+    assert server.asked == ["/mirror/far.safetensors"]
 
 
 def test_a_folder_can_be_the_mirror(entry: Entry, content: bytes, server: Server, tmp_path: Path) -> None:
@@ -299,13 +281,6 @@ def test_a_file_that_was_changed_is_refused_and_nothing_of_it_is_kept(
     assert stored() == parts() == []
 
 
-def test_a_part_that_was_changed_is_not_used_twice(entry: Entry, content: bytes) -> None:
-    leave_part(entry, b"x" + content[1:5000])
-    with pytest.raises(ModelError, match="does not fit its checksum"):
-        run(entry)
-    assert isinstance(run(entry)[-1], Installed)
-
-
 def test_a_server_that_hangs_ends_in_a_sentence(
     entry: Entry, content: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,11 +292,10 @@ def test_a_server_that_hangs_ends_in_a_sentence(
 
     server.answers["/far.safetensors"] = answer
     begun = time.monotonic()
-    with pytest.raises(ModelError, match=r"'127.0.0.1' did not answer in time, .* goes on where it stopped"):
+    with pytest.raises(ModelError, match=r"'127.0.0.1' cannot be reached, or stopped answering"):
         run(entry)
     assert time.monotonic() - begun < 3
-    assert [part.stat().st_size for part in parts()] == [50_000]
-    assert stored() == []
+    assert stored() == parts() == []
 
 
 def test_a_server_that_never_answers_ends_in_a_sentence(
@@ -329,7 +303,7 @@ def test_a_server_that_never_answers_ends_in_a_sentence(
 ) -> None:
     monkeypatch.setattr(fetching, "READ_TIMEOUT_S", 0.3)
     server.answers["/far.safetensors"] = lambda _: server.closing.wait(20)
-    with pytest.raises(ModelError, match="did not answer in time"):
+    with pytest.raises(ModelError, match="stopped answering"):
         run(entry)
 
 
@@ -350,15 +324,15 @@ def test_a_slow_server_does_not_count_as_one_that_hangs(
 
 
 def test_more_than_was_declared_is_not_taken(entry: Entry, content: bytes, server: Server) -> None:
-    server.answers["/far.safetensors"] = give_without_length(content + bytes(10))
-    with pytest.raises(ModelError, match=rf"sends more than the {len(content)} bytes that the catalogue states"):
+    server.answers["/far.safetensors"] = give_without_length(content + bytes(2 * CHUNK_BYTES))
+    with pytest.raises(ModelError, match=rf"is larger than the expected {len(content)} bytes"):
         run(entry)
     assert stored() == parts() == []
 
 
-def test_a_file_of_another_size_is_refused_before_it_is_fetched(entry: Entry, content: bytes, server: Server) -> None:
+def test_a_larger_file_is_refused_before_it_is_fetched(entry: Entry, content: bytes, server: Server) -> None:
     server.files["/far.safetensors"] = content + bytes(10)
-    with pytest.raises(ModelError, match=rf"has {len(content) + 10} bytes, and the catalogue states {len(content)}"):
+    with pytest.raises(ModelError, match=rf"is larger than the expected {len(content)} bytes"):
         run(entry)
     assert stored() == parts() == []
 
@@ -373,48 +347,16 @@ def test_a_server_that_is_not_there_is_said_to_be_unreachable(entry: Entry) -> N
         run(moved(entry, urls=("http://127.0.0.1:9/far.safetensors",)))
 
 
-def test_redirects_in_circles_end(entry: Entry, server: Server) -> None:
-    server.answers["/far.safetensors"] = lead_to("/far.safetensors")
-    with pytest.raises(ModelError, match="leads in circles"):
-        run(entry)
-    assert len(server.asked) == fetching.MOST_REDIRECTS + 1
-
-
-@pytest.mark.parametrize("scheme", ["file", "ftp", "data"])
-def test_a_redirect_to_anything_but_the_web_is_refused(
-    entry: Entry, content: bytes, server: Server, tmp_path: Path, scheme: str
-) -> None:
-    (tmp_path / "far.safetensors").write_bytes(content)
-    server.answers["/far.safetensors"] = lead_to(f"{scheme}://{tmp_path}/far.safetensors")
-    with pytest.raises(ModelError, match=f"leads to '{scheme}:', where nothing is fetched from"):
-        run(entry)
-    assert stored() == []
-
-
-@pytest.mark.parametrize("status", [300, 304, 401, 403, 416, 500, 503])
+@pytest.mark.parametrize("status", [401, 403, 416, 500, 503])
 def test_an_answer_without_a_file_is_refused(entry: Entry, server: Server, status: int) -> None:
     server.answers["/far.safetensors"] = lambda handler: handler.send_error(status)
     with pytest.raises(ModelError, match=f"does not give 'far.safetensors': {status}"):
         run(entry)
 
 
-def test_another_part_than_was_asked_for_is_refused(entry: Entry, content: bytes, server: Server) -> None:
-    leave_part(entry, content[:5000])
-
-    def answer(handler: Handler) -> None:
-        handler.send_response(206)
-        handler.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    server.answers["/far.safetensors"] = answer
-    with pytest.raises(ModelError, match=r"gives another part of 'far.safetensors'"):
-        run(entry)
-
-
 @pytest.mark.parametrize("mirror", ["file:///etc", "ftp://127.0.0.1/", "http://", "http://[::1"])
 def test_a_mirror_that_is_no_address_is_refused(entry: Entry, mirror: str) -> None:
-    with pytest.raises(ModelError, match=r"cannot be fetched. Expected was an address|is no address"):
+    with pytest.raises(ModelError, match=r"cannot be fetched. Expected an address|is not an address"):
         run(entry, mirror=mirror)
 
 
@@ -423,9 +365,7 @@ def test_a_folder_without_the_file_is_named(entry: Entry, tmp_path: Path) -> Non
         run(entry, mirror=tmp_path)
 
 
-def test_a_download_that_is_cancelled_changes_nothing_in_the_store_and_can_go_on(
-    entry: Entry, content: bytes, server: Server
-) -> None:
+def test_a_download_that_is_cancelled_leaves_nothing(entry: Entry, content: bytes, server: Server) -> None:
     half = len(content) // 2
 
     def answer(handler: Handler) -> None:
@@ -436,14 +376,10 @@ def test_a_download_that_is_cancelled_changes_nothing_in_the_store_and_can_go_on
     server.answers["/far.safetensors"] = answer
     events = download(entry)
     for event in events:
-        if isinstance(event, Downloaded) and event.done == half:
+        if isinstance(event, Downloaded) and 0 < event.done < len(content):
             break
     events.close()
-    assert stored() == []
-    assert [part.stat().st_size for part in parts()] == [half]
-    del server.answers["/far.safetensors"]
-    assert isinstance(run(entry)[-1], Installed)
-    assert server.asked[-1] == ("/far.safetensors", f"bytes={half}-")
+    assert stored() == parts() == []
 
 
 def test_a_download_from_a_server_that_hangs_is_cancelled_at_once(
@@ -484,15 +420,6 @@ def test_an_entry_without_an_address_needs_a_mirror(content: bytes) -> None:
 def test_a_cache_that_cannot_be_written_to_is_named(entry: Entry, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(DataError, match="downloads' cannot be written to"):
-        run(entry)
-
-
-def test_a_full_disk_is_told(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill_up(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(fetching.Fetch, "_complete", fill_up)
-    with pytest.raises(DataError, match=r"cannot be kept in '.*downloads': No space left on device. Make room"):
         run(entry)
 
 
@@ -540,7 +467,7 @@ def test_a_file_beside_the_catalogue_comes_before_addresses(
 
 def test_an_unknown_name_lists_the_known_ones(entry: Entry) -> None:
     assert find_entry([entry], "far") == entry
-    with pytest.raises(ModelError, match=r"no model 'near'. Known are: far."):
+    with pytest.raises(ModelError, match=r"no model 'near'. It has: far."):
         find_entry([entry], "near")
 
 
@@ -615,12 +542,12 @@ def test_unknown_fields_and_names_given_twice_are_refused(content: bytes, tmp_pa
 
 
 def test_a_catalogue_that_is_too_large_is_not_read(server: Server, tmp_path: Path) -> None:
-    large = b" " * (MOST_CATALOGUE_BYTES + 1)
+    large = b" " * (MOST_CATALOGUE_BYTES + 2 * CHUNK_BYTES)
     (tmp_path / "large.json").write_bytes(large)
     server.files["/large.json"] = large
     server.answers["/untold.json"] = give_without_length(large)
     for source in (tmp_path / "large.json", f"{server.address}/large.json", f"{server.address}/untold.json"):
-        with pytest.raises(ModelError, match=f"is larger than {MOST_CATALOGUE_BYTES} bytes"):
+        with pytest.raises(ModelError, match=f"is larger than (the expected )?{MOST_CATALOGUE_BYTES} bytes"):
             read_catalogue(source)
 
 
@@ -629,5 +556,5 @@ def test_a_catalogue_that_cannot_be_had_is_said_so(server: Server, tmp_path: Pat
         read_catalogue(tmp_path / "none.json")
     with pytest.raises(ModelError, match=r"does not give 'none.json': 404"):
         read_catalogue(f"{server.address}/none.json")
-    with pytest.raises(ModelError, match="Expected was an address with http or https, or a path"):
+    with pytest.raises(ModelError, match="Expected an address with http or https, or a path"):
         read_catalogue("file:///etc/passwd")

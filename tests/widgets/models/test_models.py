@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -43,7 +44,7 @@ from napari_braintumor.engine.events import (
     Started,
 )
 from napari_braintumor.engine.exchange import SUFFIXES
-from napari_braintumor.engine.exchange.catalogue import Entry
+from napari_braintumor.engine.exchange.catalogue import Entry, offers_models
 from napari_braintumor.engine.measuring.comparison import compare_segmentations
 from napari_braintumor.engine.models.card import Metric, ModelCard
 from napari_braintumor.engine.models.registry import build_network
@@ -635,6 +636,16 @@ def test_a_downloaded_model_is_chosen(dock, qtbot, monkeypatch):
     dock.download_button.click()
     finish(qtbot, dock)
     assert dock.model.name == "far"
+
+
+def test_the_download_button_is_hidden_where_the_catalogue_is_empty(dock, qtbot, monkeypatch, tmp_path):
+    assert dock.download_button.isHidden()
+    (tmp_path / "catalogue.json").write_text(
+        json.dumps({"format": 1, "models": [ENTRY.model_dump(mode="json")]}), encoding="utf-8"
+    )
+    for catalogue in (str(tmp_path), "https://nowhere/catalogue.json", str(tmp_path / "missing.json")):
+        monkeypatch.setenv("BRAINTUMOR_CATALOGUE", catalogue)
+        assert offers_models()
 
 
 def test_the_list_tells_size_and_licence_and_is_fetched_only_when_asked(qtbot, monkeypatch):

@@ -35,13 +35,14 @@ from collections.abc import Generator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 from platformdirs import user_cache_path
 from pydantic import Field, ValidationError, field_validator
 
 from napari_braintumor.engine.errors import DataError, ModelError
-from napari_braintumor.engine.events import Downloaded, DownloadEvent, Installed, Noted
+from napari_braintumor.engine.events import DownloadEvent, Installed, Noted
+from napari_braintumor.engine.exchange.fetching import Fetch, check_address, follow, is_address
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore, StoredModel, file_sha256
 from napari_braintumor.engine.preload import preload_torch
@@ -51,10 +52,6 @@ FILE_NAME = "catalogue.json"
 MOST_CATALOGUE_BYTES = 2**20
 MOST_MODELS = 1000
 MOST_BYTES = 16 * 2**30
-
-TELL_EVERY_S = 0.1
-LET_GO_S = 1.0
-"""How long a download that is stopped is waited for; one whose server hangs ends later, by itself."""
 
 Kind = Literal["safetensors", "bioimageio", "monai", "onnx", "checkpoint"]
 """What a file is, in the words of `exchange.KINDS`; a checkpoint holds weights and nothing else."""
@@ -83,7 +80,7 @@ class Entry(Frozen):
     def _refuse_other_schemes(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
             if not url.lower().startswith(("https://", "http://")) or not url.isprintable() or len(url) > 2000:
-                raise ValueError("expected were addresses that begin with https:// or http://")
+                raise ValueError("expected addresses that begin with https:// or http://")
         return urls
 
     @field_validator("title", "licence", "note")
@@ -121,14 +118,12 @@ def read_catalogue(source: str | Path | None = None) -> list[Entry]:
     ModelError
         If it cannot be had, or is not valid.
     """
-    chosen = source or os.environ.get("BRAINTUMOR_CATALOGUE") or Path(__file__).with_name(FILE_NAME)
-    if _is_address(chosen):
-        from napari_braintumor.engine.exchange.fetching import read_small
-
+    chosen = source or _own_catalogue()
+    if is_address(chosen):
         address = str(chosen)
         return [
             entry if entry.urls else entry.model_copy(update={"urls": (urljoin(address, quote(entry.file)),)})
-            for entry in _parse(read_small(address, MOST_CATALOGUE_BYTES), address)
+            for entry in _parse(_fetch_catalogue(address), address)
         ]
     path = Path(chosen) / FILE_NAME if Path(chosen).is_dir() else Path(chosen)
     try:
@@ -146,6 +141,15 @@ def read_catalogue(source: str | Path | None = None) -> list[Entry]:
     return entries
 
 
+def offers_models() -> bool:
+    """Return False if the catalogue is at hand and lists no models. Nothing is fetched."""
+    own = _own_catalogue()
+    try:
+        return is_address(own) or bool(read_catalogue(own))
+    except ModelError:
+        return True  # the dialog that lists it shows what is wrong
+
+
 def find_entry(entries: list[Entry], name: str) -> Entry:
     """Return the entry of a name.
 
@@ -158,15 +162,13 @@ def find_entry(entries: list[Entry], name: str) -> Entry:
         if entry.name == name:
             return entry
     known = ", ".join(entry.name for entry in entries) or "none"
-    raise ModelError(
-        f"The catalogue has no model '{name}'. Known are: {known}. Name another one, or another catalogue."
-    )
+    raise ModelError(f"The catalogue has no model '{name}'. It has: {known}. Name another one, or another catalogue.")
 
 
 def download(
     entry: Entry, store: ModelStore | None = None, mirror: str | Path | None = None
 ) -> Generator[DownloadEvent, None, None]:
-    """Fetch a model and install it. What came is kept for the next time when this ends early.
+    """Fetch a model and install it. When this ends early, nothing is kept.
 
     Parameters
     ----------
@@ -194,9 +196,7 @@ def download(
     if (there := _find_installed(entry, store)) is not None:
         yield Installed(there.name, there.path)
         return
-    from napari_braintumor.engine.exchange.fetching import Fetch, check_address
-
-    if mirror and _is_address(mirror):
+    if mirror and is_address(mirror):
         check_address(str(mirror))
     sources = (_beside(mirror, entry),) if mirror else entry.urls
     if not sources:
@@ -212,19 +212,15 @@ def download(
         ) from error
     with complete:
         path = Path(complete.name) / entry.file
-        fetch = Fetch(sources, path, entry.sha256, entry.bytes, folder)
-        fetch.start()
-        try:
-            while fetch.is_alive():
-                fetch.join(TELL_EVERY_S)
-                while not fetch.notes.empty():
-                    yield Noted(fetch.notes.get())
-                yield Downloaded(fetch.done, entry.bytes)
-        finally:
-            fetch.stop()
-            fetch.join(LET_GO_S)
-        if fetch.error is not None:
-            raise fetch.error
+        *others, last = sources
+        for source in others:
+            try:
+                yield from follow(Fetch(source, path, entry.bytes, entry.sha256))
+                break
+            except ModelError as error:
+                yield Noted(f"Another address is tried. {error}")
+        else:
+            yield from follow(Fetch(last, path, entry.bytes, entry.sha256))
         preload_torch()
         from napari_braintumor.engine.exchange import import_model
 
@@ -236,6 +232,17 @@ def downloads_folder() -> Path:
     """Return where files are kept on their way; ``BRAINTUMOR_CACHE`` in the environment moves it."""
     chosen = os.environ.get("BRAINTUMOR_CACHE")
     return (Path(chosen) if chosen else user_cache_path("napari-braintumor", appauthor=False)) / "downloads"
+
+
+def _fetch_catalogue(address: str) -> bytes:
+    check_address(address)
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / (urlsplit(address).path.rpartition("/")[2] or FILE_NAME)
+        fetch = Fetch(address, target, MOST_CATALOGUE_BYTES)
+        fetch.run()
+        if fetch.error is not None:
+            raise fetch.error
+        return target.read_bytes()
 
 
 def _find_installed(entry: Entry, store: ModelStore) -> StoredModel | None:
@@ -260,10 +267,10 @@ def _parse(content: bytes, name: str) -> tuple[Entry, ...]:
 
 
 def _beside(base: str | Path, entry: Entry) -> str:
-    if _is_address(base):
+    if is_address(base):
         return f"{base}{'' if str(base).endswith('/') else '/'}{quote(entry.file)}"
     return str(Path(base).resolve() / entry.file)
 
 
-def _is_address(place: str | Path) -> bool:
-    return isinstance(place, str) and "://" in place
+def _own_catalogue() -> str | Path:
+    return os.environ.get("BRAINTUMOR_CATALOGUE") or Path(__file__).with_name(FILE_NAME)

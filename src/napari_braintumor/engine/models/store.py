@@ -394,7 +394,8 @@ def _as_small_as_it_is(tensor: Tensor) -> Tensor:
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a whole file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rename_card(card: ModelCard | None, name: str) -> ModelCard:

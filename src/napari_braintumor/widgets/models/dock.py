@@ -39,7 +39,7 @@ from napari_braintumor.engine.events import (
     SlicesDone,
     Started,
 )
-from napari_braintumor.engine.exchange.catalogue import Entry, download
+from napari_braintumor.engine.exchange.catalogue import Entry, download, offers_models
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.card_text import card_as_markdown
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
@@ -281,7 +281,6 @@ class ModelsDock(Dock):
         grid.setHorizontalSpacing(BUTTON_GAP_PX)
         told: tuple[tuple[QPushButton, str, Callable[[], None] | None], ...] = (
             (self.install_button, "Put a model file of this or another program among yours", None),
-            (self.download_button, "Choose from a catalogue; nothing is fetched before", self._download),
             (self.export_button, "Write the model for another computer or program", self._export),
             (self.duplicate_button, "Copy the model under another name", self._duplicate),
             (self.rename_button, "Give the model another name", self._rename),
@@ -289,12 +288,14 @@ class ModelsDock(Dock):
             (self.folder_button, "Show the folder of your models", self._open_folder),
             (self.move_button, "Keep your models in another folder, as in napari's Preferences", self._choose_store),
             (self.reload_button, "Look at the folders again", MODELS.changed.emit),
+            (self.download_button, "Choose from a catalogue; nothing is fetched before", self._download),
         )
         for number, (button, tip, act) in enumerate(told):
             name_widget(button, button.text().strip("…"), tip)
             if act is not None:
                 button.clicked.connect(partial(_call, act))
             grid.addWidget(button, number // 3, number % 3)
+        self.download_button.setHidden(not offers_models())
         self._buttons = tuple(button for button, _, _ in told)
         return box
 
