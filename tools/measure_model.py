@@ -101,9 +101,9 @@ def measure_subset(case: CaseFiles, config: SegmentConfig, subset: tuple[str, ..
             "used": "+".join(result.modalities),
             "region": region,
             "dice": round(dice, 4),
-            "hd95_mm": round(result.hd95_mm[region], 2),
-            "predicted_ml": round(result.predicted_ml[region], 2),
-            "reference_ml": round(result.reference_ml[region], 2),
+            "hd95_mm": round(result.figures["hd95_mm"][region], 2),
+            "predicted_ml": round(result.figures["predicted_ml"][region], 2),
+            "reference_ml": round(result.figures["reference_ml"][region], 2),
             "missed": result.missed[region],
             "lesions": result.lesions[region],
         }
@@ -136,7 +136,7 @@ def measure_pooled(cases: list[CaseFiles], config: SegmentConfig) -> dict:
 def measure_no_tumor(path: Path, config: SegmentConfig) -> dict:
     (case,) = find_cases(path)
     result = measure_case(case, EvaluateConfig(segmentation=config, no_tumor=True))
-    return {region: round(ml, 2) for region, ml in result.predicted_ml.items()}
+    return {region: round(ml, 2) for region, ml in result.figures["predicted_ml"].items()}
 
 
 def measure_sample(config: SegmentConfig) -> dict:

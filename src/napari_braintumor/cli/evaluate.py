@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,10 +37,9 @@ from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.atomic import free_path
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
+from napari_braintumor.engine.measuring.metrics import METRICS
 from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig
 from napari_braintumor.engine.training.runs import read_side
-
-COLUMNS = ("case", "group", "region", "dice", "hd95_mm", "predicted_ml", "reference_ml", "held_out")
 
 
 def evaluate(
@@ -117,7 +116,7 @@ def evaluate(
                         case CaseEvaluated():
                             results.append(event)
                             write(event)
-                            told = event.predicted_ml if no_tumor else event.dice
+                            told = event.figures["predicted_ml"] if no_tumor else event.dice
                             scores = "  ".join(f"{name} {value:.3f}" for name, value in told.items())
                             console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
             except KeyboardInterrupt:
@@ -168,13 +167,12 @@ def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[Case
             def write(r: CaseEvaluated) -> None:
                 write_down(
                     *(
-                        (r.case, r.group, name, f"{dice:.4f}", f"{r.hd95_mm[name]:.2f}", f"{r.predicted_ml[name]:.3f}",
-                         f"{r.reference_ml[name]:.3f}", r.held_out)
-                        for name, dice in r.dice.items()
+                        (r.case, r.group, region, *(m.write(r.figures[m.name][region]) for m in METRICS), r.held_out)
+                        for region in r.dice
                     )
-                )  # fmt: skip
+                )
 
-            write_down(COLUMNS)
+            write_down(("case", "group", "region", *(metric.name for metric in METRICS), "held_out"))
             yield write
     except OSError as error:
         raise DataError(
@@ -182,29 +180,34 @@ def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[Case
         ) from error
 
 
+_AVERAGES: Mapping[str, Callable[[Iterable[float]], float]] = {"mean": mean, "median": median}
+
+
 def _print_evaluation(results: list[CaseEvaluated]) -> None:
-    table = Table("group", "region", "n", "mean Dice", "median Dice", "median HD95 mm", "held out")
+    averaged = [(metric, average) for metric in METRICS for average in metric.averages]
+    headings = (f"{average} {metric.heading}" for metric, average in averaged)
+    table = Table("group", "region", "n", *headings, "held out")
     for group in sorted({result.group for result in results}):
         members = [result for result in results if result.group == group]
         for region in dict.fromkeys(name for result in members for name in result.dice):
             rows = [result for result in members if region in result.dice]
-            dice = [row.dice[region] for row in rows]
-            distance = median(row.hd95_mm[region] for row in rows)
+            figures = (
+                metric.show(_AVERAGES[average](row.figures[metric.name][region] for row in rows))
+                for metric, average in averaged
+            )
             seen = {row.held_out for row in rows}
             held_out = (
                 {True: "yes", False: "NO: seen in training", None: "unknown"}[seen.pop()] if len(seen) == 1 else "mixed"
             )
-            table.add_row(
-                group, region, str(len(rows)), f"{mean(dice):.3f}", f"{median(dice):.3f}", f"{distance:.1f}", held_out
-            )
+            table.add_row(group, region, str(len(rows)), *figures, held_out)
     console.print(table)
     console.print("Volume Dice of thresholded masks, mean over cases; both masks empty counts 1, one empty counts 0.")
 
 
 def _print_false_positives(results: list[CaseEvaluated]) -> None:
     table = Table("region", "n", "mean mL", "most mL")
-    for region in dict.fromkeys(name for result in results for name in result.predicted_ml):
-        found = [result.predicted_ml[region] for result in results]
+    for region in dict.fromkeys(name for result in results for name in result.dice):
+        found = [result.figures["predicted_ml"][region] for result in results]
         table.add_row(region, str(len(found)), f"{mean(found):.2f}", f"{max(found):.2f}")
     console.print(table)
     console.print("Volumes of what was found where no tumor is: all of it is false.")
@@ -225,7 +228,7 @@ def _print_side_by_side(results: list[CaseEvaluated], seed: SeedEvaluated) -> No
         "honest",
         f"thresholded, foreground, volume by volume, n = {len(rows)}",
         f"{mean(row.dice[seed.region] for row in rows):.3f}",
-        f"{median(row.hd95_mm[seed.region] for row in rows):.1f}",
+        f"{median(row.figures['hd95_mm'][seed.region] for row in rows):.1f}",
         f"{missed} of {lesions}",
     )
     console.print(table)

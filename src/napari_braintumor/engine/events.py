@@ -247,10 +247,9 @@ class CaseEvaluated:
 
     Attributes
     ----------
-    dice
-        Volume Dice per region, 0 to 1; only the regions that the reference defines and the model predicts.
-    hd95_mm
-        95th percentile of the symmetric surface distance per region, mm.
+    figures
+        For each metric of `metrics.METRICS`, by its name, the figure of each region that the reference defines and the
+        model predicts.
     held_out
         True if the model's card lists the patient as a validation patient, False if it was trained on, None if
         the card does not know the patient.
@@ -262,15 +261,17 @@ class CaseEvaluated:
 
     case: str
     group: str
-    dice: Mapping[str, float]
-    hd95_mm: Mapping[str, float]
-    predicted_ml: Mapping[str, float]
-    reference_ml: Mapping[str, float]
+    figures: Mapping[str, Mapping[str, float]]
     held_out: bool | None
     seconds: float
     missed: Mapping[str, int] = field(default_factory=dict)
     lesions: Mapping[str, int] = field(default_factory=dict)
     modalities: tuple[str, ...] = ()
+
+    @property
+    def dice(self) -> Mapping[str, float]:
+        """Volume Dice of each region, 0 to 1."""
+        return self.figures["dice"]
 
 
 @dataclass(frozen=True)

@@ -253,8 +253,11 @@ class Comparison:
         Of each model.
     dice
         For each pair of models the volume Dice of the regions that both find, 0 to 1.
-    reference_ml, reference_dice, reference_hd95_mm
-        Of the regions that a reference defines, the latter two for each model; empty where there is no reference.
+    reference_ml
+        Of the regions that a reference defines; empty where there is no reference.
+    against_reference
+        For each model, and each metric that holds two masks against each other, by its name, the figure of each region
+        that the reference defines and the model finds.
     disagreement
         uint8 ``(Z, Y, X)``, of a streamed volume a zarr array: how many models do not go with the majority, in the
         region where most of them do not. Only regions that all models find count.
@@ -270,8 +273,7 @@ class Comparison:
     seconds: tuple[float, ...]
     dice: Mapping[tuple[int, int], Mapping[str, float]]
     reference_ml: Mapping[str, float]
-    reference_dice: tuple[Mapping[str, float], ...]
-    reference_hd95_mm: tuple[Mapping[str, float], ...]
+    against_reference: tuple[Mapping[str, Mapping[str, float]], ...]
     disagreement: NDArray[np.uint8]
     disagreement_ml: float
     source: SourceGrid

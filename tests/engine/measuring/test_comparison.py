@@ -136,7 +136,7 @@ def test_volumes_and_dice_are_those_of_the_masks(volume: Volume, labels: np.ndar
         assert told.dice[0, 1][region] == pytest.approx(volume_dice(one, two))
         assert told.volumes_ml[0][region] == pytest.approx(np.count_nonzero(one) * np.prod(volume.spacing) / 1000)
     assert told.seconds == (1.5, 1.5)
-    assert told.reference_dice == ({}, {})
+    assert told.against_reference == ({"dice": {}, "hd95_mm": {}},) * 2
 
 
 def test_a_reference_is_compared_in_the_regions_that_it_defines(
@@ -145,11 +145,15 @@ def test_a_reference_is_compared_in_the_regions_that_it_defines(
     drawn = {region: region_from_labels(np.roll(labels, 2, axis=2), region) for region in ("whole tumor", "tumor core")}
     reference = Reference(drawn, "some", volume.source)
     told = compare_segmentations(volume, ("a", "w"), [result(labels), result(labels, "whole")], reference)
-    assert set(told.reference_dice[0]) == set(told.reference_hd95_mm[0]) == {"whole tumor", "tumor core"}
-    assert set(told.reference_dice[1]) == {"whole tumor"}
+    assert (
+        set(told.against_reference[0]["dice"])
+        == set(told.against_reference[0]["hd95_mm"])
+        == {"whole tumor", "tumor core"}
+    )
+    assert set(told.against_reference[1]["dice"]) == {"whole tumor"}
     core = region_from_labels(labels, "tumor core")
-    assert told.reference_dice[0]["tumor core"] == pytest.approx(volume_dice(core, drawn["tumor core"]))
-    assert told.reference_hd95_mm[0]["tumor core"] == hd95_mm(core, drawn["tumor core"], volume.source)
+    assert told.against_reference[0]["dice"]["tumor core"] == pytest.approx(volume_dice(core, drawn["tumor core"]))
+    assert told.against_reference[0]["hd95_mm"]["tumor core"] == hd95_mm(core, drawn["tumor core"], volume.source)
     assert told.reference_ml["whole tumor"] > told.reference_ml["tumor core"]
 
 
@@ -158,8 +162,8 @@ def test_what_nobody_finds_agrees_and_what_one_misses_is_far_away(volume: Volume
     reference = Reference({"whole tumor": all_of_it > 0}, "whole", volume.source)
     told = compare_segmentations(volume, ("a", "b"), [result(nothing), result(nothing)], reference)
     assert told.dice[0, 1] == {"whole tumor": 1.0, "tumor core": 1.0, "enhancing tumor": 1.0}
-    assert told.reference_dice[0] == {"whole tumor": 0.0}
-    assert told.reference_hd95_mm[0] == {"whole tumor": HD95_OF_A_MISS_MM}
+    assert told.against_reference[0]["dice"] == {"whole tumor": 0.0}
+    assert told.against_reference[0]["hd95_mm"] == {"whole tumor": HD95_OF_A_MISS_MM}
     assert told.disagreement_ml == 0
 
 

@@ -26,7 +26,11 @@ def test_every_case_is_measured_and_known_to_be_seen_or_held_out(case_folder, co
         "case7": True,
     }
     assert results["case7"].dice["whole tumor"] > 0.6
-    assert results["case7"].reference_ml["whole tumor"] > results["case7"].reference_ml["enhancing tumor"] > 0
+    assert (
+        results["case7"].figures["reference_ml"]["whole tumor"]
+        > results["case7"].figures["reference_ml"]["enhancing tumor"]
+        > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_only_the_slices_of_a_split_are_measured_where_asked(case_folder, config
     whole = next(iter(evaluate(find_cases(case_folder), configure(side={"case7": None}))))
     part = next(iter(evaluate(find_cases(case_folder), configure(side={"case7": [5, 6]}))))
     assert whole.case == part.case == "case7"
-    assert part.reference_ml["whole tumor"] < whole.reference_ml["whole tumor"]
+    assert part.figures["reference_ml"]["whole tumor"] < whole.figures["reference_ml"]["whole tumor"]
 
 
 def test_all_cases_together_are_measured_last(case_folder, configure) -> None:
@@ -92,8 +96,8 @@ def test_all_cases_together_are_measured_last(case_folder, configure) -> None:
 def test_in_a_case_without_tumor_all_that_is_found_is_false(case_folder, configure) -> None:
     case = replace(find_cases(case_folder)[0], reference=())
     (result,) = evaluate([case], configure(no_tumor=True))
-    assert result.reference_ml == {"whole tumor": 0, "tumor core": 0, "enhancing tumor": 0}
-    assert result.predicted_ml["whole tumor"] > 0
+    assert result.figures["reference_ml"] == {"whole tumor": 0, "tumor core": 0, "enhancing tumor": 0}
+    assert result.figures["predicted_ml"]["whole tumor"] > 0
     assert result.dice["whole tumor"] == 0
 
 
@@ -111,7 +115,7 @@ def raising(error: BaseException) -> Callable[..., object]:
         ("read_case", EOFError("ended"), "An error that was not expected: EOFError: ended"),
         ("read_reference", DataError("Two masks."), "Two masks."),
         ("segment", RuntimeError("no\n  luck"), "An error that was not expected: RuntimeError: no luck."),
-        ("hd95_mm", ZeroDivisionError(), "An error that was not expected: ZeroDivisionError."),
+        ("count_missed_lesions", ZeroDivisionError(), "An error that was not expected: ZeroDivisionError."),
     ],
 )
 def test_whatever_is_wrong_with_one_case_the_others_are_measured(
@@ -124,7 +128,7 @@ def test_whatever_is_wrong_with_one_case_the_others_are_measured(
 
     def fail_once(*arguments, **settings):
         calls.append(1)
-        per_case = 3 if place == "hd95_mm" else 1
+        per_case = 3 if place == "count_missed_lesions" else 1
         return (raising(error) if len(calls) == per_case + 1 else works)(*arguments, **settings)
 
     monkeypatch.setattr(evaluation, place, fail_once)

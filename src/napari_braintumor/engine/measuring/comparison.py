@@ -20,7 +20,7 @@ from napari_braintumor.engine.events import (
     SlicesDone,
     Started,
 )
-from napari_braintumor.engine.measuring.metrics import hd95_mm
+from napari_braintumor.engine.measuring.metrics import agreement_metrics
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.resolve import check_modalities
 from napari_braintumor.engine.segmenting.segment import segment
@@ -112,7 +112,6 @@ def compare_segmentations(
         (i, j): {region: 0 for region in drawn_by[i] if region in drawn_by[j]} for i, j in pairs
     }
     known = reference.regions if reference is not None else {}
-    right = [{region: 0 for region in drawn if region in known} for drawn in drawn_by]
     disagreement, disputed_voxels = _like_labels(volume), 0
     step = max(SLAB_SLICES, volume.slab_slices)
     for start in range(0, volume.shape[0], step):
@@ -124,8 +123,6 @@ def compare_segmentations(
         for i, mine in enumerate(masks):
             for region, mask in mine.items():
                 voxels[i][region] += int(np.count_nonzero(mask))
-                if region in right[i]:
-                    right[i][region] += int(np.count_nonzero(mask & known[region][slab]))
         for (i, j), both in common.items():
             for region in both:
                 both[region] += int(np.count_nonzero(masks[i][region] & masks[j][region]))
@@ -145,11 +142,12 @@ def compare_segmentations(
             for (i, j), both in common.items()
         },
         reference_ml={region: reference_voxels[region] * voxel_ml for region in regions if region in known},
-        reference_dice=tuple(
-            {r: _dice(n, voxels[i][r], reference_voxels[r]) for r, n in each.items()} for i, each in enumerate(right)
-        ),
-        reference_hd95_mm=tuple(
-            {r: hd95_mm(each.mask_of(r), known[r], volume.source) for r in right[i]} for i, each in enumerate(found)
+        against_reference=tuple(
+            {
+                metric.name: {r: metric.measure(each.mask_of(r), known[r], volume.source) for r in drawn if r in known}
+                for metric in agreement_metrics()
+            }
+            for each, drawn in zip(found, drawn_by, strict=True)
         ),
         disagreement=disagreement,
         disagreement_ml=disputed_voxels * voxel_ml,

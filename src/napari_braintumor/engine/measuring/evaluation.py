@@ -23,14 +23,12 @@ from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.measuring.metrics import (
+    METRICS,
     calibration_error,
     calibration_sums,
     count_missed_lesions,
-    hd95_mm,
-    region_volume_ml,
     seed_dice,
     seed_sums,
-    volume_dice,
 )
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
@@ -176,30 +174,15 @@ def _compare(
     seconds: float,
 ) -> CaseEvaluated:
     """Compare a result with its reference on some slices."""
-    dice: dict[str, float] = {}
-    hd95: dict[str, float] = {}
-    predicted_ml: dict[str, float] = {}
-    reference_ml: dict[str, float] = {}
+    figures: dict[str, dict[str, float]] = {metric.name: {} for metric in METRICS}
     missed: dict[str, int] = {}
     lesions: dict[str, int] = {}
     for name in (region.name for region in card.regions if region.name in reference.regions):
         predicted, truth = result.mask_of(name)[slices], reference.regions[name][slices]
-        dice[name] = volume_dice(predicted, truth)
-        hd95[name] = hd95_mm(predicted, truth, volume.source)
-        predicted_ml[name] = region_volume_ml(predicted, volume.source)
-        reference_ml[name] = region_volume_ml(truth, volume.source)
+        for metric in METRICS:
+            figures[metric.name][name] = metric.measure(predicted, truth, volume.source)
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
     used = tuple(name for name in volume.modalities if name in card.modalities)
     return CaseEvaluated(
-        case.name,
-        case.group,
-        dice,
-        hd95,
-        predicted_ml,
-        reference_ml,
-        is_held_out(case.name, card, who),
-        seconds,
-        missed,
-        lesions,
-        used,
+        case.name, case.group, figures, is_held_out(case.name, card, who), seconds, missed, lesions, used
     )

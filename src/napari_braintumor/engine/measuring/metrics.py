@@ -1,16 +1,19 @@
 """How well a segmentation agrees with a reference: Dice, surface distance, volume.
 
+To add a metric of a region, write a function and add a row to `METRICS`: `evaluate` and `compare` measure it, the
+command line prints it and writes its column, and the comparison in the Models dock shows it.
+
 Masks are bool ``(Z, Y, X)`` on one grid, which says where voxels lie and how large they are, sheared or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, label
-from scipy.spatial import KDTree
 
 from napari_braintumor.engine.grid import SourceGrid
 
@@ -66,6 +69,8 @@ def hd95_mm(prediction: Mask, reference: Mask, grid: SourceGrid) -> float:
     Huttenlocher et al. 1993, Comparing images using the Hausdorff distance; Kazerooni et al. 2023, BraTS-PEDs, and the
     other 2023 challenges for the penalty.
     """
+    from scipy.spatial import KDTree
+
     if not prediction.any() and not reference.any():
         return 0.0
     if not prediction.any() or not reference.any():
@@ -82,6 +87,8 @@ def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
 
     A lesion is a part whose voxels touch by a face, an edge or a corner (26-connected).
     """
+    from scipy.ndimage import label
+
     lesions, count = label(reference, np.ones((3, 3, 3)))
     return count - len(set(np.unique(lesions[prediction])) - {0}), int(count)
 
@@ -180,4 +187,83 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
 
 def _surface_points(mask: Mask, grid: SourceGrid) -> NDArray[np.float64]:
     """Return the mm positions ``(N, 3)``, but for a shift, of the voxels of a mask with a face neighbour outside it."""
+    from scipy.ndimage import binary_erosion
+
     return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64) @ grid.affine_ZYX[:3, :3].T
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one region in one case.
+
+    Attributes
+    ----------
+    name
+        Its column in files, and its key in `CaseEvaluated.figures`.
+    title, unit
+        What it is called in tables.
+    measure
+        Takes what the model found, what the reference marks, and their grid.
+    needs
+        The masks that it is made of. Where both are needed it says how far they agree.
+    decimals
+        In files, and in tables.
+    averages
+        Those over cases that `evaluate` prints.
+    """
+
+    name: str
+    title: str
+    unit: str
+    measure: Callable[[Mask, Mask, SourceGrid], float]
+    needs: Literal["both", "prediction", "reference"] = "both"
+    decimals: tuple[int, int] = (3, 2)
+    averages: tuple[Literal["mean", "median"], ...] = ("median",)
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title} {self.unit}".strip()
+
+    def write(self, value: float) -> str:
+        """Return a figure as files hold it."""
+        return f"{value:.{self.decimals[0]}f}"
+
+    def show(self, value: float) -> str:
+        """Return a figure as tables show it."""
+        return f"{value:.{self.decimals[1]}f}"
+
+
+METRICS: list[Metric] = [
+    Metric(
+        "dice",
+        "Dice",
+        "",
+        lambda prediction, reference, _: volume_dice(prediction, reference),
+        decimals=(4, 3),
+        averages=("mean", "median"),
+    ),
+    Metric("hd95_mm", "HD95", "mm", hd95_mm, decimals=(2, 1)),
+    Metric(
+        "predicted_ml",
+        "predicted",
+        "mL",
+        lambda prediction, _, grid: region_volume_ml(prediction, grid),
+        needs="prediction",
+        averages=(),
+    ),
+    Metric(
+        "reference_ml",
+        "reference",
+        "mL",
+        lambda _, reference, grid: region_volume_ml(reference, grid),
+        needs="reference",
+        averages=(),
+    ),
+]
+"""The metrics, in the order of columns."""
+
+
+def agreement_metrics() -> list[Metric]:
+    """Return the metrics that say how far two masks agree."""
+    return [metric for metric in METRICS if metric.needs == "both"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
+from napari_braintumor.engine.measuring.metrics import Metric, agreement_metrics
 from napari_braintumor.engine.volumes import Comparison
 from napari_braintumor.widgets.shared.parts import copy_text, in_words, literal, make_line, name_widget
 
@@ -118,7 +119,7 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
     models = comparison.models
     header = ["Region", "Model", "mL"]
     if comparison.reference_ml:
-        header += ["Dice ref.", "HD95 mm"] if short else ["Dice with reference", "HD95 mm to reference"]
+        header += [_head_column(metric, short) for metric in agreement_metrics()]
     header += [f"Dice {number}" if short else f"Dice with {name}" for number, name in enumerate(models, 1)]
     rows = []
     for region in comparison.regions:
@@ -128,9 +129,10 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
                 continue
             row = [region, f"{i + 1} {name}" if short else name, f"{comparison.volumes_ml[i][region]:.2f}"]
             if drawn:
-                row += [f"{comparison.reference_dice[i][region]:.3f}", f"{comparison.reference_hd95_mm[i][region]:.1f}"]
+                against = comparison.against_reference[i]
+                row += [metric.show(against[metric.name][region]) for metric in agreement_metrics()]
             elif comparison.reference_ml:
-                row += ["", ""]
+                row += [""] * len(agreement_metrics())
             for j in range(len(models)):
                 dice = comparison.dice.get((min(i, j), max(i, j)), {}).get(region)
                 row.append("" if dice is None else f"{dice:.3f}")
@@ -139,6 +141,13 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
             row = [region, "reference", f"{comparison.reference_ml[region]:.2f}"]
             rows.append(row + [""] * (len(header) - len(row)))
     return header, rows
+
+
+def _head_column(metric: Metric, short: bool) -> str:
+    """Return the heading of a metric against the reference; Dice has columns against other models too."""
+    if short:
+        return metric.heading if metric.unit else f"{metric.title} ref."
+    return f"{metric.heading} against the reference"
 
 
 def comparison_as_tsv(comparison: Comparison) -> str:

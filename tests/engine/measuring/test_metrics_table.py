@@ -1,0 +1,44 @@
+"""A metric is a function and a row: evaluation, the CSV file, what is printed and the comparison follow the table."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_braintumor.cli import app
+from napari_braintumor.engine.measuring.comparison import compare_segmentations
+from napari_braintumor.engine.measuring.metrics import METRICS, Mask, Metric
+from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
+
+
+def count_false_voxels(prediction: Mask, reference: Mask, _: object) -> float:
+    return float(np.count_nonzero(prediction & ~reference))
+
+
+@pytest.fixture
+def toy() -> Iterator[Metric]:
+    metric = Metric("false_vox", "false", "voxels", count_false_voxels, decimals=(0, 0), averages=("mean",))
+    METRICS.append(metric)
+    yield metric
+    METRICS.remove(metric)
+
+
+def test_a_metric_is_measured_printed_and_written_once_it_has_a_row(toy, case_folder, toy_model, tmp_path) -> None:
+    table = tmp_path / "table.csv"
+    arguments = ["evaluate", str(case_folder / "case7"), "-m", str(toy_model), "-o", str(table)]
+    printed = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert printed.exit_code == 0, printed.output
+    assert "mean false voxels" in printed.output
+    header, first, *_ = (line.split(",") for line in table.read_text().splitlines())
+    assert header == [
+        *("case", "group", "region", "dice", "hd95_mm", "predicted_ml", "reference_ml"),
+        *("false_vox", "held_out"),
+    ]
+    assert first[header.index("false_vox")].isdecimal()
+
+
+def test_a_metric_of_two_masks_is_part_of_a_comparison(toy, volume: Volume, segmentation: Segmentation) -> None:
+    reference = Reference({"whole tumor": np.zeros(volume.shape, bool)}, "whole", volume.source)
+    compared = compare_segmentations(volume, ("a", "b"), [segmentation, segmentation], reference)
+    assert compared.against_reference[0]["false_vox"] == {"whole tumor": np.count_nonzero(segmentation.labels)}
