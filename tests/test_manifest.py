@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from npe2 import PluginManifest
 
+from napari_braintumor.engine.files.formats import FORMATS
+
 PACKAGE = Path(import_module("napari_braintumor").__file__ or "").parent
 
 
@@ -46,6 +48,13 @@ def test_the_reader_is_offered_for(manifest, name):
     (reader,) = manifest.contributions.readers
     assert reader.accepts_directories
     assert any(fnmatch(name, pattern) for pattern in reader.filename_patterns)
+
+
+def test_the_manifest_lists_the_endings_of_all_formats(manifest):
+    endings = [suffix for each in FORMATS for suffix in each.suffixes]
+    (reader,), (writer,) = manifest.contributions.readers, manifest.contributions.writers
+    assert sorted(reader.filename_patterns) == sorted(f"*{way}" for end in endings for way in (end, end.upper()))
+    assert writer.filename_extensions == endings
 
 
 def test_the_reader_does_not_claim_every_gz(manifest):

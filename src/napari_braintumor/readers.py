@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from napari.utils.notifications import show_warning
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import looks_like_labels
 from napari_braintumor.engine.files.listing import describe_others, list_files
 from napari_braintumor.engine.files.naming import may_be_mask
-from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.schemes import is_result
 from napari_braintumor.layers import LayerData, default_placement, image_layer, layers_from_case, own_label_layer
@@ -24,9 +23,6 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 MOST_CASES = 4
 """Cases opened at once; more would fill memory and the layer list."""
-
-_NIFTI = (".nii", ".nii.gz")
-_TIFF = (".tif", ".tiff")
 
 
 def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -45,10 +41,9 @@ def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
     """
     paths = _as_paths(path)
     folders = [item for item in paths if item.is_dir()]
-    nifti = [item for item in paths if item.name.lower().endswith(_NIFTI)]
-    if not all(item in folders or item.name.lower().endswith((*_NIFTI, *_TIFF)) for item in paths):
+    if not all(item in folders or find_format(item) is not None for item in paths):
         return None
-    if len(nifti) == len(paths) or any(_holds_nifti(folder) for folder in folders):
+    if all(_is_scan(item) for item in paths) or any(_holds_scan(folder) for folder in folders):
         return read_layers  # from here on, what cannot be read is told, not left to others
     try:
         cases = find_cases(paths)
@@ -85,7 +80,7 @@ def read_layers(path: Paths) -> list[LayerData]:
     try:
         cases = find_cases(paths)
     except DataError:
-        if not all(_is_nifti_file(item) for item in paths):
+        if not all(_is_scan_file(item) for item in paths):
             raise
         return [layer for item in paths for layer in _read_plain(item)]
     if len(cases) > MOST_CASES:
@@ -95,7 +90,7 @@ def read_layers(path: Paths) -> list[LayerData]:
         )
     sound = [case for case in cases if case.problem is None]
     used = {file.absolute() for case in sound for file in _files_of(case)}
-    alone = [item for item in paths if _is_nifti_file(item) and item.absolute() not in used]
+    alone = [item for item in paths if _is_scan_file(item) and item.absolute() not in used]
     folders = any(item.is_dir() for item in paths)
     layers: list[LayerData] = []
     for case in cases:
@@ -136,10 +131,10 @@ def _files_of(case: CaseFiles) -> list[Path]:
 
 
 def _read_plain(path: Path) -> list[LayerData]:
-    """Read a NIfTI file that is not part of a case: a scan of unknown modality, several in one file, or a mask."""
-    data, grid = read_nifti(path)
+    """Read a file that is not part of a case: a scan of unknown modality, several in one file, or a mask."""
+    data, grid = check_readable(path).read(path)
     place = default_placement(grid)
-    stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    stem = strip_suffix(path)
     if may_be_mask(stem) and data.ndim == 3 and data.max(initial=0) <= 255 and looks_like_labels(data):
         labels = np.rint(data).astype(np.uint8)
         if is_result(path):
@@ -150,12 +145,18 @@ def _read_plain(path: Path) -> list[LayerData]:
     return [image_layer(channel, place, name, stem) for name, channel in zip(names, channels, strict=True)]
 
 
-def _is_nifti_file(path: Path) -> bool:
-    return path.name.lower().endswith(_NIFTI) and not path.is_dir()
+def _is_scan(path: Path) -> bool:
+    """Whether a file's name says that it can only be a scan or a mask."""
+    form = find_format(path)
+    return form is not None and form.always_scan
 
 
-def _holds_nifti(folder: Path) -> bool:
-    return any(name.lower().endswith(_NIFTI) for _, _, names in os.walk(folder) for name in names)
+def _is_scan_file(path: Path) -> bool:
+    return _is_scan(path) and not path.is_dir()
+
+
+def _holds_scan(folder: Path) -> bool:
+    return any(_is_scan(Path(name)) for _, _, names in os.walk(folder) for name in names)
 
 
 def _holds_foreign(folder: Path) -> bool:

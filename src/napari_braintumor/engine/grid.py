@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import floor, log10
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError, SettingsError
 
-FileFormat = Literal["nifti", "tiff", "array"]
+FileFormat = str
+"""The name of one of the formats of files, or ``array``."""
 
 POSSIBLE_SIDES_MM = (0.05, 30.0)
 """Between these lie the sides of a voxel in any scan of a head."""

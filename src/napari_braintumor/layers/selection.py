@@ -13,8 +13,8 @@ from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import strip_suffix
 from napari_braintumor.engine.files.assembling import same_image, volume_from_modalities
+from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_words, remaining_name
 from napari_braintumor.engine.grid import check_same_grid
 from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_few, make_thumbnail

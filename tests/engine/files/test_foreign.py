@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.formats import check_readable
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.tiff import read_tiff
 
@@ -110,7 +111,7 @@ def test_a_file_is_called_what_it_holds_whatever_its_name_says(tmp_path, make, m
 def test_a_file_whose_content_says_nothing_is_called_what_its_name_says(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"x" * 999)
     with pytest.raises(DataError, match=f"'{name}' {message}"):
-        read_nifti(tmp_path / name)
+        check_readable(tmp_path / name)
 
 
 def test_nifti_and_tiff_called_by_each_others_name_are_told_apart(tmp_path):

@@ -6,13 +6,8 @@ import pytest
 
 from napari_braintumor.engine.anatomy import CAVITY, CONVENTIONS, CORE, ENHANCING, WHOLE, guess_convention
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.labels import (
-    label_suffix,
-    label_values,
-    looks_like_labels,
-    reference_from_values,
-    write_labels,
-)
+from napari_braintumor.engine.files.formats import label_suffix
+from napari_braintumor.engine.files.labels import label_values, looks_like_labels, reference_from_values, write_labels
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.tiff import read_tiff
 from napari_braintumor.engine.grid import default_grid

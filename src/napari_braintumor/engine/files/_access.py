@@ -1,4 +1,4 @@
-"""What the readers and writers share: names of files and checks."""
+"""Checks that the readers and writers of every format make."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
 from napari_braintumor.engine.grid import SourceGrid
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-TIFF_SUFFIXES = (".tif", ".tiff")
 
+def check_file(path: Path, content: _foreign.Foreign | None) -> None:
+    """Refuse a path that is not a file, has no content, or holds something else than its name says.
 
-def find_suffix(path: Path) -> str:
-    """Return a file name's ending in lower case, with ``.nii.gz`` as one."""
-    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
-
-
-def strip_suffix(path: Path) -> str:
-    """Return a file's name without the ending that `find_suffix` gives."""
-    return path.name[: len(path.name) - len(find_suffix(path))]
-
-
-def check_readable(path: Path) -> None:
-    """Refuse a path that is not a file, has no content, or is of a format that is not read, whatever its name says.
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        What it is by its name; None if that says nothing.
 
     Raises
     ------
@@ -35,18 +29,14 @@ def check_readable(path: Path) -> None:
     """
     if not path.is_file():
         raise DataError(f"'{path}' {'is a folder' if path.is_dir() else 'does not exist'}. Expected an image file.")
-    suffix = find_suffix(path)
-    expected = _foreign.NIFTI if suffix in NIFTI_SUFFIXES else _foreign.TIFF if suffix in TIFF_SUFFIXES else None
     try:
         found = _foreign.describe(path)
     except OSError as error:
         raise DataError(f"'{path.name}' cannot be opened: {error.strerror}. Check its permissions.") from error
-    if found and found != expected:
+    if found and found != content:
         raise DataError(f"'{path.name}' is {found.what}. {found.remedy}")
     if path.stat().st_size == 0:
         raise DataError(f"'{path.name}' is empty. Expected an image. Copy or download it again.")
-    if expected is None:
-        raise DataError(f"'{path.name}' cannot be read. Expected NIfTI (.nii, .nii.gz) or TIFF (.tif, .tiff).")
 
 
 def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:

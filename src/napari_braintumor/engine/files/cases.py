@@ -10,14 +10,12 @@ from pathlib import Path
 
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
+from napari_braintumor.engine.files.formats import FORMATS, find_format, is_listed, join_words, strip_suffix
 from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_of_folder
-from napari_braintumor.engine.files.listing import SUFFIXES, describe_others, list_beside, list_files, natural
+from napari_braintumor.engine.files.listing import describe_others, list_beside, list_files, natural
 from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, patient_of, read_folder, read_modalities
-from napari_braintumor.engine.files.nifti import read_nifti_grid
 from napari_braintumor.engine.files.schemes import Named, is_result, name_channel, name_freely, read_scheme
-from napari_braintumor.engine.files.tiff import read_tiff
 from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
 
 _UNUSABLE = ("sequence", "tissue", "mask", "result")
@@ -148,7 +146,7 @@ def _name_files(files: Iterable[Path]) -> list[Named]:
         if item is None:
             free[file.parent].append(file)
     for folder, members in free.items():
-        beside = [path for path in sorted(folder.iterdir()) if find_suffix(path) in SUFFIXES]
+        beside = [path for path in sorted(folder.iterdir()) if is_listed(path)]
         words = dict(zip(beside, read_folder([strip_suffix(path) for path in beside]), strict=True))
         for file in members:
             found[file] = name_freely(file, words[file])
@@ -177,16 +175,13 @@ def _name_channels(item: Named, names: tuple[str, ...]) -> Named:
     if item.group != "other" or item.kind == "mask" or item.why_not == "result" or (item.kind and not names):
         return item
     try:
-        if find_suffix(item.path) in TIFF_SUFFIXES:
-            array, _, stated = read_tiff(item.path)
-            channels = len(array) if array.ndim == 4 else 1
-            own = tuple(find_modality(name) or "" for name in stated)
-            if not names and own and all(own):
-                return replace(item, kind=None, channels=own, why_not=None)
-        elif find_suffix(item.path) in NIFTI_SUFFIXES and names:
-            channels = read_nifti_grid(item.path)[1]
-        else:
+        form = find_format(item.path)
+        if form is None or not (names or form.names_channels):
             return item
+        channels, stated = form.count_channels(item.path)
+        own = tuple(find_modality(name) or "" for name in stated)
+        if not names and own and all(own):
+            return replace(item, kind=None, channels=own, why_not=None)
         if not names or (item.kind and channels == 1):
             return item
         if len(names) != channels:
@@ -392,8 +387,9 @@ def _nothing_found(paths: Sequence[Path], found: Sequence[Named], others: Sequen
         path, what = foreign[0]
         count = sum(kind == what for _, kind in foreign)
         more = f" and {count - 1} more of its kind" if count > 1 else ""
-        return DataError(f"{where} holds no NIfTI or TIFF scan. '{path.name}'{more}: {what.what}. {what.remedy}")
+        read = join_words(each.title for each in FORMATS)
+        return DataError(f"{where} holds no {read} scan. '{path.name}'{more}: {what.what}. {what.remedy}")
     return DataError(
-        f"No case was found in {where}. Looked for NIfTI (.nii, .nii.gz) and TIFF (.tif, .tiff) files named by "
-        "BraTS, LGG, BIDS, Decathlon or nnU-Net, or by their modality (t1, t1ce, t2, flair)."
+        f"No case was found in {where}. Looked for {join_words((each.words for each in FORMATS), 'and')} files "
+        "named by BraTS, LGG, BIDS, Decathlon or nnU-Net, or by their modality (t1, t1ce, t2, flair)."
     )

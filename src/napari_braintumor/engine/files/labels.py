@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix
-from napari_braintumor.engine.files.nifti import write_nifti_labels
-from napari_braintumor.engine.files.tiff import write_tiff_labels
+from napari_braintumor.engine.files.formats import check_writable
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Reference
 
@@ -117,11 +115,6 @@ def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple
     return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel()))), rounded
 
 
-def label_suffix(source: SourceGrid) -> str:
-    """Return the ending of the label file that belongs to a scan: ``.tif`` for TIFF, else ``.nii.gz``."""
-    return ".tif" if source.format == "tiff" else ".nii.gz"
-
-
 def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path: Path) -> Path:
     """Write labels in the format that the file's name asks for.
 
@@ -132,7 +125,7 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
     source
         The grid of the scan.
     path
-        Ending in ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``. Written whole or not at all.
+        With an ending of one of the `FORMATS`. Written whole or not at all.
 
     Returns
     -------
@@ -152,11 +145,5 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
             "Renumber them first."
         )
     labels = labels_ZYX.astype(np.uint8, copy=False)
-    suffix = find_suffix(path)
-    if suffix in NIFTI_SUFFIXES:
-        write_nifti_labels(labels, source, path)
-    elif suffix in TIFF_SUFFIXES:
-        write_tiff_labels(labels, source, path)
-    else:
-        raise DataError(f"Labels cannot be written as '{path.name}'. Expected .nii.gz, .nii, .tif or .tiff.")
+    check_writable(path).write_labels(labels, source, path)
     return path

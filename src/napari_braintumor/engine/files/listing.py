@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, check_readable, find_suffix
+from napari_braintumor.engine.files.formats import FORMATS, check_readable, is_listed
 from napari_braintumor.engine.files.written import SIDECAR, is_sidecar
 
-SUFFIXES = (*NIFTI_SUFFIXES, *TIFF_SUFFIXES, ".mha")
 _LOOKED_AT = 200
 
 
@@ -49,7 +48,7 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural)
         for name in sorted(names, key=natural):
             if not name.startswith("."):
-                (images if find_suffix(Path(name)) in SUFFIXES else others).append(Path(folder, name))
+                (images if is_listed(Path(name)) else others).append(Path(folder, name))
     return images, others
 
 
@@ -60,7 +59,7 @@ def list_beside(path: Path) -> list[Path]:
         sibling
         for near in dict.fromkeys((path.parent, labels))
         for sibling in (sorted(near.iterdir()) if near.is_dir() else ())
-        if find_suffix(sibling) in SUFFIXES and not sibling.name.startswith(".") and sibling != path
+        if is_listed(sibling) and not sibling.name.startswith(".") and sibling != path
     ]
 
 
@@ -72,7 +71,7 @@ def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.Foreign]
             what = _foreign.describe(path)
         except OSError:
             continue
-        if what and what not in (_foreign.NIFTI, _foreign.TIFF):
+        if what and what not in [each.content for each in FORMATS]:
             found.append((path, what))
     return found
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_labels, check_readable, find_suffix
+from napari_braintumor.engine.files import _foreign
+from napari_braintumor.engine.files._access import check_file, check_labels
 from napari_braintumor.engine.grid import (
     SourceGrid,
     by_text,
@@ -27,6 +28,8 @@ from napari_braintumor.engine.grid import (
     guess_spacing,
     replace_impossible_spacing,
 )
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 """The codes of ``xyzt_units`` for meters, millimeters, micrometers."""
@@ -106,7 +109,7 @@ def _read_header(path: Path) -> _Stored:
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    check_readable(path)
+    check_file(path, _foreign.NIFTI)
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -250,7 +253,7 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     """
     import nibabel as nib
 
-    if find_suffix(path) not in NIFTI_SUFFIXES:
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
         raise DataError(f"'{path.name}' is not a NIfTI name. Expected a name ending in .nii or .nii.gz.")
     check_labels(labels_ZYX, source)
     labels = source.to_source(labels_ZYX)

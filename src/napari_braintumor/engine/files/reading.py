@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import fitting_conventions, guess_convention
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, check_readable, find_suffix, strip_suffix
 from napari_braintumor.engine.files.assembling import volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
+from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import label_values, reference_from_values
 from napari_braintumor.engine.files.laying import lay_on_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
-from napari_braintumor.engine.files.nifti import read_nifti, read_nifti_grid
-from napari_braintumor.engine.files.tiff import read_tiff, read_tiff_slices
 from napari_braintumor.engine.grid import SourceGrid, check_same_grid
 from napari_braintumor.engine.inspecting.witness import doubt_modalities
 from napari_braintumor.engine.volumes import Reference, Volume
@@ -132,12 +130,15 @@ def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple
 
 def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
     """Return the image of a case whose file says most of where its voxels lie, reading no voxels where that can be."""
-    headers = [image for image in case.images if _is_nifti(image.paths[0])]
-    if not headers:
+    grids = {
+        image: _without_false(form.read_grid(image.paths[0]), case.group)
+        for image in case.images
+        if (form := find_format(image.paths[0])) is not None and form.read_grid is not None
+    }
+    if not grids:
         return case.images[0], _read_image(case.images[0].paths, case.group)[1]
-    grids = [_known_of(read_nifti_grid(image.paths[0])[0], case.group) for image in headers]
-    best = _best_known(grids)
-    return next((image, grid) for image, grid in zip(headers, grids, strict=True) if grid is best)
+    best = _best_known(list(grids.values()))
+    return next((image, grid) for image, grid in grids.items() if grid is best)
 
 
 def _best_known(grids: Sequence[SourceGrid]) -> SourceGrid:
@@ -149,28 +150,23 @@ def _name(grid: SourceGrid) -> str:
     return f"'{grid.path.name}'" if grid.path else "an image"
 
 
-def _is_nifti(path: Path) -> bool:
-    return find_suffix(path) in NIFTI_SUFFIXES
-
-
 def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], SourceGrid]:
     """Read a file, or slices, with what is known of its data set's voxel size."""
-    check_readable(paths[0])
-    if _is_nifti(paths[0]):
-        data, grid = read_nifti(paths[0])
-        return data, _known_of(grid, group)
+    form = check_readable(paths[0])
     if len(paths) > 1:
         _check_no_gap(paths)
-        data, grid, _ = read_tiff_slices(paths)
+        if form.read_slices is None:
+            raise DataError(f"'{paths[0].name}' is one of {len(paths)} slices. {form.title} files hold whole scans.")
+        data, grid = form.read_slices(paths)
     else:
-        data, grid, _ = read_tiff(paths[0])
+        data, grid = form.read(paths[0])
     if group == "lgg" and not grid.spacing_known:
         in_plane = _LGG_WIDTH_MM / grid.shape[2]
         return data, grid.rescaled((_LGG_SLICE_MM, in_plane, in_plane))
-    return data, grid
+    return data, _without_false(grid, group)
 
 
-def _known_of(grid: SourceGrid, group: str) -> SourceGrid:
+def _without_false(grid: SourceGrid, group: str) -> SourceGrid:
     """Return a grid without what is known to be false: files of Brain-Tumor-Progression state 1 mm."""
     return replace(grid, spacing_known=False, spacing_note="") if group == "btp" else grid
 

@@ -20,9 +20,10 @@ from napari_braintumor.engine.anatomy import (
     WHOLE,
 )
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, find_suffix, strip_suffix
+from napari_braintumor.engine.files.formats import find_suffix, strip_suffix
 from napari_braintumor.engine.files.naming import Words, find_modality, patient_of, read_words
-from napari_braintumor.engine.files.nifti import read_nifti_grid
+from napari_braintumor.engine.files.nifti import NIFTI_SUFFIXES, read_nifti_grid
+from napari_braintumor.engine.files.tiff import TIFF_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import TIFF_SUFFIXES, check_labels, check_readable, find_suffix
+from napari_braintumor.engine.files import _foreign
+from napari_braintumor.engine.files._access import check_file, check_labels
 from napari_braintumor.engine.files._tiff_pages import read_whole
 from napari_braintumor.engine.grid import SourceGrid, default_grid, replace_impossible_spacing
+
+TIFF_SUFFIXES = (".tif", ".tiff")
 
 _MM = {
     "nm": 1e-6,
@@ -56,7 +59,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
     DataError
         If the file is missing, empty, damaged, of another format, or its axes cannot be told.
     """
-    check_readable(path)
+    check_file(path, _foreign.TIFF)
     try:
         with _complete(), tifffile.TiffFile(path) as tiff:
             array, axes = read_whole(tiff, path)
@@ -138,7 +141,7 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
     DataError
         If the shape is not the source's, the name has another ending, or the file cannot be written.
     """
-    if find_suffix(path) not in TIFF_SUFFIXES:
+    if not path.name.lower().endswith(TIFF_SUFFIXES):
         raise DataError(f"'{path.name}' is not a TIFF name. Expected a name ending in .tif or .tiff.")
     check_labels(labels_ZYX, source)
     metadata: dict[str, Any] = {"axes": "ZYX", "Name": "tumor labels"}

@@ -13,8 +13,8 @@ from typing import Any
 
 from napari_braintumor.engine.atomic import fold, numbered, replacing, taken_names
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._access import NIFTI_SUFFIXES, TIFF_SUFFIXES, strip_suffix
-from napari_braintumor.engine.files.labels import label_suffix, write_labels
+from napari_braintumor.engine.files.formats import FORMATS, label_suffix, strip_suffix
+from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.models.store import file_sha256
 from napari_braintumor.engine.volumes import Segmentation
@@ -187,7 +187,8 @@ def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
 def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: bool) -> tuple[Path, dict[str, str]]:
     """Return the first record that may be written, and the checksums of the files beside it that stay as they are."""
     for record in numbered(first, ".json"):
-        names = {fold(_beside(record, ending).name) for ending in (*NIFTI_SUFFIXES, *TIFF_SUFFIXES, _PICTURE, ".json")}
+        endings = (*(suffix for each in FORMATS for suffix in each.suffixes), _PICTURE, ".json")
+        names = {fold(_beside(record, ending).name) for ending in endings}
         there = [path for name, path in taken_names(record.parent).items() if name in names]
         if not there:
             with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:

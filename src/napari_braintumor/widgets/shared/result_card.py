@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.labels import label_suffix
+from napari_braintumor.engine.files.formats import dialog_filter, label_suffix
 from napari_braintumor.engine.measuring.record import result_stem
 from napari_braintumor.layers import (
     KEY,
@@ -300,8 +300,7 @@ class ResultCard(QGroupBox):
         source = find_placement(self.layer).grid
         folder = source.path.parent if source.path else Path.home()
         proposed = folder / f"{result_stem(case_of(self.layer) or self.layer.name)}{label_suffix(source)}"
-        kinds = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
-        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), kinds)
+        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), dialog_filter())
         if path:
             self.save_to(Path(path))
 

@@ -1,0 +1,182 @@
+"""The formats of images that are read and written, with the words for them in messages and dialogs.
+
+To add a format, write a module with its functions and add a row to `FORMATS`; the manifest of napari lists the endings
+once more, and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files import _foreign, nifti, tiff
+from napari_braintumor.engine.files._access import check_file
+from napari_braintumor.engine.grid import SourceGrid
+
+Image = tuple[NDArray[Any], SourceGrid]
+"""The values of a file, ``(Z, Y, X)`` or ``(C, Z, Y, X)``, and where they lie."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of image file.
+
+    Attributes
+    ----------
+    name
+        What `SourceGrid.format` says of its files.
+    title
+        What people call it.
+    suffixes
+        The endings of its names in lower case, the one that is written by default first.
+    content
+        What its files are by their first bytes.
+    always_scan
+        Whether each of its files is a scan or a mask, whatever its name says; TIFF files may be any picture.
+    names_channels
+        Whether its files may say what their channels are.
+    read
+        Reads a file.
+    count_channels
+        Returns how many channels a file has, and their names as far as it states them.
+    read_grid
+        Reads only where the voxels lie; None where a file must be read whole for that.
+    read_slices
+        Reads a stack of one file for each slice; None where there are no such stacks.
+    write_labels
+        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, whole or not at all.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    content: _foreign.Foreign
+    always_scan: bool
+    names_channels: bool
+    read: Callable[[Path], Image]
+    count_channels: Callable[[Path], tuple[int, tuple[str, ...]]]
+    write_labels: Callable[[NDArray[np.uint8], SourceGrid, Path], None]
+    read_grid: Callable[[Path], SourceGrid] | None = None
+    read_slices: Callable[[Sequence[Path]], Image] | None = None
+
+    @property
+    def words(self) -> str:
+        """Its name and endings, for messages."""
+        return f"{self.title} ({', '.join(sorted(self.suffixes, key=len))})"
+
+
+def _count_tiff_channels(path: Path) -> tuple[int, tuple[str, ...]]:
+    array, _, names = tiff.read_tiff(path)
+    return len(array) if array.ndim == 4 else 1, names
+
+
+FORMATS: list[Format] = [
+    Format(
+        name="nifti",
+        title="NIfTI",
+        suffixes=nifti.NIFTI_SUFFIXES,
+        content=_foreign.NIFTI,
+        always_scan=True,
+        names_channels=False,
+        read=nifti.read_nifti,
+        count_channels=lambda path: (nifti.read_nifti_grid(path)[1], ()),
+        write_labels=nifti.write_nifti_labels,
+        read_grid=lambda path: nifti.read_nifti_grid(path)[0],
+    ),
+    Format(
+        name="tiff",
+        title="TIFF",
+        suffixes=tiff.TIFF_SUFFIXES,
+        content=_foreign.TIFF,
+        always_scan=False,
+        names_channels=True,
+        read=lambda path: tiff.read_tiff(path)[:2],
+        count_channels=_count_tiff_channels,
+        write_labels=tiff.write_tiff_labels,
+        read_slices=lambda paths: tiff.read_tiff_slices(paths)[:2],
+    ),
+]
+"""The formats; labels of a scan that came from no file are written in the first."""
+
+SCANS_UNREAD = (".mha",)
+"""Endings of files that are listed as scans, so that a case that holds them can say why it is not read."""
+
+
+def find_format(path: Path) -> Format | None:
+    """Return the format that a file's name asks for; None if it is none of `FORMATS`."""
+    suffix = find_suffix(path)
+    return next((each for each in FORMATS if suffix in each.suffixes), None)
+
+
+def find_suffix(path: Path) -> str:
+    """Return a file name's ending in lower case, with ``.nii.gz`` as one."""
+    name = path.name.lower()
+    known = sorted((suffix for each in FORMATS for suffix in each.suffixes), key=len, reverse=True)
+    return next((suffix for suffix in known if name.endswith(suffix) and name != suffix), path.suffix.lower())
+
+
+def strip_suffix(path: Path) -> str:
+    """Return a file's name without the ending that `find_suffix` gives."""
+    return path.name[: len(path.name) - len(find_suffix(path))]
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a file is a scan or a mask by its name, read or not."""
+    return find_format(path) is not None or find_suffix(path) in SCANS_UNREAD
+
+
+def check_readable(path: Path) -> Format:
+    """Refuse a path that is not a file, has no content, or is of a format that is not read, whatever its name says.
+
+    Returns
+    -------
+    Format
+        The file's.
+
+    Raises
+    ------
+    DataError
+        Naming the file.
+    """
+    found = find_format(path)
+    check_file(path, found.content if found else None)
+    if found is None:
+        raise DataError(f"'{path.name}' cannot be read. Expected {join_words(each.words for each in FORMATS)}.")
+    return found
+
+
+def check_writable(path: Path) -> Format:
+    """Return the format in which labels are written under a name.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    found = find_format(path)
+    if found is None:
+        endings = join_words(suffix for each in FORMATS for suffix in each.suffixes)
+        raise DataError(f"Labels cannot be written as '{path.name}'. Expected {endings}.")
+    return found
+
+
+def label_suffix(source: SourceGrid) -> str:
+    """Return the ending of the label file that belongs to a scan: that of the scan's own format."""
+    return next((each for each in FORMATS if each.name == source.format), FORMATS[0]).suffixes[0]
+
+
+def dialog_filter() -> str:
+    """Return what a dialog offers to save labels as: ``NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)``."""
+    return ";;".join(f"{each.title} ({' '.join(f'*{suffix}' for suffix in each.suffixes)})" for each in FORMATS)
+
+
+def join_words(words: Iterable[str], last: str = "or") -> str:
+    """Join words by commas and, before the last of them, ``or``."""
+    *most, end = words
+    return f"{', '.join(most)} {last} {end}" if most else end
