@@ -317,10 +317,3 @@ def test_a_card_that_cannot_be_used_is_explained(toy_model, tmp_path, content, m
     result = run(app, ["models", "install", str(toy_model), "--card", str(card)])
     assert result.exit_code == 1
     assert message in result.output
-
-
-def test_help_comes_without_loading_torch() -> None:
-    code = "import sys; sys.argv = ['x', '--help']\nfrom napari_braintumor.cli import app\n"
-    code += "try: app()\nexcept SystemExit: pass\n"
-    code += "assert 'torch' not in sys.modules and 'napari' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

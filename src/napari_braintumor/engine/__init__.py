@@ -31,7 +31,25 @@ def warm_up(config: SegmentConfig) -> None:
 
 
 def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
-    """Segment a volume; see `napari_braintumor.engine.segmenting.segment.segment`."""
+    """Segment a volume; see `napari_braintumor.engine.segmenting.segment.segment`.
+
+    Yields
+    ------
+    SegmentEvent
+        `Segmented` last.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from napari_braintumor.engine import segment
+    >>> from napari_braintumor.engine.files.cases import find_cases
+    >>> from napari_braintumor.engine.files.reading import read_case
+    >>> from napari_braintumor.engine.settings import SegmentConfig
+    >>> case = find_cases(Path("cases"))[0]
+    >>> *_, last = segment(read_case(case), SegmentConfig(model="my-model.safetensors", device="cpu"))
+    >>> sorted(last.segmentation.volumes_ml)
+    ['enhancing tumor', 'tumor core', 'whole tumor']
+    """
     preload_torch()
     from napari_braintumor.engine.segmenting.segment import segment as run
 
@@ -49,7 +67,25 @@ def compare(
 
 
 def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
-    """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.training.train`."""
+    """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.training.train`.
+
+    Yields
+    ------
+    TrainingEvent
+        `Trained` last.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from napari_braintumor.engine import train
+    >>> from napari_braintumor.engine.training.plan import TrainPlan
+    >>> plan = TrainPlan(
+    ...     name="mine", cases=["cases"], output="runs", epochs=1, steps_per_epoch=2, patch=(64, 64), device="cpu"
+    ... )
+    >>> *_, last = train(plan)
+    >>> last.path.name, Path("runs/mine/plan.json").is_file()
+    ('model.safetensors', True)
+    """
     preload_torch()
     from napari_braintumor.engine.training import training
 
@@ -57,7 +93,27 @@ def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
 
 
 def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Generator[EvaluationEvent, None, None]:
-    """Compare a model with reference masks; see `napari_braintumor.engine.measuring.evaluation.evaluate`."""
+    """Compare a model with reference masks; see `napari_braintumor.engine.measuring.evaluation.evaluate`.
+
+    Yields
+    ------
+    EvaluationEvent
+        `CaseEvaluated` or `CaseFailed` for each case.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from napari_braintumor.engine import evaluate
+    >>> from napari_braintumor.engine.files.cases import find_cases
+    >>> from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
+    >>> model = SegmentConfig(model="my-model.safetensors", device="cpu")
+    >>> config = EvaluateConfig(segmentation=model, modalities=("T1ce", "FLAIR"))
+    >>> for result in evaluate(find_cases(Path("cases")), config):
+    ...     print(result.case, result.modalities, 0 <= result.dice["whole tumor"] <= 1)
+    case0 ('T1ce', 'FLAIR') True
+    case1 ('T1ce', 'FLAIR') True
+    case2 ('T1ce', 'FLAIR') True
+    """
     preload_torch()
     from napari_braintumor.engine.measuring import evaluation
 

@@ -15,7 +15,7 @@ shown = time.perf_counter()
 from napari_braintumor.widgets.{folder}.dock import {dock}
 dock = {dock}(viewer)
 opened = time.perf_counter()
-late = {{"torch", "monai", "openvino", "nibabel", "pooch"}} & set(sys.modules)
+late = {{"torch", "monai", "openvino", "nibabel", "matplotlib", "pooch"}} & set(sys.modules)
 assert not late, late
 print((opened - shown) / (shown - begun))
 """

@@ -415,17 +415,6 @@ def test_the_plan_is_checked_by_a_child(
     wait(qtbot, lambda: dock.model.check_line.text() == "The settings work for my-model.")
 
 
-def test_the_dock_never_imports_torch() -> None:
-    code = (
-        "import sys; from qtpy.QtWidgets import QApplication; app = QApplication([])\n"
-        "from napari.components import ViewerModel; from napari_braintumor.widgets.training.dock import TrainDock\n"
-        "dock = TrainDock(ViewerModel()); dock.build_plan\n"
-        "print(sorted({'torch', 'monai', 'openvino', 'matplotlib'} & set(sys.modules)))"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert told.stdout.strip() == "[]"
-
-
 def test_progress_is_what_is_done_of_steps_or_time_with_one_time_left_and_phases_by_name(
     dock: TrainDock, tmp_path: Path
 ) -> None:
