@@ -28,8 +28,8 @@ from measuring import describe_machine, make_table
 if TYPE_CHECKING:
     import torch
 
-    from napari_braintumor.engine.training.data import TrainingData
     from napari_braintumor.engine.training.plan import TrainPlan
+    from napari_braintumor.engine.training.training_cases import TrainingData
 
 PLANS = sorted((Path(__file__).parents[1] / "tools" / "plans").glob("glioma_*_v2.json"))
 MOST_CASE_S = 0.5
@@ -211,9 +211,10 @@ def time_training(
     """
     import torch
 
-    from napari_braintumor.engine.training.data import SliceDataset, load_data
     from napari_braintumor.engine.training.device_batches import make_device_batches
-    from napari_braintumor.engine.training.runs import read_plan
+    from napari_braintumor.engine.training.drawing import SliceDataset
+    from napari_braintumor.engine.training.plan_files import read_plan
+    from napari_braintumor.engine.training.training_cases import load_data
 
     plan = read_plan(path)
     plan = plan.model_copy(update={"cases": tuple(data / case for case in plan.cases)})
@@ -250,7 +251,7 @@ def _our_step(plan: TrainPlan, device: torch.device) -> Callable[[Any], Any]:
     import torch
 
     from napari_braintumor.engine.models.registry import build_network
-    from napari_braintumor.engine.training.fitting import Fit
+    from napari_braintumor.engine.training.fit import Fit
 
     torch.manual_seed(0)
     channels = {"in_channels": len(plan.modalities), "out_channels": len(plan.regions)}
@@ -260,7 +261,7 @@ def _our_step(plan: TrainPlan, device: torch.device) -> Callable[[Any], Any]:
 @contextmanager
 def _plain_loop(plan: TrainPlan, data: TrainingData, device: torch.device) -> Iterator[tuple[Callable[..., Any], Any]]:
     """Make the loop of `training_step` on a device, with as many workers as there are cores."""
-    from napari_braintumor.engine.training.data import SliceDataset
+    from napari_braintumor.engine.training.drawing import SliceDataset
     from training_step import PlainLoop
 
     class OnDevice(PlainLoop):

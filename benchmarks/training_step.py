@@ -222,8 +222,9 @@ class _Loop:
     """What both loops share: the plan, the cases, and losses by the step."""
 
     def __init__(self, patch: int, preset: str) -> None:
-        from napari_braintumor.engine.training.data import SliceDataset, TrainingData, load_data
+        from napari_braintumor.engine.training.drawing import SliceDataset
         from napari_braintumor.engine.training.plan import TrainPlan
+        from napari_braintumor.engine.training.training_cases import TrainingData, load_data
 
         self.plan = TrainPlan(
             name="step",
@@ -287,18 +288,18 @@ class OurLoop(_Loop):
     """Steps as `engine.training` takes them."""
 
     def __init__(self, patch: int, preset: str) -> None:
-        from napari_braintumor.engine.training.fitting import freed_memory_kept
+        from napari_braintumor.engine.training.memory import keep_freed_memory
 
         super().__init__(patch, preset)
         self.stack = ExitStack()
-        self.stack.enter_context(freed_memory_kept())
+        self.stack.enter_context(keep_freed_memory())
 
     def start(self, seed: int) -> None:
         """Begin a training."""
         import torch
 
-        from napari_braintumor.engine.training.data import SliceDataset, choose_workers, make_loader
-        from napari_braintumor.engine.training.fitting import Fit
+        from napari_braintumor.engine.training.drawing import SliceDataset, choose_workers, make_loader
+        from napari_braintumor.engine.training.fit import Fit
 
         plan = self.plan.model_copy(update={"seed": seed})
         self.fit = Fit(self.build_network(seed), plan, torch.device("cpu"))
@@ -390,7 +391,7 @@ class PlainLoop(_Loop):
             ROTATION,
             SHIFT_PX,
             ZOOM,
-            RandMoved,
+            RandMovement,
             build_augmentation,
         )
 
@@ -408,17 +409,17 @@ class PlainLoop(_Loop):
             magnitude = (self.plan.elastic_px, self.plan.elastic_px)
             elastic = Rand2DElasticd(keys, spacing=spacing, magnitude_range=magnitude, prob=1.0, **place)
             moved = OneOf([moved, elastic], weights=[1 - DEFORMED_SHARE, DEFORMED_SHARE])
-        return [moved if isinstance(step, RandMoved) else step for step in build_augmentation(self.plan)]
+        return [moved if isinstance(step, RandMovement) else step for step in build_augmentation(self.plan)]
 
     def take_step(self, batch: Any) -> float:
         """Learn from a batch and return its loss."""
         import torch
 
-        from napari_braintumor.engine.training.losses import supervised
+        from napari_braintumor.engine.training.losses import apply_loss
 
         image = batch["image"] * (batch["masks"][:, -1:] > 0.5)
         self.optimiser.zero_grad()
-        loss = supervised(self.loss, self.network(image), batch["masks"][:, :-1], self.known)
+        loss = apply_loss(self.loss, self.network(image), batch["masks"][:, :-1], self.known)
         loss.backward()
         assert self.plan.clipping is not None
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clipping)

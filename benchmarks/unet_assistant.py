@@ -146,8 +146,8 @@ class Ours:
     """Our loop, as `engine.training` drives it."""
 
     def __init__(self) -> None:
-        from napari_braintumor.engine.training.data import TrainingData, load_data
         from napari_braintumor.engine.training.plan import TrainPlan
+        from napari_braintumor.engine.training.training_cases import TrainingData, load_data
 
         held_out = range(100, 100 + HELD_OUT)
         with TemporaryDirectory() as folder:
@@ -180,8 +180,10 @@ class Ours:
         import torch
 
         from napari_braintumor.engine.models.registry import build_network
-        from napari_braintumor.engine.training.data import SliceDataset, make_loader
-        from napari_braintumor.engine.training.fitting import Fit, freed_memory_kept, mean_of, validate
+        from napari_braintumor.engine.training.drawing import SliceDataset, make_loader
+        from napari_braintumor.engine.training.fit import Fit
+        from napari_braintumor.engine.training.memory import keep_freed_memory
+        from napari_braintumor.engine.training.scoring import average_dice, validate
 
         plan = self.plan
         torch.manual_seed(0)
@@ -192,10 +194,10 @@ class Ours:
         batches: Iterator[Any] = iter(loader)
         started = time.perf_counter()
         with ExitStack() as stack:
-            stack.enter_context(freed_memory_kept())
+            stack.enter_context(keep_freed_memory())
             while time.perf_counter() - started < seconds:
                 fit.take_step(next(batches))
         took = time.perf_counter() - started
         voxels = fit.state.step * plan.batch_size * plan.patch[0] * plan.patch[1]
-        found = mean_of(validate(fit.measured, self.data.validation, plan, fit.device))
+        found = average_dice(validate(fit.measured, self.data.validation, plan, fit.device))
         return {"seconds": took, "voxels_per_second": voxels / took, "dice": found}

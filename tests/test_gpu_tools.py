@@ -18,7 +18,7 @@ import slimming
 import taking
 from napari_braintumor.engine import train
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.training.fitting import Fit
+from napari_braintumor.engine.training.fit import Fit
 from napari_braintumor.engine.training.prepared import find_archived
 from napari_braintumor.engine.training.runs import Run
 
@@ -92,10 +92,10 @@ def test_a_training_goes_on_from_a_slim_checkpoint(plan, finished, tmp_path) -> 
     assert small.stat().st_size < 0.6 * before  # of a network this small much is vectors, which stay as they are
     network = build_network("unet", in_channels=4, out_channels=3, options=plan.options)
     fit = Fit(network, plan, torch.device("cpu"))
-    fit.load(finished)
+    fit.load(finished.checkpoint_path)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     slimming.restore(small, back)
-    fit.load(finished)
+    fit.load(finished.checkpoint_path)
     assert fit.state.step == 8
     for name, value in network.state_dict().items():
         assert torch.allclose(value.float(), weights[name].float(), rtol=1e-3, atol=1e-6)

@@ -10,7 +10,7 @@ import make_models_page
 from make_model import STAGES
 from napari_braintumor.engine.files.patients import WhoIsWho
 from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
-from napari_braintumor.engine.training.runs import read_plan
+from napari_braintumor.engine.training.plan_files import read_plan
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"

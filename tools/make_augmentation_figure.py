@@ -29,7 +29,7 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.preparing.transforms import prepare
-from napari_braintumor.engine.training.augmentation import KEYS, ROTATION, ZOOM, RandMoved, vary
+from napari_braintumor.engine.training.augmentation import KEYS, ROTATION, ZOOM, RandMovement, vary
 
 OUT = Path(__file__).parents[1] / "docs" / "augmentation.png"
 OUTLINE = "#f2c14e"
@@ -49,9 +49,9 @@ def main() -> None:
     still = {"rotation": 0.0, "zoom": 0.0, "shift_px": 0.0}
     steps: dict[str, Any] = {
         "mirror": RandFlipd(KEYS, prob=1, spatial_axis=1),
-        "rotation": RandMoved(1, **still | {"rotation": ROTATION}),
-        "zoom": RandMoved(1, **still | {"zoom": ZOOM}),
-        "elastic, 10 px": RandMoved(elastic_px=10, deformed=1, **still),
+        "rotation": RandMovement(1, **still | {"rotation": ROTATION}),
+        "zoom": RandMovement(1, **still | {"zoom": ZOOM}),
+        "elastic, 10 px": RandMovement(elastic_px=10, deformed=1, **still),
         "scale": RandScaleIntensityd("image", factors=(0.2, 0.2), prob=1),
         "shift": RandShiftIntensityd("image", offsets=(0.3, 0.3), prob=1),
         "gamma": RandAdjustContrastd("image", gamma=(1.5, 1.5), prob=1, retain_stats=True),

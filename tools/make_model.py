@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from napari_braintumor.engine.training.runs import read_plan
+from napari_braintumor.engine.training.plan_files import read_plan
 
 TOOLS = Path(__file__).parent
 STAGES = {

@@ -21,8 +21,8 @@ from napari_braintumor.engine.models.store import (
     read_weights_sha256,
     save_model,
 )
-from napari_braintumor.engine.training.judging import PRIVATE
-from napari_braintumor.engine.training.runs import read_plan
+from napari_braintumor.engine.training.plan_files import read_plan
+from napari_braintumor.engine.training.saving import PRIVATE
 
 LICENCE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (

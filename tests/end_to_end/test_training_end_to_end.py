@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer
 
 from napari_braintumor.engine.events import BatchDone, EpochDone
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.training.runs import runs_folder
+from napari_braintumor.engine.training.run_watching import find_runs_folder
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.training.dock import TrainDock
 
@@ -116,4 +116,4 @@ def test_a_model_is_trained_from_open_layers_watched_stopped_and_used(
     assert stall_s < LONGEST_GAP_S
     assert idle_s < 2
     assert grown_mb < MOST_MB
-    assert run.folder.parent == runs_folder()
+    assert run.folder.parent == find_runs_folder()

@@ -17,10 +17,11 @@ from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.models.store import load_weights
 from napari_braintumor.engine.settings import SegmentConfig
-from napari_braintumor.engine.training.data import SliceDataset, load_data
 from napari_braintumor.engine.training.device_batches import DeviceSlices, fits, make_device_batches
-from napari_braintumor.engine.training.fitting import Fit
+from napari_braintumor.engine.training.drawing import SliceDataset
+from napari_braintumor.engine.training.fit import Fit
 from napari_braintumor.engine.training.runs import Run
+from napari_braintumor.engine.training.training_cases import load_data
 from napari_braintumor.engine.volumes import Volume
 
 pytestmark = pytest.mark.cuda
@@ -152,7 +153,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_on_the_card_and_on_the_cpu(sho
 
     network = build_network("unet", in_channels=4, out_channels=3, options=short_plan.options)
     fit = Fit(network, short_plan.model_copy(update={"device": "cpu"}), torch.device("cpu"))
-    fit.load(runs[1])
+    fit.load(runs[1].checkpoint_path)
     *_, data = load_data(short_plan, short_plan.output / "cache")
     batch = next(make_device_batches(SliceDataset(data.training, (), short_plan), 12, 13, torch.device("cpu")))
     assert np.isfinite(fit.take_step(batch)[0])

@@ -21,11 +21,11 @@ import prepare_brisc
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.models.registry import find_architecture
-from napari_braintumor.engine.training.data import load_training_case
 from napari_braintumor.engine.training.plan import TrainPlan
+from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.prepared import TrainingCase, take_slices, write_archive
-from napari_braintumor.engine.training.runs import read_plan
 from napari_braintumor.engine.training.splits import check_names, know_patients
+from napari_braintumor.engine.training.training_cases import load_training_case
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "gpu_pack"

@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.engine.models.store import read_card
 from napari_braintumor.engine.training.checkpoints import STATE_KEY
-from napari_braintumor.engine.training.runs import Run, read_plan
+from napari_braintumor.engine.training.plan_files import read_plan
+from napari_braintumor.engine.training.runs import Run
 from slimming import restore
 
 ROOT = Path(__file__).parents[2]

@@ -39,7 +39,7 @@ from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.measuring.metrics import METRICS
 from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig
-from napari_braintumor.engine.training.runs import read_side
+from napari_braintumor.engine.training.plan_files import read_side
 
 
 def evaluate(

@@ -19,8 +19,9 @@ from napari_braintumor import engine
 from napari_braintumor.cli._console import console, errors_said
 from napari_braintumor.engine.events import BatchDone, CaseLeftOut, PhaseReached, PreviewDone, Stopped, Verified
 from napari_braintumor.engine.training.plan import TrainPlan
+from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.run_log import describe_event
-from napari_braintumor.engine.training.runs import ASKED, Run, read_plan
+from napari_braintumor.engine.training.runs import ASKED, Run
 
 
 def train(

@@ -66,7 +66,7 @@ def compare(
     yield from comparison.compare(volume, configs, reference)
 
 
-def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
+def train(plan_or_run: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
     """Train a model by a plan, or go on with a run; see `napari_braintumor.engine.training.training.train`.
 
     Yields
@@ -89,7 +89,7 @@ def train(what: TrainPlan | Run) -> Generator[TrainingEvent, None, None]:
     preload_torch()
     from napari_braintumor.engine.training import training
 
-    yield from training.train(what)
+    yield from training.train(plan_or_run)
 
 
 def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Generator[EvaluationEvent, None, None]:

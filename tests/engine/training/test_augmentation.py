@@ -11,7 +11,7 @@ from napari_braintumor.engine.training.augmentation import (
     ROTATION,
     SHIFT_PX,
     ZOOM,
-    RandMoved,
+    RandMovement,
     build_augmentation,
     vary,
 )
@@ -54,8 +54,8 @@ def test_masks_stay_binary_and_keep_their_number(preset: str) -> None:
     "step",
     [
         RandFlipd(KEYS, prob=1, spatial_axis=1),
-        RandMoved(1.0),
-        RandMoved(elastic_px=10.0, deformed=1.0),
+        RandMovement(1.0),
+        RandMovement(elastic_px=10.0, deformed=1.0),
     ],
     ids=["mirror", "affine", "elastic"],
 )
@@ -88,7 +88,7 @@ def test_light_does_not_deform_and_full_varies_more() -> None:
     light, full = (build_augmentation(make_plan(augmentation=preset)) for preset in ("light", "full"))
     assert [type(step).__name__ for step in light] == [
         "RandFlipd",
-        "RandMoved",
+        "RandMovement",
         "RandScaleIntensityd",
         "RandShiftIntensityd",
     ]
@@ -103,13 +103,13 @@ STILL = {"rotation": 0.0, "zoom": 0.0, "shift_px": 0.0}
 @pytest.mark.parametrize(
     ("step", "monai"),
     [
-        (RandMoved(1.0, **STILL | {"rotation": ROTATION}), RandAffine(1.0, rotate_range=ROTATION)),
-        (RandMoved(1.0, **STILL | {"zoom": ZOOM}), RandAffine(1.0, scale_range=(ZOOM, ZOOM))),
-        (RandMoved(1.0, **STILL | {"shift_px": SHIFT_PX}), RandAffine(1.0, translate_range=(SHIFT_PX, SHIFT_PX))),
+        (RandMovement(1.0, **STILL | {"rotation": ROTATION}), RandAffine(1.0, rotate_range=ROTATION)),
+        (RandMovement(1.0, **STILL | {"zoom": ZOOM}), RandAffine(1.0, scale_range=(ZOOM, ZOOM))),
+        (RandMovement(1.0, **STILL | {"shift_px": SHIFT_PX}), RandAffine(1.0, translate_range=(SHIFT_PX, SHIFT_PX))),
     ],
     ids=["rotation", "zoom", "shift"],
 )
-def test_slices_are_moved_as_often_and_as_far_as_by_monai(step: RandMoved, monai) -> None:
+def test_slices_are_moved_as_often_and_as_far_as_by_monai(step: RandMovement, monai) -> None:
     # A blob wanders, turns and grows as the draws say; where it lies and how it is shaped tells what they were.
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
     blob = torch.exp(-((y - 26) ** 2) / 98 - ((x - 46) ** 2) / 32)[None]
@@ -132,7 +132,7 @@ def test_slices_are_deformed_as_far_as_by_monai() -> None:
     # Pixels that hold their own place tell where they came from.
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
     image = torch.stack([y, x])
-    own, monai = RandMoved(elastic_px=3.0, deformed=1.0, **STILL), Rand2DElastic((32, 40), (3.0, 3.0), prob=1.0)
+    own, monai = RandMovement(elastic_px=3.0, deformed=1.0, **STILL), Rand2DElastic((32, 40), (3.0, 3.0), prob=1.0)
     for step in (own, monai):
         step.set_random_state(state=np.random.RandomState(0))
     drawn = torch.stack([own({"image": image, "masks": image})["image"] for _ in range(300)])
@@ -143,7 +143,7 @@ def test_slices_are_deformed_as_far_as_by_monai() -> None:
 
 
 def test_elastic_displacements_have_the_standard_deviation_asked_for_at_their_nodes() -> None:
-    elastic = RandMoved(elastic_px=10.0, deformed=1.0)
+    elastic = RandMovement(elastic_px=10.0, deformed=1.0)
     elastic.set_random_state(np.random.RandomState(0))
     moved = torch.stack([elastic.draw_displacements((96, 96)) for _ in range(400)])
     at_nodes = moved[..., 24::48, 24::48]  # half a patch apart, in the middle of its halves
@@ -152,7 +152,7 @@ def test_elastic_displacements_have_the_standard_deviation_asked_for_at_their_no
 
 
 def test_elastic_displacements_are_smooth_between_their_nodes() -> None:
-    elastic = RandMoved(elastic_px=10.0, deformed=1.0)
+    elastic = RandMovement(elastic_px=10.0, deformed=1.0)
     elastic.set_random_state(np.random.RandomState(0))
     moved = elastic.draw_displacements((112, 96))
     assert moved.shape == (2, 112, 96)

@@ -8,15 +8,15 @@ from napari_braintumor.engine.training.countdown import Countdown
 
 def shown(shares: list[tuple[float, float]]) -> list[float]:
     countdown = Countdown()
-    told = [countdown.tell(share, now_s) for now_s, share in shares]
+    told = [countdown.estimate(share, now_s) for now_s, share in shares]
     return [left for left in told if left is not None]
 
 
 def test_nothing_is_told_before_something_is_known() -> None:
     countdown = Countdown()
-    assert countdown.tell(0.0, 100.0) is None
-    assert countdown.tell(0.0, 110.0) is None
-    assert countdown.tell(0.001, 110.5) == pytest.approx(10.5 * 999)
+    assert countdown.estimate(0.0, 100.0) is None
+    assert countdown.estimate(0.0, 110.0) is None
+    assert countdown.estimate(0.001, 110.5) == pytest.approx(10.5 * 999)
 
 
 @pytest.mark.parametrize("from_share", [0.0, 0.4])

@@ -6,15 +6,11 @@ import torch
 from monai.transforms import AdjustContrast, GaussianSmooth, RandBiasField, RandSimulateLowResolution
 
 from napari_braintumor.engine.training import device_batches
-from napari_braintumor.engine.training.data import SliceDataset, drop_modalities, load_data
-from napari_braintumor.engine.training.device_batches import (
-    DeviceSlices,
-    draw_variation,
-    fits,
-    keep_modalities,
-    make_device_batches,
-)
+from napari_braintumor.engine.training.device_batches import DeviceSlices, fits, keep_modalities, make_device_batches
+from napari_braintumor.engine.training.device_variation import draw_variation
+from napari_braintumor.engine.training.drawing import SliceDataset, drop_modalities
 from napari_braintumor.engine.training.plan import FineTuning
+from napari_braintumor.engine.training.training_cases import load_data
 
 CPU = torch.device("cpu")
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from napari_braintumor.engine.training.losses import (
+    apply_loss,
     build_loss,
     dice_loss,
     dice_per_region,
     log_cosh,
     seed_dice_loss,
-    supervised,
     tversky_loss,
 )
 from napari_braintumor.engine.training.plan import LossName, TrainPlan
@@ -132,7 +132,7 @@ def test_a_soft_target_is_reached_where_the_prediction_equals_it() -> None:
 
 def test_side_outputs_add_up() -> None:
     logits, target, known = batch()
-    assert supervised(dice_loss, [logits, logits], target, known) == pytest.approx(
+    assert apply_loss(dice_loss, [logits, logits], target, known) == pytest.approx(
         2 * float(dice_loss(logits, target, known))
     )
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.training.plan import TrainPlan
-from napari_braintumor.engine.training.runs import read_plan
+from napari_braintumor.engine.training.plan_files import read_plan
 
 WHOLE, CORE, ENHANCING = "whole tumor", "tumor core", "enhancing tumor"
 

@@ -7,8 +7,8 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import CaseLeftOut
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.training import prepared
-from napari_braintumor.engine.training.data import TrainingData, load_data, load_training_case
 from napari_braintumor.engine.training.prepared import STEP_Z, find_archived, read_archived, take_slices, write_archive
+from napari_braintumor.engine.training.training_cases import TrainingData, load_data, load_training_case
 
 
 @pytest.fixture(scope="module")

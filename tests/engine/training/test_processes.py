@@ -83,12 +83,12 @@ def test_alone_nothing_is_shared() -> None:
     assert processes.count() == 1
     assert processes.rank() == 0
     assert processes.any_of(True, torch.device("cpu"))
-    with processes.joined(torch.device("cpu")):
+    with processes.join(torch.device("cpu")):
         assert processes.count() == 1
 
 
 def test_every_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "5")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert processes.own_device(torch.device("cuda")) == torch.device("cuda", 1)
-    assert processes.own_device(torch.device("cpu")) == torch.device("cpu")
+    assert processes.assign_device(torch.device("cuda")) == torch.device("cuda", 1)
+    assert processes.assign_device(torch.device("cpu")) == torch.device("cpu")

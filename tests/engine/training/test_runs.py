@@ -26,8 +26,10 @@ from napari_braintumor.engine.events import (
     Verified,
 )
 from napari_braintumor.engine.training.plan import TrainPlan
+from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.run_log import describe_event
-from napari_braintumor.engine.training.runs import Run, follow, list_runs, read_plan
+from napari_braintumor.engine.training.run_watching import follow, list_runs
+from napari_braintumor.engine.training.runs import Run
 
 EVENTS = [
     Noted("data"),
@@ -129,7 +131,7 @@ def test_how_a_run_stands_is_told_by_its_folder(run: Run) -> None:
     assert run.status == "new"
     list(run.record(iter(EVENTS[:4])))
     assert run.status == "broken off"
-    with run.claimed():
+    with run.claim():
         assert run.status == "running"
     list(run.record(iter([Stopped("You asked for it."), Trained(Path("m.safetensors"), 0.4)])))
     assert run.status == "stopped"
@@ -138,7 +140,7 @@ def test_how_a_run_stands_is_told_by_its_folder(run: Run) -> None:
 
 
 def test_two_processes_cannot_train_in_one_folder(run: Run) -> None:
-    with run.claimed(), pytest.raises(SettingsError, match="Another process trains"), run.claimed():
+    with run.claim(), pytest.raises(SettingsError, match="Another process trains"), run.claim():
         pass
 
 
@@ -159,7 +161,7 @@ def test_a_run_on_another_machine_is_running_as_long_as_it_tells_something(run: 
 def test_a_request_to_stop_is_forgotten_when_the_run_goes_on(run: Run) -> None:
     run.request_stop()
     assert run.stop_requested
-    with run.claimed():
+    with run.claim():
         assert not run.stop_requested
 
 
@@ -168,13 +170,13 @@ STOPPER = "import sys; from napari_braintumor.engine.training.runs import Run; R
 
 def test_a_stop_pressed_while_the_process_starts_is_honored_and_an_older_one_is_forgotten(run: Run) -> None:
     subprocess.run([sys.executable, "-c", STOPPER, str(run.folder)], check=True)
-    with run.claimed():
+    with run.claim():
         assert run.stop_requested, "it came from another process, after this one began"
     assert not run.stop_requested
     subprocess.run([sys.executable, "-c", STOPPER, str(run.folder)], check=True)
     before = psutil.Process().create_time() - 10
     os.utime(run.folder / "stop", (before, before))
-    with run.claimed():
+    with run.claim():
         assert not run.stop_requested
 
 
@@ -190,7 +192,7 @@ while not Path(go).exists():
     time.sleep(0.001)
 try:
     run = Run.start(TrainPlan(name="one", cases=(Path("cases"),), output=Path(folder), seed=int(seed)))
-    with run.claimed():
+    with run.claim():
         print("trains", run.plan.seed, flush=True)
         time.sleep(float(600))
 except SettingsError as error:
@@ -243,10 +245,10 @@ def test_a_request_to_stop_dies_with_a_process_that_is_ended_at_once(tmp_path: P
 def test_a_run_of_a_killed_process_on_another_machine_can_be_claimed_after_a_while(run: Run) -> None:
     (run.folder / "process.json").write_text(json.dumps({"host": "far away", "pid": 1, "created": 0}))
     list(run.record(iter([Noted("here")])))
-    with pytest.raises(SettingsError, match=r"Another process on 'far away' trains .* wait 5 minutes"), run.claimed():
+    with pytest.raises(SettingsError, match=r"Another process on 'far away' trains .* wait 5 minutes"), run.claim():
         pass
     os.utime(run.events_path, (time.time() - 3600,) * 2)
-    with run.claimed():
+    with run.claim():
         assert run.is_ours
 
 

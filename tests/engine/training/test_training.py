@@ -28,7 +28,8 @@ from napari_braintumor.engine.events import (
 )
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.models.store import load_weights, read_card
-from napari_braintumor.engine.training.fitting import Fit, read_state
+from napari_braintumor.engine.training.fit import Fit
+from napari_braintumor.engine.training.fit_state import read_state
 from napari_braintumor.engine.training.plan import FineTuning, TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.training.runs import Run
 from napari_braintumor.engine.training.splits import split_slices
@@ -210,9 +211,9 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole_for_a_loss_that_is_a_me
 @pytest.fixture
 def stale(monkeypatch) -> None:
     """Validation finds the same Dice each time."""
-    import napari_braintumor.engine.training.training as training
+    import napari_braintumor.engine.training.judging as judging
 
-    monkeypatch.setattr(training, "validate", lambda *_: {"whole tumor": 0.5})
+    monkeypatch.setattr(judging, "validate", lambda *_: {"whole tumor": 0.5})
 
 
 def test_progress_is_the_larger_share_of_steps_and_time_and_the_time_left_counts_down(trained, short_plan) -> None:
@@ -280,7 +281,7 @@ def test_a_stop_before_the_first_validation_keeps_what_was_learned_as_not_valida
 @pytest.fixture
 def few_slices(monkeypatch, case_folder):
     """Lets case 0 be reviewed in these slices only."""
-    import napari_braintumor.engine.training.data as data_module
+    import napari_braintumor.engine.training.training_cases as data_module
 
     def review(*reviewed: int) -> None:
         found = [replace(find_cases(case_folder)[0], reviewed=reviewed)]
@@ -441,7 +442,7 @@ def test_a_tuned_version_that_is_not_better_is_refused_and_no_model_is_left(tuni
 
 def test_a_version_that_forgets_is_refused(tuning_plan, case_folder, monkeypatch) -> None:
     """The replay set's Dice is made to fall by 0.05, whatever was learnt."""
-    import napari_braintumor.engine.training.training as training
+    import napari_braintumor.engine.training.judging as judging
 
     def validate(network, parts, plan, device):
         dice = real(network, parts, plan, device)
@@ -450,8 +451,8 @@ def test_a_version_that_forgets_is_refused(tuning_plan, case_folder, monkeypatch
         forgot = "case7" not in names and sum("case7" not in call for call in calls) > 1
         return {name: value - 0.05 if forgot else value for name, value in dice.items()}
 
-    real, calls = training.validate, []
-    monkeypatch.setattr(training, "validate", validate)
+    real, calls = judging.validate, []
+    monkeypatch.setattr(judging, "validate", validate)
     replay = FineTuning(replay=tuple(case_folder / f"case{n}" for n in range(4)), allowed_loss=0.01)
     events = list(train(tuning_plan.model_copy(update={"fine_tuning": replay, "learning_rate": 2e-3})))
     assert not only(events, Judged)[0].accepted

@@ -32,7 +32,8 @@ from napari_braintumor.engine.files.written import corrected_folder
 from napari_braintumor.engine.models.store import ModelStore, change_card
 from napari_braintumor.engine.settings import DEFAULT_MODEL
 from napari_braintumor.engine.training.plan import FineTuning, TrainPlan, plan_fine_tuning
-from napari_braintumor.engine.training.runs import Run, runs_folder
+from napari_braintumor.engine.training.run_watching import find_runs_folder
+from napari_braintumor.engine.training.runs import Run
 from napari_braintumor.layers import layers_from_case, mark_reviewed, reviewed_slices
 from napari_braintumor.widgets.training import dock as train_dock
 from napari_braintumor.widgets.training.dock import ADVANCED, EVERYDAY, TrainDock
@@ -58,7 +59,7 @@ def events():
     run.model_path.write_bytes(b"weights")
     yield Trained(run.model_path, 0.5)
 
-with run.claimed():
+with run.claim():
     for event in run.record(events()):
         pass
 """
@@ -115,7 +116,7 @@ def told(run: Run, *events: Any) -> Run:
 
 
 def make_run(folder: Path, name: str = "earlier") -> Run:
-    return Run.start(TrainPlan(name=name, cases=(folder,), output=runs_folder()))
+    return Run.start(TrainPlan(name=name, cases=(folder,), output=find_runs_folder()))
 
 
 def watched(qtbot: Any, dock: TrainDock, run: Run) -> None:
@@ -158,7 +159,7 @@ def test_the_forms_become_the_plan(dock: TrainDock, tmp_path: Path) -> None:
     assert plan.epochs == 7
     assert plan.loss == "tversky"
     assert plan.split_by == "patient"
-    assert plan.output == runs_folder()
+    assert plan.output == find_runs_folder()
 
 
 def test_a_fine_tuning_s_plan_keeps_what_the_parent_is(dock: TrainDock, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_fine_tuning_s_plan_keeps_what_the_parent_is(dock: TrainDock, tmp_path
     assert plan.name == f"{DEFAULT_MODEL}-tuned"
     assert plan.fine_tuning == FineTuning(frozen_stages=3, replay=(tmp_path,))
     assert plan.options == ModelStore().find(DEFAULT_MODEL).card.options
-    assert plan.cases == (runs_folder() / plan.name / "cases",)
+    assert plan.cases == (find_runs_folder() / plan.name / "cases",)
 
 
 def test_a_name_that_is_taken_gets_a_number(dock: TrainDock, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_what_cannot_work_is_one_sentence_and_nothing_is_written(dock: TrainDock
     spoil(dock)
     dock.train_button.click()
     assert message in dock.message.text()
-    assert not runs_folder().exists()
+    assert not find_runs_folder().exists()
 
 
 def test_labels_of_another_image_are_refused(dock: TrainDock, viewer: ViewerModel) -> None:
@@ -205,7 +206,7 @@ def test_empty_labels_are_refused_and_leave_no_folder(qtbot: Any, dock: TrainDoc
     dock.data.labels_layer.data = np.zeros_like(dock.data.labels_layer.data)
     dock.train_button.click()
     wait(qtbot, lambda: "empty" in dock.message.text())
-    assert not (runs_folder() / "my-model").exists()
+    assert not (find_runs_folder() / "my-model").exists()
     assert dock.train_button.isEnabled()
 
 
@@ -503,7 +504,7 @@ def test_a_fine_tuning_of_too_few_reviewed_slices_is_refused_before_it_starts(
     dock.train_button.click()
     assert "needs at least 3 reviewed slices" in dock.message.text()
     assert f"There {'is' if len(reviewed) == 1 else 'are'} {len(reviewed)}." in dock.message.text()
-    assert not runs_folder().exists()
+    assert not find_runs_folder().exists()
     for z in (7, 8):
         mark_reviewed(dock.data.labels_layer, z)
     start(qtbot, dock)

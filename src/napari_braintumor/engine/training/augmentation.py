@@ -41,7 +41,7 @@ DEFORMED_SHARE = 0.25
 """How many are deformed as well, where deformation is on; the others are moved by `MOVED_SHARE`."""
 
 
-class RandMoved:
+class RandMovement:
     """Rotate, zoom, shift and deform a dictionary of ``image`` and ``masks``, all in one interpolation.
 
     Elastic deformation is Gaussian displacements at the nodes of a coarse grid, cubic in between. The nodes lie half a
@@ -128,7 +128,7 @@ def build_augmentation(plan: TrainPlan) -> list[Any]:
         deforms = plan.augmentation == "full" and plan.elastic_px > 0
         steps += [
             RandFlipd(KEYS, prob=0.5, spatial_axis=1),
-            RandMoved(MOVED_SHARE, plan.elastic_px, DEFORMED_SHARE if deforms else 0.0),
+            RandMovement(MOVED_SHARE, plan.elastic_px, DEFORMED_SHARE if deforms else 0.0),
             RandScaleIntensityd("image", factors=0.2, prob=0.5, channel_wise=True),
             RandShiftIntensityd("image", offsets=0.3, prob=0.5, channel_wise=True),
         ]

@@ -15,16 +15,16 @@ FASTEST = 4.0
 class Countdown:
     """The time left until a share of 1 is reached, from how fast the share has grown so far.
 
-    What it tells neither jumps nor rises: it runs slower than the clock where more time is needed than it had told,
+    The estimate neither jumps nor rises: it runs slower than the clock where more time is needed than it had said,
     and faster where less is. Only where it was wrong by far it begins anew.
     """
 
     def __init__(self) -> None:
-        self._begun: tuple[float, float] | None = None
+        self._start: tuple[float, float] | None = None
         self._left_s: float | None = None
-        self._told_s = 0.0
+        self._updated_s = 0.0
 
-    def tell(self, share: float, now_s: float) -> float | None:
+    def estimate(self, share: float, now_s: float) -> float | None:
         """Return the seconds left; None as long as too little is known.
 
         Parameters
@@ -34,9 +34,9 @@ class Countdown:
         now_s
             The time by any clock.
         """
-        if self._begun is None:
-            self._begun = share, now_s
-        first, since_s = self._begun
+        if self._start is None:
+            self._start = share, now_s
+        first, since_s = self._start
         if share >= 1:
             return 0.0
         if share <= first or now_s - since_s < PATIENCE_S:
@@ -45,8 +45,8 @@ class Countdown:
         if self._left_s is None or estimate_s > WRONG_BY * self._left_s + PATIENCE_S:
             self._left_s = estimate_s
         else:
-            passed_s = now_s - self._told_s
+            passed_s = now_s - self._updated_s
             pace = min((self._left_s / (estimate_s + passed_s)) ** 2, FASTEST)
             self._left_s = max(self._left_s - pace * passed_s, 0.0)
-        self._told_s = now_s
+        self._updated_s = now_s
         return self._left_s

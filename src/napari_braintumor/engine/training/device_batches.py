@@ -10,9 +10,7 @@ beside it and not zeros. On a CPU this would be slower; there everything stays w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,18 +20,34 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.training import augmentation
-from napari_braintumor.engine.training.data import Part, SliceDataset
-from napari_braintumor.engine.training.plan import TrainPlan
+from napari_braintumor.engine.training import processes
+from napari_braintumor.engine.training.device_variation import draw_variation, place, vary_intensities
+from napari_braintumor.engine.training.drawing import SliceDataset, choose_workers, make_loader
 from napari_braintumor.engine.training.prepared import TrainingCase
+from napari_braintumor.engine.training.training_cases import Part
 
 MOST_SHARE = 0.25
 """Share of a card's free memory that slices may take; larger sets are prepared by processes instead."""
 
-SMOOTHING_REACH = 4
-"""Pixels: four deviations of the widest smoothing."""
 
-BIAS_DEGREE = 3
+def make_batches(dataset: SliceDataset, first_step: int, steps: int, device: torch.device) -> Iterable[list[Tensor]]:
+    """Return this process's batches of steps `first_step` to `steps`, made where that is fastest.
+
+    Parameters
+    ----------
+    dataset
+        What is drawn from.
+    first_step, steps
+        The steps still to be done.
+    device
+        Where the network learns.
+    """
+    own = {"rank": processes.rank(), "processes": processes.count()}
+    if fits(dataset, device):
+        return make_device_batches(dataset, first_step, steps, device, **own)
+    on_gpu = device.type == "cuda"
+    workers = choose_workers(dataset.plan, on_gpu)
+    return make_loader(dataset, dataset.plan, first_step, steps, workers=workers, pin_memory=on_gpu, **own)
 
 
 def fits(dataset: SliceDataset, device: torch.device) -> bool:
@@ -125,8 +139,8 @@ class DeviceSlices:
             mask = torch.from_numpy(np.rint(shares_KSHW * 255).astype(np.uint8)).transpose(0, 1)
             self.images_SMHW[part, :, :y, :x] = image.to(device)
             self.masks_SKHW[part, :, :y, :x] = mask.to(device)
-        self.new = _Tables(dataset.new.groups, dataset.new.weights, starts)
-        self.old = _Tables(dataset.old.groups, dataset.old.weights, starts) if dataset.old else None
+        self.new = _SliceTables(dataset.new.groups, dataset.new.weights, starts)
+        self.old = _SliceTables(dataset.old.groups, dataset.old.weights, starts) if dataset.old else None
         self.random = torch.Generator(device)
 
     def make_batch(self, number: int) -> list[Tensor]:
@@ -172,7 +186,7 @@ class DeviceSlices:
         return np.where(is_old, self.old.draw(size, self.plan.tumor_share, random), chosen)
 
 
-class _Tables:
+class _SliceTables:
     """What a pool of slices draws from, as tables: many are drawn at once."""
 
     def __init__(
@@ -184,9 +198,9 @@ class _Tables:
         self.weights = weights
         members = [one for group in groups.values() for one in group]
         ends = np.cumsum([len(group) for group in groups.values()])
-        self.groups = _Lists(np.split(np.arange(len(members)), ends[:-1]))
-        self.all = _Lists([part.slices + starts[id(part.case)] for part, _ in members])
-        self.with_tumor = _Lists([tumor + starts[id(part.case)] for part, tumor in members])
+        self.groups = _NumberLists(np.split(np.arange(len(members)), ends[:-1]))
+        self.all = _NumberLists([part.slices + starts[id(part.case)] for part, _ in members])
+        self.with_tumor = _NumberLists([tumor + starts[id(part.case)] for part, tumor in members])
 
     def draw(self, size: int, tumor_share: float, random: np.random.Generator) -> NDArray[np.intp]:
         """Draw groups by their weights, a part of each evenly, then a slice of it, more often one with tumor."""
@@ -196,7 +210,7 @@ class _Tables:
         return np.where(wants_tumor, tumor, self.all.draw(parts, random))
 
 
-class _Lists:
+class _NumberLists:
     """Lists of numbers, one behind the other."""
 
     def __init__(self, lists: Sequence[NDArray[np.intp]]) -> None:
@@ -205,173 +219,12 @@ class _Lists:
         self.longest = int(self.lengths.argmax())
         self.values = np.concatenate([*lists, np.zeros(1, np.intp)])  # never empty
 
-    def draw(self, which: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
+    def draw(self, lists: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
         """Draw one number of each of these lists."""
         drawn: NDArray[np.intp] = self.values[
-            self.starts[which] + (random.random(len(which)) * self.lengths[which]).astype(np.intp)
+            self.starts[lists] + (random.random(len(lists)) * self.lengths[lists]).astype(np.intp)
         ]
         return drawn
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What was drawn to vary a batch; lists of members are empty where a step does not touch it.
-
-    Attributes
-    ----------
-    affine
-        ``(N, 2, 3)``: where a pixel's value comes from, pixels along Y and X from the patch's middle.
-    deformed, nodes
-        Who is deformed, and displacements at the nodes of a coarse grid, ``(n, 2, y, x)``.
-    scale, shift
-        ``(N, M)``.
-    contrast, gamma
-        Who gets another gamma, and which.
-    biased, coefficients
-        Who gets a bias field, and its polynomial, ``(n, 10)``.
-    smoothed, sigma
-        Who is smoothed, by deviations along Y and X, ``(n, 2)``.
-    coarsened, zooms
-        Whose resolution falls, and to which share.
-    noisy, noise
-        Who gets noise, and of which deviation.
-    """
-
-    affine: NDArray[np.float64]
-    deformed: NDArray[np.intp]
-    nodes: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    shift: NDArray[np.float64]
-    contrast: NDArray[np.intp]
-    gamma: NDArray[np.float64]
-    biased: NDArray[np.intp]
-    coefficients: NDArray[np.float64]
-    smoothed: NDArray[np.intp]
-    sigma: NDArray[np.float64]
-    coarsened: NDArray[np.intp]
-    zooms: NDArray[np.float64]
-    noisy: NDArray[np.intp]
-    noise: NDArray[np.float64]
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what was drawn, by name."""
-        return vars(self)
-
-
-def draw_variation(plan: TrainPlan, shape: tuple[int, int], random: np.random.Generator) -> Variation:
-    """Draw how a batch is varied, with the chances and ranges of `build_augmentation`.
-
-    Parameters
-    ----------
-    plan
-        Its augmentation and patch are used.
-    shape
-        Slices in the batch, and modalities.
-    random
-        Draws.
-    """
-    size = shape[0]
-    varies, fully = plan.augmentation != "none", plan.augmentation == "full"
-
-    def some(chance: float) -> NDArray[np.intp]:
-        return np.flatnonzero(random.random(size) < chance)
-
-    deformed = some(augmentation.DEFORMED_SHARE if fully and plan.elastic_px > 0 else 0.0)
-    moves = random.random(size) < (augmentation.MOVED_SHARE if varies else 0.0)
-    moves[deformed] = True
-    angle = np.where(moves, random.uniform(-augmentation.ROTATION, augmentation.ROTATION, size), 0.0)
-    zoom = np.where(moves[:, None], random.uniform(1 - augmentation.ZOOM, 1 + augmentation.ZOOM, (size, 2)), 1.0)
-    shift = np.where(moves[:, None], random.uniform(-augmentation.SHIFT_PX, augmentation.SHIFT_PX, (size, 2)), 0.0)
-    cos, sin = np.cos(angle), np.sin(angle)
-    rotation = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
-    affine = np.concatenate([rotation * zoom[:, None, :], (rotation @ shift[:, :, None])], axis=2)
-    affine[random.random(size) < (0.5 if varies else 0.0), 1] *= -1  # mirrored left and right
-    scaled, shifted = (random.random((size, 1)) < (0.5 if varies else 0.0) for _ in range(2))
-    contrast, biased, smoothed, coarsened, noisy = (
-        some(chance if fully else 0.0) for chance in (0.25, 0.15, 0.15, 0.1, 0.2)
-    )
-    y, x = (augmentation.cubic_weights(side).shape[1] for side in plan.patch)
-    return Variation(
-        affine=affine,
-        deformed=deformed,
-        nodes=random.normal(0, plan.elastic_px, (len(deformed), 2, y, x)),
-        scale=np.where(scaled, random.uniform(0.8, 1.2, shape), 1.0),
-        shift=np.where(shifted, random.uniform(-0.3, 0.3, shape), 0.0),
-        contrast=contrast,
-        gamma=random.uniform(0.7, 1.5, len(contrast)),
-        biased=biased,
-        coefficients=random.uniform(0.0, 0.1, (len(biased), (BIAS_DEGREE + 1) * (BIAS_DEGREE + 2) // 2)),
-        smoothed=smoothed,
-        sigma=random.uniform(0.3, 1.0, (len(smoothed), 2)),
-        coarsened=coarsened,
-        zooms=random.uniform(0.5, 1.0, len(coarsened)),
-        noisy=noisy,
-        noise=random.uniform(0.0, 0.15, len(noisy)),
-    )
-
-
-def place(drawn: Variation, on_card: Mapping[str, Tensor], patch: tuple[int, int], canvas: tuple[int, ...]) -> Tensor:
-    """Return where the pixels of patches lie in their slices, as `grid_sample` wants it: ``(N, h, w, 2)``.
-
-    Parameters
-    ----------
-    drawn
-        How the batch is varied.
-    on_card
-        The same on the device, and ``middles`` ``(N, 2)``, where patches lie: pixels along Y and X.
-    patch
-        Its size.
-    canvas
-        The size that slices are stored in.
-    """
-    affine, device = on_card["affine"], on_card["affine"].device
-    places = _places(patch, device).expand(len(affine), -1, -1, -1)
-    if len(drawn.deformed):
-        y, x = (_cubic_weights(side, device) for side in patch)
-        places = places.index_add(0, on_card["deformed"].long(), y @ on_card["nodes"] @ x.T)
-    moved = torch.baddbmm(affine[:, :, 2:], affine[:, :, :2], places.flatten(2)).unflatten(2, patch)
-    pixels = moved + on_card["middles"][:, :, None, None]
-    height, width = canvas
-    return torch.stack([(2 * pixels[:, 1] + 1) / width - 1, (2 * pixels[:, 0] + 1) / height - 1], dim=-1)
-
-
-def vary_intensities(
-    image_NMHW: Tensor, drawn: Variation, on_card: Mapping[str, Tensor], random: torch.Generator
-) -> Tensor:
-    """Vary the z-scores of a batch, step by step as `build_augmentation` lists them.
-
-    Parameters
-    ----------
-    image_NMHW
-        Patches; may be changed.
-    drawn
-        How they are varied.
-    on_card
-        The same on the device.
-    random
-        Draws the noise.
-    """
-    image = image_NMHW * on_card["scale"][:, :, None, None] + on_card["shift"][:, :, None, None]
-
-    def those(name: str) -> Tensor:
-        return on_card[name].long()
-
-    if len(drawn.contrast):
-        image[those("contrast")] = _change_contrast(image[those("contrast")], on_card["gamma"])
-    if len(drawn.biased):
-        height, width = image.shape[2:]
-        basis = _bias_basis(height, width, image.device)
-        field = torch.einsum("nb,bhw->nhw", on_card["coefficients"], basis)
-        image[those("biased")] = image[those("biased")] * field.exp()[:, None]
-    if len(drawn.smoothed):
-        image[those("smoothed")] = _smooth(image[those("smoothed")], on_card["sigma"])
-    for member, zoom in zip(drawn.coarsened, drawn.zooms, strict=True):
-        image[member] = _coarsen(image[member], float(zoom))
-    if len(drawn.noisy):
-        some = image[those("noisy")]
-        noise = torch.randn(some.shape, generator=random, device=some.device)
-        image[those("noisy")] = some + noise * on_card["noise"][:, None, None, None]
-    return image
 
 
 def keep_modalities(present: NDArray[np.bool_], chance: float, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -382,39 +235,6 @@ def keep_modalities(present: NDArray[np.bool_], chance: float, random: np.random
     drops = (count > 1) & (random.random(len(present)) < chance)
     result: NDArray[np.bool_] = np.where(drops[:, None], order < kept[:, None], present)
     return result
-
-
-def _change_contrast(image_NMHW: Tensor, gamma_N: Tensor) -> Tensor:
-    """Apply a gamma to each slice and give it back its mean and deviation."""
-    flat = image_NMHW.flatten(1)
-    least, most = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-    curved = ((flat - least) / (most - least + 1e-7)) ** gamma_N[:, None] * (most - least) + least
-    deviation, mean = torch.std_mean(flat, 1, keepdim=True)
-    own_deviation, own_mean = torch.std_mean(curved, 1, keepdim=True)
-    changed: Tensor = (curved - own_mean) / (own_deviation + 1e-8) * deviation + mean
-    return changed.view_as(image_NMHW)
-
-
-def _smooth(image_NMHW: Tensor, sigma_N2: Tensor) -> Tensor:
-    """Smooth each slice by its own Gaussian, zeros around."""
-    count, modalities = image_NMHW.shape[:2]
-    reach = torch.arange(-SMOOTHING_REACH, SMOOTHING_REACH + 1, device=image_NMHW.device, dtype=torch.float32)
-    scale = 1 / (math.sqrt(2) * sigma_N2[..., None])
-    kernels = 0.5 * (((reach + 0.5) * scale).erf() - ((reach - 0.5) * scale).erf())
-    kernels_CT = kernels.repeat_interleave(modalities, 0)
-    one = image_NMHW.flatten(0, 1)[None]
-    groups = count * modalities
-    one = functional.conv2d(one, kernels_CT[:, 0, None, :, None], padding=(SMOOTHING_REACH, 0), groups=groups)
-    one = functional.conv2d(one, kernels_CT[:, 1, None, None, :], padding=(0, SMOOTHING_REACH), groups=groups)
-    smoothed: Tensor = one[0].unflatten(0, (count, modalities))
-    return smoothed
-
-
-def _coarsen(image_MHW: Tensor, zoom: float) -> Tensor:
-    """Bring a slice to a coarser grid and back."""
-    size = image_MHW.shape[1:]
-    coarse = functional.interpolate(image_MHW[None], [max(1, round(side * zoom)) for side in size], mode="area")
-    return functional.interpolate(coarse, size, mode="bilinear", align_corners=False)[0]
 
 
 def _upload(arrays: Mapping[str, NDArray[Any]], device: torch.device) -> dict[str, Tensor]:
@@ -444,24 +264,3 @@ def _count_bytes(dataset: SliceDataset) -> int:
     cases = _cases_of(dataset)
     slices = sum(len(case.slices) for case in cases)
     return slices * math.prod(_canvas_of(cases)) * (2 * len(dataset.plan.modalities) + len(dataset.plan.regions) + 1)
-
-
-@cache
-def _places(patch: tuple[int, int], device: torch.device) -> Tensor:
-    return augmentation.places_in(patch).to(device)
-
-
-@cache
-def _cubic_weights(side: int, device: torch.device) -> Tensor:
-    return augmentation.cubic_weights(side).to(device)
-
-
-@cache
-def _bias_basis(height: int, width: int, device: torch.device) -> Tensor:
-    """Return products of Legendre polynomials along Y and X up to a degree: ``(10, h, w)``."""
-    y, x = (
-        np.polynomial.legendre.legvander(np.linspace(-1, 1, side), BIAS_DEGREE).astype(np.float32)
-        for side in (height, width)
-    )
-    rows, columns = np.tril_indices(BIAS_DEGREE + 1)
-    return torch.from_numpy(np.ascontiguousarray(y.T[rows][:, :, None] * x.T[columns][:, None])).to(device)

@@ -1,37 +1,60 @@
-"""Whether a tuned version is better than its parent, and the card of what was trained."""
+"""Judging: whether an epoch's weights are kept, and whether a tuned version is better than its parent."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-from torch import nn
-
-from napari_braintumor.engine.anatomy import find_region
 from napari_braintumor.engine.events import Judged
-from napari_braintumor.engine.models.card import OWN_SLICES, VOLUME_DICE, DataSource, Metric, ModelCard
-from napari_braintumor.engine.training.data import TrainingData, count_groups
-from napari_braintumor.engine.training.fitting import State
-from napari_braintumor.engine.training.plan import FineTuning, TrainPlan
+from napari_braintumor.engine.training.fit import Fit, Judgment
+from napari_braintumor.engine.training.fit_state import State
+from napari_braintumor.engine.training.plan import FineTuning
+from napari_braintumor.engine.training.scoring import average_dice, validate
+from napari_braintumor.engine.training.training_cases import Part, TrainingData
 
-PRIVATE = {
-    *("cases", "output", "patients", "training", "held_out", "validation"),
-    *("licence", "limitations", "start_from", "vgg16", "fine_tuning"),
-}
-"""Of a plan, what a card tells elsewhere, or that names files of whoever trained."""
+BLENDS = (0.5, 0.25)
+"""How much of a tuned version's change is tried where all of it forgets too much (Wortsman et al. 2022, WiSE-FT)."""
+
+
+def measure_parent(fit: Fit, data: TrainingData) -> tuple[float | None, float | None]:
+    """Return the Dice of a tuned model before the first step, on the slices held out and on the replay set."""
+    return _score(fit, data.validation or data.training), _score(fit, data.replay_judged)
+
+
+def judge_epoch(fit: Fit, data: TrainingData) -> Judgment:
+    """Measure the weights as they are now and decide whether they are kept.
+
+    Where a tuned version is better than its parent but forgets too much, weights between the two are tried.
+    """
+    plan, state, network = fit.plan, fit.state, fit.measured
+    dice = validate(network, data.validation, plan, fit.device) if data.can_choose(plan) else {}
+    score = average_dice(dice)
+    is_best = score is not None and score > state.best_score
+    tuning = plan.fine_tuning
+    if tuning is None:
+        return Judgment(network, dice, None, is_best, is_kept=is_best or score is None or plan.keep == "last")
+    replay = average_dice(validate(network, data.replay_judged, plan, fit.device))
+    is_kept = may_be_kept(tuning, state, score, replay)
+    if not is_kept and may_be_kept(tuning, state, score, None):
+        # Better but forgetful: on the way back to the parent there may be weights that are both better and mindful.
+        for share in BLENDS:
+            network = fit.blend_with_parent(share)
+            dice = validate(network, data.validation, plan, fit.device)
+            replay = average_dice(validate(network, data.replay_judged, plan, fit.device))
+            if is_kept := may_be_kept(tuning, state, average_dice(dice), replay):
+                break
+    return Judgment(network, dice, replay, is_best, is_kept)
 
 
 def may_be_kept(tuning: FineTuning, state: State, score: float | None, replay: float | None) -> bool:
     """Whether weights are better than the parent and than those kept so far, and have forgotten little enough."""
     if score is None or state.before is None:
         return False
-    known = replay is not None and state.replay_before is not None
-    forgot = known and (replay or 0.0) < (state.replay_before or 0.0) - tuning.allowed_loss
+    is_known = replay is not None and state.replay_before is not None
+    forgot = is_known and (replay or 0.0) < (state.replay_before or 0.0) - tuning.allowed_loss
     return score > max(state.before, state.kept_score or 0.0) and not forgot
 
 
-def judge(tuning: FineTuning, state: State) -> Judged:
+def judge_version(tuning: FineTuning, state: State) -> Judged:
     """Return the verdict on a tuned version, in words."""
     assert state.before is not None
     if state.kept_score is None:
@@ -48,79 +71,5 @@ def judge(tuning: FineTuning, state: State) -> Judged:
     return Judged(True, f"{reason}.", state.before, state.kept_score, state.replay_before, state.kept_replay)
 
 
-def describe_model(
-    plan: TrainPlan,
-    data: TrainingData,
-    dice: dict[str, float],
-    network: nn.Module,
-    parent: ModelCard | None,
-    share: float,
-) -> ModelCard:
-    """Return the card of a trained model.
-
-    Parameters
-    ----------
-    plan
-        How it was trained.
-    data
-        On what.
-    dice
-        Mean Dice of each region on the validation side; empty if it was not measured.
-    network
-        Its parameters are counted.
-    parent
-        The card of the model it started from: what that one had seen, this one has seen.
-    share
-        How much of the plan is done; the card says so as long as training has not come to its end.
-    """
-    defined: dict[str, set[str]] = {}
-    for part in data.training:
-        defined.setdefault(part.case.group, set()).update(np.array(plan.regions)[part.case.known].tolist())
-    sources = tuple(
-        DataSource(name=name, patients=count, licence="", defines=tuple(r for r in plan.regions if r in defined[name]))
-        for name, count in count_groups(data.training).items()
-    )
-    who = data.who.extended(parent.patients if parent else {})
-    seen = who.find((*data.split.training, *(parent.training_patients if parent else ())))
-    judged = who.find((*data.split.validation, *(parent.validation_patients if parent else ())))
-    held_out = who.find((*plan.held_out, *(parent.held_out_patients if parent else ())))
-    what = OWN_SLICES if data.split.by_slice else "validation"
-    return ModelCard(
-        name=plan.name,
-        title=plan.title,
-        parent=parent.name if parent else None,
-        architecture=plan.architecture,
-        options=plan.options,
-        modalities=plan.modalities,
-        accepts_missing=plan.modality_dropout > 0,
-        regions=tuple(find_region(name, number) for number, name in enumerate(plan.regions)),
-        spacing=plan.spacing,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        trained_on=(*(parent.trained_on if parent else ()), *sources),
-        training_patients=tuple(sorted(seen)),
-        validation_patients=tuple(sorted(judged - seen)),
-        held_out_patients=tuple(sorted(held_out - seen - judged)),
-        patients=who.stated,
-        metrics=tuple(
-            Metric(
-                data=what, region=name, modalities=plan.modalities, mean=value, n=len(data.validation), held_out=False
-            )
-            for name, value in dice.items()
-        ),
-        **(_kept_in_tuning(parent) if parent is not None and plan.fine_tuning is not None else {}),
-        licence=plan.licence,
-        limitations=plan.limitations,
-        stopped_at=share,
-        created=datetime.now(UTC).date().isoformat(),
-        plans=(*(parent.plans if parent else ()), plan.model_dump(mode="json", exclude=PRIVATE, exclude_defaults=True)),
-    )
-
-
-def _kept_in_tuning(parent: ModelCard) -> dict[str, Any]:
-    """Return what a tuned model takes over: what was chosen for its answers, and what its modalities can show."""
-    measured = tuple(m for m in (*parent.metrics, *parent.parent_metrics) if m.held_out and m.measure == VOLUME_DICE)
-    return {
-        "threshold": parent.threshold,
-        "min_volume_ml": parent.min_volume_ml,
-        "parent_metrics": measured,
-    }
+def _score(fit: Fit, parts: Sequence[Part]) -> float | None:
+    return average_dice(validate(fit.network, parts, fit.plan, fit.device))

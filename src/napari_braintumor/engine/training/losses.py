@@ -128,7 +128,7 @@ def raise_to(loss: Tensor, gamma: float) -> Tensor:
     return loss.clamp_min(1e-6) ** gamma
 
 
-def supervised(loss: Loss, output: Tensor | Sequence[Tensor], target_NRHW: Tensor, known_NR: Tensor) -> Tensor:
+def apply_loss(loss: Loss, output: Tensor | Sequence[Tensor], target_NRHW: Tensor, known_NR: Tensor) -> Tensor:
     """Apply a loss to a network's output; side outputs, where there are any, add up (deep supervision)."""
     if isinstance(output, Tensor):
         return loss(output, target_NRHW, known_NR)

@@ -177,10 +177,10 @@ def read_archived(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
             return _read_index(archive), {name: stored[name] for name in _ARRAYS}
 
     index, arrays = _reading(path, read)
-    for what, wanted in _purpose(plan).items():
-        if index["for"][what] != wanted:
+    for field, expected in _purpose(plan).items():
+        if index["for"][field] != expected:
             raise DataError(
-                f"'{path.name}' was prepared for the {what} {index['for'][what]}, but the plan wants {wanted}. "
+                f"'{path.name}' was prepared for the {field} {index['for'][field]}, but the plan wants {expected}. "
                 "Prepare it anew for this plan, or take the scans themselves."
             )
     return _from_arrays(case, {**index["cases"][case.name], "step_z": index["step_z"]}, arrays, len(plan.modalities))
@@ -219,24 +219,24 @@ def _to_arrays(case: TrainingCase) -> dict[str, NDArray[Any]]:
 
 
 def _from_arrays(
-    case: CaseFiles, known: dict[str, Any], arrays: dict[str, NDArray[Any]], modalities: int
+    case: CaseFiles, entry: dict[str, Any], arrays: dict[str, NDArray[Any]], modalities: int
 ) -> TrainingCase:
-    planes = (arrays["masks"][None] >> np.arange(1 + len(known["known"]), dtype=np.uint8)[:, None, None, None]) & 1
+    planes = (arrays["masks"][None] >> np.arange(1 + len(entry["known"]), dtype=np.uint8)[:, None, None, None]) & 1
     head = planes[0].astype(bool)
-    present = np.array(known["present"], bool)
+    present = np.array(entry["present"], bool)
     data = np.zeros((modalities, *head.shape), np.float16)
-    data[present] = ((arrays["images"].astype(np.float32) - _MIDDLE) * known["step_z"]).clip(-CLIP_Z, CLIP_Z)
+    data[present] = ((arrays["images"].astype(np.float32) - _MIDDLE) * entry["step_z"]).clip(-CLIP_Z, CLIP_Z)
     data[:, ~head] = 0
-    z, y, x = (slice(*side) for side in known["box"])
+    z, y, x = (slice(*side) for side in entry["box"])
     prepared = Prepared(
         head=head,
         present=present,
-        normalisation=known["normalisation"],
-        limits=tuple(known["limits"]),
-        scales=np.array(known["scales"], np.float32),
+        normalisation=entry["normalisation"],
+        limits=tuple(entry["limits"]),
+        scales=np.array(entry["scales"], np.float32),
         box=(z, y, x),
-        frame=tuple(known["frame"]),
-        shape=tuple(known["shape"]),
+        frame=tuple(entry["frame"]),
+        shape=tuple(entry["shape"]),
         thumbnails={},
         data=data,
     )
@@ -246,8 +246,8 @@ def _from_arrays(
         group=case.group,
         prepared=prepared,
         regions=planes[1:].astype(bool),
-        known=np.array(known["known"], bool),
+        known=np.array(entry["known"], bool),
         slices=arrays["slices"].astype(np.intp),
         counted=arrays["counted"].astype(np.intp),
-        notes=tuple(known["notes"]),
+        notes=tuple(entry["notes"]),
     )

@@ -16,9 +16,9 @@ from torch import nn
 from napari_braintumor.engine.anatomy import labels_from_regions
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.segmenting.regions import AIR_LOGIT, restore_slices
-from napari_braintumor.engine.training.data import Part
-from napari_braintumor.engine.training.fitting import predict_logits
 from napari_braintumor.engine.training.plan import TrainPlan
+from napari_braintumor.engine.training.scoring import predict_logits
+from napari_braintumor.engine.training.training_cases import Part
 
 AIR_Z = -3.0
 """z-score that the surroundings of the head are shown with: their zeros would look like tissue."""

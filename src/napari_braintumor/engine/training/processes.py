@@ -26,7 +26,7 @@ def count() -> int:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def join(device: torch.device) -> Iterator[None]:
     """Join the other processes for the time of a training: nccl on CUDA, gloo elsewhere.
 
     Does nothing where torchrun's variables are absent.
@@ -46,7 +46,7 @@ def joined(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def own_device(device: torch.device) -> torch.device:
+def assign_device(device: torch.device) -> torch.device:
     """Return the GPU of this process: each takes one by its number on the machine."""
     if device.type != "cuda" or "LOCAL_RANK" not in os.environ:
         return device
@@ -87,7 +87,7 @@ def average_gradients(network: nn.Module) -> None:
         start += gradient.numel()
 
 
-def synchronise(network: nn.Module) -> None:
+def synchronize(network: nn.Module) -> None:
     """Start all processes from the weights of the first, and let batch norms see the whole batch."""
     if not _together():
         return
@@ -103,7 +103,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         pass
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return the normalised batch ``(N, C, ...)``."""
+        """Return the normalized batch ``(N, C, ...)``."""
         if not self.training or not _together():
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]

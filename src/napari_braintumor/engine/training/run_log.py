@@ -1,10 +1,11 @@
-"""What a run tells: events as lines of JSON, and in words for people. No torch here, as docks read runs with it."""
+"""What a run reports: events as lines of JSON, and in words for people. No torch here, as docks read runs with it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,19 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-def write_event(event: TrainingEvent) -> str:
-    """Return an event as a line of JSON, with the time."""
-    line = {"event": type(event).__name__, "time": round(time.time(), 3), **_plain(event)}
-    return json.dumps(line) + "\n"
+def append_event(path: Path, event: TrainingEvent) -> None:
+    """Append an event with the time to a file, as a line of JSON; after a torn line it begins a new one."""
+    line = json.dumps({"event": type(event).__name__, "time": round(time.time(), 3), **_plain(event)})
+    torn = path.exists() and not _ends_a_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if torn else "") + line + "\n")
+
+
+def append_to_log(path: Path, event: TrainingEvent, details: str) -> None:
+    """Append an event to a log for people, with details below it."""
+    now = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{now}  {describe_event(event)}\n{details}")
 
 
 def parse_events(raw: bytes) -> tuple[list[TrainingEvent], int]:
@@ -52,20 +62,11 @@ def parse_events(raw: bytes) -> tuple[list[TrainingEvent], int]:
             kind = KINDS[fields.pop("event")]
             if fields.get("path"):
                 fields["path"] = Path(fields["path"])
-            known = {field.name for field in dataclasses.fields(kind)}
-            events.append(kind(**{name: value for name, value in fields.items() if name in known}))
+            names = {field.name for field in dataclasses.fields(kind)}
+            events.append(kind(**{name: value for name, value in fields.items() if name in names}))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return events, used
-
-
-def ends_a_line(path: Path) -> bool:
-    """Whether a file ends with a whole line, or is empty: a process that is killed may tear the last one."""
-    with path.open("rb") as file:
-        if file.seek(0, 2) == 0:
-            return True
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
 
 
 def describe_event(event: TrainingEvent) -> str:
@@ -100,10 +101,19 @@ def describe_event(event: TrainingEvent) -> str:
         case Stopped(reason):
             return f"Stopped: {reason}"
         case Trained(path, score):
-            told = "Not validated. " if score is None else f"Score {score:.3f}. "
-            return told + (f"The model is in '{path}'." if path else "The parent stays as it was.")
+            result = "Not validated. " if score is None else f"Score {score:.3f}. "
+            return result + (f"The model is in '{path}'." if path else "The parent stays as it was.")
         case Failed(reason):
             return f"Failed: {reason}"
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Whether a file ends with a whole line, or is empty: a process that is killed may tear the last one."""
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:
+            return True
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"
 
 
 def _plain(event: TrainingEvent) -> dict[str, Any]:

@@ -21,14 +21,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from filelock import FileLock, Timeout
-from platformdirs import user_data_path
-from pydantic import ValidationError
+from filelock import Timeout
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
@@ -44,15 +41,13 @@ from napari_braintumor.engine.events import (
     Verified,
 )
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
-from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.engine.training.plan import TrainPlan
-from napari_braintumor.engine.training.run_log import describe_event, ends_a_line, parse_events, write_event
+from napari_braintumor.engine.training.plan_files import make_paths_absolute, make_paths_relative, read_plan
+from napari_braintumor.engine.training.run_lock import acquire_lock, describe_process, is_alive
+from napari_braintumor.engine.training.run_log import append_event, append_to_log, parse_events
 
 ASKED = "You asked for it."
 """Why a run was stopped by `Run.request_stop`."""
-
-LOCK_S = 15.0
-"""How long a lock is waited for that nobody seems to use."""
 
 CLOCK_S = 2.0
 """By how much the system may be off with the time when a process began, and when a file was written."""
@@ -88,12 +83,12 @@ class Run:
         DataError
             If it cannot be written.
         """
-        plan = _resolve(plan, Path.cwd())
+        plan = make_paths_absolute(plan, Path.cwd())
         run = cls((plan.output / plan.name).resolve())
         if not run.plan_path.exists():
             try:
                 run.folder.mkdir(parents=True, exist_ok=True)
-                with run._locked(unless=run.plan_path.exists):
+                with run._lock(unless=run.plan_path.exists):
                     if not run.plan_path.exists():
                         run._write_plan(plan)
             except OSError as error:
@@ -130,7 +125,7 @@ class Run:
         SettingsError
             If it cannot be read.
         """
-        plan = _resolve(read_plan(self.plan_path), self.folder)
+        plan = make_paths_absolute(read_plan(self.plan_path), self.folder)
         # The folder may have been moved or renamed since.
         return plan.model_copy(update={"output": self.folder.parent})
 
@@ -209,7 +204,7 @@ class Run:
 
     @property
     def status(self) -> Status:
-        """How it stands. `failed` told an error, `broken off` was killed; both can be resumed."""
+        """How it stands. `failed` reported an error, `broken off` was killed; both can be resumed."""
         if self.is_running:
             return "running"
         ends = [e for e in self.read_events() if isinstance(e, Resumed | Verified | Stopped | Trained | Failed)]
@@ -226,8 +221,7 @@ class Run:
         try:
             process = self._read_process()
             if process["host"] == platform.node():
-                alive = psutil.Process(process["pid"])
-                return bool(abs(alive.create_time() - process["created"]) < 5 and alive.status() != "zombie")
+                return is_alive(process)
             return time.time() - self.events_path.stat().st_mtime < SILENT_S
         except (OSError, ValueError, KeyError, psutil.Error):
             return False
@@ -247,7 +241,7 @@ class Run:
 
     def request_stop(self) -> None:
         """Ask the process that trains here, or is about to, to end after its present batch and to keep the best."""
-        self.write_text(self._stop_path, json.dumps(_describe_process()))
+        self.write_text(self._stop_path, json.dumps(describe_process()))
 
     def withdraw_stop(self) -> None:
         """Forget that the run was asked to end, before a process is started that shall go on with it."""
@@ -287,7 +281,7 @@ class Run:
         return self._stop_path.exists()
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claim(self) -> Iterator[None]:
         """Mark the folder as being trained in by this process alone.
 
         The lock works among processes of one machine and, in a folder that machines share, among those machines as far
@@ -302,10 +296,10 @@ class Run:
         DataError
             If the folder cannot be written.
         """
-        with self._locked():
+        with self._lock():
             if self.is_running:
                 raise self._taken()
-            self.write_text(self._process_path, json.dumps(_describe_process()))
+            self.write_text(self._process_path, json.dumps(describe_process()))
             if self._stop_is_old():
                 self.withdraw_stop()
             try:
@@ -316,7 +310,7 @@ class Run:
 
     def _stop_is_old(self) -> bool:
         """Whether a request to stop was not meant for this process: it is older, or made by itself and then dropped."""
-        me = _describe_process()
+        me = describe_process()
         try:
             if json.loads(self._stop_path.read_text(encoding="utf-8")) == me:
                 return True
@@ -327,26 +321,17 @@ class Run:
         return bool(age_s > time.time() - me["created"] + CLOCK_S)
 
     @contextmanager
-    def _locked(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def _lock(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Hold the run's lock, or do without it when something has come true while waiting for it."""
-        lock = FileLock(self._lock_path, thread_local=False)
-        until = time.monotonic() + LOCK_S
-        while True:
-            try:
-                lock.acquire(blocking=False)
-                break
-            except Timeout:
-                if unless():
-                    break
-                # Helpers of a process that was killed hold its lock until they notice, some seconds later.
-                if self.is_running or time.monotonic() > until:
-                    raise self._taken() from None
-            except OSError as error:
-                raise DataError(
-                    f"The run's folder '{self.folder}' cannot be locked: {error.strerror or error}. Choose an output "
-                    "folder that may be written to."
-                ) from error
-            time.sleep(0.05)
+        try:
+            lock = acquire_lock(self._lock_path, lambda: self.is_running, unless)
+        except Timeout:
+            raise self._taken() from None
+        except OSError as error:
+            raise DataError(
+                f"The run's folder '{self.folder}' cannot be locked: {error.strerror or error}. Choose an output "
+                "folder that may be written to."
+            ) from error
         try:
             yield
         finally:
@@ -366,7 +351,7 @@ class Run:
         if plan.start_from:
             with replacing(self.parent_path) as temporary:
                 shutil.copyfile(ModelStore().find(plan.start_from).path, temporary)
-        self.write_text(self.plan_path, _relate(plan, self.folder).model_dump_json(indent=1))
+        self.write_text(self.plan_path, make_paths_relative(plan, self.folder).model_dump_json(indent=1))
 
     def record(self, events: Iterator[TrainingEvent]) -> Iterator[TrainingEvent]:
         """Pass events on, writing each into the folder first; an error becomes a `Failed` and is raised on.
@@ -383,13 +368,13 @@ class Run:
         """
         try:
             for event in events:
-                self._tell(event)
+                self._report(event)
                 yield event
         except Exception as error:
-            known = isinstance(error, BrainTumorError)
-            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            is_expected = isinstance(error, BrainTumorError)
+            reason = str(error) if is_expected else f"{type(error).__name__}: {error}"
             with suppress(DataError):  # the disk may be full, which is what the error says then
-                self._tell(Failed(reason), "" if known else traceback.format_exc())
+                self._report(Failed(reason), "" if is_expected else traceback.format_exc())
             raise
 
     def write_text(self, path: Path, text: str) -> None:
@@ -397,16 +382,11 @@ class Run:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def _tell(self, event: TrainingEvent, details: str = "") -> None:
-        line = write_event(event)
+    def _report(self, event: TrainingEvent, details: str = "") -> None:
         try:
-            torn = self.events_path.exists() and not ends_a_line(self.events_path)
-            with self.events_path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if torn else "") + line)
+            append_event(self.events_path, event)
             if not isinstance(event, BatchDone | PhaseReached | PreviewDone):
-                now = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-                with self.log_path.open("a", encoding="utf-8") as file:
-                    file.write(f"{now}  {describe_event(event)}\n{details}")
+                append_to_log(self.log_path, event, details)
         except OSError as error:
             raise DataError(
                 f"The run's folder '{self.folder}' cannot be written: {error.strerror}. Make room or give it write "
@@ -414,131 +394,6 @@ class Run:
             ) from error
 
 
-def read_plan(path: Path) -> TrainPlan:
-    """Read a plan from a JSON file.
-
-    Raises
-    ------
-    SettingsError
-        If it cannot be read, or has an unknown or impossible field.
-    """
-    try:
-        return TrainPlan.model_validate_json(_read_json_text(path))
-    except OSError as error:
-        raise SettingsError(f"The plan '{path}' cannot be read: {error.strerror}. Check the path.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        problem = describe_problem(error) if isinstance(error, ValidationError) else "it is not text"
-        raise SettingsError(f"The plan '{path}' is not valid: {problem}. Correct it there.") from error
-
-
-def _read_json_text(path: Path) -> str:
-    """Read JSON in whichever Unicode an editor wrote it, with a byte order mark or without."""
-    raw = path.read_bytes()
-    return raw.decode(json.detect_encoding(raw))
-
-
-def read_side(path: Path) -> dict[str, list[int] | None]:
-    """Return the validation side of a run's ``split.json``: its cases, each with its slices or None for all.
-
-    Raises
-    ------
-    SettingsError
-        If the file is not one.
-    """
-    try:
-        side: dict[str, list[int] | None] = json.loads(_read_json_text(path))["validation"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"'{path}' is not the split.json of a run. Choose that of the run's folder.") from error
-    return side
-
-
-def runs_folder() -> Path:
-    """Return the folder of the user's runs; ``BRAINTUMOR_RUNS`` in the environment moves it."""
-    chosen = os.environ.get("BRAINTUMOR_RUNS")
-    return Path(chosen) if chosen else user_data_path("napari-braintumor", appauthor=False) / "runs"
-
-
-def list_runs(folder: Path) -> list[Run]:
-    """Return the runs in a folder, the latest first."""
-    if not folder.is_dir():
-        return []
-    found = [Run(path.parent) for path in folder.glob("*/plan.json")]
-    return sorted(found, key=lambda run: _last_change(run), reverse=True)
-
-
-def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float = 0.2) -> Iterator[list[TrainingEvent]]:
-    """Tell what happens in a run, from its beginning, until it tells its end or its process is gone.
-
-    Parameters
-    ----------
-    run
-        Any run, also one that another machine trains.
-    alive
-        Whether there is still a process to wait for; left out, `Run.is_running`.
-    interval_s
-        How often to look.
-
-    Yields
-    ------
-    list of TrainingEvent
-        What is new since the last look; empty lists too, so that whoever listens can stop.
-    """
-    alive = alive or (lambda: run.is_running)
-    position, is_past = 0, True  # an end that lies in the past may be that of a session before this one
-    while True:
-        living = alive()  # asked before reading, so that the last words of a process are not missed
-        events: list[TrainingEvent] = []
-        if run.events_path.exists():
-            with run.events_path.open("rb") as file:
-                if file.seek(0, 2) < position:  # another run took its place
-                    position = 0
-                file.seek(position)
-                events, used = parse_events(file.read())
-                position += used
-        yield events
-        if not living or (events and not is_past and isinstance(events[-1], Trained | Failed)):
-            return
-        is_past = False
-        time.sleep(interval_s)
-
-
-def parent_of(run: Run) -> StoredModel | None:
+def find_parent(run: Run) -> StoredModel | None:
     """Return the model a run started from, as it was then."""
     return ModelStore().find(run.parent_path) if run.parent_path.exists() else None
-
-
-def _describe_process() -> dict[str, Any]:
-    """Return what tells this process from all others."""
-    mine = psutil.Process()
-    return {"host": platform.node(), "pid": mine.pid, "created": mine.create_time()}
-
-
-def _last_change(run: Run) -> float:
-    path = run.events_path if run.events_path.exists() else run.plan_path
-    return path.stat().st_mtime
-
-
-def _resolve(plan: TrainPlan, base: Path) -> TrainPlan:
-    """Make a plan's paths absolute."""
-
-    def absolute(path: Path) -> Path:
-        return (base / path.expanduser()).resolve()
-
-    return _with_paths(plan, absolute)
-
-
-def _relate(plan: TrainPlan, folder: Path) -> TrainPlan:
-    """Make those paths of a plan relative that lie in the run's folder."""
-    return _with_paths(plan, lambda path: path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def _with_paths(plan: TrainPlan, change: Callable[[Path], Path]) -> TrainPlan:
-    update: dict[str, Any] = {"cases": tuple(change(path) for path in plan.cases), "output": change(plan.output)}
-    if plan.vgg16 is not None:
-        update["vgg16"] = change(plan.vgg16)
-    if plan.start_from is not None and plan.start_from.endswith(".safetensors"):
-        update["start_from"] = str(change(Path(plan.start_from)))
-    if plan.fine_tuning is not None:
-        replay = tuple(change(path) for path in plan.fine_tuning.replay)
-        update["fine_tuning"] = plan.fine_tuning.model_copy(update={"replay": replay})
-    return plan.model_copy(update=update)

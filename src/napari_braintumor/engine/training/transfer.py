@@ -18,7 +18,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Transferred:
+class Transfer:
     """What became of a parent's tensors.
 
     Attributes
@@ -35,7 +35,7 @@ class Transferred:
     def describe(self) -> list[str]:
         """Return lines to print."""
         lines = [f"{len(self.loaded)} tensors loaded as they were."]
-        return lines + [f"{name}: {what}" for name, what in self.adapted.items()]
+        return lines + [f"{name}: {notes}" for name, notes in self.adapted.items()]
 
 
 def transfer_weights(
@@ -45,7 +45,7 @@ def transfer_weights(
     modalities: Sequence[str],
     regions: Sequence[str],
     parent: StoredModel,
-) -> Transferred:
+) -> Transfer:
     """Load a parent's weights into a network; its stem and head are adapted by the names of modalities and regions.
 
     A modality that the parent did not know starts with zero weights, so that the network begins as the parent does
@@ -98,7 +98,7 @@ def transfer_weights(
         else:
             loaded.append(name)
     network.load_state_dict(result)
-    return Transferred(tuple(loaded), adapted)
+    return Transfer(tuple(loaded), adapted)
 
 
 def load_trunk(network: nn.Module, path: Path) -> list[str]:

@@ -28,7 +28,7 @@ from napari_braintumor.engine.files.written import corrected_folder, write_case
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.engine.training.plan import TrainPlan, plan_fine_tuning
-from napari_braintumor.engine.training.runs import Run, parent_of
+from napari_braintumor.engine.training.runs import Run, find_parent
 from napari_braintumor.engine.training.schedules import list_rates
 from napari_braintumor.engine.training.splits import FEWEST_TUNING_SLICES, describe_too_few
 from napari_braintumor.layers import update_or_add_preview, volume_from_selection
@@ -574,14 +574,14 @@ class TrainDock(Dock):
         self._choose_in_segment(model.path)
         self.message.tell(f"'{model.name}' is among your models.")
         self.view.use_button.hide()
-        self.view.undo_button.setVisible(parent_of(self._run) is not None)
+        self.view.undo_button.setVisible(find_parent(self._run) is not None)
         MODELS.changed.emit()
 
     def _undo(self) -> None:
         """Take the new version away again and choose its parent."""
         if self._installed is None or self._run is None:
             return
-        parent = parent_of(self._run)
+        parent = find_parent(self._run)
         try:
             ModelStore().remove(self._installed[0])
             known = ModelStore().find(parent.name) if parent else None

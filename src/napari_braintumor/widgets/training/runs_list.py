@@ -9,7 +9,8 @@ from pathlib import Path
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QWidget
 
-from napari_braintumor.engine.training.runs import Run, Status, list_runs, runs_folder
+from napari_braintumor.engine.training.run_watching import find_runs_folder, list_runs
+from napari_braintumor.engine.training.runs import Run, Status
 from napari_braintumor.widgets.shared.jobs import Job
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
 
@@ -38,7 +39,7 @@ class RunsList(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = runs_folder()
+        self.folder = find_runs_folder()
         self.listed: list[Listed] = []
         self._job: Job | None = None
         self._again = False

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.anatomy import LABEL_COLORS
 from napari_braintumor.engine.events import PreviewDone, TrainingEvent
 from napari_braintumor.engine.training.curves import Curves, thin
-from napari_braintumor.engine.training.runs import Run, follow
+from napari_braintumor.engine.training.run_watching import follow
+from napari_braintumor.engine.training.runs import Run
 
 REDRAW_S = 1.0
 """Between two looks at a run. Without a graphics card each takes time from the training."""

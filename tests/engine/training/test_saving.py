@@ -3,10 +3,10 @@ from torch import nn
 from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.training.data import TrainingData
-from napari_braintumor.engine.training.judging import describe_model
 from napari_braintumor.engine.training.plan import TrainPlan, plan_fine_tuning
+from napari_braintumor.engine.training.saving import describe_model
 from napari_braintumor.engine.training.splits import Split
+from napari_braintumor.engine.training.training_cases import TrainingData
 
 
 def describe(stated: dict[str, str], held_out: tuple[str, ...], parent: ModelCard | None = None) -> ModelCard:

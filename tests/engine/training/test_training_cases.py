@@ -2,24 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import CaseLeftOut, Noted, PhaseReached
 from napari_braintumor.engine.files.cases import find_cases
-from napari_braintumor.engine.training.data import (
-    Part,
-    SliceDataset,
-    TrainingData,
-    choose_workers,
-    cut_patch,
-    distilled,
-    drop_modalities,
-    load_data,
-    load_training_case,
-    make_loader,
-)
 from napari_braintumor.engine.training.plan import FineTuning
+from napari_braintumor.engine.training.training_cases import TrainingData, load_data, load_training_case
 
 
 def load(plan, folder) -> tuple[TrainingData, list[str]]:
@@ -37,129 +25,10 @@ def data(toy_plan, tmp_path_factory) -> TrainingData:
     return load(toy_plan, tmp_path_factory.mktemp("cache"))[0]
 
 
-def draw(data, plan, count):
-    dataset = SliceDataset(data.training, data.replay, plan)
-    return [torch.stack(parts) for parts in zip(*(dataset[n] for n in range(count)), strict=True)]
-
-
 def test_a_held_out_patient_is_not_even_read(data) -> None:
     names = {part.case.name for part in (*data.training, *data.validation)}
     assert names == {f"case{n}" for n in range(7)}
     assert [part.case.name for part in data.validation] == ["case6"]
-
-
-def test_slices_have_the_plan_s_shape_and_masks_stay_binary(toy_plan, data) -> None:
-    image, regions, known = draw(data, toy_plan.model_copy(update={"augmentation": "full"}), 6)
-    assert image.shape == (6, 4, 64, 64)
-    assert regions.shape == (6, 3, 64, 64)
-    assert set(regions.unique().tolist()) <= {0.0, 1.0}
-    assert known.all()
-    assert image.isfinite().all()
-
-
-def test_a_slice_depends_on_its_number_alone(toy_plan, data) -> None:
-    plan = toy_plan.model_copy(update={"augmentation": "full"})
-    first, second = (SliceDataset(data.training, (), plan) for _ in range(2))
-    forwards = [first[n] for n in range(8)]
-    backwards = [second[n] for n in reversed(range(8))][::-1]
-    for one, two in zip(forwards, backwards, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not torch.equal(forwards[0][0], forwards[1][0])
-
-
-def test_masks_move_with_their_image(toy_plan, data) -> None:
-    plan = toy_plan.model_copy(update={"augmentation": "full", "modality_dropout": 0.0, "tumor_share": 1.0})
-    image, regions, _ = draw(data, plan, 24)
-    inside, ring = regions[:, 0] > 0, (image[:, 3] != 0) & (regions[:, 0] == 0)
-    brighter = [
-        float(image[n, 3][inside[n]].mean() - image[n, 3][ring[n]].mean()) for n in range(24) if inside[n].sum() > 30
-    ]
-    assert len(brighter) > 12
-    assert min(brighter) > 0.3  # FLAIR is bright where the moved mask says tumor, in every slice
-
-
-def test_tumor_slices_are_drawn_as_often_as_asked(toy_plan, data) -> None:
-    _, regions, _ = draw(data, toy_plan.model_copy(update={"tumor_share": 1.0, "augmentation": "none"}), 40)
-    assert regions.any(dim=(1, 2, 3)).all()
-
-
-def test_two_processes_draw_the_two_halves_of_one_batch(toy_plan, data) -> None:
-    dataset = SliceDataset(data.training, (), toy_plan)
-
-    def batches(size: int, rank: int, processes: int) -> list:
-        plan = toy_plan.model_copy(update={"batch_size": size})
-        return list(make_loader(dataset, plan, 1, 4, rank=rank, processes=processes, workers=0, pin_memory=False))
-
-    whole = batches(4, 0, 1)
-    halves = zip(batches(2, 0, 2), batches(2, 1, 2), strict=True)
-    assert len(whole) == 3
-    for one, (left, right) in zip(whole, halves, strict=True):
-        assert torch.equal(one[0], torch.cat([left[0], right[0]]))
-
-
-def test_workers_prepare_the_same_batches(toy_plan, data) -> None:
-    dataset = SliceDataset(data.training, (), toy_plan)
-    here, there = (
-        list(make_loader(dataset, toy_plan, 0, 3, rank=0, processes=1, workers=workers, pin_memory=False))
-        for workers in (0, 1)
-    )
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(here, there, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("cores", "threads", "on_gpu", "expected"),
-    [(2, 2, False, 0), (2, 2, True, 1), (4, 2, False, 0), (16, 16, False, 0), (16, 8, False, 1), (16, 8, True, 8)],
-)
-def test_workers_do_not_take_cores_from_the_network(
-    toy_plan, monkeypatch, cores: int, threads: int, on_gpu: bool, expected: int
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert choose_workers(toy_plan, on_gpu) == expected
-    assert choose_workers(toy_plan.model_copy(update={"workers": 3}), on_gpu) == 3
-
-
-def test_processes_of_one_machine_share_its_cores_among_their_workers(toy_plan, monkeypatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert choose_workers(toy_plan, True) == 3
-
-
-def test_preparing_a_slice_leaves_torch_its_threads(toy_plan, data) -> None:
-    threads = torch.get_num_threads()
-    draw(data, toy_plan.model_copy(update={"augmentation": "full"}), 2)
-    assert torch.get_num_threads() == threads
-
-
-def test_modality_dropout_never_blanks_all_and_never_invents() -> None:
-    present = np.array([True, True, False, True])
-    random = np.random.default_rng(0)
-    kept = [tuple(drop_modalities(present, 1.0, random).tolist()) for _ in range(200)]
-    assert all(any(k) and not k[2] for k in kept)
-    assert len(set(kept)) >= 6
-
-
-def test_an_array_smaller_than_the_patch_lies_whole_inside_it() -> None:
-    small = np.ones((2, 5, 7), np.float32)
-    cut = cut_patch([small, small[:1] * 3], (16, 16), np.random.default_rng(0))
-    assert cut.shape == (3, 16, 16)
-    assert cut[0].sum() == small[0].sum()
-    assert np.array_equal(cut[2], cut[0] * 3)
-
-
-def test_groups_all_of_weight_zero_are_refused(toy_plan, data) -> None:
-    plan = toy_plan.model_copy(update={"group_weights": {part.case.group: 0.0 for part in data.training}})
-    with pytest.raises(DataError, match="has the weight 0"):
-        SliceDataset(data.training, (), plan)
-
-
-def test_only_reviewed_slices_are_learnt_from(toy_plan, case_folder) -> None:
-    case = replace(find_cases(case_folder)[0], reviewed=(4, 6))
-    loaded = load_training_case(case, toy_plan)
-    assert loaded.slices[loaded.counted].tolist() == [4, 6]
-    dataset = SliceDataset([Part(loaded, loaded.counted)], (), toy_plan)
-    drawn = {dataset.new.draw(np.random.default_rng(n))[1] for n in range(60)}
-    assert drawn == set(loaded.counted.tolist())
 
 
 def test_reviewed_slices_outside_the_head_are_told(toy_plan, case_folder) -> None:
@@ -205,7 +74,7 @@ def test_a_damaged_case_costs_itself_and_is_named_and_the_others_are_trained_on(
 ) -> None:
     import shutil
 
-    import napari_braintumor.engine.training.data as data_module
+    import napari_braintumor.engine.training.training_cases as data_module
 
     folder = tmp_path / "cases"
     shutil.copytree(case_folder, folder)
@@ -248,7 +117,7 @@ def test_what_is_read_is_told_case_by_case(toy_plan, tmp_path) -> None:
 
 
 def test_notes_on_a_case_s_files_are_passed_on(toy_plan, case_folder, tmp_path, monkeypatch) -> None:
-    import napari_braintumor.engine.training.data as data_module
+    import napari_braintumor.engine.training.training_cases as data_module
 
     found = find_cases(case_folder)
     found[1] = replace(found[1], notes=("'x.nii.gz' is not used.",))
@@ -259,44 +128,6 @@ def test_notes_on_a_case_s_files_are_passed_on(toy_plan, case_folder, tmp_path, 
 def test_a_group_that_is_weighed_but_not_there_is_noted(toy_plan, tmp_path) -> None:
     _, notes = load(toy_plan.model_copy(update={"group_weights": {"brast": 2.0, "other": 1.0}}), tmp_path)
     assert notes == ["The plan weighs groups that have no cases here: brast."]
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("Müller", "Möller"),
-        ("张伟", "李雷", "王芳"),
-        ("a b", "a_b", "a-b", "a.b"),
-        ("anna", "Anna", "ANNA"),
-        ("ａ", "a", "á", "a\u0301x"),
-        ("CON", "con1", "nul"),
-    ],
-)
-def test_no_two_cases_share_a_cached_file_whatever_they_are_called(toy_plan, case_folder, tmp_path, names) -> None:
-    """Also where file systems know no case, as on macOS and Windows."""
-    from napari_braintumor.engine.training.data import _Room
-
-    case = find_cases(case_folder)[0]
-    loaded = load_training_case(case, toy_plan)
-    room = _Room(0, tmp_path / "cache")
-    kept = []
-    for number, name in enumerate(names):
-        marked = np.full_like(loaded.prepared.data, number)
-        one = replace(loaded, name=name, prepared=replace(loaded.prepared, data=marked))
-        kept.append(room.keep(one, replace(case, name=name)))
-    assert [int(one.prepared.data.max()) for one in kept] == list(range(len(names)))
-    files = [path.name.casefold() for path in (tmp_path / "cache").iterdir()]
-    assert len(set(files)) == 3 * len(names)
-    assert all(name.isascii() for name in files)
-
-
-def test_cases_of_one_name_and_group_in_two_folders_have_files_of_their_own(toy_plan, case_folder, tmp_path) -> None:
-    from napari_braintumor.engine.training.data import _identify
-
-    case = find_cases(case_folder)[0]
-    elsewhere = replace(case, images=tuple(replace(i, paths=(tmp_path / i.paths[0].name,)) for i in case.images))
-    assert _identify(case) != _identify(elsewhere)
-    assert _identify(case) != _identify(replace(case, group="brats"))
 
 
 def test_a_cache_that_cannot_be_written_ends_the_run_and_costs_no_case_in_silence(toy_plan, tmp_path) -> None:
@@ -333,26 +164,16 @@ def test_cases_beyond_the_memory_bound_are_kept_in_files_and_read_the_same(toy_p
     assert mapped.megabytes == 0
     assert data.megabytes > 0
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 21
-    for one, two in zip(draw(data, toy_plan, 5), draw(mapped, toy_plan, 5), strict=True):
-        assert torch.equal(one, two)
+    for one, two in zip(data.training, mapped.training, strict=True):
+        assert np.array_equal(one.case.prepared.data, two.case.prepared.data)
+        assert np.array_equal(one.case.prepared.head, two.case.prepared.head)
+        assert np.array_equal(one.case.regions, two.case.regions)
 
 
 def test_the_same_case_in_two_folders_is_refused(toy_plan, case_folder, tmp_path) -> None:
     plan = toy_plan.model_copy(update={"cases": (case_folder, case_folder / "case0")})
     with pytest.raises(DataError, match="'case0' was found in more than one"):
         load(plan, tmp_path)
-
-
-def test_half_of_a_tuning_batch_comes_from_the_replay_set(toy_plan, data) -> None:
-    plan = toy_plan.model_copy(update={"fine_tuning": FineTuning(), "start_from": "x"})
-    new, old = data.training[:1], data.training[1:2]
-    dataset = SliceDataset(new, old, plan)
-    names = []
-    dataset.new.draw = lambda random: names.append("new") or (new[0], 3)
-    dataset.old.draw = lambda random: names.append("old") or (old[0], 3)
-    for number in range(16):
-        dataset[number]
-    assert names.count("old") == names.count("new") == 8
 
 
 def test_what_is_measured_of_the_replay_set_is_not_drawn_from(toy_plan, case_folder, tmp_path) -> None:
@@ -393,7 +214,7 @@ def test_the_replay_set_has_no_case_of_a_patient_who_is_learned_from_validated_o
 def test_a_fine_tuning_of_too_few_slices_is_refused_before_it_starts(
     toy_plan, case_folder, tmp_path, monkeypatch, reviewed
 ) -> None:
-    import napari_braintumor.engine.training.data as data_module
+    import napari_braintumor.engine.training.training_cases as data_module
 
     found = [replace(find_cases(case_folder)[0], reviewed=reviewed)]
     monkeypatch.setattr(data_module, "find_cases", lambda _: found)
@@ -407,19 +228,6 @@ def test_slices_of_a_patient_set_to_training_are_all_learned_from(toy_plan, tmp_
     data, _ = load(plan, tmp_path)
     assert {part.case.name for part in data.validation} == {"case1", "case2", "case4", "case5", "case6"}
     assert all(len(p.slices) == len(p.case.counted) for p in data.training if p.case.name in ("case0", "case3"))
-
-
-def test_slices_that_nobody_reviewed_take_the_parent_s_answers_as_target(toy_plan, case_folder) -> None:
-    case = replace(find_cases(case_folder)[0], reviewed=(4, 6))
-    loaded = load_training_case(case, toy_plan)
-    answers = np.full(loaded.regions.shape, 0.25, np.float16)
-    old = distilled(Part(loaded, loaded.counted), answers)
-    assert not set(old.slices) & set(loaded.counted)
-    _, target, known = SliceDataset([old], (), toy_plan)[0]
-    assert 0.25 in target.unique().tolist()
-    assert known.all()
-    everything = replace(loaded, counted=np.arange(len(loaded.slices)))
-    assert distilled(Part(everything, everything.counted), answers) is None
 
 
 def test_who_is_on_which_side_is_written_down_by_name_and_slice(toy_plan, case_folder, tmp_path) -> None:

@@ -1,88 +1,64 @@
-"""A network while it learns: one step at a time, with its optimiser, its running average and where it stands."""
+"""The fit: a network while it learns, with its optimiser, its running average and where it stands.
 
-# N batch, M modality, R region, H height, W width; z, y, x slices, rows and columns of a prepared case
+All that changes in a training changes here; whoever drives it only reads `Fit.state`.
+"""
+
+# N batch, M modality, R region, H height, W width
 
 from __future__ import annotations
 
 import copy
-import ctypes
 import dataclasses
-import sys
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_braintumor.engine.devices import choose_autocast, is_out_of_memory
-from napari_braintumor.engine.measuring.metrics import volume_dice
+from napari_braintumor.engine.events import BatchDone, EpochDone, Noted
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.segmenting.runtime import fixed_shapes
 from napari_braintumor.engine.training import processes
 from napari_braintumor.engine.training.checkpoints import load_checkpoint, save_checkpoint
-from napari_braintumor.engine.training.data import Part
-from napari_braintumor.engine.training.losses import build_loss, supervised
+from napari_braintumor.engine.training.countdown import Countdown
+from napari_braintumor.engine.training.fit_state import State, read_state
+from napari_braintumor.engine.training.losses import apply_loss, build_loss
 from napari_braintumor.engine.training.plan import TrainPlan
-from napari_braintumor.engine.training.prepared import TrainingCase
-from napari_braintumor.engine.training.runs import Run
 from napari_braintumor.engine.training.schedules import Schedule
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of mallopt, from malloc.h."""
+from napari_braintumor.engine.training.scoring import average_dice
 
 
-@dataclass
-class State:
-    """Where a training stands; with the tensors, all that a checkpoint holds.
+@dataclass(frozen=True, eq=False)
+class Judgment:
+    """What the weights at the end of an epoch are worth.
 
     Attributes
     ----------
-    step
-        Steps done.
-    seconds
-        Time spent so far, over all sessions.
-    loss_sum, loss_count
-        Of the epoch under way.
-    best_score, stale_epochs
-        The best score so far, and the epochs since.
-    rate_scale, waiting_epochs, plateau_score
-        Of the plateau schedule.
-    pieces
-        Into how many pieces a batch is cut to fit into memory.
+    network
+        The weights that were measured last.
+    dice
+        Mean Dice of each region on the validation side; empty if it cannot be measured.
+    replay
+        Mean Dice on the replay set.
+    is_best
+        Whether the score is the highest so far.
     is_kept
-        Whether there are weights in the model file.
-    kept_score
-        Their score; None if there are none, or nothing to choose by.
-    kept_replay
-        Their Dice on the replay set.
-    before, replay_before
-        Dice of a tuned model's parent on the slices held out, and on the replay set.
-    is_over
-        True when the plan's end was reached.
+        Whether the weights are to be kept.
     """
 
-    step: int = 0
-    seconds: float = 0.0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    best_score: float = -1.0
-    stale_epochs: int = 0
-    rate_scale: float = 1.0
-    waiting_epochs: int = 0
-    plateau_score: float = -1.0
-    pieces: int = 1
-    is_kept: bool = False
-    kept_score: float | None = None
-    kept_replay: float | None = None
-    before: float | None = None
-    replay_before: float | None = None
-    is_over: bool = False
+    network: nn.Module
+    dice: dict[str, float]
+    replay: float | None
+    is_best: bool
+    is_kept: bool
 
 
 class Fit:
@@ -102,7 +78,7 @@ class Fit:
         self.plan = plan
         self.device = device
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        processes.synchronise(self.network)
+        processes.synchronize(self.network)
         self.averaged = _start_average(self.network, plan)
         self.optimiser = build_optimiser(self.network, plan)
         self.schedule = Schedule(plan)
@@ -110,7 +86,14 @@ class Fit:
         self.autocast = choose_training_autocast(plan, device)
         self.state = State()
         self.parent = copy.deepcopy(self.network).requires_grad_(False) if plan.fine_tuning is not None else None
-        self.started = time.monotonic()
+        self.is_first = processes.rank() == 0
+        self.rate = 0.0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Count the time from here on; what came before is not learning."""
+        self.started = self.saved = time.monotonic()
+        self.countdown = Countdown()
 
     @property
     def steps(self) -> int:
@@ -127,6 +110,11 @@ class Fit:
         """From 0 at the start to 1 at the end, by steps or, where the plan gives minutes, by the clock."""
         by_clock = self.seconds / (self.plan.minutes * 60) if self.plan.minutes else 0.0
         return min(1.0, max(self.state.step / self.steps, by_clock))
+
+    @property
+    def unsaved_s(self) -> float:
+        """Time since the last checkpoint."""
+        return time.monotonic() - self.saved
 
     @property
     def measured(self) -> nn.Module:
@@ -179,6 +167,38 @@ class Fit:
         self.state.loss_count += 1
         return loss, rate
 
+    def learn(self, batch: Sequence[Tensor]) -> Generator[Noted | BatchDone, None, str]:
+        """Learn from one batch, in smaller pieces where memory runs out.
+
+        Parameters
+        ----------
+        batch
+            As `take_step` takes it.
+
+        Yields
+        ------
+        Noted or BatchDone
+            Each time memory ran out, and that the batch is done.
+
+        Returns
+        -------
+        str
+            Why the training cannot go on; empty where it can.
+        """
+        while True:
+            try:
+                loss, self.rate = self.take_step(batch)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not self.shrink_batch(error):
+                    raise
+                yield Noted(self.describe_pieces())
+        if math.isnan(loss):
+            return f"The loss became NaN at step {self.state.step + 1}. The weights before it are the last good ones."
+        left_s = self.countdown.estimate(self.share, self.seconds)
+        yield BatchDone(self.state.step, self.steps, loss, self.rate, self.share, left_s)
+        return ""
+
     def accumulate(self, network: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         """Add up the gradients of a batch, in as many pieces as memory asks for, and return its loss."""
         total = torch.zeros((), device=self.device)
@@ -192,7 +212,7 @@ class Fit:
                 with autocast:
                     output = network(image.contiguous(memory_format=torch.channels_last))
                 output = output.float() if isinstance(output, Tensor) else [each.float() for each in output]
-                loss = supervised(self.loss, output, target, known) * weight
+                loss = apply_loss(self.loss, output, target, known) * weight
                 loss.backward()
                 total += loss.detach()
         return total
@@ -207,7 +227,7 @@ class Fit:
             for module in network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        frozen = frozen_stages(tuning.frozen_stages, tuning.unfrozen_by, share)
+        frozen = count_frozen_stages(tuning.frozen_stages, tuning.unfrozen_by, share)
         stages = find_architecture(self.plan.architecture).encoder[:frozen]
         prefixes = tuple(prefix for stage in stages for prefix in stage)
         for name, parameter in network.named_parameters():
@@ -223,40 +243,105 @@ class Fit:
         self.state.pieces = min(self.state.pieces * 2, self.plan.batch_size)
         return True
 
-    def save(self, run: Run) -> None:
-        """Write the checkpoint of a run."""
-        state = dataclasses.asdict(dataclasses.replace(self.state, seconds=self.seconds))
-        save_checkpoint(run.checkpoint_path, self._modules, self.optimiser, state)
+    def describe_pieces(self) -> str:
+        """Return in words that memory ran out and how batches go through now."""
+        pieces = self.state.pieces
+        size = math.ceil(self.plan.batch_size / pieces)
+        return (
+            f"Memory ran out on {self.device.type}; each batch now goes through in {pieces} pieces of {size} slices, "
+            "and their gradients are added up."
+        )
 
-    def load(self, run: Run) -> None:
-        """Go back to the checkpoint of a run.
+    def agree(self, flag: bool) -> bool:
+        """Return whether a flag is set in any of the processes that train together, the same in all of them."""
+        return processes.any_of(flag, self.device)
+
+    def remember_parent(self, score: float | None, replay: float | None) -> None:
+        """Take down what a tuned model scored before the first step."""
+        self.state.before, self.state.replay_before = score, replay
+
+    def end_epoch(self, judgment: Judgment, is_over: bool) -> EpochDone:
+        """Count what an epoch's score means for the rest of the training.
+
+        Parameters
+        ----------
+        judgment
+            What the weights are worth.
+        is_over
+            Whether the plan's end was reached.
+        """
+        plan, state = self.plan, self.state
+        score = average_dice(judgment.dice)
+        if score is not None:
+            state.stale_epochs = 0 if judgment.is_best else state.stale_epochs + 1
+            state.best_score = max(score, state.best_score)
+            self._wait_on_plateau(score)
+        if judgment.is_kept:
+            self.mark_kept(score, judgment.replay)
+        loss = state.loss_sum / max(state.loss_count, 1)
+        state.loss_sum, state.loss_count, state.is_over = 0.0, 0, is_over
+        return EpochDone(
+            epoch=math.ceil(state.step / plan.steps_per_epoch),
+            epochs=plan.epochs,
+            loss=loss,
+            learning_rate=self.rate,
+            dice=judgment.dice,
+            score=score,
+            best=judgment.is_kept if plan.fine_tuning else judgment.is_best,
+            seconds=self.seconds,
+            replay=judgment.replay,
+        )
+
+    def mark_kept(self, score: float | None, replay: float | None) -> None:
+        """Take down that weights are kept, and what they scored."""
+        self.state.is_kept, self.state.kept_score, self.state.kept_replay = True, score, replay
+
+    def give_up(self) -> str:
+        """End the training where no epoch was better for as long as the plan waits; return why, or an empty string."""
+        patience = self.plan.patience
+        is_stale = patience is not None and self.state.stale_epochs >= patience
+        if not self.agree(is_stale) or self.state.is_over:
+            return ""
+        self.state.is_over = True
+        return f"No better score in {patience} epochs."
+
+    def _wait_on_plateau(self, score: float) -> None:
+        """Halve the rate of the plateau schedule where the score has not risen for as long as the plan waits."""
+        state = self.state
+        if self.plan.schedule != "plateau":
+            return
+        if score > state.plateau_score:
+            state.plateau_score, state.waiting_epochs = score, 0
+            return
+        state.waiting_epochs += 1
+        if state.waiting_epochs >= self.plan.plateau_patience:
+            state.rate_scale, state.waiting_epochs = state.rate_scale / 2, 0
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        state = dataclasses.asdict(dataclasses.replace(self.state, seconds=self.seconds))
+        save_checkpoint(path, self._modules, self.optimiser, state)
+        self.saved = time.monotonic()
+
+    def load(self, path: Path) -> None:
+        """Go back to a checkpoint.
 
         Raises
         ------
         BrainTumorError
             If it cannot be read or is of another architecture.
         """
-        self.state = read_state(load_checkpoint(run.checkpoint_path, self._modules, self.optimiser))
+        self.state = read_state(load_checkpoint(path, self._modules, self.optimiser))
         for weight, moments in self.optimiser.state.items():
             for name, moment in moments.items():
                 if isinstance(moment, Tensor) and moment.shape == weight.shape:
                     # Fused optimisers take moments to lie in memory as their weights do, channels last; files do not.
                     moments[name] = torch.empty_like(weight).copy_(moment)
-        self.started = time.monotonic()
+        self.start_clock()
 
     @property
     def _modules(self) -> dict[str, nn.Module]:
         return {"network": self.network} | ({"averaged": self.averaged} if self.averaged is not None else {})
-
-
-def read_state(numbers: Mapping[str, Any]) -> State:
-    """Return where a training stands by the numbers of its checkpoint, which another version may have written."""
-    known = {field.name for field in dataclasses.fields(State)}
-    state = State(**{name: value for name, value in numbers.items() if name in known})
-    if "is_kept" not in numbers:  # as earlier versions wrote
-        state.is_kept = state.kept_score is not None
-        state.kept_score = None if (state.kept_score or 0.0) < 0 else state.kept_score
-    return state
 
 
 def choose_training_autocast(plan: TrainPlan, device: torch.device) -> torch.dtype | None:
@@ -271,7 +356,7 @@ def choose_training_autocast(plan: TrainPlan, device: torch.device) -> torch.dty
     return dtype if dtype is torch.bfloat16 else None
 
 
-def frozen_stages(at_first: int, unfrozen_by: float, share: float) -> int:
+def count_frozen_stages(at_first: int, unfrozen_by: float, share: float) -> int:
     """Return how many early stages are frozen at a share of the training: one after the other learns, deepest first."""
     if share >= unfrozen_by:
         return 0 if unfrozen_by < 1 else at_first
@@ -285,76 +370,6 @@ def build_optimiser(network: nn.Module, plan: TrainPlan) -> torch.optim.Optimize
         return torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **settings)
     kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
     return kind(network.parameters(), **settings)
-
-
-def predict_logits(
-    network: nn.Module, case: TrainingCase, slices: NDArray[np.intp], batch_size: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Run a network in evaluation mode over slices of a prepared case; yields logits ``(n, R, y, x)`` on the CPU."""
-    network.eval()
-    with torch.inference_mode():
-        for start in range(0, len(slices), batch_size):
-            part = case.prepared.data[:, slices[start : start + batch_size]].astype(np.float32)
-            batch = torch.from_numpy(part).transpose(0, 1).to(device).contiguous(memory_format=torch.channels_last)
-            yield network(batch).float().cpu()
-
-
-def validate(network: nn.Module, parts: Sequence[Part], plan: TrainPlan, device: torch.device) -> dict[str, float]:
-    """Return the mean Dice of every region over the cases that define it, on their slices and the working grid.
-
-    Dice is that of all slices of a case together; both masks empty counts 1, one empty counts 0.
-    """
-    dice: dict[str, list[float]] = {name: [] for name in plan.regions}
-    for part in parts:
-        case = part.case
-        logits = predict_logits(network, case, part.slices, plan.batch_size, device)
-        predicted_ZRHW = np.concatenate([(each > 0).numpy() for each in logits])
-        predicted_RZHW = predicted_ZRHW.swapaxes(0, 1) & case.prepared.head[part.slices]
-        for index, name in enumerate(plan.regions):
-            if case.known[index]:
-                dice[name].append(volume_dice(predicted_RZHW[index], case.regions[index, part.slices] > 0.5))
-    return {name: float(np.mean(values)) for name, values in dice.items() if values}
-
-
-def mean_of(dice: Mapping[str, float]) -> float | None:
-    """Return the one number by which weights are compared: the mean over the regions; None if none was measured."""
-    return float(np.mean(list(dice.values()))) if dice else None
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Let what one step frees serve the next, where glibc manages memory; at the end the system gets it back.
-
-    By default glibc hands large blocks back at once, and clearing them anew takes a seventh of every step on a CPU.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt"):
-        yield
-        return
-    assert libc is not None
-    libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, -1)
-    try:
-        yield
-    finally:
-        libc.mallopt(M_MMAP_MAX, 65536)
-        libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)
-        libc.malloc_trim(0)
-
-
-def count_activation_bytes(fit: Fit, network: nn.Module, batch: Sequence[Tensor]) -> int:
-    """Run a batch forwards and backwards and return the memory that it kept for the way back."""
-    seen: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        fit.accumulate(network, batch)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    return sum(size for pointer, size in seen.items() if pointer not in weights)
 
 
 def _start_average(network: nn.Module, plan: TrainPlan) -> AveragedModel | None:
