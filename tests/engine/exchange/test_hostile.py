@@ -15,7 +15,8 @@ from hostile import BUNDLE_CARD, CARD, CORPUS, GRAPH_CARD, Hostile, bundle, grap
 
 import napari_braintumor
 from napari_braintumor.engine.errors import BrainTumorError
-from napari_braintumor.engine.exchange import bioimageio, import_model, monai_bundle, nnunet, onnx, recognize
+from napari_braintumor.engine.exchange import bioimageio, import_model, nnunet, onnx, recognize
+from napari_braintumor.engine.exchange.monai import reading
 from napari_braintumor.engine.exchange.state_dict import build_on_meta
 from napari_braintumor.engine.models.store import ModelStore
 
@@ -83,7 +84,7 @@ class Watch:
 @pytest.fixture(scope="module")
 def watch() -> Watch:
     """Return a watch, after all has been imported that is imported late: importing runs code, of ours and of others."""
-    assert all((bioimageio, monai_bundle, nnunet, recognize))
+    assert all((bioimageio, nnunet, reading, recognize))
     build_on_meta("monai_segresnet", 4, 3, 3, {"init_filters": 8})
     build_on_meta("unet", 4, 3, 2, {"width": 2})
     onnx.openvino_core().read_model(graph())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange.recognize import Network, card_name, load, recognise
+from napari_braintumor.engine.exchange.recognize import Network, card_name, load, recognize
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import build_network
@@ -237,7 +237,13 @@ def test_our_own_networks_are_known_by_names_and_shapes(network: Network) -> Non
             spatial_dims=network.spatial_dims,
             options=network.options,
         )
-    assert recognise(built.state_dict()) == network
+    assert recognize(built.state_dict()) == network
+
+
+def test_tensors_of_other_ranks_under_known_names_are_not_taken_for_a_network() -> None:
+    for tensor in (torch.tensor(1.0), torch.ones(3)):
+        names = ("down.0.0.weight", "head.weight", "stem.weight", "features.0.weight", "score.weight")
+        assert recognize({name: tensor for name in (*names, "classifier.0.weight")}) is None
 
 
 def test_a_description_that_fits_keeps_the_options_that_leave_no_trace(tmp_path: Path) -> None:

@@ -111,3 +111,10 @@ def test_an_unknown_option_is_refused() -> None:
 def test_an_architecture_that_has_no_such_dimensions_is_refused() -> None:
     with pytest.raises(ModelError, match="FCN-8s cannot be built in 3-D"):
         build("fcn8s", 3)
+
+
+def test_every_architecture_that_is_trained_here_is_cited_and_its_laptop_options_are_its_own() -> None:
+    for name, row in ARCHITECTURES.items():
+        assert row.citation.doi.startswith("10.")
+        with torch.device("meta"):
+            assert build_network(name, in_channels=4, out_channels=3, options=row.laptop)

@@ -73,9 +73,9 @@ def export_model(model: StoredModel, kind: str, target: Path) -> Path:
 
         return onnx.export(model, target)
     if kind == "monai":
-        from napari_braintumor.engine.exchange import monai_bundle
+        from napari_braintumor.engine.exchange.monai import writing
 
-        return monai_bundle.export(model, target)
+        return writing.export(model, target)
     if kind == "bioimageio":
         from napari_braintumor.engine.exchange import bioimageio
 
@@ -142,7 +142,7 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
             f"'{path.name}' is no model file: a folder, or a name that ends in {SUFFIX}, .zip, .onnx, "
             f"{', '.join(CHECKPOINTS)} is expected."
         )
-    from napari_braintumor.engine.exchange import bioimageio, monai_bundle
+    from napari_braintumor.engine.exchange import bioimageio
     from napari_braintumor.engine.exchange.archive import Archive
 
     with Archive(path) as archive:
@@ -150,7 +150,9 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
     if names & {"rdf.yaml", "bioimageio.yaml"}:
         return bioimageio.load(path, description)
     if "metadata.json" in names:
-        return monai_bundle.load(path, description)
+        from napari_braintumor.engine.exchange.monai import reading
+
+        return reading.load(path, description)
     if "plans.json" in names:
         from napari_braintumor.engine.exchange import nnunet
 

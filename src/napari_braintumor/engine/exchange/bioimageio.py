@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from dataclasses import asdict
 from math import lcm
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -61,19 +62,6 @@ LICENCES = {
 }
 """How licences begin on cards, and what SPDX calls them; what begins otherwise travels as a file."""
 
-CITATIONS = {
-    "unet": ("Ronneberger et al. 2015, U-Net", "10.1007/978-3-319-24574-4_28"),
-    "res_unet": ("Zhang et al. 2018, Road Extraction by Deep Residual U-Net", "10.1109/LGRS.2018.2802944"),
-    "u2net": ("Qin et al. 2020, U²-Net", "10.1016/j.patcog.2020.107404"),
-    "u2net_small": ("Qin et al. 2020, U²-Net", "10.1016/j.patcog.2020.107404"),
-    "fcn32s": ("Long et al. 2015, Fully Convolutional Networks", "10.1109/CVPR.2015.7298965"),
-    "fcn16s": ("Long et al. 2015, Fully Convolutional Networks", "10.1109/CVPR.2015.7298965"),
-    "fcn8s": ("Long et al. 2015, Fully Convolutional Networks", "10.1109/CVPR.2015.7298965"),
-    "buda_unet": ("Buda et al. 2019, radiogenomics of lower-grade gliomas", "10.1016/j.compbiomed.2019.05.002"),
-    "monai_swinunetr": ("Hatamizadeh et al. 2022, Swin UNETR", "10.1007/978-3-031-08999-2_22"),
-}
-MONAI_CITATION = ("Cardoso et al. 2022, MONAI", "10.48550/arXiv.2211.02701")
-
 
 def export(model: StoredModel, target: Path) -> Path:
     """Write a model as a package that ``bioimageio.core`` can test and run.
@@ -117,7 +105,7 @@ def export(model: StoredModel, target: Path) -> Path:
         "description": describe(card)[:512],
         "version": card.version if re.fullmatch(r"\d+(\.\d+){0,2}", card.version) else "1",
         "authors": [{"name": "napari-braintumor developers"}],
-        "cite": [{"text": text, "doi": doi} for text, doi in [CITATIONS.get(card.architecture, MONAI_CITATION)]],
+        "cite": [asdict(find_architecture(card.architecture).citation)],
         "license": licence or _file("LICENSE.md", files),
         "documentation": _file("README.md", files),
         "tags": ["brain", "tumor", "glioma", "mri", "segmentation", f"{card.spatial_dims}d", "pytorch", "napari"],

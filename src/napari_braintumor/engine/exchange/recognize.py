@@ -20,7 +20,7 @@ from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.state_dict import fit, read_state_dict
 from napari_braintumor.engine.models.card import DataSource, ModelCard
-from napari_braintumor.engine.models.registry import ONNX, find_architecture
+from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX, Signature, find_architecture
 
 BUDA_PARAMETERS = 7_763_041
 
@@ -59,7 +59,7 @@ class Network:
     in_channels, out_channels, spatial_dims
         Of the network.
     options
-        Those that differ from the architecture's own.
+        Those that the weights tell.
     """
 
     architecture: str
@@ -67,6 +67,9 @@ class Network:
     out_channels: int
     spatial_dims: int
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_PUBLIC_BUDA_NETWORK = Network("buda_unet", 3, 1, 2, {"width": 32})
 
 
 def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Tensor], ModelCard]:
@@ -89,19 +92,19 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     Raises
     ------
     DescriptionNeeded
-        If the network is recognised but not what its channels are.
+        If the network is recognized but not what its channels are.
     ModelError
         If the file cannot be read or belongs to no network that is known here.
     """
     weights = read_state_dict(path)
-    network = recognise(weights)
+    network = recognize(weights)
     if description is None:
         if network is None:
             raise DescriptionNeeded(
                 f"'{path.name}' holds {len(weights)} tensors of a network that is not known by their names. "
                 "Describe it: architecture, options, modalities and regions."
             )
-        if network != Network("buda_unet", 3, 1, 2):
+        if network != _PUBLIC_BUDA_NETWORK:
             raise DescriptionNeeded(
                 f"'{path.name}' holds a {network.spatial_dims}-D {find_architecture(network.architecture).title} with "
                 f"{network.in_channels} channels in and {network.out_channels} out, but not which modalities and "
@@ -112,19 +115,31 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     return weights, card
 
 
-def recognise(weights: Mapping[str, Tensor]) -> Network | None:
+def recognize(weights: Mapping[str, Tensor]) -> Network | None:
     """Return which network of the registry a state dict belongs to, or None.
 
     Options that leave no trace in the weights, as a U-Net's activation, are taken to be the architecture's own.
     """
-    for guess in (_u2net, _buda_unet, _unet, _res_unet, _fcn):
+    for name, row in {**ARCHITECTURES, **IMPORTED}.items():
+        signature = row.signature
+        if signature is None or not {signature.first, signature.last, *signature.sizes.values()} <= weights.keys():
+            continue
         try:
-            network = guess(weights)
+            network = _read_network(name, signature, weights)
             fit(weights, *_as_arguments(network))
-        except (KeyError, ValueError, IndexError, ModelError):
+        except (IndexError, TypeError, ModelError):  # a tensor of another rank, or another network
             continue
         return network
     return None
+
+
+def _read_network(name: str, signature: Signature, weights: Mapping[str, Tensor]) -> Network:
+    first = weights[signature.first]
+    options: dict[str, Any] = {option: len(weights[tensor]) for option, tensor in signature.sizes.items()}
+    for option, prefix in signature.parts.items():
+        if not any(tensor.startswith(prefix) for tensor in weights):
+            options[option] = False
+    return Network(name, int(first.shape[1]), int(weights[signature.last].shape[0]), first.ndim - 2, options)
 
 
 def card_name(text: str) -> str:
@@ -178,43 +193,3 @@ def _check_channels(asked: Network, found: Network) -> None:
 
 def _as_arguments(network: Network) -> tuple[str, int, int, int, Mapping[str, Any]]:
     return network.architecture, network.in_channels, network.out_channels, network.spatial_dims, network.options
-
-
-def _read_ends(weights: Mapping[str, Tensor], first: str, last: str) -> tuple[int, int, int]:
-    kernel = weights[first]
-    return int(kernel.shape[1]), int(weights[last].shape[0]), kernel.ndim - 2
-
-
-def _u2net(weights: Mapping[str, Tensor]) -> Network:
-    ends = _read_ends(weights, "stage1.rebnconvin.conv_s1.weight", "outconv.weight")
-    small = len(weights["stage2.rebnconvin.conv_s1.weight"]) == 64
-    return Network("u2net_small" if small else "u2net", *ends)
-
-
-def _buda_unet(weights: Mapping[str, Tensor]) -> Network:
-    ends = _read_ends(weights, "encoder1.enc1conv1.weight", "conv.weight")
-    width = len(weights["encoder1.enc1conv1.weight"])
-    return Network("buda_unet", *ends, {} if width == 32 else {"width": width})
-
-
-def _unet(weights: Mapping[str, Tensor]) -> Network:
-    ends = _read_ends(weights, "down.0.0.weight", "head.weight")
-    options: dict[str, Any] = {"width": len(weights["down.0.0.weight"])}
-    if "down.0.1.running_mean" not in weights:
-        options["batch_norm"] = False
-    return Network("unet", *ends, options)
-
-
-def _res_unet(weights: Mapping[str, Tensor]) -> Network:
-    ends = _read_ends(weights, "stem.weight", "head.weight")
-    options: dict[str, Any] = {"width": len(weights["stem.weight"])}
-    if not any(name.startswith("gates.") for name in weights):
-        options["attention"] = False
-    return Network("res_unet", *ends, options)
-
-
-def _fcn(weights: Mapping[str, Tensor]) -> Network:
-    ends = _read_ends(weights, "features.0.weight", "score.weight")
-    stride = weights["up_last.weight"].shape[-1] // 2
-    options = {"width": len(weights["classifier.0.weight"]), "trunk_width": len(weights["features.0.weight"])}
-    return Network(f"fcn{stride}s", *ends, options)

@@ -16,6 +16,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """How a state dict of an architecture is recognized, by the names of its tensors.
+
+    Attributes
+    ----------
+    first, last
+        The first and the last kernel; their shapes give the channels in and out, and the dimensions.
+    sizes
+        Options that are the first side of a tensor, and that tensor's name.
+    parts
+        Options that are False where no tensor's name begins so.
+    """
+
+    first: str
+    last: str
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Citation:
+    """The paper of an architecture: its authors, year and title, and its DOI."""
+
+    text: str
+    doi: str
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A network design.
 
@@ -25,6 +53,8 @@ class Architecture:
         As people write it.
     target
         ``module:Class`` under `napari_braintumor.engine.networks`, or of MONAI where the module has dots.
+    citation
+        What is to be cited with it.
     defaults
         Options that this row fixes or changes.
     divisor
@@ -35,15 +65,22 @@ class Architecture:
         Whether a trace of it holds for inputs of other sizes, so that it can be converted for OpenVINO.
     encoder
         How the names of the parameters of each encoder stage begin, from the input inwards; for staged unfreezing.
+    signature
+        How its state dict is recognized, if it can be.
+    laptop
+        Options with which a laptop trains it in an hour or two; the papers' widths need a GPU.
     """
 
     title: str
     target: str
+    citation: Citation
     defaults: Mapping[str, Any] = field(default_factory=dict)
     divisor: int = 16
     spatial_dims: tuple[int, ...] = (2, 3)
     convertible: bool = True
     encoder: tuple[tuple[str, ...], ...] = ()
+    signature: Signature | None = None
+    laptop: Mapping[str, int] = field(default_factory=dict)
 
 
 _UNET_STAGES = (("down.0.",), ("down.1.",), ("down.2.",), ("down.3.",), ("bottom.",))
@@ -54,14 +91,70 @@ _VGG_STAGES = tuple(
     for layers in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 )
 
+_U2NET_PAPER = Citation("Qin et al. 2020, U²-Net", "10.1016/j.patcog.2020.107404")
+_FCN_PAPER = Citation("Long et al. 2015, Fully Convolutional Networks", "10.1109/CVPR.2015.7298965")
+_MONAI_PAPER = Citation("Cardoso et al. 2022, MONAI", "10.48550/arXiv.2211.02701")
+
+_U2NET_SIGNATURE = Signature("stage1.rebnconvin.conv_s1.weight", "outconv.weight")
+_FCN_SIGNATURE = Signature(
+    "features.0.weight",
+    "score.weight",
+    sizes={"width": "classifier.0.weight", "trunk_width": "features.0.weight"},
+)
+_FCN_LAPTOP = {"width": 256, "trunk_width": 24}
+
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "unet": Architecture("U-Net", "unet:UNet", divisor=16, encoder=_UNET_STAGES),
-    "res_unet": Architecture("Res-UNet with attention", "res_unet:ResUNet", divisor=8, encoder=_RES_UNET_STAGES),
-    "u2net": Architecture("U²-Net", "u2net:U2Net", {"size": "full"}, divisor=32, encoder=_U2NET_STAGES),
-    "u2net_small": Architecture("U²-Net small", "u2net:U2Net", {"size": "small"}, divisor=32, encoder=_U2NET_STAGES),
-    "fcn32s": Architecture("FCN-32s", "fcn:FCN", {"stride": 32}, 32, (2,), encoder=_VGG_STAGES),
-    "fcn16s": Architecture("FCN-16s", "fcn:FCN", {"stride": 16}, 32, (2,), encoder=_VGG_STAGES),
-    "fcn8s": Architecture("FCN-8s", "fcn:FCN", {"stride": 8}, 32, (2,), encoder=_VGG_STAGES),
+    "unet": Architecture(
+        "U-Net",
+        "unet:UNet",
+        divisor=16,
+        encoder=_UNET_STAGES,
+        citation=Citation("Ronneberger et al. 2015, U-Net", "10.1007/978-3-319-24574-4_28"),
+        signature=Signature(
+            "down.0.0.weight",
+            "head.weight",
+            sizes={"width": "down.0.0.weight"},
+            parts={"batch_norm": "down.0.1.running_mean"},
+        ),
+        laptop={"width": 24},
+    ),
+    "res_unet": Architecture(
+        "Res-UNet with attention",
+        "res_unet:ResUNet",
+        divisor=8,
+        encoder=_RES_UNET_STAGES,
+        citation=Citation("Zhang et al. 2018, Road Extraction by Deep Residual U-Net", "10.1109/LGRS.2018.2802944"),
+        signature=Signature(
+            "stem.weight", "head.weight", sizes={"width": "stem.weight"}, parts={"attention": "gates."}
+        ),
+        laptop={"width": 24},
+    ),
+    **{
+        name: Architecture(
+            title,
+            "u2net:U2Net",
+            defaults={"size": size},
+            divisor=32,
+            encoder=_U2NET_STAGES,
+            citation=_U2NET_PAPER,
+            signature=_U2NET_SIGNATURE,
+        )
+        for name, title, size in (("u2net", "U²-Net", "full"), ("u2net_small", "U²-Net small", "small"))
+    },
+    **{
+        f"fcn{stride}s": Architecture(
+            f"FCN-{stride}s",
+            "fcn:FCN",
+            defaults={"stride": stride},
+            divisor=32,
+            spatial_dims=(2,),
+            encoder=_VGG_STAGES,
+            citation=_FCN_PAPER,
+            signature=_FCN_SIGNATURE,
+            laptop=_FCN_LAPTOP,
+        )
+        for stride in (32, 16, 8)
+    },
 }
 """Those that are trained here."""
 
@@ -70,13 +163,25 @@ ONNX = "onnx"
 """The architecture of a model that is a graph, with all that a network needs in its one tensor ``graph``."""
 
 IMPORTED: Mapping[str, Architecture] = {
-    "buda_unet": Architecture("U-Net of Buda et al.", "buda_unet:BudaUNet", spatial_dims=(2,)),
-    "monai_segresnet": Architecture("MONAI SegResNet", f"{_MONAI}:SegResNet", divisor=8),
-    "monai_unet": Architecture("MONAI UNet", f"{_MONAI}:UNet"),
-    "monai_basicunet": Architecture("MONAI BasicUNet", f"{_MONAI}:BasicUNet"),
-    "monai_dynunet": Architecture("MONAI DynUNet", f"{_MONAI}:DynUNet"),
-    "monai_swinunetr": Architecture("MONAI SwinUNETR", f"{_MONAI}:SwinUNETR", divisor=32, convertible=False),
-    ONNX: Architecture("ONNX graph", ""),
+    "buda_unet": Architecture(
+        "U-Net of Buda et al.",
+        "buda_unet:BudaUNet",
+        spatial_dims=(2,),
+        citation=Citation("Buda et al. 2019, radiogenomics of lower-grade gliomas", "10.1016/j.compbiomed.2019.05.002"),
+        signature=Signature("encoder1.enc1conv1.weight", "conv.weight", sizes={"width": "encoder1.enc1conv1.weight"}),
+    ),
+    "monai_segresnet": Architecture("MONAI SegResNet", f"{_MONAI}:SegResNet", divisor=8, citation=_MONAI_PAPER),
+    "monai_unet": Architecture("MONAI UNet", f"{_MONAI}:UNet", citation=_MONAI_PAPER),
+    "monai_basicunet": Architecture("MONAI BasicUNet", f"{_MONAI}:BasicUNet", citation=_MONAI_PAPER),
+    "monai_dynunet": Architecture("MONAI DynUNet", f"{_MONAI}:DynUNet", citation=_MONAI_PAPER),
+    "monai_swinunetr": Architecture(
+        "MONAI SwinUNETR",
+        f"{_MONAI}:SwinUNETR",
+        divisor=32,
+        convertible=False,
+        citation=Citation("Hatamizadeh et al. 2022, Swin UNETR", "10.1007/978-3-031-08999-2_22"),
+    ),
+    ONNX: Architecture("ONNX graph", "", citation=_MONAI_PAPER),  # in whose windows it runs
 }
 """Those that are only used, with weights that were trained elsewhere."""
 

@@ -27,15 +27,6 @@ from napari_braintumor.engine.training.plan import FineTuning
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
 from napari_braintumor.widgets.shared.preferences import MODELS
 
-SUGGESTED: dict[str, dict[str, int]] = {
-    "unet": {"width": 24},
-    "res_unet": {"width": 24},
-    "fcn32s": {"width": 256, "trunk_width": 24},
-    "fcn16s": {"width": 256, "trunk_width": 24},
-    "fcn8s": {"width": 256, "trunk_width": 24},
-}
-"""Options that a laptop trains in an hour or two; the papers' widths need a GPU."""
-
 HOW_TUNING_GOES = (
     "The model's batch-norm statistics stay, its early stages learn last, and every third reviewed slice is held out, "
     "so at least three are needed. The new version is accepted only if it is better on those and has not forgotten; "
@@ -91,7 +82,7 @@ class ModelPage(QWidget):
     def new_settings(self) -> dict[str, Any]:
         """Return the plan's fields for a new network."""
         architecture = str(self.architecture_box.currentData())
-        options: dict[str, Any] = dict(SUGGESTED.get(architecture, {}))
+        options: dict[str, Any] = dict(ARCHITECTURES[architecture].laptop)
         if "width" in options:
             options["width"] = self.width_spin.value()
         return {
@@ -197,7 +188,7 @@ class ModelPage(QWidget):
         self.changed.emit()
 
     def _show_architecture(self) -> None:
-        width = SUGGESTED.get(str(self.architecture_box.currentData()), {}).get("width")
+        width = ARCHITECTURES[str(self.architecture_box.currentData())].laptop.get("width")
         self.width_spin.setEnabled(width is not None)
         if width is not None:
             self.width_spin.setValue(width)

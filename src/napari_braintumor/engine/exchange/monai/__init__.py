@@ -1,0 +1,1 @@
+"""Bundles of MONAI: read as texts, written so that MONAI runs them alone."""
