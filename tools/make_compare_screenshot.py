@@ -42,7 +42,7 @@ def main() -> None:
         QApplication.processEvents()
         if time.monotonic() - start > arguments.limit:
             sys.exit(f"The comparison took more than {arguments.limit:.0f} s.")
-    if not dock.comparison.isVisibleTo(dock):
+    if not dock.comparison.figures.isVisibleTo(dock):
         sys.exit(dock.message.text() or dock.check_line.text())
 
     disputed = viewer.layers[-1]
@@ -52,7 +52,7 @@ def main() -> None:
     for _ in range(50):
         QApplication.processEvents()
         time.sleep(0.01)
-    dock.scroll_area.ensureWidgetVisible(dock.comparison.copy_button)
+    dock.scroll_area.ensureWidgetVisible(dock.comparison.figures.copy_button)
     save_picture(viewer, arguments.output)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1024:.0f} kB")
     viewer.close()

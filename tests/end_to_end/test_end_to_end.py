@@ -165,12 +165,12 @@ def test_the_shipped_models_are_compared_on_the_sample_case(viewer, qtbot):
     disputed = viewer.layers["Disagreement [sample]"].data > 0
     differs = np.ptp(list(found.values()), axis=0) > 0
     np.testing.assert_array_equal(disputed, differs)
-    comparison = dock.comparison._comparison
+    comparison = dock.comparison.figures.comparison
     assert all(
         dice["whole tumor"] > 0.8
         for dice in (*comparison.dice.values(), *(each["dice"] for each in comparison.against_reference))
     )
-    assert dock.comparison.table.rowCount() == 12
+    assert len(dock.comparison.figures.table.rows) == 12
     assert not notification_manager.records
 
 

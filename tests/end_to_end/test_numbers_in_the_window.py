@@ -152,19 +152,21 @@ def test_the_numbers_on_screen_are_those_of_the_labels_at_every_step_of_a_sessio
     session.hold(second)
     dock.result_card.tune_button.click()
     train = next(widget for widget in QApplication.allWidgets() if isinstance(widget, TrainDock))
-    assert train.data.labels_layer is second
-    assert [train.data.slots[m].layer.name for m in MODALITIES] == [f"{m} [case21]" for m in MODALITIES]
+    assert train.data.layers_page.labels_layer is second
+    assert [train.data.layers_page.slots[m].layer.name for m in MODALITIES] == [f"{m} [case21]" for m in MODALITIES]
     for z in range(2, 10):
         viewer.dims.set_current_step(0, z)
-        train.data.mark_button.click()
-    train.everyday.set_values({"epochs": 4, "steps_per_epoch": 20, "batch_size": 4, "learning_rate": 3e-3})
-    train.advanced.set_values({"threads": 1, "averaging": 0.5})
+        train.data.layers_page.mark_button.click()
+    train.run_page.everyday.set_values({"epochs": 4, "steps_per_epoch": 20, "batch_size": 4, "learning_rate": 3e-3})
+    train.run_page.advanced.set_values({"threads": 1, "averaging": 0.5})
     train.train_button.click()
-    qtbot.waitUntil(lambda: train.back_button.isVisible() or not train.train_button.isEnabled(), timeout=30_000)
-    qtbot.waitUntil(lambda: train._job is None, timeout=150_000)
+    qtbot.waitUntil(
+        lambda: train.watch_page.back_button.isVisible() or not train.train_button.isEnabled(), timeout=30_000
+    )
+    qtbot.waitUntil(lambda: train.watch_page.job is None, timeout=150_000)
     session.hold(second)
-    train.view.use_button.click()
-    assert dock.model.name not in ("toy", DEFAULT_MODEL), train.view.headline.text() + train.message.text()
+    train.watch_page.view.use_button.click()
+    assert dock.model.name not in ("toy", DEFAULT_MODEL), train.watch_page.view.headline.text() + train.message.text()
     session.segment()
     assert (
         "8 reviewed slices kept" in dock.result_card.kept_line.text()

@@ -60,17 +60,17 @@ def test_a_model_is_trained_from_open_layers_watched_stopped_and_used(
     assert isinstance(dock, TrainDock)
     assert isinstance(segment, SegmentDock)
     reference = viewer.layers["Reference [sample]"]
-    assert dock.data.labels_layer is reference
+    assert dock.data.layers_page.labels_layer is reference
 
     dock.model.width_spin.setValue(8)
-    dock.everyday.set_values({"epochs": 1000, "steps_per_epoch": 10, "batch_size": 4, "augmentation": "light"})
-    dock.advanced.set_values({"threads": 1, "averaging": 0.9})
+    dock.run_page.everyday.set_values({"epochs": 1000, "steps_per_epoch": 10, "batch_size": 4, "augmentation": "light"})
+    dock.run_page.advanced.set_values({"threads": 1, "averaging": 0.9})
     qtbot.wait(500)
     before_mb = megabytes()
     heart = Heartbeat()
     dock.train_button.click()
-    qtbot.waitUntil(lambda: dock.view.bar.value() > 0, timeout=90_000)
-    run = dock._run
+    qtbot.waitUntil(lambda: dock.watch_page.view.bar.value() > 0, timeout=90_000)
+    run = dock.watch_page.run
     assert run is not None
 
     def epochs() -> int:
@@ -81,24 +81,24 @@ def test_a_model_is_trained_from_open_layers_watched_stopped_and_used(
     seen = []
     while time.monotonic() - began < TRAINING_S:
         qtbot.wait(2000)
-        seen.append(len(dock.view.loss_plot.lines[0].points))
+        seen.append(len(dock.watch_page.view.loss_plot.lines[0].points))
         viewer.dims.set_current_step(0, (int(time.monotonic() * 7) % viewer.dims.nsteps[0]))  # the user looks around
     stall_s, gaps_ms = heart.longest_s, list(heart.gaps_ms)
     assert epochs() >= 2
     assert seen == sorted(seen), "the curves shrank"
     assert len(set(seen)) >= 5, "the curves did not grow"
-    assert len(dock.view.dice_plot.lines) == 3
+    assert len(dock.watch_page.view.dice_plot.lines) == 3
     assert "Preview [sample]" in viewer.layers
 
     stopped = time.monotonic()
-    dock.stop_button.click()
-    qtbot.waitUntil(lambda: dock._job is None, timeout=20_000)
+    dock.watch_page.stop_button.click()
+    qtbot.waitUntil(lambda: dock.watch_page.job is None, timeout=20_000)
     idle_s = time.monotonic() - stopped
-    assert "stopped. You asked for it." in dock.view.headline.text()
+    assert "stopped. You asked for it." in dock.watch_page.view.headline.text()
     qtbot.wait(1000)
     grown_mb = megabytes() - before_mb
 
-    dock.view.use_button.click()
+    dock.watch_page.view.use_button.click()
     assert segment.model.name == "my-model"
     assert ModelStore().find("my-model").path.parent.name == "models"
     segment.segment_button.click()

@@ -57,7 +57,8 @@ from napari_braintumor.widgets.models.compare import comparison_as_tsv, tabulate
 from napari_braintumor.widgets.models.description import DescriptionForm
 from napari_braintumor.widgets.models.dock import ModelsDock
 from napari_braintumor.widgets.models.download import DownloadForm
-from napari_braintumor.widgets.models.table import COLUMNS, describe_lineage
+from napari_braintumor.widgets.models.lineage import describe_lineage
+from napari_braintumor.widgets.models.tree import COLUMNS
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.shared import preferences
 from napari_braintumor.widgets.training.dock import TrainDock
@@ -184,19 +185,19 @@ def finish(qtbot: Any, dock: ModelsDock, timeout_s: float = 10) -> None:
 
 
 def rows(dock: ModelsDock) -> dict[str, dict[str, str]]:
-    items = dock.table._items()
-    return {item.text(0): {name: item.text(column) for column, name in enumerate(COLUMNS)} for item in items}
+    return {node.texts[0]: dict(zip(COLUMNS, node.texts, strict=True)) for node in dock.table.shown}
 
 
 def choose(dock: ModelsDock, name: str) -> None:
-    (item,) = [item for item in dock.table._items() if item.text(0).split(" ")[0] == name]
-    dock.table.setCurrentItem(item)
+    (path,) = [model.path for model in dock.table.models if model.name == name]
+    dock.table.choose(path)
 
 
 def tick(dock: ModelsDock, *names: str) -> None:
-    for item in dock.table._items():
-        if item.text(0) in names:
-            item.setCheckState(0, Qt.CheckState.Checked)
+    tree = dock.table.tree
+    for node in tree.nodes:
+        if node.model.name in names:
+            tree.setData(tree.index_of(node), Qt.CheckState.Checked, Qt.ItemDataRole.CheckStateRole)
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -204,7 +205,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 def compare(qtbot: Any, dock: ModelsDock) -> None:
-    assert dock.compare_button.isEnabled(), dock.check_line.text()
+    assert dock.compare_button.isEnabled(), dock.comparison.check_line.text()
     dock.compare_button.click()
     finish(qtbot, dock)
 
@@ -231,9 +232,9 @@ def test_a_damaged_file_is_listed_with_the_reason(dock, models_folder):
     choose(dock, "broken")
     assert "broken (damaged)" in rows(dock)
     assert "'broken.safetensors' is not a model file" in dock.lineage_line.text()
-    assert not dock.export_button.isEnabled()
-    assert not dock.rename_button.isEnabled()
-    assert dock.delete_button.isEnabled()
+    assert not dock.buttons.export_button.isEnabled()
+    assert not dock.buttons.rename_button.isEnabled()
+    assert dock.buttons.delete_button.isEnabled()
     dock.table.tick([models_folder / "broken.safetensors"])
     assert dock.table.ticked == []
 
@@ -255,11 +256,8 @@ def test_tuned_versions_are_shown_under_their_parent(dock):
     put("a", parent="b")
     put("b", parent="a")
     dock.reload_models()
-    top = [dock.table.topLevelItem(i).text(0) for i in range(dock.table.topLevelItemCount())]
-    assert top == ["a", "b", "orphan", "shipped"]
-    shipped = dock.table.topLevelItem(3)
-    assert shipped.child(0).text(0) == "tuned"
-    assert shipped.child(0).child(0).text(0) == "tuned-2"
+    parents = {node.model.name: node.parent and node.parent.model.name for node in dock.table.shown}
+    assert parents == {"a": None, "b": None, "orphan": None, "shipped": None, "tuned": "shipped", "tuned-2": "tuned"}
 
 
 def test_where_a_model_comes_from_is_told(dock):
@@ -281,7 +279,7 @@ def test_the_card_opens_and_follows_the_chosen_model(dock):
     put("mine", limitations="Misses small tumors.")
     dock.reload_models()
     assert dock.card_view.toPlainText() == ""
-    dock.card_part.toggleButton().click()
+    dock.card_view.part.toggleButton().click()
     choose(dock, "mine")
     assert "Misses small tumors." in dock.card_view.toPlainText()
     choose(dock, "shipped")
@@ -294,7 +292,7 @@ def test_reloading_keeps_what_is_chosen_and_ticked(dock):
     tick(dock, "mine", "shipped")
     choose(dock, "mine")
     put("another")
-    dock.reload_button.click()
+    dock.buttons.reload_button.click()
     assert dock.model.name == "mine"
     assert [model.name for model in dock.table.ticked] == ["mine", "shipped"]
 
@@ -306,7 +304,7 @@ def test_a_copy_is_made_and_chosen(dock, monkeypatch):
     proposed = []
     choose(dock, "shipped")
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, text: (proposed.append(text), ("my-own", True))[1])
-    dock.duplicate_button.click()
+    dock.buttons.duplicate_button.click()
     assert proposed == ["shipped-copy"]
     assert dock.model.name == "my-own"
     assert not dock.model.bundled
@@ -319,7 +317,7 @@ def test_a_renamed_model_is_chosen_and_its_children_are_named(dock, monkeypatch)
     dock.reload_models()
     choose(dock, "mine")
     answer(monkeypatch, "better")
-    dock.rename_button.click()
+    dock.buttons.rename_button.click()
     assert dock.model.name == "better"
     assert dock.message.text() == ("'mine' is called 'better' now. Still naming 'mine' as their parent: tuned.")
     choose(dock, "tuned")
@@ -331,20 +329,20 @@ def test_a_name_that_cannot_be_is_told(dock, monkeypatch):
     dock.reload_models()
     choose(dock, "mine")
     answer(monkeypatch, "shipped")
-    dock.rename_button.click()
+    dock.buttons.rename_button.click()
     assert dock.message.text().startswith("There is another model 'shipped' already.")
     answer(monkeypatch, "a/b")
-    dock.duplicate_button.click()
+    dock.buttons.duplicate_button.click()
     assert dock.message.text().startswith("'a/b' cannot be the name of a model.")
     assert set(rows(dock)) == {"mine", "shipped"}
 
 
 def test_a_model_of_the_package_can_be_neither_renamed_nor_deleted(dock):
     choose(dock, "shipped")
-    assert dock.duplicate_button.isEnabled()
-    assert not dock.rename_button.isEnabled()
-    assert not dock.delete_button.isEnabled()
-    assert "Models of the package stay" in dock.delete_button.toolTip()
+    assert dock.buttons.duplicate_button.isEnabled()
+    assert not dock.buttons.rename_button.isEnabled()
+    assert not dock.buttons.delete_button.isEnabled()
+    assert "Models of the package stay" in dock.buttons.delete_button.toolTip()
 
 
 @pytest.mark.parametrize("sure", [True, False])
@@ -360,19 +358,19 @@ def test_deleting_asks_and_says_which_models_were_tuned_from_it(dock, monkeypatc
         return QMessageBox.StandardButton.Yes if sure else QMessageBox.StandardButton.No
 
     monkeypatch.setattr(QMessageBox, "question", question)
-    dock.delete_button.click()
+    dock.buttons.delete_button.click()
     assert "Tuned from it were: tuned. They stay and work, but their parent is missing." in asked[0]
     assert "Models that ship with the package stay." in asked[0]
     assert ("mine" in rows(dock)) == (not sure)
 
 
 def test_the_folder_of_the_users_models_is_shown_or_told(dock, monkeypatch, models_folder):
-    dock.folder_button.click()
+    dock.buttons.folder_button.click()
     assert dock.message.text().startswith(f"Your models will lie in {models_folder}, which is made when")
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
     models_folder.mkdir()
-    dock.folder_button.click()
+    dock.buttons.folder_button.click()
     assert [Path(path) for path in opened] == [models_folder]
     assert dock.message.text() == f"Your models lie in {models_folder}."  # nothing could open it
 
@@ -383,7 +381,7 @@ def test_a_model_that_is_gone_meanwhile_is_said_to_be(dock, monkeypatch):
     choose(dock, "mine")
     path.unlink()
     answer(monkeypatch, "new")
-    dock.duplicate_button.click()
+    dock.buttons.duplicate_button.click()
     assert "any more" in dock.message.text()
 
 
@@ -393,12 +391,12 @@ def test_other_docks_offer_a_new_model_without_a_restart(dock, qtbot, viewer, mo
         qtbot.addWidget(other)
     choose(dock, "shipped")
     answer(monkeypatch, "my-own")
-    dock.duplicate_button.click()
-    for box in (segment.model_box, train.model.model_box):
+    dock.buttons.duplicate_button.click()
+    for box in (segment.model_choice.box, train.model.model_box):
         assert "my-own" in " ".join(box.itemText(i) for i in range(box.count()))
     answer(monkeypatch, "renamed")
-    dock.rename_button.click()
-    for box in (segment.model_box, train.model.model_box):
+    dock.buttons.rename_button.click()
+    for box in (segment.model_choice.box, train.model.model_box):
         texts = " ".join(box.itemText(i) for i in range(box.count()))
         assert "renamed" in texts
         assert "my-own" not in texts
@@ -439,14 +437,14 @@ def test_another_folder_is_written_into_the_preferences(settings, qtbot, viewer,
     dock = ModelsDock(viewer)
     qtbot.addWidget(dock)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
-    dock.move_button.click()
+    dock.buttons.move_button.click()
     assert settings.folder == str(tmp_path)
     assert ModelStore().folder == tmp_path
 
 
 def test_the_environment_wins_over_the_preferences(dock):
     assert preferences.models_settings() is None
-    assert not dock.move_button.isEnabled()
+    assert not dock.buttons.move_button.isEnabled()
 
 
 def test_napari_keeps_the_folder_for_the_next_start(tmp_path, monkeypatch):
@@ -474,11 +472,11 @@ print(user_folder())
 
 def test_a_file_is_installed_in_the_background_and_chosen(dock, qtbot, exchange, tmp_path):
     dock.install_from(tmp_path / "new.zip")
-    assert not dock.install_button.isEnabled()
+    assert not dock.buttons.install_button.isEnabled()
     finish(qtbot, dock)
     assert dock.model.name == "new"
     assert dock.message.text() == "'new' is among your models."
-    assert dock.install_button.isEnabled()
+    assert dock.buttons.install_button.isEnabled()
 
 
 def test_a_file_that_cannot_be_used_is_told_in_a_sentence(dock, qtbot, exchange, tmp_path):
@@ -513,7 +511,7 @@ def test_a_model_is_exported_in_the_kind_that_is_chosen(dock, qtbot, exchange, t
     choose(dock, "shipped")
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("ONNX", True))
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "out.onnx"), ""))
-    dock.export_button.click()
+    dock.buttons.export_button.click()
     finish(qtbot, dock)
     assert (tmp_path / "out.onnx").read_text() == "onnx"
     assert dock.message.text() == f"Written: {tmp_path / 'out.onnx'}."
@@ -530,7 +528,7 @@ def test_a_real_model_travels_out_and_in_again(dock, qtbot, tmp_path, kind):
     dock.export_to(kind, target)
     finish(qtbot, dock, 120)
     assert dock.message.text() == f"Written: {target}."
-    dock._delete_now(dock.model)
+    dock.buttons._delete_now(dock.model)
     dock.install_from(target)
     finish(qtbot, dock, 120)
     assert dock.message.text() == "'mine' is among your models."
@@ -633,13 +631,13 @@ def test_a_downloaded_model_is_chosen(dock, qtbot, monkeypatch):
     monkeypatch.setattr(DownloadForm, "entry", ENTRY)
     monkeypatch.setattr(DownloadForm, "mirror", "/mirror")
     monkeypatch.setattr(DownloadForm, "exec", lambda form: True)
-    dock.download_button.click()
+    dock.buttons.download_button.click()
     finish(qtbot, dock)
     assert dock.model.name == "far"
 
 
 def test_the_download_button_is_hidden_where_the_catalogue_is_empty(dock, qtbot, monkeypatch, tmp_path):
-    assert dock.download_button.isHidden()
+    assert dock.buttons.download_button.isHidden()
     (tmp_path / "catalogue.json").write_text(
         json.dumps({"format": 1, "models": [ENTRY.model_dump(mode="json")]}), encoding="utf-8"
     )
@@ -669,7 +667,7 @@ def test_the_list_tells_size_and_licence_and_is_fetched_only_when_asked(qtbot, m
         if source == "":
             assert form.line.text().startswith("This catalogue lists no models.")
         elif source == "/folder":
-            assert [form.table.item(0, column).text() for column in range(3)] == ["far", "4000.0 MB", "CC0"]
+            assert form.table.rows[0][:3] == ["far", "4000.0 MB", "CC0"]
             assert form.line.text() == "far: 4000.0 MB, safetensors, licence CC0. Ask first."
             assert form.entry == ENTRY
         else:
@@ -691,25 +689,30 @@ def two(dock: ModelsDock) -> ModelsDock:
 
 
 def test_what_is_missing_for_a_comparison_is_told(dock, viewer, volume, synthetic_volume):
-    assert dock.check_line.text().startswith("Not ready: No image is chosen.")
+    assert dock.comparison.check_line.text().startswith("Not ready: No image is chosen.")
     open_case(viewer, synthetic_volume(("T1",)))
-    assert dock.check_line.text() == "Not ready: 0 models are ticked. Tick two or more to compare them on patient7."
+    assert (
+        dock.comparison.check_line.text()
+        == "Not ready: 0 models are ticked. Tick two or more to compare them on patient7."
+    )
     put("needy", accepts_missing=False)
     dock.reload_models()
     tick(dock, "needy", "shipped")
-    assert dock.check_line.text() == ("Not ready: 'needy' needs T1ce, T2, FLAIR too. Open that, or untick the model.")
+    assert dock.comparison.check_line.text() == (
+        "Not ready: 'needy' needs T1ce, T2, FLAIR too. Open that, or untick the model."
+    )
     assert not dock.compare_button.isEnabled()
     open_case(viewer, volume)
-    assert dock.check_line.text() == "Ready: 2 models on patient7, T1, T1ce, T2, FLAIR."
+    assert dock.comparison.check_line.text() == "Ready: 2 models on patient7, T1, T1ce, T2, FLAIR."
     assert dock.compare_button.isEnabled()
 
 
 def test_the_case_of_the_selected_layer_is_taken(two, viewer, volume, synthetic_volume):
     first = open_case(viewer, volume)
     open_case(viewer, synthetic_volume(name="patient8"))
-    assert "on patient8" in two.check_line.text()
+    assert "on patient8" in two.comparison.check_line.text()
     viewer.layers.selection.active = first[0]
-    assert "on patient7" in two.check_line.text()
+    assert "on patient7" in two.comparison.check_line.text()
 
 
 def test_each_model_gets_a_layer_of_its_own_and_there_is_one_of_disagreement(two, viewer, volume, fake, qtbot):
@@ -730,37 +733,37 @@ def test_each_model_gets_a_layer_of_its_own_and_there_is_one_of_disagreement(two
 def test_a_models_row_shows_its_layer_alone(two, viewer, volume, qtbot):
     open_case(viewer, volume)
     compare(qtbot, two)
-    two.comparison.table.setCurrentCell(1, 0)
+    two.comparison.figures.view.selectRow(1)
     shown = [layer.name for layer in viewer.layers if isinstance(layer, Labels) and layer.visible]
     assert shown == ["Tumor [patient7] by shipped", "Disagreement [patient7]"]
     viewer.layers.remove("Tumor [patient7] by mine")
-    two.comparison.table.setCurrentCell(0, 0)  # no layer is left to be shown
+    two.comparison.figures.view.selectRow(0)  # no layer is left to be shown
 
 
 def test_the_reference_of_the_case_is_found_and_another_can_be_picked(two, viewer, volume, segmentation, qtbot, fake):
     reference = Reference({"whole tumor": segmentation.labels > 0}, "whole", volume.source)
     open_case(viewer, volume, reference)
-    assert two.reference_slot.currentText() == "Reference [patient7]"
+    assert two.comparison.reference_slot.currentText() == "Reference [patient7]"
     compare(qtbot, two)
     assert list(fake.calls[0][2].regions) == ["whole tumor"]
     np.testing.assert_array_equal(fake.calls[0][2].regions["whole tumor"], segmentation.labels > 0)
     drawn = viewer.add_labels(segmentation.labels, name="by hand", scale=volume.spacing)
-    two.reference_slot.setCurrentIndex(two.reference_slot.findText("by hand"))
-    two.reference_slot.activated.emit(two.reference_slot.currentIndex())
+    two.comparison.reference_slot.setCurrentIndex(two.comparison.reference_slot.findText("by hand"))
+    two.comparison.reference_slot.activated.emit(two.comparison.reference_slot.currentIndex())
     viewer.add_image(np.zeros((4, 4)), name="unrelated")
-    assert two.reference_slot.layer is drawn
+    assert two.comparison.reference_slot.layer is drawn
     drawn.translate = viewer.layers[0].translate
     compare(qtbot, two)
     assert "may mean different things" in two.message.text()  # 1, 2 and 3 are numbers of several conventions
-    two.meaning_box.setCurrentText("1 necrosis, 2 edema, 3 enhancing (BraTS 2023)")
+    two.comparison.meaning_box.setCurrentText("1 necrosis, 2 edema, 3 enhancing (BraTS 2023)")
     compare(qtbot, two)
     assert len(fake.calls[1][2].regions) == 3
 
 
 def test_no_reference_may_be_wanted(two, viewer, volume, segmentation, qtbot, fake):
     open_case(viewer, volume, Reference({"whole tumor": segmentation.labels > 0}, "whole", volume.source))
-    two.reference_slot.setCurrentIndex(0)
-    two.reference_slot.activated.emit(0)
+    two.comparison.reference_slot.setCurrentIndex(0)
+    two.comparison.reference_slot.activated.emit(0)
     compare(qtbot, two)
     assert fake.calls[0][2] is None
 
@@ -768,8 +771,8 @@ def test_no_reference_may_be_wanted(two, viewer, volume, segmentation, qtbot, fa
 def test_labels_of_another_scan_are_refused_as_a_reference(two, viewer, volume, fake):
     open_case(viewer, volume)
     viewer.add_labels(np.ones((2, 3, 4), int), name="elsewhere")
-    two.reference_slot.setCurrentIndex(two.reference_slot.findText("elsewhere"))
-    two.reference_slot.activated.emit(two.reference_slot.currentIndex())
+    two.comparison.reference_slot.setCurrentIndex(two.comparison.reference_slot.findText("elsewhere"))
+    two.comparison.reference_slot.activated.emit(two.comparison.reference_slot.currentIndex())
     two.compare_button.click()
     assert "do not lie on the scans" in two.message.text()
     assert fake.calls == []
@@ -779,23 +782,21 @@ def test_the_table_tells_volumes_dice_and_distances(two, viewer, volume, segment
     reference = Reference({"whole tumor": segmentation.labels > 0}, "whole", volume.source)
     open_case(viewer, volume, reference)
     compare(qtbot, two)
-    table = two.comparison.table
-    header = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount())]
-    assert header == ["Region", "Model", "mL", "Dice ref.", "HD95 mm", "Dice 1", "Dice 2"]
-    cells = [[table.item(row, column).text() for column in range(7)] for row in range(table.rowCount())]
-    assert cells[:4] == [
+    table = two.comparison.figures.table
+    assert table.header == ["Region", "Model", "mL", "Dice ref.", "HD95 mm", "Dice 1", "Dice 2"]
+    assert table.rows[:4] == [
         ["whole tumor", "1 mine", "0.18", "1.000", "0.0", "", "0.500"],
         ["whole tumor", "2 shipped", "0.18", "0.500", "3.0", "0.500", ""],
         ["whole tumor", "reference", "0.18", "", "", "", ""],
         ["tumor core", "1 mine", "0.05", "", "", "", "0.500"],
     ]
-    assert "1 mine (2 s), 2 shipped (2 s). Where they disagree: 0.2 mL." in two.comparison.headline.text()
+    assert "1 mine (2 s), 2 shipped (2 s). Where they disagree: 0.2 mL." in two.comparison.figures.headline.text()
 
 
 def test_the_table_is_copied_for_a_spreadsheet(two, viewer, volume, qtbot):
     open_case(viewer, volume)
     compare(qtbot, two)
-    two.comparison.copy_button.click()
+    two.comparison.figures.copy_button.click()
     lines = QApplication.clipboard().text().splitlines()
     assert lines[0].split("\t") == ["Region", "Model", "mL", "Dice with mine", "Dice with shipped"]
     assert lines[1].split("\t") == ["whole tumor", "mine", "0.18", "", "0.500"]
@@ -819,7 +820,7 @@ def test_progress_counts_over_all_models_and_cancelling_keeps_what_was_found(two
     qtbot.waitUntil(lambda: "Tumor [patient7] by mine" in viewer.layers, timeout=5000)
     assert two.footer.progress_line.text() == "1 of 2 slices of all models"
     assert two.compare_button.isHidden()
-    assert not two.delete_button.isEnabled()
+    assert not two.buttons.delete_button.isEnabled()
     two.footer.cancel_button.click()
     fake.go_on.set()
     finish(qtbot, two)
@@ -900,7 +901,7 @@ def test_a_renamed_file_keeps_its_card(dock, monkeypatch):
     dock.reload_models()
     choose(dock, "mine")
     answer(monkeypatch, "better")
-    dock.rename_button.click()
+    dock.buttons.rename_button.click()
     assert read_card(dock.model.path).licence == "CC0"
 
 

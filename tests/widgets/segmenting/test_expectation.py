@@ -82,10 +82,10 @@ def test_the_dock_expects_what_the_chosen_scans_allow(qtbot, volume):
     dock.choose_model(ModelStore().find("glioma-unet").path)
     for layer in layers_from_case(volume):
         viewer.add_layer(Layer.create(*layer))
-    assert "Dice 0.76 to 0.82" in dock.model_box.currentText()
+    assert "Dice 0.76 to 0.82" in dock.model_choice.box.currentText()
     slot = dock.slots["T1ce"]
     slot.setCurrentIndex(0)
     slot.activated.emit(0)
     assert dock.expectation.texts["enhancing tumor"] == "not measurable without T1ce"
     assert "0.81 glioblastoma" in dock.expectation.texts["whole tumor"]
-    assert "Dice 0.81" in dock.model_box.currentText()
+    assert "Dice 0.81" in dock.model_choice.box.currentText()

@@ -273,8 +273,8 @@ def test_an_unknown_voxel_size_is_told(dock, viewer, synthetic_volume):
 
 
 def test_the_model_is_described_by_its_card(dock):
-    assert dock.model_box.currentText() == "Glioma U-Net · Dice 0.84"
-    assert dock.card_line.text() == (
+    assert dock.model_choice.box.currentText() == "Glioma U-Net · Dice 0.84"
+    assert dock.model_choice.card_line.text() == (
         "U-Net · T1, T1ce, T2, FLAIR or any of them · whole tumor, tumor core, enhancing tumor · CC BY-NC-SA 4.0"
     )
 
@@ -283,20 +283,20 @@ def test_each_model_tells_its_dice_and_how_long_it_would_take(dock, viewer, mode
     slow = CARD.model_copy(update={"title": "Slow", "cpu_seconds_per_slice": 20.0, "metrics": ()})
     models.append(StoredModel("slow", Path("slow.safetensors"), slow))
     dock.reload_models()
-    assert [dock.model_box.itemText(i) for i in range(2)] == ["Glioma U-Net · Dice 0.84", "Slow · not validated"]
+    assert [dock.model_choice.box.itemText(i) for i in range(2)] == ["Glioma U-Net · Dice 0.84", "Slow · not validated"]
     open_case(viewer, volume)
-    assert dock.model_box.itemText(1) == "Slow · not validated · 2 min on a CPU"
+    assert dock.model_choice.box.itemText(1) == "Slow · not validated · 2 min on a CPU"
 
 
 def test_the_card_opens_and_follows_the_chosen_model(dock, models):
     other = CARD.model_copy(update={"title": "Other", "limitations": "Misses small tumors."})
     models.append(StoredModel("other", Path("other.safetensors"), other))
     dock.reload_models()
-    assert dock.card_view.toPlainText() == ""  # it is read only when it is opened
-    dock.card_part.toggleButton().click()
-    assert "U-Net, 0 parameters" in dock.card_view.toPlainText()
-    dock.model_box.setCurrentIndex(1)
-    assert "Misses small tumors." in dock.card_view.toPlainText()
+    assert dock.model_choice.card_view.toPlainText() == ""  # it is read only when it is opened
+    dock.model_choice.card_view.part.toggleButton().click()
+    assert "U-Net, 0 parameters" in dock.model_choice.card_view.toPlainText()
+    dock.model_choice.box.setCurrentIndex(1)
+    assert "Misses small tumors." in dock.model_choice.card_view.toPlainText()
 
 
 def test_modalities_that_the_model_does_not_use_are_switched_off(dock, viewer, models, volume):
@@ -327,7 +327,7 @@ def test_a_damaged_model_is_listed_with_its_problem(dock, viewer, models, volume
     models[:] = [StoredModel("broken", Path("b.safetensors"), None, problem="'b' is damaged.")]
     dock.reload_models()
     open_case(viewer, volume)
-    assert dock.model_box.currentText() == "broken (unusable)"
+    assert dock.model_choice.box.currentText() == "broken (unusable)"
     assert dock.check_line.text() == "Not ready: 'b' is damaged."
 
 
@@ -335,7 +335,7 @@ def test_reloading_keeps_the_chosen_model(dock, models):
     models.append(StoredModel("other", Path("other.safetensors"), CARD.model_copy(update={"title": "Other"})))
     dock.reload_models()
     assert dock.config.model == DEFAULT_MODEL
-    dock.model_box.setCurrentIndex(1)
+    dock.model_choice.box.setCurrentIndex(1)
     models.insert(0, StoredModel("third", Path("third.safetensors"), CARD))
     dock.reload_models()
     assert dock.config.model == "other"
@@ -344,7 +344,7 @@ def test_reloading_keeps_the_chosen_model(dock, models):
 def test_a_bundled_model_can_be_chosen_beside_the_users_own_of_the_same_name(dock, models):
     models.append(StoredModel(DEFAULT_MODEL, Path("mine") / "glioma-unet.safetensors", CARD))
     dock.reload_models()
-    dock.model_box.setCurrentIndex(1)
+    dock.model_choice.box.setCurrentIndex(1)
     assert dock.config.model == str(Path("mine") / "glioma-unet.safetensors")
 
 
@@ -367,13 +367,13 @@ def test_advanced_is_closed_at_first(dock):
 def test_advanced_settings_reach_the_engine(dock, viewer, volume, fake, qtbot):
     open_case(viewer, volume)
     editors = dock.advanced.editors
-    editors["threshold"].setValue(0.35)
-    editors["min_volume_ml"].setValue(0)
-    editors["batch_size"].setValue(4)
+    editors["threshold"].value = 0.35
+    editors["min_volume_ml"].value = 0
+    editors["batch_size"].value = 4
     for name in ("keep_largest", "test_time_mirroring", "probabilities"):
-        editors[name].setChecked(True)
-    editors["device"].setCurrentText("cpu")
-    editors["runtime"].setCurrentText("torch")
+        editors[name].value = True
+    editors["device"].value = "cpu"
+    editors["runtime"].value = "torch"
     run(qtbot, dock)
     assert fake.calls[0][1] == SegmentConfig(
         threshold=0.35, min_volume_ml=0, batch_size=4, keep_largest=True, test_time_mirroring=True, probabilities=True,
@@ -383,10 +383,7 @@ def test_advanced_settings_reach_the_engine(dock, viewer, volume, fake, qtbot):
 
 def test_choices_are_those_of_the_config(dock):
     for name in ("device", "runtime"):
-        box = dock.advanced.editors[name]
-        assert isinstance(box, QComboBox)
-        choices = tuple(box.itemText(i) for i in range(box.count()))
-        assert choices == get_args(SegmentConfig.model_fields[name].annotation)
+        assert dock.advanced.editors[name].choices == get_args(SegmentConfig.model_fields[name].annotation)
 
 
 # --------------------------------------------------------------------------------------------------------- running

@@ -87,17 +87,15 @@ def test_a_model_in_doubt_says_so_in_every_list(name, qtbot, segment, viewer, ru
         qtbot.addWidget(dock)
     at = list(MODELS).index(name)
     train.model.mode_box.setCurrentIndex(1)
-    (row,) = (item for item in models.table._items() if item.text(0) == name)
+    (row,) = (node for node in models.table.shown if node.model.name == name)
     click(qtbot, models, _ticked(models, list(MODELS)))
     click(qtbot, models, models.doubts.button)
-    in_comparison = next(
-        text for r in range(99) if (text := models.comparison.table.item(r, 1).text()).split()[1] == name
-    )
+    in_comparison = next(row[1] for row in models.comparison.figures.table.rows if row[1].split()[1] == name)
     choose(segment, name)
     lists = {
-        "combo": segment.model_box.itemText(at),
-        "line under it": segment.card_line.text(),
-        "Models": row.text(1),
+        "combo": segment.model_choice.box.itemText(at),
+        "line under it": segment.model_choice.card_line.text(),
+        "Models": row.texts[1],
         "start from": train.model.model_box.itemText(at),
         "Compare": in_comparison,
     }
@@ -154,5 +152,5 @@ def test_models_in_doubt_are_compared_only_when_the_user_has_said_so(qtbot, view
     click(qtbot, dock, _ticked(dock, list(MODELS)))
     click(qtbot, dock, dock.doubts.button)
     assert sorted(runs) == sorted(MODELS)
-    assert "imported: not validated. half: stopped early." in dock.comparison.headline.text()
+    assert "imported: not validated. half: stopped early." in dock.comparison.figures.headline.text()
     assert np.all([layer.data.any() for layer in viewer.layers if layer.name.startswith("Tumor")])

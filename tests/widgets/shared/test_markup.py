@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QTextDocument
-from qtpy.QtWidgets import QCheckBox, QGroupBox, QLabel, QPushButton, QTextBrowser, QToolTip, QTreeWidget, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QGroupBox, QLabel, QPushButton, QTextBrowser, QToolTip, QWidget
 
 from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard
 from napari_braintumor.engine.models.card_text import as_markdown, card_as_markdown
@@ -79,11 +79,11 @@ def test_the_docks_show_names_to_the_letter(qtbot, synthetic_volume, monkeypatch
         qtbot.addWidget(dock)
         for index in range(2):  # each model of Segment's
             if isinstance(dock, SegmentDock):
-                dock.model_box.setCurrentIndex(index)
-                dock.card_part.expand(animate=False)
+                dock.model_choice.box.setCurrentIndex(index)
+                dock.model_choice.card_view.part.expand(animate=False)
             _check_widgets(dock, odd)
     assert docks[0].slots["T1"].currentText().endswith(f"[{odd}]")
-    assert docks[0].model_box.itemText(0).startswith(odd)
+    assert docks[0].model_choice.box.itemText(0).startswith(odd)
 
 
 def _check_widgets(dock: QWidget, odd: str) -> None:
@@ -99,7 +99,9 @@ def _check_widgets(dock: QWidget, odd: str) -> None:
             assert "& " not in text.replace("&&", "")
         if isinstance(widget, QTextBrowser) and widget.toPlainText():
             assert f"Not for {odd}." in widget.toPlainText()
-        if isinstance(widget, QTreeWidget):
-            tips = [item.toolTip(column) for item in widget._items() for column in range(widget.columnCount())]
-            assert not [tip for tip in tips if "<b>" in tip]
+        if isinstance(widget, QAbstractItemView) and (table := widget.model()) is not None:
+            cells = [
+                table.index(row, column) for row in range(table.rowCount()) for column in range(table.columnCount())
+            ]
+            assert not [cell for cell in cells if "<b>" in (cell.data(Qt.ItemDataRole.ToolTipRole) or "")]
     assert QToolTip.text() == ""

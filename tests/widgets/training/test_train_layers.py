@@ -49,7 +49,7 @@ def paint(viewer: ViewerModel, scan: Layer, name: str = "mine") -> Labels:
 
 
 def chosen(train: TrainDock) -> dict[str, Layer]:
-    return {m: slot.layer for m, slot in train.data.slots.items() if slot.layer is not None}
+    return {m: slot.layer for m, slot in train.data.layers_page.slots.items() if slot.layer is not None}
 
 
 def pick(slot: Any, layer: Layer) -> None:
@@ -70,13 +70,13 @@ def test_fine_tuning_takes_the_scans_and_the_model_that_drew_the_labels_whatever
     dock.choose_model(ModelStore().find("glioma-res-unet").path)
     dock._fine_tune(tumor)
     assert chosen(train) == used
-    assert train.data.labels_layer is tumor
+    assert train.data.layers_page.labels_layer is tumor
     assert train.model.parent_model.name == "glioma-unet"
     viewer.add_labels(np.zeros((6, 20, 16), np.uint8))  # and it stays so, whatever is opened next
     open_case(viewer, synthetic_volume(name="patient9"))
     assert chosen(train) == used
-    assert train.data.labels_layer is tumor
-    assert train.data.open_case().selection.name == "patient7"
+    assert train.data.layers_page.labels_layer is tumor
+    assert train.data.layers_page.open_case().selection.name == "patient7"
 
 
 def test_fine_tuning_is_refused_where_scans_of_the_labels_are_gone(qtbot, viewer, volume, segmentation):
@@ -103,9 +103,9 @@ def test_the_scans_follow_the_labels(train, viewer, volume, synthetic_volume, se
     assert chosen(train) == first
     known = {"braintumor": {"case": "patient8", "role": "reference"}}
     other = viewer.add_labels(np.ones((6, 20, 16), np.uint8), name="Reference [patient8]", metadata=known)
-    pick(train.data.labels_slot, other)
+    pick(train.data.layers_page.labels_slot, other)
     assert chosen(train) == second
-    pick(train.data.labels_slot, tumor)
+    pick(train.data.layers_page.labels_slot, tumor)
     assert chosen(train) == first
 
 
@@ -114,16 +114,16 @@ def test_labels_of_one_case_are_not_learned_from_with_the_scans_of_another(
 ):
     first, second = open_case(viewer, volume), open_case(viewer, synthetic_volume(name="patient8"))
     add_result(viewer, first, segmentation)
-    pick(train.data.slots["FLAIR"], second["FLAIR"])
+    pick(train.data.layers_page.slots["FLAIR"], second["FLAIR"])
     with pytest.raises(DataError, match="belong to other scans, of case 'patient7', than those of 'patient8'"):
-        train.data.open_case()
-    train.data.keep_button.click()
+        train.data.layers_page.open_case()
+    train.data.layers_page.keep_button.click()
     assert "belong to other scans" in train.message.text()
 
 
 def test_painted_labels_are_named_after_the_scans_that_they_lie_on(train, viewer, volume):
     paint(viewer, open_case(viewer, volume)["T1"])
-    assert train.data.open_case().selection.name == "patient7"
+    assert train.data.layers_page.open_case().selection.name == "patient7"
 
 
 def test_of_painted_labels_that_lie_on_two_cases_the_user_says_whose_they_are(train, viewer, volume, synthetic_volume):
@@ -131,7 +131,7 @@ def test_of_painted_labels_that_lie_on_two_cases_the_user_says_whose_they_are(tr
     open_case(viewer, synthetic_volume(name="patient8"))
     paint(viewer, first["T1"])
     with pytest.raises(DataError, match="'mine' do not say whose they are, and lie on the scans of 'patient7' and"):
-        train.data.open_case()
-    pick(train.data.slots["T1"], first["T1"])
+        train.data.layers_page.open_case()
+    pick(train.data.layers_page.slots["T1"], first["T1"])
     assert chosen(train) == first
-    assert train.data.open_case().selection.name == "patient7"
+    assert train.data.layers_page.open_case().selection.name == "patient7"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtCore import QModelIndex, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_braintumor.engine.measuring.metrics import Metric, agreement_metrics
 from napari_braintumor.engine.volumes import Comparison
-from napari_braintumor.widgets.shared.parts import copy_text, in_words, literal, make_line, name_widget
+from napari_braintumor.widgets.shared.parts import copy_text, in_words, make_line, name_widget
+from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
 
 ROWS_SEEN = 12
 
@@ -22,15 +23,13 @@ class ComparisonTable(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._comparison: Comparison | None = None
+        self.comparison: Comparison | None = None
         self.headline = make_line("", "Comparison in words")
-        self.table = QTableWidget()
-        name_widget(self.table, "Comparison", "Click a row to see its model's layer")
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.currentCellChanged.connect(self._ask)
-        if (side := self.table.verticalHeader()) is not None:
+        self.table = TextTable(numbers_from=2)
+        self.view = make_table_view(self.table, "Comparison", "Click a row to see its model's layer")
+        if (selection := self.view.selectionModel()) is not None:
+            selection.currentRowChanged.connect(self._ask)
+        if (side := self.view.verticalHeader()) is not None:
             side.hide()
         self.copy_button = QPushButton("Copy table")
         name_widget(
@@ -39,7 +38,7 @@ class ComparisonTable(QWidget):
         self.copy_button.clicked.connect(self._copy)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.headline, self.table, self.copy_button):
+        for widget in (self.headline, self.view, self.copy_button):
             column.addWidget(widget)
         column.addStretch(1)
         self.hide()
@@ -54,44 +53,29 @@ class ComparisonTable(QWidget):
         badges
             For models that are in doubt, why, in a few words.
         """
-        self._comparison = comparison
+        self.comparison = comparison
         doubted = [f"{name}: {badge}." for name, badge in (badges or {}).items() if name in comparison.models]
         self.headline.setText(" ".join((describe_comparison(comparison), *doubted)))
         header, rows = tabulate(comparison, short=True)
         for cells, (_, name, *_) in zip(rows, tabulate(comparison)[1], strict=True):
             cells[1] += f" ({badges[name]})" if badges and name in badges else ""
-        self.table.blockSignals(True)
-        self.table.setColumnCount(len(header))
-        self.table.setRowCount(len(rows))
-        self.table.setHorizontalHeaderLabels(header)
-        for column, tip in enumerate(tabulate(comparison)[0]):
-            if (item := self.table.horizontalHeaderItem(column)) is not None:
-                item.setToolTip(literal(tip))
-        for row, cells in enumerate(rows):
-            for column, text in enumerate(cells):
-                item = QTableWidgetItem(text)
-                item.setToolTip(literal(text))
-                if column > 1:
-                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-                self.table.setItem(row, column, item)
-        self.table.resizeColumnsToContents()
-        self.table.resizeRowsToContents()
-        heights = [self.table.rowHeight(row) for row in range(min(len(rows), ROWS_SEEN))]
-        head, scroll = self.table.horizontalHeader(), self.table.horizontalScrollBar()
+        self.table.fill(rows, header, tabulate(comparison)[0])
+        self.view.resizeColumnsToContents()
+        self.view.resizeRowsToContents()
+        heights = [self.view.rowHeight(row) for row in range(min(len(rows), ROWS_SEEN))]
+        head, scroll = self.view.horizontalHeader(), self.view.horizontalScrollBar()
         extra = (head.sizeHint().height() if head else 0) + (scroll.sizeHint().height() if scroll else 0)
-        self.table.setFixedHeight(sum(heights) + extra + 2 * self.table.frameWidth())
-        self.table.blockSignals(False)
+        self.view.setFixedHeight(sum(heights) + extra + 2 * self.view.frameWidth())
         self.show()
 
-    def _ask(self, row: int, *_: int) -> None:
-        if self._comparison is not None and row >= 0:
-            rows = tabulate(self._comparison)[1]
-            name = rows[row][1]
-            self.model_asked.emit(name if name in self._comparison.models else "")
+    def _ask(self, cell: QModelIndex) -> None:
+        if self.comparison is not None and cell.isValid():
+            name = tabulate(self.comparison)[1][cell.row()][1]
+            self.model_asked.emit(name if name in self.comparison.models else "")
 
     def _copy(self) -> None:
-        if self._comparison is not None:
-            copy_text(comparison_as_tsv(self._comparison))
+        if self.comparison is not None:
+            copy_text(comparison_as_tsv(self.comparison))
 
 
 def describe_comparison(comparison: Comparison) -> str:

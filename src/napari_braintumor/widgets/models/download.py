@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QDialog,
     QDialogButtonBox,
     QFileDialog,
@@ -13,15 +12,14 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_braintumor.engine.exchange.catalogue import Entry, read_catalogue
 from napari_braintumor.widgets.shared.jobs import Failure, Job
-from napari_braintumor.widgets.shared.parts import literal, make_line, name_widget
+from napari_braintumor.widgets.shared.parts import make_line, name_widget
+from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
 
 SIZE_PX = (560, 420)
 HEADER = ("Model", "Size", "Licence", "What it is")
@@ -62,13 +60,10 @@ class DownloadForm(QDialog):
         self.mirror_edit = QLineEdit()
         self.mirror_edit.setPlaceholderText("where the catalogue says")
         name_widget(self.mirror_edit, "Mirror", "Address or folder that has the files, where the usual one is blocked")
-        self.table = QTableWidget(0, len(HEADER))
-        name_widget(self.table, "Models to download", "Choose one")
-        self.table.setHorizontalHeaderLabels(HEADER)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.itemSelectionChanged.connect(self._show_chosen)
+        self.table = TextTable(HEADER)
+        self.view = make_table_view(self.table, "Models to download", "Choose one")
+        if (selection := self.view.selectionModel()) is not None:
+            selection.selectionChanged.connect(self._show_chosen)
         self.line = make_line("", "About the chosen model")
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         self.download_button = buttons.button(QDialogButtonBox.StandardButton.Ok)
@@ -84,7 +79,7 @@ class DownloadForm(QDialog):
         form.addRow("Mirror", self.mirror_edit)
         column = QVBoxLayout(self)
         column.addLayout(form)
-        column.addWidget(self.table, 1)
+        column.addWidget(self.view, 1)
         column.addWidget(self.line)
         column.addWidget(buttons)
         self._show_chosen()
@@ -92,8 +87,8 @@ class DownloadForm(QDialog):
     @property
     def entry(self) -> Entry | None:
         """The chosen model."""
-        row = self.table.currentRow()
-        return self._entries[row] if 0 <= row < len(self._entries) and self.table.selectedItems() else None
+        chosen = self.view.selectedIndexes()
+        return self._entries[chosen[0].row()] if chosen else None
 
     @property
     def mirror(self) -> str | None:
@@ -114,9 +109,7 @@ class DownloadForm(QDialog):
         self._job.start()
 
     def _end(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.deleteLater()
+        self._job = None
         self.list_button.setEnabled(True)
 
     def _fail(self, failure: Failure) -> None:
@@ -124,15 +117,10 @@ class DownloadForm(QDialog):
 
     def _fill(self, entries: list[Entry]) -> None:
         self._entries = entries
-        self.table.setRowCount(len(entries))
-        for row, entry in enumerate(entries):
-            for column, text in enumerate((entry.name, in_megabytes(entry.bytes), entry.licence, entry.title)):
-                item = QTableWidgetItem(text)
-                item.setToolTip(literal(text))
-                self.table.setItem(row, column, item)
-        self.table.resizeColumnsToContents()
+        self.table.fill([(entry.name, in_megabytes(entry.bytes), entry.licence, entry.title) for entry in entries])
+        self.view.resizeColumnsToContents()
         if entries:
-            self.table.selectRow(0)
+            self.view.selectRow(0)
         self._show_chosen()
 
     def _show_chosen(self) -> None:

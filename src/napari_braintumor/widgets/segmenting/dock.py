@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QPushButton,
-    QTextBrowser,
     QVBoxLayout,
     QWidget,
 )
@@ -23,9 +22,8 @@ from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import BrainTumorError, DataError
 from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, SlicesDone, Started
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.models.card_text import architecture_title, card_as_markdown, headline_metric
-from napari_braintumor.engine.models.store import ModelStore, StoredModel
-from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
+from napari_braintumor.engine.models.store import StoredModel
+from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation
 from napari_braintumor.layers import (
     KEY,
@@ -39,7 +37,8 @@ from napari_braintumor.layers import (
     update_or_add_labels,
     update_or_add_probabilities,
 )
-from napari_braintumor.widgets.segmenting.expectation import Expectation, expected_range
+from napari_braintumor.widgets.segmenting.expectation import Expectation
+from napari_braintumor.widgets.segmenting.model_choice import ModelChoice
 from napari_braintumor.widgets.segmenting.scans import ScansForm
 from napari_braintumor.widgets.segmenting.voxel_size import VoxelSizeForm
 from napari_braintumor.widgets.shared.dock import Dock, open_dock
@@ -49,13 +48,11 @@ from napari_braintumor.widgets.shared.forms import Row, SettingsForm
 from napari_braintumor.widgets.shared.jobs import Job, run_quietly
 from napari_braintumor.widgets.shared.message import Message
 from napari_braintumor.widgets.shared.parts import (
-    Combo,
     LayerSlot,
     in_words,
     literal,
     make_collapsible,
     make_line,
-    name_widget,
 )
 from napari_braintumor.widgets.shared.preferences import MODELS
 from napari_braintumor.widgets.shared.result_card import ResultCard
@@ -63,22 +60,19 @@ from napari_braintumor.widgets.shared.result_card import ResultCard
 if TYPE_CHECKING:
     import napari
 
-ADVANCED = {
-    "threshold": Row("Threshold", empty="auto", low=0.05, high=0.95, step=0.05),
-    "min_volume_ml": Row("Smallest island, mL", empty="auto", high=1000),
-    "keep_largest": Row("Keep only the largest tumor"),
-    "test_time_mirroring": Row("Average with the mirrored scan"),
-    "probabilities": Row("Show probabilities as layers"),
-    "search_step_mm": Row("Search step, mm", high=20, step=1),
-    "device": Row("Device"),
-    "runtime": Row("Runtime"),
-    "precision": Row("Precision"),
-    "batch_size": Row("Slices at a time", empty="auto", low=1, high=256, step=1, decimals=0),
+ADVANCED: dict[str, Row] = {
+    "threshold": {"label": "Threshold", "empty": "auto", "step": 0.05},
+    "min_volume_ml": {"label": "Smallest island, mL", "empty": "auto", "step": 0.1},
+    "keep_largest": {"label": "Keep only the largest tumor"},
+    "test_time_mirroring": {"label": "Average with the mirrored scan"},
+    "probabilities": {"label": "Show probabilities as layers"},
+    "search_step_mm": {"label": "Search step, mm", "step": 1},
+    "device": {"label": "Device"},
+    "runtime": {"label": "Runtime"},
+    "precision": {"label": "Precision"},
+    "batch_size": {"label": "Slices at a time", "empty": "auto", "step": 1},
 }
 """The rows under Advanced: with the model, all fields of `SegmentConfig`."""
-
-CARD_HEIGHT_PX = 260
-CARD_INDENT_PX = 12
 
 _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
@@ -104,7 +98,6 @@ class SegmentDock(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._models: list[StoredModel] = []
         self._inspector = Inspector()
         self._selection: Selection | None = None
         self._running: Selection | None = None  # what the run under way began with, and its model's file
@@ -136,16 +129,12 @@ class SegmentDock(Dock):
         pydantic.ValidationError
             Never, as long as the rows keep to the config's bounds.
         """
-        model = self.model
-        alike = [stored for stored in self._models if model and stored.name == model.name]
-        chosen = DEFAULT_MODEL if model is None else model.name if len(alike) == 1 else str(model.path)
-        return SegmentConfig(model=chosen, **self.advanced.values())
+        return SegmentConfig(model=self.model_choice.name, **self.advanced.values())
 
     @property
     def model(self) -> StoredModel | None:
         """The chosen model."""
-        index = self.model_box.currentIndex()
-        return self._models[index] if 0 <= index < len(self._models) else None
+        return self.model_choice.model
 
     @property
     def slots(self) -> dict[str, LayerSlot]:
@@ -159,30 +148,11 @@ class SegmentDock(Dock):
 
     def reload_models(self) -> None:
         """Read the store again, keeping the chosen model if it is still there."""
-        before = self.model
-        self._models = ModelStore().list()
-        self.model_box.blockSignals(True)
-        self.model_box.clear()
-        for stored in self._models:
-            self.model_box.addItem(describe_model(stored, None))
-            tooltip = stored.problem or (describe_card(stored.card) if stored.card else "")
-            self.model_box.setItemData(self.model_box.count() - 1, literal(tooltip), Qt.ItemDataRole.ToolTipRole)
-        usable = [i for i, stored in enumerate(self._models) if stored.card]
-        wanted = [before.path] if before else []
-        wanted += [stored.path for stored in self._models if stored.name == DEFAULT_MODEL]
-        wanted += [self._models[i].path for i in usable]
-        if wanted:
-            paths = [stored.path for stored in self._models]
-            self.model_box.setCurrentIndex(next((paths.index(path) for path in wanted if path in paths), 0))
-        self.model_box.blockSignals(False)
-        self._show_model()
+        self.model_choice.reload()
 
     def choose_model(self, path: Path) -> None:
         """Read the store again and choose the model of a file, if it is there."""
-        self.reload_models()
-        paths = [stored.path for stored in self._models]
-        if path in paths:
-            self.model_box.setCurrentIndex(paths.index(path))
+        self.model_choice.choose(path)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Load the runtime in the background when the dock is first seen, so that the first click takes less time."""
@@ -204,22 +174,9 @@ class SegmentDock(Dock):
         self.device_line = make_line(_DEVICE_UNKNOWN, "Where the network runs")
         column.addWidget(self.device_line)
 
-        self.model_box = Combo()
-        name_widget(self.model_box, "Model", "The model that draws the tumor")
-        self.model_box.currentIndexChanged.connect(self._show_model)
-        self.card_line = make_line("", "What the model is")
-        self.card_view = QTextBrowser()
-        self.card_view.setAccessibleName("Model card")
-        self.card_view.setMinimumHeight(CARD_HEIGHT_PX)
-        self.card_view.setOpenExternalLinks(True)
-        if (document := self.card_view.document()) is not None:
-            document.setIndentWidth(CARD_INDENT_PX)
-        self.card_part = make_collapsible("Model card", self.card_view)
-        self.card_part.toggled.connect(self._show_card)
-        column.addWidget(self.model_box)
-        column.addWidget(self.card_line)
-        column.addWidget(self.card_part)
-
+        self.model_choice = ModelChoice()
+        self.model_choice.changed.connect(self._take_model)
+        column.addWidget(self.model_choice)
         column.addWidget(self.scans)
 
         self.voxel_size = VoxelSizeForm(self._viewer, lambda: next(iter(self.chosen.values()), None))
@@ -251,28 +208,11 @@ class SegmentDock(Dock):
         self.doubts.accepted.connect(self._start)
         self.lay_out(body, (self.doubts, self.footer))
 
-    def _show_model(self) -> None:
-        """Describe the chosen model and offer a slot for each modality it may use."""
+    def _take_model(self) -> None:
+        """Offer a slot for each modality that the chosen model may use."""
         self.doubts.withdraw()
         model = self.model
-        card = model.card if model else None
-        if card is not None:
-            self.card_line.setText(describe_card(card))
-            more = filter(None, (*card.doubts, card.intended_use, card.limitations))
-            self.card_line.setToolTip(literal("\n".join(more)))
-        else:
-            self.card_line.setText(model.problem if model else "No model is installed.")
-        self.card_part.setVisible(card is not None)
-        self._show_card()
-        used = card.modalities if card else MODALITIES
-        self.scans.use_modalities(used)
-
-    def _show_card(self, _: bool = False) -> None:
-        """Fill the card, if it is open."""
-        model = self.model
-        if model is not None and model.card is not None and self.card_part.isExpanded():
-            there = model.path.exists()  # it may have been deleted meanwhile
-            self.card_view.setMarkdown(card_as_markdown(model.card, model.path if there else None))
+        self.scans.use_modalities(model.card.modalities if model and model.card else MODALITIES)
 
     # ------------------------------------------------------------------------------------------------ what is ready
 
@@ -303,8 +243,7 @@ class SegmentDock(Dock):
         """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
         slices = self._selection.shape[0] if self._selection is not None else None
         chosen = self.chosen
-        for index, stored in enumerate(self._models):
-            self.model_box.setItemText(index, describe_model(stored, slices, chosen))
+        self.model_choice.describe_for(slices, chosen)
         card = self.model.card if self.model else None
         self.expectation.show_for(card, chosen)
         if not self._ran and self.footer.job is None:
@@ -413,36 +352,6 @@ class SegmentDock(Dock):
             )
         elif (dock := open_dock(self._viewer, TrainDock)) is not None:
             dock.prepare_fine_tuning(scans, layer, Path(path))
-
-
-def describe_model(stored: StoredModel, slices: int | None, modalities: Collection[str] = ()) -> str:
-    """Return a model's row in the list: its title, Dice, and time on a CPU, where they are known.
-
-    Parameters
-    ----------
-    stored
-        The model.
-    slices
-        Of the scans, which the time depends on.
-    modalities
-        Of the scans, which the Dice depends on; without any, that of the card's largest set.
-    """
-    card = stored.card
-    if card is None:
-        return f"{stored.name} (unusable)"
-    measured = headline_metric(card)
-    dice = expected_range(card, modalities) if modalities else f"Dice {measured.mean:.2f}" if measured else ""
-    facts = [*card.badges, *([dice] if dice else [])]
-    if card.cpu_seconds_per_slice and slices:
-        facts.append(f"{in_words(max(1.0, card.cpu_seconds_per_slice * slices))} on a CPU")
-    return " · ".join((card.title or stored.name, *facts))
-
-
-def describe_card(card: ModelCard) -> str:
-    """Return the most important of a card in a few words."""
-    inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
-    regions = ", ".join(region.name for region in card.regions)
-    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, card.licence)))
 
 
 def _check_modalities(card: ModelCard, selection: Selection) -> None:

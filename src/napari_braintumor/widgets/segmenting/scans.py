@@ -22,6 +22,7 @@ from napari_braintumor.layers import (
     scans_in,
     whose,
 )
+from napari_braintumor.widgets.shared.following import follow, follow_names
 from napari_braintumor.widgets.shared.parts import (
     Combo,
     EndingCombo,
@@ -29,7 +30,6 @@ from napari_braintumor.widgets.shared.parts import (
     literal,
     make_line,
     name_widget,
-    when_destroyed,
     without_mnemonic,
 )
 
@@ -184,12 +184,9 @@ class ScansForm(QGroupBox):
         column.addWidget(self.autofill_button)
 
         layers = viewer.layers
-        for layer in layers:
-            layer.events.name.connect(self.refill)
-        layers.events.inserted.connect(self._watch_new)
-        layers.events.removed.connect(self.refill)
-        layers.events.reordered.connect(self.refill)
-        when_destroyed(self, _unwatch, layers, self._watch_new, self.refill)
+        follow(self, self._take_new, layers.events.inserted)
+        follow(self, self.refill, layers.events.removed, layers.events.reordered)
+        follow_names(self, self.refill, layers)
 
     @property
     def chosen(self) -> dict[str, Layer]:
@@ -264,9 +261,8 @@ class ScansForm(QGroupBox):
             slot.offer(scans, None if modality not in self._picked and layer in taken else layer)
         self.changed.emit()
 
-    def _watch_new(self, event: Any) -> None:
+    def _take_new(self, event: Any) -> None:
         layer = event.value
-        layer.events.name.connect(self.refill)
         if isinstance(layer, Image):  # a new label layer takes napari long enough
             self.refill(newest=layer if scans_in([layer]) and whose(layer) is not None else None)
         self.case_bar.show_layers(new=[layer])
@@ -282,12 +278,3 @@ class ScansForm(QGroupBox):
         self._picked.pop(modality, None)
         self._picked[modality] = self.slots[modality].layer
         self.refill()
-
-
-def _unwatch(layers: Any, on_insert: Any, on_change: Any) -> None:
-    """Let go of a viewer that outlives the dock."""
-    layers.events.inserted.disconnect(on_insert)
-    layers.events.removed.disconnect(on_change)
-    layers.events.reordered.disconnect(on_change)
-    for layer in layers:
-        layer.events.name.disconnect(on_change)

@@ -58,10 +58,7 @@ class Footer(QWidget):
         """Let go of the job, which has ended; return whether it was cancelled."""
         job, self.job = self.job, None
         self._show_running(False)
-        if job is None:
-            return False
-        job.deleteLater()
-        return job.cancelled
+        return job is not None and job.cancelled
 
     def _cancel(self) -> None:
         if self.job is not None:

@@ -1,130 +1,226 @@
-"""Rows of a form made from the fields of a config: the description is the tooltip, the default is the start."""
+"""Forms made from the fields of a pydantic model: magicgui chooses the editors, the fields say the rest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, get_args
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypedDict, get_args, get_origin
 
+from magicgui.backends._qtpy.widgets import QBaseRangedWidget
+from magicgui.widgets import CheckBox, create_widget
+from magicgui.widgets.bases import RangedWidget, ValueWidget
 from pydantic import BaseModel
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QWidget
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QSizePolicy, QWidget
 
-SPIN_WIDTH_PX = 118
-"""Room for seven digits between a spin box's two buttons."""
+NUMBER_WIDTH_PX = 90
+"""Room for a few digits and the two buttons of a spin box: no more, as docks may be narrow."""
+
+CHOICE_LETTERS = 5
+"""Of a choice that are always in sight; more, where there is room."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """How a field is shown.
+class Row(TypedDict, total=False):
+    """What a field does not say of its row.
 
     Attributes
     ----------
     label
         Before the editor, or on it.
-    empty
-        For numbers that may be left out: what is written then.
-    low, high, step
-        For numbers. One step below `low` stands for left out.
+    step
+        Of a number; left out, 1, or a tenth of a number that is not whole.
     decimals
-        For numbers; 0 makes whole numbers.
+        Of a number that is not whole; left out, two.
+    empty
+        What is written where a number is left out.
     """
 
     label: str
-    empty: str = ""
-    low: float = 0.0
-    high: float = 1.0
-    step: float = 0.1
-    decimals: int = 2
+    step: float
+    decimals: int
+    empty: str
 
 
 class SettingsForm(QWidget):
-    """A form for some fields of a config.
+    """A form for some fields of a model. It starts at their defaults and takes only values within their bounds.
 
     Parameters
     ----------
-    config
+    model
         The pydantic class.
     rows
-        For each field that is shown how.
+        The fields that are shown, and how.
+
+    Attributes
+    ----------
+    editors
+        For each field its widget of magicgui.
     """
 
     changed = Signal()
     """Another value was chosen."""
 
-    def __init__(self, config: type[BaseModel], rows: dict[str, Row]) -> None:
+    def __init__(self, model: type[BaseModel], rows: Mapping[str, Row]) -> None:
         super().__init__()
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        self.editors: dict[str, QWidget] = {}
-        for name, row in rows.items():
-            field = config.model_fields[name]
-            editor = _make_editor(row, field.annotation, field.default)
-            editor.setToolTip(field.description or "")
-            editor.setAccessibleName(row.label)
-            self.editors[name] = editor
-            if isinstance(editor, QCheckBox):
-                editor.toggled.connect(lambda _: self.changed.emit())
-                form.addRow(editor)
-            elif isinstance(editor, QComboBox):
-                editor.currentIndexChanged.connect(lambda _: self.changed.emit())
-                form.addRow(row.label, editor)
+        self.setStyleSheet(f"QAbstractSpinBox {{ min-width: {NUMBER_WIDTH_PX}px }}")
+        self.editors = {name: make_editor(name, model.model_fields[name], row) for name, row in rows.items()}
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for editor in self.editors.values():
+            editor.changed.connect(self._tell)
+            if isinstance(editor, CheckBox):  # which bears its label itself
+                self._form.addRow(editor.native)
             else:
-                assert isinstance(editor, QDoubleSpinBox)
-                editor.valueChanged.connect(lambda _: self.changed.emit())
-                form.addRow(row.label, editor)
+                self._form.addRow(editor.label, editor.native)
 
-    def set_values(self, values: dict[str, Any]) -> None:
+    def set_values(self, values: Mapping[str, Any]) -> None:
         """Show other values; None where a number is left out."""
+        blocked = self.blockSignals(True)
         for name, value in values.items():
-            editor = self.editors[name]
-            if isinstance(editor, QCheckBox):
-                editor.setChecked(bool(value))
-            elif isinstance(editor, QComboBox):
-                editor.setCurrentText(str(value))
-            else:
-                assert isinstance(editor, QDoubleSpinBox)
-                editor.setValue(editor.minimum() if value is None else float(value))
+            self.editors[name].value = value
+        self.blockSignals(blocked)
+        self.changed.emit()
 
     def values(self) -> dict[str, Any]:
-        """Return what the user has chosen, by field; None where a number is left out."""
-        return {name: _read_editor(editor) for name, editor in self.editors.items()}
+        """Return what is chosen, by field; None where a number is left out."""
+        return {name: editor.value for name, editor in self.editors.items()}
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the width of the widest label or editor: labels stand above editors where there is little room."""
+        return QSize(max(self._measure(QWidget)), super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Put labels beside editors if there is room, else above them."""
+        super().resizeEvent(event)
+        beside = sum(self._measure(QAbstractSpinBox, QComboBox)) + self._form.horizontalSpacing() <= self.width()
+        policy = QFormLayout.RowWrapPolicy
+        self._form.setRowWrapPolicy(policy.DontWrapRows if beside else policy.WrapAllRows)
+
+    def _measure(self, *kinds: type[QWidget]) -> tuple[int, int]:
+        """Return how wide the labels, and the editors of some kinds, are at least."""
+        natives = [editor.native for editor in self.editors.values() if isinstance(editor.native, kinds)]
+        widths = [native.minimumWidth() or native.minimumSizeHint().width() for native in natives]
+        labels = [label.sizeHint().width() for label in self.findChildren(QLabel)]
+        return max(labels, default=0), max(widths, default=0)
+
+    def _tell(self) -> None:
+        self.changed.emit()
 
 
-class _Spin(QDoubleSpinBox):
-    """A number that shows no more zeros than it has."""
+class _ShortSpin(QDoubleSpinBox):
+    """A number that shows no more zeros than it has: where a dock is narrow there is no room for them."""
 
     def textFromValue(self, value: float) -> str:
-        return f"{value:.{self.decimals()}f}".rstrip("0").rstrip(".") if self.decimals() else f"{value:.0f}"
+        text = super().textFromValue(value)
+        return text.rstrip("0").rstrip(".,") if self.decimals() else text
 
 
-def _make_editor(row: Row, annotation: Any, default: Any) -> QWidget:
-    if isinstance(default, bool):
-        check = QCheckBox(row.label)
-        check.setChecked(default)
-        return check
-    if isinstance(default, str):
-        combo = QComboBox()
-        combo.addItems([str(choice) for choice in get_args(annotation)])
-        combo.setCurrentText(default)
-        return combo
-    spin = _Spin()
-    spin.setMinimumWidth(SPIN_WIDTH_PX)
-    spin.setDecimals(row.decimals)
-    spin.setSingleStep(row.step)
-    spin.setRange(row.low - row.step if row.empty else row.low, row.high)
-    spin.setSpecialValueText(row.empty)
-    spin.setValue(spin.minimum() if default is None else default)
-    spin.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    return spin
+class _NumberBackend(QBaseRangedWidget):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(_ShortSpin, **options)
 
 
-def _read_editor(editor: QWidget) -> Any:
-    if isinstance(editor, QCheckBox):
-        return editor.isChecked()
-    if isinstance(editor, QComboBox):
-        return editor.currentText()
-    assert isinstance(editor, QDoubleSpinBox)
-    if editor.specialValueText() and editor.value() == editor.minimum():
-        return None
-    return int(editor.value()) if editor.decimals() == 0 else editor.value()
+class Number(RangedWidget[float]):
+    """A number within bounds that is not whole, or that may be left out.
+
+    Parameters
+    ----------
+    value
+        The number, None where it is left out.
+    low, high
+        The least and the greatest that it may be.
+    step
+        Between two numbers.
+    decimals
+        As many are kept; 0 makes whole numbers.
+    empty
+        What is written where it is left out, which the multiple of `step` next below `low` stands for; without it a
+        number must be given.
+    **options
+        As for any widget of magicgui.
+    """
+
+    def __init__(
+        self,
+        *,
+        value: float | None,
+        low: float,
+        high: float,
+        step: float,
+        decimals: int,
+        empty: str = "",
+        **options: Any,
+    ) -> None:
+        super().__init__(**{**options, "widget_type": _NumberBackend, "step": step})
+        self._low, self._optional = low, bool(empty)
+        self.native.setDecimals(decimals)
+        self.native.setSpecialValueText(empty)
+        self.range = (math.floor((low - 10.0**-decimals) / step) * step if empty else low), high
+        self.changed.connect(self._leave_gap)
+        self.set_value(value)
+
+    def get_value(self) -> Any:
+        """Return the number, None where it is left out."""
+        number = float(super().get_value())
+        if self._optional and number < self._low:
+            return None
+        return number if self.native.decimals() else int(number)
+
+    def set_value(self, value: float | None) -> None:
+        """Show another number, or leave it out."""
+        super().set_value(self.min if value is None else value)
+
+    def _leave_gap(self) -> None:
+        """Take the least number where less was typed that does not stand for a number left out."""
+        if self.min < self.native.value() < self._low:
+            self.native.setValue(self._low)
+
+
+def make_editor(name: str, field: FieldInfo, row: Row) -> ValueWidget[Any]:
+    """Return an editor of a field, with its default, bounds or choices, and its description as tooltip."""
+    kind, limits, optional = _read_annotation(field)
+    options: dict[str, Any] = {"tooltip": field.description}
+    if kind is float or optional:
+        decimals = row.get("decimals", 2) if kind is float else 0
+        low, high = _find_bounds(limits, 10.0**-decimals)
+        options |= {"widget_type": Number, "low": low, "high": high, "decimals": decimals}
+        options |= {"step": row.get("step", 0.1 if decimals else 1)}
+        options |= {"empty": row.get("empty", "none")} if optional else {}
+    elif kind is int:
+        low, high = _find_bounds(limits, 1)
+        options |= {"min": int(low), "max": int(high), "step": row.get("step", 1)}
+    editor = create_widget(field.default, kind, name, label=row.get("label"), options=options)
+    assert isinstance(editor, ValueWidget)
+    native: QWidget = editor.native
+    native.setAccessibleName(editor.label)
+    if isinstance(editor, RangedWidget):
+        native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    elif isinstance(native, QComboBox):
+        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        native.setMinimumContentsLength(CHOICE_LETTERS)
+        native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return editor
+
+
+def _read_annotation(field: FieldInfo) -> tuple[Any, list[Any], bool]:
+    """Return a field's type without its limits, the limits, and whether it may be left out."""
+    members = get_args(field.annotation)
+    if type(None) not in members:
+        return field.annotation, field.metadata, False
+    (kind,) = (member for member in members if member is not type(None))
+    if get_origin(kind) is not Annotated:
+        return kind, [], True
+    kind, *limits = get_args(kind)
+    return kind, [limit for each in limits for limit in getattr(each, "metadata", (each,))], True
+
+
+def _find_bounds(limits: Iterable[Any], finest: float) -> tuple[float, float]:
+    """Return the least and the greatest number that limits such as ``gt`` and ``le`` allow, on a grid of `finest`."""
+    lows = [limit.ge for limit in limits if hasattr(limit, "ge")]
+    lows += [limit.gt + finest for limit in limits if hasattr(limit, "gt")]
+    highs = [limit.le for limit in limits if hasattr(limit, "le")]
+    highs += [limit.lt - finest for limit in limits if hasattr(limit, "lt")]
+    return max(lows), min(highs)

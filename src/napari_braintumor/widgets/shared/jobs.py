@@ -24,7 +24,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_braintumor import __version__
 from napari_braintumor.engine.errors import BrainTumorError
-from napari_braintumor.widgets.shared.parts import when_destroyed
+from napari_braintumor.widgets.shared.following import when_destroyed
 
 Events = Generator[Any, None, None]
 
@@ -77,7 +77,7 @@ class Job(QObject):
     """A `Failure`; `ended` follows."""
 
     ended = Signal()
-    """The thread is free: the generator finished, failed or was cancelled. Sent once, last."""
+    """The thread is free: the generator finished, failed or was cancelled. Sent once, last; then the job goes away."""
 
     def __init__(self, parent: QObject, title: str, generator: Callable[..., Events], *args: Any) -> None:
         super().__init__(parent)
@@ -134,6 +134,7 @@ class Job(QObject):
         self._breath.stop()
         self._bar.close()
         self.ended.emit()
+        self.deleteLater()
 
 
 def run_quietly(function: Callable[..., None], *args: Any) -> None:

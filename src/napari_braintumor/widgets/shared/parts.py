@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from functools import partial
 
 from napari.layers import Layer
-from qtpy.QtCore import QObject, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QIcon, QPaintEvent, QWheelEvent
 from qtpy.QtWidgets import (
     QApplication,
@@ -20,6 +20,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
+
+ANY_HEIGHT_PX = 16_777_215
+"""Qt's own limit."""
 
 TEXT_MARGIN_PX = 4
 """Between a combo's frame and its text."""
@@ -112,28 +115,6 @@ class LayerSlot(EndingCombo):
         self.setToolTip(literal(": ".join(filter(None, (self._purpose, name)))))
 
 
-class _LastCall:
-    """What is to be done when an object is gone. The class keeps it, so that no collector of cycles takes it before."""
-
-    waiting: ClassVar[set[_LastCall]] = set()
-
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.function, self.args = function, args
-        self.waiting.add(self)
-
-    def run(self, *_: object) -> None:
-        self.waiting.discard(self)
-        self.function(*self.args)
-
-
-def when_destroyed(thing: QObject, function: Callable[..., Any], *args: Any) -> None:
-    """Call a function when an object is gone.
-
-    Connecting a closure to `destroyed` would not do: Python may already have cleared it when Qt calls, which crashes.
-    """
-    thing.destroyed.connect(_LastCall(function, args).run)
-
-
 def literal(text: str) -> str:
     """Return a text as Qt shows it to the letter in tooltips and message boxes, where it would read `<b>` as markup."""
     return f"<qt>{html.escape(text).replace(chr(10), '<br>')}</qt>" if "<" in text else text
@@ -167,10 +148,18 @@ def make_collapsible(title: str, content: QWidget) -> QCollapsible:
     # The arrow is text: icons of QCollapsible are drawn once, before the theme's colors are known.
     part = QCollapsible(f"▸ {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
     part.setDuration(0)
-    part.toggled.connect(lambda is_open: part.setText(f"{'▾' if is_open else '▸'} {title}"))
+    if (layout := part.layout()) is not None:
+        layout.setContentsMargins(0, 0, 0, 0)
     part.addWidget(content)
     part.collapse(animate=False)
+    part.toggled.connect(partial(_show_open, part, title))
+    content.removeEventFilter(part)  # it would cut the height to what the content took before it was resized
     return part
+
+
+def _show_open(part: QCollapsible, title: str, is_open: bool) -> None:
+    part.setText(f"{'▾' if is_open else '▸'} {title}")
+    part.content().setMaximumHeight(ANY_HEIGHT_PX if is_open else 0)
 
 
 def in_words(seconds: float) -> str:

@@ -47,7 +47,8 @@ from napari_braintumor.layers import (
     show_region,
     shown_region,
 )
-from napari_braintumor.widgets.shared.parts import Combo, copy_text, make_line, name_widget, when_destroyed
+from napari_braintumor.widgets.shared.following import follow
+from napari_braintumor.widgets.shared.parts import Combo, copy_text, make_line, name_widget
 from napari_braintumor.writers import save_labels
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ class ResultCard(QGroupBox):
         self._counting.timeout.connect(self._count)
         follow_labels(viewer)
         layers = viewer.layers
-        layers.selection.events.active.connect(self._choose)
-        layers.events.removed.connect(self._choose)
-        when_destroyed(self, _unwatch, layers, self._choose)
+        follow(self, self._choose, layers.selection.events.active, layers.events.removed)
         self._choose()
 
     @property
@@ -367,9 +366,3 @@ def _make_swatch(color: str, name: str) -> QLabel:
 def _say(line: QLabel, text: str) -> None:
     line.setText(text)
     line.setVisible(bool(text))
-
-
-def _unwatch(layers: Any, choose: Any) -> None:
-    """Let go of a viewer that outlives the card."""
-    layers.selection.events.active.disconnect(choose)
-    layers.events.removed.disconnect(choose)

@@ -24,8 +24,12 @@ from napari_braintumor.engine.models.registry import ARCHITECTURES
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import DEFAULT_MODEL
 from napari_braintumor.engine.training.plan import FineTuning
+from napari_braintumor.widgets.shared.forms import Row, SettingsForm
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
 from napari_braintumor.widgets.shared.preferences import MODELS
+
+TUNING: dict[str, Row] = {"frozen_stages": {"label": "Frozen stages"}}
+"""With the replay folder, what a user decides of a fine-tuning. Other fields keep their defaults."""
 
 HOW_TUNING_GOES = (
     "The model's batch-norm statistics stay, its early stages learn last, and every third reviewed slice is held out, "
@@ -96,7 +100,7 @@ class ModelPage(QWidget):
         """Return how a model is tuned."""
         text = self.replay_edit.text().strip()
         replay = (Path(text).expanduser(),) if text else ()
-        return FineTuning(frozen_stages=self.frozen_spin.value(), replay=replay)
+        return FineTuning(**self.tuning_form.values(), replay=replay)
 
     def choose_parent(self, path: Path) -> bool:
         """Choose to tune a model; return whether it is there, since otherwise none is chosen."""
@@ -157,10 +161,7 @@ class ModelPage(QWidget):
         self.model_box = Combo()
         name_widget(self.model_box, "Model to tune", "It stays as it is; the new version gets a name of its own")
         self.model_box.currentIndexChanged.connect(self._show_mode)
-        self.frozen_spin = QSpinBox()
-        self.frozen_spin.setRange(0, 20)
-        self.frozen_spin.setValue(FineTuning().frozen_stages)
-        name_widget(self.frozen_spin, "Frozen stages", FineTuning.model_fields["frozen_stages"].description or "")
+        self.tuning_form = SettingsForm(FineTuning, TUNING)
         self.replay_edit = QLineEdit()
         self.replay_edit.setPlaceholderText("none: the model's own answers")
         name_widget(self.replay_edit, "Replay folder", "Cases the model knew, that it must not forget; optional")
@@ -171,7 +172,7 @@ class ModelPage(QWidget):
         row.addWidget(self.replay_edit, 1)
         row.addWidget(browse)
         form.addRow("Model", self.model_box)
-        form.addRow("Frozen stages", self.frozen_spin)
+        form.addRow(self.tuning_form)
         form.addRow("Replay", row)
         form.addRow(make_line(HOW_TUNING_GOES, "How fine-tuning goes"))
         return page

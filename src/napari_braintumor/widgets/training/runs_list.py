@@ -18,7 +18,7 @@ RESUMABLE: tuple[Status, ...] = ("new", "stopped", "failed", "broken off")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRun:
     """A run and how it stands."""
 
     run: Run
@@ -40,7 +40,7 @@ class RunsList(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.folder = find_runs_folder()
-        self.listed: list[Listed] = []
+        self.listed: list[ListedRun] = []
         self._job: Job | None = None
         self._again = False
         self.box = Combo()
@@ -83,13 +83,11 @@ class RunsList(QWidget):
         self._job.start()
 
     def _end(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.deleteLater()
+        self._job = None
         if self._again:
             self.reload()
 
-    def _fill(self, listed: list[Listed]) -> None:
+    def _fill(self, listed: list[ListedRun]) -> None:
         chosen = self._chosen()
         self.listed = listed
         self.box.blockSignals(True)
@@ -100,7 +98,7 @@ class RunsList(QWidget):
         self.box.blockSignals(False)
         self._show()
 
-    def _chosen(self) -> Listed | None:
+    def _chosen(self) -> ListedRun | None:
         index = self.box.currentIndex()
         return self.listed[index] if 0 <= index < len(self.listed) else None
 
@@ -123,5 +121,5 @@ class RunsList(QWidget):
             self.reload()
 
 
-def _look(folder: Path) -> Generator[list[Listed], None, None]:
-    yield [Listed(run, run.status) for run in list_runs(folder)]
+def _look(folder: Path) -> Generator[list[ListedRun], None, None]:
+    yield [ListedRun(run, run.status) for run in list_runs(folder)]

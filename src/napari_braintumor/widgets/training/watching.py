@@ -39,7 +39,7 @@ class Preview:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class RunNews:
     """What is new in a run; curves and preview only where they changed."""
 
     events: list[TrainingEvent] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Seen:
     preview: Preview | None = None
 
 
-def watch(run: Run, alive: Callable[[], bool]) -> Generator[Seen, None, None]:
+def watch(run: Run, alive: Callable[[], bool]) -> Generator[RunNews, None, None]:
     """Follow a run until it ends.
 
     Parameters
@@ -59,7 +59,7 @@ def watch(run: Run, alive: Callable[[], bool]) -> Generator[Seen, None, None]:
 
     Yields
     ------
-    Seen
+    RunNews
         What is new since the last one; empty when nothing is.
     """
     curves, told_s = Curves(), 0.0
@@ -68,12 +68,12 @@ def watch(run: Run, alive: Callable[[], bool]) -> Generator[Seen, None, None]:
         curves.add(events)
         new += events
         if not new or time.monotonic() - told_s < REDRAW_S:
-            yield Seen()  # so that whoever listens can stop
+            yield RunNews()  # so that whoever listens can stop
             continue
         preview = load_preview(run) if any(isinstance(event, PreviewDone) for event in new) else None
-        yield Seen(new, _copy(curves), preview)
+        yield RunNews(new, _copy(curves), preview)
         new, told_s = [], time.monotonic()
-    yield Seen(new, _copy(curves), load_preview(run))
+    yield RunNews(new, _copy(curves), load_preview(run))
 
 
 def _copy(curves: Curves) -> Curves:
