@@ -243,7 +243,7 @@ def test_our_own_networks_are_known_by_names_and_shapes(network: Network) -> Non
 def test_tensors_of_other_ranks_under_known_names_are_not_taken_for_a_network() -> None:
     for tensor in (torch.tensor(1.0), torch.ones(3)):
         names = ("down.0.0.weight", "head.weight", "stem.weight", "features.0.weight", "score.weight")
-        assert recognize({name: tensor for name in (*names, "classifier.0.weight")}) is None
+        assert recognize(dict.fromkeys((*names, "classifier.0.weight"), tensor)) is None
 
 
 def test_a_description_that_fits_keeps_the_options_that_leave_no_trace(tmp_path: Path) -> None:

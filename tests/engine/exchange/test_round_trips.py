@@ -76,7 +76,7 @@ def test_every_architecture_comes_back_with_the_same_labels(
     probabilities = result_of(sample, model, probabilities=True).probabilities
     assert probabilities is not None
     head = sample.data.any(0)
-    threshold = float(np.quantile(probabilities[0][head], 0.7))  # that there is something to compare
+    threshold = float(np.quantile(probabilities[0][head].astype(np.float32), 0.7))  # that there is something to compare
     labels = result_of(sample, model, threshold=threshold).labels
     assert 0.1 < (labels[head] > 0).mean() < 0.9
     path = export_model(model, kind, tmp_path / f"traveller-out{SUFFIXES[kind]}")
