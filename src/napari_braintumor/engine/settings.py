@@ -54,9 +54,10 @@ class SegmentConfig(Frozen):
         None, description="Connected tumors smaller than this are removed; empty takes the model's own."
     )
     search_step_mm: Annotated[float, Field(ge=0, le=20)] = Field(
-        0.0,
-        description="0 looks at every slice. With a step only slices this far apart are searched for tumor, and all of "
-        "them only around what is found: faster, but tumor that is thinner than the step is lost, however wide it is.",
+        3.0,
+        description="Only slices this far apart are searched for tumor, and all of them around what is found. Up to "
+        "3 mm the labels are those of a look at every slice, as what is thinner is not kept; with more, thin tumor is "
+        "lost. 0 looks at every slice.",
     )
     keep_largest: bool = Field(False, description="Keep only the largest connected tumor.")
     test_time_mirroring: bool = Field(False, description="Average with the left-right mirrored scan; twice the time.")

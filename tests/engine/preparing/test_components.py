@@ -25,11 +25,12 @@ def test_components_read_slab_by_slab_are_those_of_the_whole_mask(
         found = components_of(mask, diagonal)
         assert sorted(found.sizes) == sorted(sizes)
         areas, at_ends = found.measure_slices()
-        order = np.lexsort((at_ends, areas, found.sizes))
+        order = np.lexsort((found.spans, at_ends, areas, found.sizes))
         of_slices = np.array([np.bincount(plane.ravel(), minlength=count + 1)[1:] for plane in numbered])
-        expected = sizes, of_slices.max(0), (of_slices[0] + of_slices[-1]) > 0
+        spans = (of_slices > 0).sum(0)
+        expected = sizes, of_slices.max(0), (of_slices[0] + of_slices[-1]) > 0, spans
         expected_order = np.lexsort(expected[::-1])
-        for given_values, values in zip((found.sizes, areas, at_ends), expected, strict=True):
+        for given_values, values in zip((found.sizes, areas, at_ends, found.spans), expected, strict=True):
             assert np.array_equal(given_values[order], values[expected_order])
         kept = np.zeros_like(mask)
         for start, stop, part in found.keep(found.sizes >= 3):

@@ -29,6 +29,16 @@ def test_small_components_are_removed_and_the_largest_kept() -> None:
     assert not empty.any()
 
 
+def test_a_sheet_is_removed_unless_the_stack_may_show_a_part_of_it() -> None:
+    depth = np.zeros((9, 20, 20), np.uint8)
+    depth[0, :9, :9] = depth[4:6, :9, :9] = depth[3:6, 12:, 12:] = 1
+    remove_small_components(depth, 50, False, 40, min_slices=3)
+    assert depth.any((1, 2)).tolist() == [True, False, False, True, True, True, False, False, False]
+    assert not depth[4, :9, :9].any()
+    remove_small_components(depth, 50, True, 40, min_slices=3)
+    assert depth.sum() == 3 * 8 * 8
+
+
 def test_a_region_too_small_to_be_believed_counts_as_the_one_around_it() -> None:
     depth = np.ones((1, 4, 10), np.uint8)
     depth[0, :2], depth[0, :1, :2] = 2, 3

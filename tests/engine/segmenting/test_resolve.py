@@ -8,6 +8,7 @@ from fake_card import CUDA
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import Noted
+from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models.store import file_sha256, load_weights, read_card, save_model
 from napari_braintumor.engine.segmenting import resolve as resolving
 from napari_braintumor.engine.segmenting.resolve import check_precision, choose_runtime, resolve
@@ -20,10 +21,33 @@ CPU = torch.device("cpu")
 def test_what_the_settings_leave_open_comes_from_the_card(make_volume, toy_model, with_card) -> None:
     path = with_card(toy_model, threshold=0.3, min_volume_ml=0.7)
     task = resolve(make_volume(7)[0], SegmentConfig(model=path, device="cpu", runtime="torch"))
-    assert (task.threshold, task.min_volume_ml, task.search_step) == (0.3, 0.7, 1)
+    assert (task.threshold, task.min_volume_ml) == (0.3, 0.7)
     assert (task.device.type, task.runtime, task.sha256) == ("cpu", "torch", file_sha256(task.path))
     with pytest.raises(FrozenInstanceError):
         task.threshold = 0.5
+
+
+@pytest.mark.parametrize(
+    ("thickness", "config", "min_slices", "step"),
+    [
+        (1.0, {}, 3, 3),
+        (1.0, {"search_step_mm": 0}, 3, 1),
+        (1.0, {"probabilities": True}, 3, 1),
+        (1.0, {"min_volume_ml": 0}, 1, 1),
+        (0.999, {}, 3, 3),
+        (1.5, {}, 2, 2),
+        (1.5, {"search_step_mm": 6}, 2, 4),
+        (1.6, {}, 1, 1),
+        (5.0, {}, 1, 1),
+    ],
+)
+def test_a_search_steps_over_no_more_slices_than_a_tumor_reaches_over(
+    make_volume, toy_model, with_card, thickness, config, min_slices, step
+) -> None:
+    volume, _ = make_volume(7)
+    volume = replace(volume, source=default_grid(volume.shape, (thickness, 1.0, 1.0)))
+    task = resolve(volume, SegmentConfig(model=with_card(toy_model, min_volume_ml=1.0), device="cpu", **config))
+    assert (task.min_slices, task.search_step) == (min_slices, step)
 
 
 def test_settings_win_over_the_card(make_volume, toy_model, with_card) -> None:

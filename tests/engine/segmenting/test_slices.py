@@ -4,11 +4,15 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.events import SlicesDone
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.segmenting import network, slices
+from napari_braintumor.engine.segmenting.cleaning import remove_small_components
 from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import StreamedVolume, Volume
@@ -41,7 +45,7 @@ def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(
     looked_at = count_slices(monkeypatch)
     everything = result_of(volume, model=path, search_step_mm=0)
     all_of_them = looked_at[0]
-    result = result_of(volume, model=path, search_step_mm=4)
+    result = result_of(volume, model=path)
     assert np.array_equal(result.labels, everything.labels)
     assert (result.labels > 0).any()
     assert looked_at[0] - all_of_them < all_of_them
@@ -52,13 +56,12 @@ def test_only_slices_near_tumor_are_looked_at_and_the_labels_stay_the_same(
     [
         ({"min_volume_ml": 0}, {}),
         ({"min_volume_ml": 0, "search_step_mm": 4}, {}),
-        ({"probabilities": True, "search_step_mm": 4}, {}),
+        ({"probabilities": True}, {}),
         ({"search_step_mm": 0}, {}),
-        ({}, {}),
         ({"search_step_mm": 4}, {"spacing_known": False}),
     ],
 )
-def test_all_slices_are_looked_at_unless_a_step_is_asked_for_and_thin_tumor_does_not_matter(
+def test_all_slices_are_looked_at_where_thin_tumor_matters_or_it_is_asked_for(
     make_tall_volume, toy_model, with_card, monkeypatch, settings, changes
 ) -> None:
     volume = make_tall_volume()
@@ -111,7 +114,56 @@ def test_a_tumor_as_large_as_what_is_kept_is_found_whatever_its_shape_and_place(
         planted[:] = False
         planted[tuple(slice(a, a + k) for a, k in zip(start, size, strict=True))] = True
         planted &= cylinder(planted.shape)
-    assert np.array_equal(found_by_intensity(planted, spacing), planted)
+    along_z = np.flatnonzero(planted.any((1, 2)))
+    sheet = len(along_z) * spacing[0] < 3 and along_z[0] > 0 and along_z[-1] < len(planted) - 1
+    assert np.array_equal(found_by_intensity(planted, spacing), planted & (not sheet))
+    assert np.array_equal(found_by_intensity(planted, spacing, search_step_mm=0), planted & (not sheet))
+
+
+@pytest.mark.parametrize("thickness", [0.5, 0.8, 1.0, 1.4, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_finds_lesions_of_any_shape_and_place_as_a_look_at_every_slice_does(
+    found_by_intensity, thickness: float, seed: int
+) -> None:
+    planted = plant_lesions(np.random.default_rng(seed), (60, 96, 80)) & cylinder((60, 96, 80))
+    searched, everything = (
+        found_by_intensity(planted, (thickness, 1.0, 1.0), min_volume_ml=0.1, **settings)
+        for settings in ({}, {"search_step_mm": 0})
+    )
+    assert everything.any()
+    assert np.array_equal(searched, everything)
+
+
+def plant_lesions(random: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Sheets, rods, crumbs and balls, alone or touching, in the middle or cut off by the stack's ends."""
+    planted = np.zeros(shape, bool)
+    grid = np.indices(shape)
+    for _ in range(random.integers(1, 30)):
+        center = [random.integers(0, side) for side in shape]
+        radii = random.choice([0.6, 1, 1.5, 2.5, 4, 9, 20], 3)
+        distance = sum(((axis - at) / radius) ** 2 for axis, at, radius in zip(grid, center, radii, strict=True))
+        planted |= distance < 1
+    return planted & (random.random(shape) > random.choice([0, 0.1, 0.4]))
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), step=st.integers(2, 7), min_vox=st.sampled_from([2, 5, 30, 200]), largest=st.booleans()
+)
+def test_what_a_search_leaves_out_would_not_be_kept(seed: int, step: int, min_vox: int, largest: bool) -> None:
+    random = np.random.default_rng(seed)
+    planted = plant_lesions(random, (random.integers(6, 40), 20, 22))
+    head = np.flatnonzero(random.random(len(planted)) > random.choice([0, 0.2]))
+    head = head if len(head) else np.array([3])
+    everything = np.zeros(planted.shape, np.uint8)
+    everything[head] = planted[head]
+    found, hits = np.zeros_like(everything), []
+    for looked_at in slices.search(head, hits, step):
+        found[looked_at] = everything[looked_at]
+        hits += [z for z in looked_at if everything[z].any()]
+    for depth in (found, everything):
+        remove_small_components(depth, min_vox, largest, max(1, min_vox // 4), step)
+    assert np.array_equal(found, everything)
 
 
 def test_a_plate_thinner_than_a_step_is_found(found_by_intensity) -> None:

@@ -35,6 +35,8 @@ class ConnectedComponents:
     ----------
     sizes
         Voxels of each component.
+    spans
+        Over how many slices each component reaches.
     """
 
     def __init__(self, read: Callable[[int, int], Mask], slices: int, diagonal: bool) -> None:
@@ -42,12 +44,17 @@ class ConnectedComponents:
         self._slabs = [(start, min(start + SLAB_SLICES, slices)) for start in range(0, slices, SLAB_SLICES)]
         self._structure = ndimage.generate_binary_structure(3, 3 if diagonal else 1)
         sizes: list[Numbers] = []
+        reach: list[tuple[int, int]] = []
         touching: list[Numbers] = []
         before: Numbers | None = None
         count = 0
         for start, stop in self._slabs:
             numbered, found, around = self._number(start, stop)
             sizes.append(np.bincount(numbered[around].ravel(), minlength=found + 1)[1:])
+            if found:
+                first = start + around[0].start
+                boxes = ndimage.find_objects(numbered[around], found)
+                reach += [(first + along_z.start, first + along_z.stop) for along_z, *_ in boxes]
             top = np.where(numbered[0] > 0, numbered[0] + count, 0)
             if before is not None:
                 touching.append(self._meet(before, top))
@@ -57,6 +64,11 @@ class ConnectedComponents:
         graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
         parts, part_of = connected_components(graph, directed=False) if count else (0, np.empty(0, np.intp))
         self.sizes = np.bincount(part_of, np.concatenate(sizes), minlength=parts).astype(np.intp)
+        starts, stops = np.full(parts, slices), np.zeros(parts, np.intp)
+        if reach:
+            np.minimum.at(starts, part_of, np.array(reach)[:, 0])
+            np.maximum.at(stops, part_of, np.array(reach)[:, 1])
+        self.spans = stops - starts
         self._parts_in = np.split(part_of, np.cumsum([len(each) for each in sizes])[:-1])
 
     def keep(self, kept: Mask) -> Iterator[tuple[int, int, Mask]]:

@@ -31,7 +31,7 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> dict[str, float]:
     min_vox = round(task.min_volume_ml / voxel_ml)
     section_vox = largest_section(task.volume, task.min_volume_ml)
     leave_out(depth_ZYX, card, left_out)
-    remove_small_components(depth_ZYX, min_vox, task.config.keep_largest, section_vox)
+    remove_small_components(depth_ZYX, min_vox, task.config.keep_largest, section_vox, task.min_slices)
     drop_small_regions(depth_ZYX, card, voxel_ml, left_out)
     counted = zip(card.regions, count_voxels(depth_ZYX, card), strict=True)
     volumes_ml = {region.name: n * voxel_ml for region, n in counted if region.name not in left_out}
@@ -46,8 +46,10 @@ def largest_section(volume: AnyVolume, ml: float) -> int:
     return max(1, round(float(np.pi * radius_mm**2 / pixel_mm2)))
 
 
-def remove_small_components(depth_ZYX: Any, min_vox: int, keep_largest: bool, section_vox: int | None = None) -> None:
-    """Remove small connected components of tumor (26-neighborhood), in place.
+def remove_small_components(
+    depth_ZYX: Any, min_vox: int, keep_largest: bool, section_vox: int | None = None, min_slices: int = 1
+) -> None:
+    """Remove small and thin connected components of tumor (26-neighborhood), in place.
 
     Of a tumor that reaches the first or the last slice, or lies in a stack of few slices, the stack shows a part only.
     It stays where that part is, in one of the slices, as large as the smallest tumor that is kept would be there.
@@ -62,16 +64,21 @@ def remove_small_components(depth_ZYX: Any, min_vox: int, keep_largest: bool, se
         Remove all but the largest.
     section_vox
         From `largest_section`; None goes by the voxels alone.
+    min_slices
+        Components that reach over fewer slices are removed, unless they touch the first or the last slice.
     """
     if min_vox <= 1 and not keep_largest:
         return
     found = ConnectedComponents(lambda start, stop: depth_ZYX[start:stop] > 0, depth_ZYX.shape[0], diagonal=True)
-    kept = found.sizes >= min_vox
-    if section_vox is not None and not kept.all():
+    large, thin = found.sizes >= min_vox, found.spans < min_slices
+    kept = large & ~thin
+    if not kept.all() and (section_vox is not None or (large & thin).any()):
         areas, at_ends = found.measure_slices()
-        kept |= (areas >= section_vox) & (at_ends | (depth_ZYX.shape[0] <= FEW_SLICES))
-    if keep_largest and len(kept):
-        kept &= np.arange(len(kept)) == found.sizes.argmax()
+        kept |= large & at_ends
+        if section_vox is not None:
+            kept |= (areas >= section_vox) & (at_ends | (depth_ZYX.shape[0] <= FEW_SLICES))
+    if keep_largest and kept.any():
+        kept &= np.arange(len(kept)) == np.where(kept, found.sizes, 0).argmax()
     if kept.all():
         return
     for start, stop, mask in found.keep(kept):

@@ -20,6 +20,12 @@ from napari_braintumor.engine.volumes import AnyVolume
 FEW_SLICES = 5
 """A stack of no more slices shows a tumor in part, wherever it lies, and is searched in full."""
 
+SHEET_MM = 3.0
+"""What reaches over less than this along Z is a sheet, however wide, and no tumor. So a search with slices no farther
+apart misses nothing that is kept."""
+
+_ROUNDING_MM = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentTask:
@@ -41,6 +47,8 @@ class SegmentTask:
         Probability above which a voxel belongs to a region.
     min_volume_ml
         Smaller connected components of tumor are removed.
+    min_slices
+        Connected components that reach over fewer slices are removed too, unless they touch the first or last slice.
     not_measurable
         The regions that are not drawn, each with the reason.
     notes
@@ -58,6 +66,7 @@ class SegmentTask:
     search_step: int
     threshold: float
     min_volume_ml: float
+    min_slices: int
     not_measurable: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -88,6 +97,7 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     device, runtime = choose_where(card, config)
     check_precision(config.precision, runtime, device)
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
+    min_slices = choose_min_slices(volume, min_volume_ml)
     not_measurable = {} if all_regions else card.not_measurable(volume.modalities)
     return SegmentTask(
         volume=volume,
@@ -98,9 +108,10 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
         device=device,
         runtime=runtime,
         divisor=find_divisor(card.architecture, card.options),
-        search_step=choose_search_step(volume, config, min_volume_ml),
+        search_step=choose_search_step(volume, config, min_slices),
         threshold=config.threshold or card.threshold,
         min_volume_ml=min_volume_ml,
+        min_slices=min_slices,
         not_measurable=not_measurable,
         notes=_first_notes(volume, card, not_measurable),
     )
@@ -193,19 +204,27 @@ def check_precision(asked: str, runtime: str, device: torch.device) -> None:
         )
 
 
-def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: float) -> int:
+def choose_min_slices(volume: AnyVolume, min_volume_ml: float) -> int:
+    """Return over how many slices a tumor reaches at least; 1 where thin tumor is kept.
+
+    That is where nothing is too small to be kept, in stacks of few slices, and where the thickness of a slice is not
+    known.
+    """
+    every_voxel_counts = round(min_volume_ml / volume.source.voxel_ml) <= 1
+    if every_voxel_counts or not volume.source.spacing_known or volume.shape[0] <= FEW_SLICES:
+        return 1
+    return max(1, int((SHEET_MM + _ROUNDING_MM) // volume.spacing[0]))
+
+
+def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_slices: int) -> int:
     """Return every how many slices tumor is searched for; 1 looks at all slices.
 
-    Tumor that appears in none of the slices searched is thinner than the step, but may be wide: so a step is taken only
-    where one is asked for. All slices are looked at where no tumor is too small to be kept, where probabilities are
-    asked for, in stacks of few slices, and where slices are stored many together: reading some would cost as much as
-    reading all.
+    All slices are looked at where thin tumor is kept, where probabilities are asked for, and where slices are stored
+    many together: reading some would cost as much as reading all.
     """
-    if config.probabilities or not min_volume_ml or not volume.source.spacing_known or volume.slab_slices > 1:
+    if config.probabilities or min_slices == 1 or volume.slab_slices > 1:
         return 1
-    if volume.shape[0] <= FEW_SLICES:
-        return 1
-    return max(1, int(config.search_step_mm // volume.spacing[0]))
+    return max(1, int((config.search_step_mm + _ROUNDING_MM) // volume.spacing[0]))
 
 
 def _first_notes(volume: AnyVolume, card: ModelCard, not_measurable: Mapping[str, str]) -> tuple[str, ...]:

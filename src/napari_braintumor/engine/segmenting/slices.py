@@ -27,7 +27,7 @@ def look_through_slices(task: SegmentTask, survey: Survey, network: Network, map
     slices = np.flatnonzero(survey.head.any((1, 2)))
     hits: list[int] = []
     done = 0
-    for looked_at in _rounds(slices, hits, task.search_step):
+    for looked_at in search(slices, hits, task.search_step):
         for chunk, logits_NRyx in predict(task, survey, network, looked_at):
             hits += fill_slices(maps, task, survey, chunk, logits_NRyx)
             done += len(chunk)
@@ -36,9 +36,19 @@ def look_through_slices(task: SegmentTask, survey: Survey, network: Network, map
         yield SlicesDone(len(slices), len(slices))
 
 
-def _rounds(slices: NDArray[np.intp], hits: list[int], step: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the slices that are searched, and then those that are nearer than a step to one that was hit meanwhile."""
-    searched = slices[step // 2 :: step]
+def search(slices: NDArray[np.intp], hits: list[int], step: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the slices that are searched, and then those that are nearer than a step to one that was hit meanwhile.
+
+    Any `step` slices in a row hold one that is searched, and the first and the last slice are searched too. So a
+    connected component that reaches over `step` slices, or touches one of these two, is looked at in all of its slices.
+    Any other is too thin to be kept, however many of its slices are looked at.
+
+    Yields
+    ------
+    ndarray
+        Slices, rising.
+    """
+    searched = slices[(slices % step == 0) | np.isin(slices, slices[[0, -1]])]
     yield searched
     near = (np.abs(slices[:, None] - np.array(hits, np.intp)) < step).any(1)
     yield np.setdiff1d(slices[near], searched)

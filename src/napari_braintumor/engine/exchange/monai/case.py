@@ -232,7 +232,10 @@ class PaintCase:
             # What a stack shows in part stays where a section is as large as that of a sphere that is kept.
             section = np.pi * (3000 * self.min_volume_ml / (4 * np.pi)) ** (2 / 3) * thickness / voxel_mm3
             in_part = (of_slices[0] + of_slices[-1] > 0) | (len(parts) <= 5)
-            kept = (of_slices.sum(0) >= least_vox) | (in_part & (of_slices.max(0) >= max(1, round(section))))
+            # What reaches over less than 3 mm is a sheet, no tumor, unless the stack may show a part of it.
+            thick = in_part | ((of_slices > 0).sum(0) >= max(1, int(3.001 // thickness)))
+            kept = (of_slices.sum(0) >= least_vox) & thick
+            kept |= in_part & (of_slices.max(0) >= max(1, round(section)))
             nesting[~kept[parts]] = 0
         for index, least_ml in enumerate(self.least_ml):
             if (nesting > index).sum() * voxel_ml < least_ml:
