@@ -108,7 +108,7 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
         device=device,
         runtime=runtime,
         divisor=find_divisor(card.architecture, card.options),
-        search_step=choose_search_step(volume, config, min_slices),
+        search_step=choose_search_step(volume, config, min_volume_ml),
         threshold=config.threshold or card.threshold,
         min_volume_ml=min_volume_ml,
         min_slices=min_slices,
@@ -205,26 +205,27 @@ def check_precision(asked: str, runtime: str, device: torch.device) -> None:
 
 
 def choose_min_slices(volume: AnyVolume, min_volume_ml: float) -> int:
-    """Return over how many slices a tumor reaches at least; 1 where thin tumor is kept.
-
-    That is where nothing is too small to be kept, in stacks of few slices, and where the thickness of a slice is not
-    known.
-    """
-    every_voxel_counts = round(min_volume_ml / volume.source.voxel_ml) <= 1
-    if every_voxel_counts or not volume.source.spacing_known or volume.shape[0] <= FEW_SLICES:
+    """Return over how many slices a tumor reaches at least; 1 where thin tumor is kept."""
+    if _keeps_thin_tumor(volume, min_volume_ml):
         return 1
     return max(1, int((SHEET_MM + _ROUNDING_MM) // volume.spacing[0]))
 
 
-def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_slices: int) -> int:
+def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: float) -> int:
     """Return every how many slices tumor is searched for; 1 looks at all slices.
 
     All slices are looked at where thin tumor is kept, where probabilities are asked for, and where slices are stored
     many together: reading some would cost as much as reading all.
     """
-    if config.probabilities or min_slices == 1 or volume.slab_slices > 1:
+    if config.probabilities or volume.slab_slices > 1 or _keeps_thin_tumor(volume, min_volume_ml):
         return 1
     return max(1, int((config.search_step_mm + _ROUNDING_MM) // volume.spacing[0]))
+
+
+def _keeps_thin_tumor(volume: AnyVolume, min_volume_ml: float) -> bool:
+    """Return whether nothing is too small to be kept, the stack has few slices, or their thickness is not known."""
+    every_voxel_counts = round(min_volume_ml / volume.source.voxel_ml) <= 1
+    return every_voxel_counts or not volume.source.spacing_known or volume.shape[0] <= FEW_SLICES
 
 
 def _first_notes(volume: AnyVolume, card: ModelCard, not_measurable: Mapping[str, str]) -> tuple[str, ...]:
