@@ -148,7 +148,7 @@ def test_a_file_that_grows_beyond_its_declared_size_is_not_read_on(tmp_path: Pat
 def test_a_caller_may_expect_less(tmp_path: Path) -> None:
     with Archive(write_zip(tmp_path / "a.zip", {"card.json": b"{}  "})) as opened:
         assert opened.read("card.json", 4) == b"{}  "
-        with pytest.raises(ModelError, match="has 4 bytes, where at most 3 are expected"):
+        with pytest.raises(ModelError, match="has 4 bytes; expected at most 3"):
             opened.read("card.json", 3)
         with pytest.raises(ModelError, match=r"'a.zip' holds no file 'none'"):
             opened.read("none")

@@ -272,5 +272,5 @@ def test_what_is_no_trained_folder_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"no JSON|no names and values|cannot be understood|none of nnU"):
             nnunet.load(folder)
     (folder / "plans.json").unlink()
-    with pytest.raises(ModelError, match=r"holds no plans\.json, so it is no trained folder"):
+    with pytest.raises(ModelError, match=r"holds no plans\.json, so it is not a trained folder"):
         nnunet.load(folder)

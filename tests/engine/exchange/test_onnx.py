@@ -288,7 +288,7 @@ def test_a_graph_that_no_network_needs_is_refused(
         ({"spatial_dims": 3}, "but the card says 3 and 2"),
         ({"regions": GLIOMA_REGIONS[:1]}, "it gives .* is expected"),
         ({"options": {"divisor": 10**9}}, "The divisor of 'plain.onnx' is 1000000000"),
-        ({"options": {"divisor": "4"}}, "a number from 1 to 256 is expected"),
+        ({"options": {"divisor": "4"}}, "expected a number from 1 to 256"),
     ],
 )
 def test_a_description_that_does_not_fit_the_graph_is_refused(

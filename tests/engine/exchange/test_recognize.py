@@ -283,7 +283,7 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, update: dict
     torch.save({"a": torch.ones(2)}, tmp_path / "b.pt")
     with pytest.raises(ModelError, match="136 tensors are missing"):
         load(tmp_path / "b.pt", COLOR)
-    with pytest.raises(ModelError, match="A state dict is no ONNX graph"):
+    with pytest.raises(ModelError, match="A state dict is not an ONNX graph"):
         load(tmp_path / "b.pt", COLOR.model_copy(update={"architecture": "onnx"}))
 
 

@@ -139,8 +139,8 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
         return onnx.load(path, description)
     if suffix != ".zip" and not path.is_dir():
         raise ModelError(
-            f"'{path.name}' is no model file: a folder, or a name that ends in {SUFFIX}, .zip, .onnx, "
-            f"{', '.join(CHECKPOINTS)} is expected."
+            f"'{path.name}' is not a model file. Expected a folder, or a name that ends in {SUFFIX}, .zip, "
+            f".onnx, {', '.join(CHECKPOINTS)}."
         )
     from napari_braintumor.engine.exchange import bioimageio
     from napari_braintumor.engine.exchange.archive import Archive
@@ -158,8 +158,8 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
 
         return nnunet.load(path, description)
     raise ModelError(
-        f"'{path.name}' is no bioimage.io package (which has bioimageio.yaml or rdf.yaml), no MONAI bundle "
-        "(metadata.json) and no folder of nnU-Net (plans.json). Choose the package as it was published."
+        f"'{path.name}' is not a bioimage.io package (with bioimageio.yaml or rdf.yaml), a MONAI bundle "
+        "(metadata.json) or a folder of nnU-Net (plans.json). Choose the package as it was published."
     )
 
 

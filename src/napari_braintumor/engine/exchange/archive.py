@@ -109,7 +109,7 @@ class Archive:
         size = self.size(name)
         if size > most_bytes:
             raise ModelError(
-                f"'{shown(name)}' in '{self.name}' has {size:,} bytes, where at most {most_bytes:,} are expected. "
+                f"'{shown(name)}' in '{self.name}' has {size:,} bytes; expected at most {most_bytes:,}. "
                 "Use the archive as it was published."
             )
         try:

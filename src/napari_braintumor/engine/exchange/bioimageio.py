@@ -150,7 +150,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         found = [name for name in archive.names() if PurePosixPath(name).name in DESCRIPTIONS]
         if not found:
             raise ModelError(
-                f"'{path.name}' holds no {DESCRIPTIONS[0]}, so it is no bioimage.io package. Choose the whole package."
+                f"'{path.name}' holds no {DESCRIPTIONS[0]}, so it is not a bioimage.io package. Choose all of it."
             )
         root = min(found, key=lambda name: (name.count("/"), name))
         package = read_text(archive, root)
@@ -209,12 +209,12 @@ def _load_foreign(
 ) -> tuple[dict[str, Tensor], ModelCard]:
     """Try which of the known networks of that name the tensors fit; the package's source stays unread."""
     name, options = _read_callable(entry)
-    where = reader.archive.name
+    origin = reader.archive.name
     candidates = _candidates(name, options)
     if not candidates:
         raise ModelError(
-            f"'{where}' needs the network '{shown(name)}', which is not known here, and source from packages is never "
-            "run. Ask for the model as ONNX."
+            f"'{origin}' needs the network '{shown(name)}', which this plugin does not have, and source "
+            "from packages is never run. Ask for the model as ONNX."
         )
     weights = read_state_dict(reader.read(entry))
     problem: ModelError | None = None
@@ -227,7 +227,7 @@ def _load_foreign(
         else:
             return weights, card.model_copy(update={"parameters": count_parameters(weights)})
     raise ModelError(
-        f"'{where}' names the network '{shown(name)}', but its weights do not fit it as described: {problem}"
+        f"'{origin}' names the network '{shown(name)}', but its weights do not fit it as described: {problem}"
     )
 
 

@@ -116,12 +116,12 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
 def _read(archive: Archive, name: str) -> dict[str, Any]:
     if name not in archive.names():
         raise ModelError(
-            f"'{archive.name}' holds no {name}, so it is no trained folder of nnU-Net. Choose the whole folder."
+            f"'{archive.name}' holds no {name}, so it is not a trained folder of nnU-Net. Choose the whole folder."
         )
     try:
         found = json.loads(archive.read(name, MOST_TEXT_BYTES))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"'{name}' in '{archive.name}' is no JSON. Use the folder as nnU-Net wrote it.") from error
+        raise ModelError(f"'{name}' in '{archive.name}' is not JSON. Use the folder as nnU-Net wrote it.") from error
     if not isinstance(found, dict):
         raise ModelError(f"'{name}' in '{archive.name}' holds no names and values. Use the folder as nnU-Net wrote it.")
     return found
@@ -192,10 +192,10 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _describe(dataset: dict[str, Any], plans: dict[str, Any], where: str) -> dict[str, Any]:
+def _describe(dataset: dict[str, Any], plans: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return modalities and regions, if they have names that are known."""
     if list(plans.get("transpose_forward", [0, 1, 2])) != [0, 1, 2]:
-        raise ModelError(f"'{where}' was trained with swapped axes, which is not known here.")
+        raise ModelError(f"'{origin}' was trained with swapped axes, which is not known here.")
     names = dataset.get("channel_names") or dataset["modality"]
     images = [str(names[str(number)]) for number in range(len(names))]
     modalities = [find_modality(name) for name in images]
@@ -205,7 +205,7 @@ def _describe(dataset: dict[str, Any], plans: dict[str, Any], where: str) -> dic
     nested = any(isinstance(value, list) for value in labels.values())
     if None in modalities or len(set(modalities)) < len(modalities) or not nested or not set(regions) <= set(known):
         raise DescriptionNeeded(
-            f"The {DATASET} of '{where}' names the images {shown(', '.join(images))} and the labels "
+            f"The {DATASET} of '{origin}' names the images {shown(', '.join(images))} and the labels "
             f"{shown(', '.join(regions))}, which do not tell modalities and regions. Describe them."
         )
     kept = [region for region in GLIOMA_REGIONS if region.name in regions]

@@ -220,7 +220,7 @@ def _find_divisor(content: bytes, card: ModelCard, name: str) -> int:
     """Return a number whose multiples all sides can be, after trying two sizes, which shows that the graph is whole."""
     told = card.options.get("divisor")
     if told is not None and not (isinstance(told, int) and 1 <= told <= 256):
-        raise ModelError(f"The divisor of '{name}' is {shown(repr(told))}; a number from 1 to 256 is expected.")
+        raise ModelError(f"The divisor of '{name}' is {shown(repr(told))}; expected a number from 1 to 256.")
     try:
         model = openvino_core().read_model(content)
     except RuntimeError as error:

@@ -78,7 +78,7 @@ def _is_deep(content: object) -> bool:
     return True
 
 
-def read_card(card: object, where: str) -> ModelCard:
+def read_card(card: object, origin: str) -> ModelCard:
     """Validate a card that lies in a package.
 
     Raises
@@ -90,7 +90,7 @@ def read_card(card: object, where: str) -> ModelCard:
         return ModelCard.model_validate(card)
     except ValidationError as error:
         raise ModelError(
-            f"The card in '{where}' is not valid: {describe_problem(error)}. Export the model again."
+            f"The card in '{origin}' is not valid: {describe_problem(error)}. Export the model again."
         ) from error
 
 

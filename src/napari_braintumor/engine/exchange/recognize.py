@@ -166,7 +166,7 @@ def _card(description: ModelCard, weights: Mapping[str, Tensor], network: Networ
     )
     told = {"parameters": count_parameters(weights)}
     if asked.architecture == ONNX:
-        raise ModelError("A state dict is no ONNX graph. Name the architecture that its weights belong to.")
+        raise ModelError("A state dict is not an ONNX graph. Name the architecture that its weights belong to.")
     try:
         fit(weights, *_as_arguments(asked))
     except ModelError:

@@ -64,7 +64,9 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     with Archive(path) as archive:
         found = [name for name in archive.names() if f"/{name}".endswith(f"/{METADATA}")]
         if not found:
-            raise ModelError(f"'{path.name}' holds no {METADATA}, so it is no MONAI bundle. Choose the whole bundle.")
+            raise ModelError(
+                f"'{path.name}' holds no {METADATA}, so it is not a MONAI bundle. Choose the whole bundle."
+            )
         root = min(found, key=lambda name: (name.count("/"), name)).removesuffix(METADATA)
         metadata = read_text(archive, root + METADATA)
         if CARD_KEY in metadata:
@@ -83,24 +85,24 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     return weights, card if card.parameters else card.model_copy(update={"parameters": count_parameters(weights)})
 
 
-def _read_network(configuration: dict[str, Any], where: str) -> dict[str, Any]:
+def _read_network(configuration: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return the plain values that a configuration describes its network with, and which network it is."""
     described = [configuration[key] for key in ("network_def", "network", "net") if _is_part(configuration.get(key))]
     if not described:
         raise ModelError(
-            f"The configuration in '{where}' has no 'network_def' with the name of a class, so its network is unknown. "
-            "Bundles that compute their network cannot be imported."
+            f"The configuration in '{origin}' has no 'network_def' with the name of a class, so its network is "
+            "unknown. Bundles that compute their network cannot be imported."
         )
     target = str(described[0].get("_target_", described[0].get("_name_")))
     package, _, name = target.rpartition(".")
     if name not in NETWORKS or (package and not f"{package}.".startswith("monai.networks.nets.")):
         raise ModelError(
-            f"'{where}' needs the network '{shown(target)}', which is not known here, and nothing of a bundle is ever "
-            f"run. Known are MONAI's {', '.join(NETWORKS)}."
+            f"'{origin}' needs the network '{shown(target)}', which this plugin does not have, and nothing of a "
+            f"bundle is ever run. Known are MONAI's {', '.join(NETWORKS)}."
         )
     values = {key: value for key, value in described[0].items() if not key.startswith("_") and key not in OUTDATED}
     for key, value in values.items():
-        _refuse_expressions(key, value, where)
+        _refuse_expressions(key, value, origin)
     return {**values, "architecture": NETWORKS[name]}
 
 
@@ -108,15 +110,15 @@ def _is_part(value: object) -> bool:
     return isinstance(value, dict) and ("_target_" in value or "_name_" in value)
 
 
-def _refuse_expressions(key: str, value: object, where: str) -> None:
+def _refuse_expressions(key: str, value: object, origin: str) -> None:
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         raise ModelError(
-            f"The network's '{shown(key)}' in '{where}' is the expression '{shown(value)}', and expressions are never "
+            f"The network's '{shown(key)}' in '{origin}' is the expression '{shown(value)}', and expressions are never "
             "evaluated here. Write the value itself into the configuration, if you know it."
         )
     if isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
-            _refuse_expressions(key, item, where)
+            _refuse_expressions(key, item, origin)
 
 
 def _make_card(
@@ -178,18 +180,18 @@ def _channel_names(metadata: dict[str, Any], side: str, tensor: str) -> list[str
     return [str(described.get(str(number), "")).strip() for number in range(len(described))]
 
 
-def _read_modalities(metadata: dict[str, Any], where: str) -> list[str]:
+def _read_modalities(metadata: dict[str, Any], origin: str) -> list[str]:
     names = _channel_names(metadata, "inputs", "image")
     modalities = [find_modality(name) for name in names]
     if not names or None in modalities or len(set(modalities)) < len(modalities):
         raise DescriptionNeeded(
-            f"The metadata of '{where}' does not tell which image is which ({shown(', '.join(names)) or 'nothing'}). "
+            f"The metadata of '{origin}' does not tell which image is which ({shown(', '.join(names)) or 'nothing'}). "
             "Describe its modalities and regions."
         )
     return [name for name in modalities if name]
 
 
-def _read_regions(metadata: dict[str, Any], where: str) -> dict[str, Any]:
+def _read_regions(metadata: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return the regions, their channels and the activation, if the outputs have names that are known."""
     names = [name.lower() for name in _channel_names(metadata, "outputs", "pred")]
     regions = _places(names, REGION_WORDS)
@@ -202,7 +204,7 @@ def _read_regions(metadata: dict[str, Any], where: str) -> dict[str, Any]:
         channels = [[classes[label] for label in sorted(REGION_LABELS[region.name])] for region in GLIOMA_REGIONS]
         return {**_dump(list(GLIOMA_REGIONS)), "channels": channels, "activation": "softmax", "outputs": len(names)}
     raise DescriptionNeeded(
-        f"The metadata of '{where}' does not tell what the network finds ({shown(', '.join(names)) or 'nothing'}). "
+        f"The metadata of '{origin}' does not tell what the network finds ({shown(', '.join(names)) or 'nothing'}). "
         "Describe its modalities and regions."
     )
 

@@ -22,7 +22,7 @@ _OF_BRATS = "LPS xyz", (1.0, 1.0, 1.0)
 """How all files of BraTS lie, and their voxel size in mm: what a bundle for BraTS need not say."""
 
 
-def read_steps(configuration: dict[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
+def read_steps(configuration: dict[str, Any], origin: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the steps of the preprocessing, each with the name of its class.
 
     Raises
@@ -33,12 +33,12 @@ def read_steps(configuration: dict[str, Any], where: str) -> list[tuple[str, dic
     preprocessing = configuration.get("preprocessing")
     steps = preprocessing.get("transforms") if isinstance(preprocessing, dict) else None
     if not isinstance(steps, list):
-        raise DescriptionNeeded(f"'{where}' does not list the steps by which it prepares images. Describe the model.")
+        raise DescriptionNeeded(f"'{origin}' does not list the steps by which it prepares images. Describe the model.")
     named = []
     for step in steps:
         if not isinstance(step, dict) or not isinstance(step.get("_disabled_", False), bool):
             raise DescriptionNeeded(
-                f"A step by which '{where}' prepares images is the expression '{shown(str(step))}', and expressions "
+                f"A step by which '{origin}' prepares images is the expression '{shown(str(step))}', and expressions "
                 "are never evaluated here. Describe the model."
             )
         name = str(step.get("_target_", step.get("_name_"))).rpartition(".")[2]
@@ -49,7 +49,7 @@ def read_steps(configuration: dict[str, Any], where: str) -> list[tuple[str, dic
 
 
 def read_grid(
-    steps: list[tuple[str, dict[str, Any]]], metadata: dict[str, Any], dims: object, where: str
+    steps: list[tuple[str, dict[str, Any]]], metadata: dict[str, Any], dims: object, origin: str
 ) -> tuple[str, list[float | None]]:
     """Return the axes and the spacing, mm along Z, Y, X, as a card tells them.
 
@@ -60,12 +60,12 @@ def read_grid(
     """
     if dims == 2:
         raise DescriptionNeeded(
-            f"'{where}' has a network for two dimensions and does not say how its slices lie. Describe the model."
+            f"'{origin}' has a network for two dimensions and does not say how its slices lie. Describe the model."
         )
     for name, _ in steps:
         if name not in _HARMLESS | {"Orientationd", "Spacingd", "NormalizeIntensityd"}:
             raise DescriptionNeeded(
-                f"'{where}' prepares images by the step '{shown(name)}', and what that does is not known here. "
+                f"'{origin}' prepares images by the step '{shown(name)}', and what that does is not known here. "
                 "Describe the model."
             )
     turned = [step for name, step in steps if name == "Orientationd"]
@@ -76,7 +76,7 @@ def read_grid(
     if len(axes) != 1 or axes[0] is None:
         how = ", ".join(str(step.get("axcodes")) for step in turned) or "no Orientationd"
         raise DescriptionNeeded(
-            f"'{where}' does not say which way its images lie, in a way that is known ({shown(how)}; known are "
+            f"'{origin}' does not say which way its images lie, in a way that is known ({shown(how)}; known are "
             f"{' and '.join(_AXES)}). Describe the model."
         )
     sides = [_sides_of(step) for step in scaled]
@@ -84,13 +84,13 @@ def read_grid(
     if len(sides) != 1 or sides[0] is None or (in_file_order and len(set(sides[0])) > 1):
         how = ", ".join(str(step.get("pixdim")) for step in scaled) or "no Spacingd"
         raise DescriptionNeeded(
-            f"'{where}' does not say at which voxel size its network works, in three plain numbers ({shown(how)}). "
+            f"'{origin}' does not say at which voxel size its network works, in three plain numbers ({shown(how)}). "
             "Describe the model."
         )
     return axes[0], [side if side > 0 else None for side in reversed(sides[0])]
 
 
-def read_normalisation(steps: list[tuple[str, dict[str, Any]]], where: str) -> str:
+def read_normalisation(steps: list[tuple[str, dict[str, Any]]], origin: str) -> str:
     """Return how intensities are normalised.
 
     Raises
@@ -103,7 +103,7 @@ def read_normalisation(steps: list[tuple[str, dict[str, Any]]], where: str) -> s
     by_itself = only.get("nonzero") is True and only.get("channel_wise") is True
     if not by_itself or not {"subtrahend", "divisor"}.isdisjoint(only):
         raise DescriptionNeeded(
-            f"'{where}' does not prepare images by one NormalizeIntensityd over what is not zero, channel by channel; "
+            f"'{origin}' does not prepare images by one NormalizeIntensityd over what is not zero, channel by channel; "
             "other ways are not known. Describe the model."
         )
     return "nonzero z-score"
