@@ -273,7 +273,7 @@ def test_the_public_names_of_budas_network_are_known(tmp_path: Path) -> None:
 def test_a_network_that_is_not_known_is_refused(package: Path) -> None:
     described = describe(as_foreign(package))
     described["weights"]["pytorch_state_dict"]["architecture"]["callable"] = "MagicNet"
-    with pytest.raises(ModelError, match="needs the network 'MagicNet', which is not known"):
+    with pytest.raises(ModelError, match="needs the network 'MagicNet', which this plugin does not have"):
         bioimageio.load(redescribe(package, described), ModelCard(name="theirs", architecture="unet"))
 
 
