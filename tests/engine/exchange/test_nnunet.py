@@ -269,7 +269,7 @@ def test_what_is_no_trained_folder_is_refused(tmp_path: Path) -> None:
     (folder / "fold_0" / "checkpoint_5.pth").rename(folder / "fold_0" / "checkpoint_best.pth")
     for content in ("[]", "{", "[" * 10**5, "{}", '{"configurations": []}', '{"configurations": {"a": 3}}'):
         (folder / "plans.json").write_text(content)
-        with pytest.raises(ModelError, match=r"no JSON|no names and values|cannot be understood|none of nnU"):
+        with pytest.raises(ModelError, match=r"not JSON|no names and values|cannot be understood|none of nnU"):
             nnunet.load(folder)
     (folder / "plans.json").unlink()
     with pytest.raises(ModelError, match=r"holds no plans\.json, so it is not a trained folder"):
