@@ -67,8 +67,8 @@ REGIONS: tuple[Region, ...] = (
 )
 """The regions known by name, in the order in which they are painted: a later region covers an earlier one.
 
-Nested regions are listed outermost first. Each is painted with a label of its own, so that the label a voxel ends up
-with tells the innermost region it lies in. The numbers are those of BraTS 2023 and 2024.
+Nested regions come first, outermost first; those that do not nest cover them. Each is painted with a label of its own,
+so that the label that a voxel ends up with tells where it lies. The numbers are those of BraTS 2023 and 2024.
 """
 
 REGION_NAMES = tuple(region.name for region in REGIONS)
@@ -85,6 +85,11 @@ EXTRA_COLORS = ("#38bdf8", "#a855f7", "#ec4899", "#ffffff")
 """For labels that have no color of their own."""
 
 _OTHER_COLOR = "#8f7fd6"
+
+
+def count_nested(regions: Sequence[Region]) -> int:
+    """Return how many of a model's regions nest; they are the first ones."""
+    return sum(region.nested for region in regions)
 
 
 def labels_by_region(regions: Sequence[Region]) -> dict[str, tuple[int, ...]]:

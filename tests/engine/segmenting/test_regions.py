@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fake_card import OnCard, put_on_card
-from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.measuring.metrics import volume_dice
 from napari_braintumor.engine.preparing.transforms import prepare, resize, survey
 from napari_braintumor.engine.segmenting import regions
@@ -15,7 +15,7 @@ def test_logits_that_do_not_fit_the_card_are_restored_on_the_cpu(make_volume, mo
     volume, _ = make_volume(7)
     known = survey(volume, MODALITIES)
     logits = torch.randn(2, 3, *known.head.shape[1:])
-    expected, _ = threshold_slices(known, np.array([3, 4]), logits, 0.5)
+    expected, _ = threshold_slices(known, np.array([3, 4]), logits, 0.5, GLIOMA_REGIONS)
     tried = []
     real = regions.nest_logits
 
@@ -26,7 +26,7 @@ def test_logits_that_do_not_fit_the_card_are_restored_on_the_cpu(make_volume, mo
         return real(given)
 
     monkeypatch.setattr(regions, "nest_logits", cramped)
-    found, _ = threshold_slices(known, np.array([3, 4]), put_on_card(logits), 0.5)
+    found, _ = threshold_slices(known, np.array([3, 4]), put_on_card(logits), 0.5, GLIOMA_REGIONS)
     assert tried == [OnCard, torch.Tensor]
     assert np.array_equal(found, expected)
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
+from napari_braintumor.engine.anatomy import REGION_NAMES, REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.recognize import card_name
@@ -201,14 +201,14 @@ def _describe(dataset: dict[str, Any], plans: dict[str, Any], origin: str) -> di
     modalities = [find_modality(name) for name in images]
     labels = {str(name).lower(): value for name, value in dataset["labels"].items()}
     regions = [name for name in labels if name not in ("background", "ignore")]
-    known = {region.name: region for region in GLIOMA_REGIONS}
+    known = set(REGION_NAMES)
     nested = any(isinstance(value, list) for value in labels.values())
-    if None in modalities or len(set(modalities)) < len(modalities) or not nested or not set(regions) <= set(known):
+    if None in modalities or len(set(modalities)) < len(modalities) or not nested or not set(regions) <= known:
         raise DescriptionNeeded(
             f"The {DATASET} of '{origin}' names the images {shown(', '.join(images))} and the labels "
             f"{shown(', '.join(regions))}, which do not tell modalities and regions. Describe them."
         )
-    kept = [region for region in GLIOMA_REGIONS if region.name in regions]
+    kept = [region for region in REGIONS if region.name in regions]
     return {
         "modalities": modalities,
         "regions": [region.model_dump() for region in kept],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -139,6 +140,8 @@ class ModelCard(Frozen):
         for what in ("name", "label"):
             if len({getattr(region, what) for region in regions}) < len(regions):
                 raise ValueError(f"two regions have the same {what}")
+        if any(after.nested > before.nested for before, after in pairwise(regions)):
+            raise ValueError("a region that does not nest comes before one that does, but it is painted over those")
         return regions
 
     @model_validator(mode="after")

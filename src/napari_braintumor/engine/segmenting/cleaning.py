@@ -1,7 +1,7 @@
 """From region depth to labels: small components and regions too small to believe are removed, the rest is counted.
 
 Everything works in place and slab by slab, since arrays may be larger than memory. The region depth of a voxel is the
-number of nested regions that it lies in.
+number of nested regions that it lies in, or the place on the card of a region that does not nest and covers it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_braintumor.engine.anatomy import count_nested
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.preparing.components import SLAB_SLICES, ConnectedComponents
 from napari_braintumor.engine.segmenting.resolve import FEW_SLICES, SegmentTask
@@ -31,7 +33,10 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> dict[str, float]:
     min_vox = round(task.min_volume_ml / voxel_ml)
     section_vox = largest_section(task.volume, task.min_volume_ml)
     leave_out(depth_ZYX, card, left_out)
-    remove_small_components(depth_ZYX, min_vox, task.config.keep_largest, section_vox, task.min_slices)
+    nested, keep_largest = count_nested(card.regions), task.config.keep_largest
+    remove_small_components(depth_ZYX, min_vox, keep_largest, section_vox, task.min_slices, range(1, nested + 1))
+    for place in range(nested + 1, len(card.regions) + 1):  # a cavity is no tumor, so the largest tumor may be another
+        remove_small_components(depth_ZYX, min_vox, False, section_vox, task.min_slices, range(place, place + 1))
     drop_small_regions(depth_ZYX, card, voxel_ml, left_out)
     counted = zip(card.regions, count_voxels(depth_ZYX, card), strict=True)
     volumes_ml = {region.name: n * voxel_ml for region, n in counted if region.name not in left_out}
@@ -47,9 +52,14 @@ def largest_section(volume: AnyVolume, ml: float) -> int:
 
 
 def remove_small_components(
-    depth_ZYX: Any, min_vox: int, keep_largest: bool, section_vox: int | None = None, min_slices: int = 1
+    depth_ZYX: Any,
+    min_vox: int,
+    keep_largest: bool,
+    section_vox: int | None = None,
+    min_slices: int = 1,
+    depths: range = range(1, 256),
 ) -> None:
-    """Remove small and thin connected components of tumor (26-neighborhood), in place.
+    """Remove small and thin connected components of tumor, or of another region (26-neighborhood), in place.
 
     Of a tumor that reaches the first or the last slice, or lies in a stack of few slices, the stack shows a part only.
     It stays where that part is, in one of the slices, as large as the smallest tumor that is kept would be there.
@@ -57,7 +67,7 @@ def remove_small_components(
     Parameters
     ----------
     depth_ZYX
-        Region depth; what lies in any region is connected. An array of NumPy or zarr.
+        Region depth. An array of NumPy or zarr.
     min_vox
         Components of fewer voxels are removed.
     keep_largest
@@ -66,10 +76,18 @@ def remove_small_components(
         From `largest_section`; None goes by the voxels alone.
     min_slices
         Components that reach over fewer slices are removed, unless they touch the first or the last slice.
+    depths
+        What is looked at: neighbors of any of these depths are connected, others stay as they are.
     """
+
+    def is_inside(start: int, stop: int) -> NDArray[np.bool_]:
+        slab = np.asarray(depth_ZYX[start:stop])
+        inside: NDArray[np.bool_] = (slab >= depths.start) & (slab < depths.stop)
+        return inside
+
     if min_vox <= 1 and not keep_largest:
         return
-    found = ConnectedComponents(lambda start, stop: depth_ZYX[start:stop] > 0, depth_ZYX.shape[0], diagonal=True)
+    found = ConnectedComponents(is_inside, depth_ZYX.shape[0], diagonal=True)
     large, thin = found.sizes >= min_vox, found.spans < min_slices
     kept = large & ~thin
     if not kept.all() and (section_vox is not None or (large & thin).any()):
@@ -82,17 +100,18 @@ def remove_small_components(
     if kept.all():
         return
     for start, stop, mask in found.keep(kept):
-        depth_ZYX[start:stop] = depth_ZYX[start:stop] * mask
+        depth_ZYX[start:stop] = depth_ZYX[start:stop] * (mask | ~is_inside(start, stop))
 
 
 def count_voxels(depth_ZYX: Any, card: ModelCard) -> list[int]:
-    """Return how many voxels each of a model's nested regions has."""
-    voxels = [0] * len(card.regions)
+    """Return how many voxels each of a model's regions has; what another region covers does not count."""
+    regions, nested = card.regions, count_nested(card.regions)
+    reached = np.zeros(len(regions) + 2, np.int64)  # voxels of at least this depth
     for start, stop in _slabs(depth_ZYX):
         slab = depth_ZYX[start:stop]
-        for index in range(len(voxels)):
-            voxels[index] += int(np.count_nonzero(slab > index))
-    return voxels
+        reached += [int(np.count_nonzero(slab >= depth)) for depth in range(len(reached))]
+    ends = (nested if region.nested else place for place, region in enumerate(regions, start=1))
+    return [int(reached[place] - reached[end + 1]) for place, end in enumerate(ends, start=1)]
 
 
 def leave_out(depth_ZYX: Any, card: ModelCard, names: Collection[str]) -> None:
@@ -103,8 +122,9 @@ def leave_out(depth_ZYX: Any, card: ModelCard, names: Collection[str]) -> None:
     if not names:
         return
     innermost = [0]
-    for number, region in enumerate(card.regions, start=1):
-        innermost.append(innermost[-1] if region.name in names else number)
+    for place, region in enumerate(card.regions, start=1):
+        around = innermost[-1] if region.nested else 0
+        innermost.append(around if region.name in names else place)
     _replace_numbers(depth_ZYX, innermost)
 
 
@@ -112,16 +132,22 @@ def drop_small_regions(depth_ZYX: Any, card: ModelCard, voxel_ml: float, left_ou
     """Empty, in place, the regions of which less was found than a card says is worth believing, and all within them."""
     if not any(region.least_ml for region in card.regions):
         return
-    for index, (region, voxels) in enumerate(zip(card.regions, count_voxels(depth_ZYX, card), strict=True)):
-        if region.name not in left_out and voxels * voxel_ml < region.least_ml:
-            for start, stop in _slabs(depth_ZYX):
-                depth_ZYX[start:stop] = np.minimum(depth_ZYX[start:stop], index)
-            leave_out(depth_ZYX, card, left_out)
-            return
+    depths = list(range(len(card.regions) + 1))
+    nested = count_nested(card.regions)
+    for place, (region, voxels) in enumerate(zip(card.regions, count_voxels(depth_ZYX, card), strict=True), start=1):
+        if region.name in left_out or voxels * voxel_ml >= region.least_ml:
+            continue
+        if region.nested:
+            depths[place : nested + 1] = [min(depth, place - 1) for depth in depths[place : nested + 1]]
+        else:
+            depths[place] = 0
+    if depths != list(range(len(depths))):
+        _replace_numbers(depth_ZYX, depths)
+        leave_out(depth_ZYX, card, left_out)
 
 
 def paint_labels(depth_ZYX: Any, card: ModelCard) -> None:
-    """Replace, in place, region depth by the label of the innermost region that a voxel lies in."""
+    """Replace, in place, region depth by the label of the region that a voxel is painted as."""
     _replace_numbers(depth_ZYX, [0, *(region.label for region in card.regions)])
 
 

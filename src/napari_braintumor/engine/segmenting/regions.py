@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_braintumor.engine.anatomy import Region, count_nested
 from napari_braintumor.engine.preparing.transforms import Survey, resize
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 from napari_braintumor.engine.segmenting.runtime import with_room
@@ -28,8 +30,9 @@ class RegionMaps:
     Attributes
     ----------
     depth
-        uint8 ``(Z, Y, X)``, the region depth: the number of nested regions that a voxel lies in. A NumPy array, or a
-        zarr array for a case that is streamed.
+        uint8 ``(Z, Y, X)``, the region depth: the number of nested regions that a voxel lies in, or the place on the
+        card, counted from 1, of a region that does not nest and covers it; 0 outside all. A NumPy array, or a zarr
+        array for a case that is streamed.
     probabilities
         float16 ``(R, Z, Y, X)``, likewise, if the task asks for them.
     """
@@ -69,7 +72,8 @@ def fill_slices(
     list of int
         The slices, of those given, in which tumor is found.
     """
-    depth_NYX, logits_RNYX = threshold_slices(survey, slices, logits_NRyx, task.threshold)
+    regions, hidden = task.card.regions, task.not_measurable
+    depth_NYX, logits_RNYX = threshold_slices(survey, slices, logits_NRyx, task.threshold, regions, hidden)
     first = survey.box[0].start
     hits = []
     for index, plane in zip(slices, depth_NYX, strict=True):
@@ -85,36 +89,69 @@ def fill_slices(
 def fill_volume(maps: RegionMaps, task: SegmentTask, survey: Survey, logits_Rzyx: Tensor) -> None:
     """Enter the logits of a whole crop into the maps."""
     outside = torch.from_numpy(~survey.head)[:, None]
-    logits_Rzyx = nest_logits(logits_Rzyx.transpose(0, 1)).masked_fill(outside, AIR_LOGIT).transpose(0, 1)
+    regions = task.card.regions
+    logits_Rzyx = _nest(logits_Rzyx.transpose(0, 1), regions).masked_fill(outside, AIR_LOGIT).transpose(0, 1)
     limit = _logit(task.threshold)
-    for index in range(len(logits_Rzyx)):  # one at a time, on the case's own grid each is as large as a scan
+    for index, region in enumerate(regions):  # one at a time, on the case's own grid each is as large as a scan
         region_ZYX = restore_volume(survey, logits_Rzyx[index : index + 1])[0]
         for z, plane in enumerate(region_ZYX):
             inside = (plane > limit).numpy()
-            if inside.any():
+            if inside.any() and region.nested:
                 maps.depth[z] = maps.depth[z] + inside
+            elif inside.any() and region.name not in task.not_measurable:
+                maps.depth[z] = np.where(inside, np.uint8(index + 1), maps.depth[z])
             if maps.probabilities is not None:
                 maps.probabilities[index, z] = plane.sigmoid().half().numpy()
 
 
 def threshold_slices(
-    survey: Survey, slices: NDArray[np.intp], logits_NRyx: Tensor, threshold: float
+    survey: Survey,
+    slices: NDArray[np.intp],
+    logits_NRyx: Tensor,
+    threshold: float,
+    regions: Sequence[Region],
+    hidden: Collection[str] = (),
 ) -> tuple[NDArray[np.uint8], Tensor]:
     """Bring the logits of some slices to the case's own grid and threshold them, on the device where they are.
+
+    Parameters
+    ----------
+    survey, slices, logits_NRyx
+        As in `fill_slices`.
+    threshold
+        The probability from which on a voxel lies in a region.
+    regions
+        Those of the model, nested ones first. A region that does not nest covers those before it.
+    hidden
+        Names of regions that are not drawn: those that do not nest cover nothing.
 
     Returns
     -------
     tuple
-        The region depth, uint8 ``(N, Y, X)``; and the logits ``(R, N, Y, X)``, nested by `nest_logits`.
+        The region depth, uint8 ``(N, Y, X)``, as in `RegionMaps`; and the logits ``(R, N, Y, X)``, nested by
+        `nest_logits`.
     """
 
     def threshold_there(logits: Tensor) -> tuple[NDArray[np.uint8], Tensor]:
         outside = torch.from_numpy(~survey.head[slices])[:, None].to(logits.device)
-        nested = nest_logits(logits).masked_fill(outside, AIR_LOGIT)
-        logits_RNYX = restore_slices(survey, nested.transpose(0, 1))
-        return (logits_RNYX > _logit(threshold)).sum(0, dtype=torch.uint8).cpu().numpy(), logits_RNYX
+        agreeing = _nest(logits, regions).masked_fill(outside, AIR_LOGIT)
+        logits_RNYX = restore_slices(survey, agreeing.transpose(0, 1))
+        inside_RNYX = logits_RNYX > _logit(threshold)
+        depth_NYX = inside_RNYX[: count_nested(regions)].sum(0, dtype=torch.uint8)
+        for place, region in enumerate(regions):
+            if not region.nested and region.name not in hidden:
+                depth_NYX = depth_NYX.masked_fill(inside_RNYX[place], place + 1)
+        return depth_NYX.cpu().numpy(), logits_RNYX
 
     return with_room(threshold_there, logits_NRyx)
+
+
+def _nest(logits_NRyx: Tensor, regions: Sequence[Region]) -> Tensor:
+    """Make the nested regions agree, and leave the others as they are."""
+    nested = count_nested(regions)
+    if nested == len(regions):
+        return nest_logits(logits_NRyx)
+    return torch.cat([nest_logits(logits_NRyx[:, :nested]), logits_NRyx[:, nested:]], dim=1)
 
 
 def nest_logits(logits_NRyx: Tensor) -> Tensor:

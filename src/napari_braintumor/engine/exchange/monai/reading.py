@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_WORDS, REGION_LABELS, REGION_WORDS, WHOLE, Region
+from napari_braintumor.engine.anatomy import (
+    GLIOMA_REGIONS,
+    LABEL_WORDS,
+    REGION_LABELS,
+    REGION_WORDS,
+    REGIONS,
+    WHOLE,
+    Region,
+)
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
 from napari_braintumor.engine.exchange.monai.steps import read_grid, read_normalisation, read_steps
@@ -196,7 +204,7 @@ def _read_regions(metadata: dict[str, Any], origin: str) -> dict[str, Any]:
     names = [name.lower() for name in _channel_names(metadata, "outputs", "pred")]
     regions = _places(names, REGION_WORDS)
     if names and len(regions) == len(names):
-        kept = [region for region in GLIOMA_REGIONS if region.name in regions]
+        kept = [region for region in REGIONS if region.name in regions]
         channels: list[list[int]] = [[regions[region.name]] for region in kept]
         return {**_dump(kept), "channels": channels, "activation": "sigmoid", "outputs": len(names)}
     classes = _places(names, {label: LABEL_WORDS[label] for label in REGION_LABELS[WHOLE]})

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from napari_braintumor.engine.anatomy import count_nested
 from napari_braintumor.engine.atomic import making_folder
 from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.exchange.monai.reading import CONFIGURATIONS, METADATA
@@ -50,7 +51,7 @@ def export(model: StoredModel, target: Path) -> Path:
     Raises
     ------
     ModelError
-        If the model is an ONNX graph, or its file is damaged.
+        If the model is an ONNX graph, has a region that does not nest, or its file is damaged.
     DataError
         If the bundle cannot be written, or the folder exists.
     """
@@ -58,6 +59,10 @@ def export(model: StoredModel, target: Path) -> Path:
     card = model.card
     if card.architecture == ONNX:
         raise ModelError(f"'{card.name}' is an ONNX graph and has no network to pack. Export it as ONNX.")
+    if count_nested(card.regions) < len(card.regions):
+        raise ModelError(
+            f"'{card.name}' has a region that does not nest, which a bundle cannot paint. Export it as ONNX."
+        )
     files = {
         METADATA: _to_json(_write_metadata(card)),
         CONFIGURATIONS[0]: _to_json(_write_configuration(card)),
