@@ -42,6 +42,11 @@ from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig
 from napari_braintumor.engine.training.plan_files import read_side
 
 
+def _list_columns() -> tuple[str, ...]:
+    """Return the columns of the CSV file."""
+    return "case", "group", "region", *(metric.name for metric in METRICS), "held_out"
+
+
 def evaluate(
     cases: Cases,
     model: Model = DEFAULT_MODEL,
@@ -67,7 +72,8 @@ def evaluate(
         str, typer.Option(help="volume, or seed: also the original project's measure, which flatters, side by side.")
     ] = "volume",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the table to this CSV file, case by case.")
+        Path | None,
+        typer.Option("--output", "-o", help=f"Also write a CSV file, case by case: {', '.join(_list_columns())}."),
     ] = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -172,7 +178,7 @@ def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[Case
                     )
                 )
 
-            write_down(("case", "group", "region", *(metric.name for metric in METRICS), "held_out"))
+            write_down(_list_columns())
             yield write
     except OSError as error:
         raise DataError(

@@ -36,7 +36,7 @@ from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Starte
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
-from napari_braintumor.engine.measuring.record import result_stem, save_segmentation
+from napari_braintumor.engine.measuring.record import name_result, save_segmentation
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
@@ -190,7 +190,7 @@ def _print_volumes(result: Segmentation, reference: Reference | None = None) -> 
 def _print_written(result: Segmentation, record: Path, files: dict[str, Path]) -> None:
     for what, path in files.items():
         console.print(f"  {what}: {path}")
-    if record.stem != (wanted := result_stem(result.name)):
+    if record.stem != (wanted := name_result(result.name)):
         console.print(
             f"  What is there as '{wanted}' was changed since, was not written by this program, or is of another scan, "
             "so it was left as it is. (--overwrite replaces it, unless it is of another scan.)"

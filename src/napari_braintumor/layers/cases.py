@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_braintumor.engine.anatomy import MODALITIES
-from napari_braintumor.engine.files.naming import remaining_name
+from napari_braintumor.engine.files.naming import read_owner
 from napari_braintumor.layers.placement import KEY, bare, level_0, world_matrix
 from napari_braintumor.layers.selection import case_of, modality_of, scans_in, whose
 
@@ -48,7 +48,7 @@ def cases_in(layers: Iterable[Layer]) -> list[Case]:
     for scan in scans_in(layers):
         name = whose(scan)
         if name is not None:
-            groups.setdefault(name.casefold() if case_of(scan) else remaining_name(name), []).append(scan)
+            groups.setdefault(name.casefold() if case_of(scan) else read_owner(name), []).append(scan)
     _join_nameless(groups)
     cases = [case for scans in groups.values() for case in _split_by_folder(scans)]
     order = {id(scan): number for number, scan in enumerate(scans_in(layers))}

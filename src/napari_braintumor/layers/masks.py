@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import OWN_CONVENTION, REGIONS, guess_convention, region_from_labels
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.labels import label_values, reference_from_values
+from napari_braintumor.engine.files.labels import find_label_values, reference_from_values
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Reference
 from napari_braintumor.layers.placement import KEY, check_three_dimensional, find_placement, level_0
@@ -59,7 +59,7 @@ def reference_from_labels(
     if names and convention is None:
         drawn = [region.name for region in REGIONS if region.label in names]
         return Reference({region: region_from_labels(labels_ZYX, region) for region in drawn}, OWN_CONVENTION, source)
-    values = label_values(labels_ZYX, source)
+    values = find_label_values(labels_ZYX, source)
     convention = convention or guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
     if convention is None:
         raise DataError(

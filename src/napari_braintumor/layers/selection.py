@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.assembling import same_image, volume_from_modalities
 from napari_braintumor.engine.files.formats import strip_suffix
-from napari_braintumor.engine.files.naming import find_modality, read_words, remaining_name
+from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
 from napari_braintumor.engine.grid import check_same_grid
 from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_few, make_thumbnail
 from napari_braintumor.engine.inspecting.witness import doubt_modalities
@@ -286,7 +286,7 @@ def whose(layer: Layer) -> str | None:
 
 def _owner_in(name: str) -> str:
     stem = strip_suffix(Path(name.replace("/", "_")))
-    return "_".join(read_words(stem).rest) if remaining_name(stem) else ""
+    return "_".join(read_words(stem).rest) if read_owner(stem) else ""
 
 
 def case_name(layers: list[Layer]) -> str:

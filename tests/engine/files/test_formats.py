@@ -9,15 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files._foreign import Foreign
+from napari_braintumor.engine.files._foreign import FileKind
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.formats import (
     FORMATS,
     Format,
     check_readable,
-    dialog_filter,
+    describe_for_dialog,
     find_format,
-    label_suffix,
+    find_label_suffix,
     strip_suffix,
 )
 from napari_braintumor.engine.files.labels import write_labels
@@ -39,7 +39,7 @@ def write(labels_ZYX: NDArray[np.uint8], _: SourceGrid, path: Path) -> None:
 @pytest.fixture
 def toy() -> Iterator[Format]:
     form = Format(
-        name="numpy", title="NumPy", suffixes=(".npy",), content=Foreign("a NumPy file", "Give it a name in .npy."),
+        name="numpy", title="NumPy", suffixes=(".npy",), content=FileKind("a NumPy file", "Give it a name in .npy."),
         always_scan=True, names_channels=False, read=read, count_channels=lambda _: (1, ()), write_labels=write,
     )  # fmt: skip
     FORMATS.append(form)
@@ -56,9 +56,9 @@ def test_a_format_is_found_read_and_written_once_it_has_a_row(toy: Format, tmp_p
     volume = read_case(case)
     np.testing.assert_array_equal(volume.data[0], scan)
     np.testing.assert_array_equal(read_reference(case).regions["whole tumor"], mask > 0)
-    assert label_suffix(volume.source) == ".npy"
+    assert find_label_suffix(volume.source) == ".npy"
     np.testing.assert_array_equal(read(write_labels(mask, volume.source, tmp_path / "out.npy"))[0], mask)
-    assert dialog_filter() == "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NumPy (*.npy)"
+    assert describe_for_dialog() == "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NumPy (*.npy)"
     with pytest.raises(
         DataError, match=r"Expected NIfTI \(\.nii, \.nii\.gz\), TIFF \(\.tif, \.tiff\) or NumPy \(\.npy\)"
     ):

@@ -6,8 +6,13 @@ import pytest
 
 from napari_braintumor.engine.anatomy import CAVITY, CONVENTIONS, CORE, ENHANCING, WHOLE, guess_convention
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.formats import label_suffix
-from napari_braintumor.engine.files.labels import label_values, looks_like_labels, reference_from_values, write_labels
+from napari_braintumor.engine.files.formats import find_label_suffix
+from napari_braintumor.engine.files.labels import (
+    find_label_values,
+    looks_like_labels,
+    reference_from_values,
+    write_labels,
+)
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.tiff import read_tiff
 from napari_braintumor.engine.grid import default_grid
@@ -147,12 +152,12 @@ def test_painted_areas_look_like_labels(values, dtype):
 
 
 def test_the_values_of_a_mask_are_listed_in_order():
-    assert label_values(mask_of(4, 0, 2, 2, dtype=np.float32), default_grid((1, 1, 4))) == (0, 2, 4)
+    assert find_label_values(mask_of(4, 0, 2, 2, dtype=np.float32), default_grid((1, 1, 4))) == (0, 2, 4)
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("nifti", ".nii.gz"), ("array", ".nii.gz"), ("tiff", ".tif")])
 def test_labels_go_into_a_file_like_their_scan(kind, suffix):
-    assert label_suffix(default_grid((1, 1, 1), format=kind)) == suffix
+    assert find_label_suffix(default_grid((1, 1, 1), format=kind)) == suffix
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.tif", "a.tiff", "A.TIF", "scan.1.NII.GZ"])

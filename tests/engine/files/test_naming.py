@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_braintumor.engine.files.naming import find_modality, is_time, patient_of, read_folder, remaining_name
+from napari_braintumor.engine.files.naming import find_modality, read_folder, read_owner
+from napari_braintumor.engine.files.owners import find_patient, is_time
 
 T1 = """
 t1 T1 t1n T1w T1wi T1-weighted anna_post_t1 c_t1 T1_pre_contrast T1_pre T1pre T1_nativ t1_mprage_sag t1_mprage
@@ -63,8 +64,8 @@ def test_words_may_be_set_apart_by_anything(name, modality):
 @given(st.text(max_size=30))
 def test_any_name_can_be_read(name):
     find_modality(name)
-    remaining_name(name)
-    patient_of(name)
+    read_owner(name)
+    find_patient(name)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_files_of_one_time_point_called_t1_have_the_same_name_left():
     ],
 )  # fmt: skip
 def test_what_is_left_of_the_names_of_one_case_is_equal(one, two):
-    assert remaining_name(one) == remaining_name(two) != ""
+    assert read_owner(one) == read_owner(two) != ""
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_what_is_left_of_the_names_of_one_case_is_equal(one, two):
     ],
 )  # fmt: skip
 def test_what_is_left_of_the_names_of_two_cases_differs(one, two):
-    assert remaining_name(one) != remaining_name(two)
+    assert read_owner(one) != read_owner(two)
 
 
 # ------------------------------------------------------------------------------------------------------ patients
@@ -138,7 +139,7 @@ def test_what_is_left_of_the_names_of_two_cases_differs(one, two):
     ],
 )
 def test_visits_that_a_name_shows_are_one_patient(patient, visits):
-    assert {patient_of(visit) for visit in visits.split()} == {patient}
+    assert {find_patient(visit) for visit in visits.split()} == {patient}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_visits_that_a_name_shows_are_one_patient(patient, visits):
     ],
 )  # fmt: skip
 def test_different_patients_stay_apart(names):
-    assert len({patient_of(name) for name in names.split()}) == len(names.split())
+    assert len({find_patient(name) for name in names.split()}) == len(names.split())
 
 
 @pytest.mark.parametrize(

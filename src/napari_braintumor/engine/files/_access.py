@@ -12,7 +12,7 @@ from napari_braintumor.engine.files import _foreign
 from napari_braintumor.engine.grid import SourceGrid
 
 
-def check_file(path: Path, content: _foreign.Foreign | None) -> None:
+def check_file(path: Path, content: _foreign.FileKind | None) -> None:
     """Refuse a path that is not a file, has no content, or holds something else than its name says.
 
     Parameters
@@ -34,7 +34,7 @@ def check_file(path: Path, content: _foreign.Foreign | None) -> None:
     except OSError as error:
         raise DataError(f"'{path.name}' cannot be opened: {error.strerror}. Check its permissions.") from error
     if found and found != content:
-        raise DataError(f"'{path.name}' is {found.what}. {found.remedy}")
+        raise DataError(f"'{path.name}' is {found.name}. {found.remedy}")
     if path.stat().st_size == 0:
         raise DataError(f"'{path.name}' is empty. Expected an image. Copy or download it again.")
 

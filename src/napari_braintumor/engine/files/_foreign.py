@@ -6,43 +6,45 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Foreign(NamedTuple):
+class FileKind(NamedTuple):
     """What a file is, as in "a DICOM file", and what to do with it, in a sentence or two."""
 
-    what: str
+    name: str
     remedy: str
 
 
-def _unread(name: str, article: str = "a") -> Foreign:
-    return Foreign(f"{article} {name} file", f"{name} is not read yet. Convert it to NIfTI (.nii.gz) first.")
+def _unread(name: str, article: str = "a") -> FileKind:
+    return FileKind(f"{article} {name} file", f"{name} is not read yet. Convert it to NIfTI (.nii.gz) first.")
 
 
-def _picture(kind: str) -> Foreign:
-    return Foreign(
+def _picture(kind: str) -> FileKind:
+    return FileKind(
         f"a {kind} picture, not a scan",
         "Pictures have no depth and no true gray values. Open the scan that it was made from.",
     )
 
 
-def _packed(kind: str) -> Foreign:
-    return Foreign(f"a {kind} file", "Unpack it first, and open what is in it.")
+def _packed(kind: str) -> FileKind:
+    return FileKind(f"a {kind} file", "Unpack it first, and open what is in it.")
 
 
-DICOM = Foreign("a DICOM file", "DICOM is not read yet. Convert the series to NIfTI (.nii.gz) first, as dcm2niix does.")
-PAIR = Foreign(
+DICOM = FileKind(
+    "a DICOM file", "DICOM is not read yet. Convert the series to NIfTI (.nii.gz) first, as dcm2niix does."
+)
+PAIR = FileKind(
     "half of an Analyze or NIfTI pair (.hdr and .img)",
     "Pairs are not read yet. Convert it to one NIfTI file (.nii.gz) first.",
 )
-ANALYZE = Foreign(
+ANALYZE = FileKind(
     "an Analyze 7.5 file, which does not say where left and right are",
     "Analyze is not read yet. Convert it to NIfTI (.nii.gz) first.",
 )
-NIFTI = Foreign("a NIfTI file", "Give it a name ending in .nii or .nii.gz.")
-TIFF = Foreign("a TIFF file", "Give it a name ending in .tif or .tiff.")
-_WEB_PAGE = Foreign("a web page, not a scan", "Download the file again; the site may want you to log in first.")
-_LFS = Foreign("a Git LFS pointer, not the file itself", "Download the file with 'git lfs pull'.")
+NIFTI = FileKind("a NIfTI file", "Give it a name ending in .nii or .nii.gz.")
+TIFF = FileKind("a TIFF file", "Give it a name ending in .tif or .tiff.")
+_WEB_PAGE = FileKind("a web page, not a scan", "Download the file again; the site may want you to log in first.")
+_LFS = FileKind("a Git LFS pointer, not the file itself", "Download the file with 'git lfs pull'.")
 
-_STARTS: dict[bytes, Foreign] = {
+_STARTS: dict[bytes, FileKind] = {
     b"II*\0": TIFF,
     b"MM\0*": TIFF,
     b"II+\0": TIFF,
@@ -71,7 +73,7 @@ _STARTS: dict[bytes, Foreign] = {
     **{b"\x08\0" + bytes((element, 0)): DICOM for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18)},
 }
 
-_SUFFIXES: dict[str, Foreign] = {
+_SUFFIXES: dict[str, FileKind] = {
     **dict.fromkeys((".dcm", ".ima", ".dicom"), DICOM),
     **dict.fromkeys((".hdr", ".img"), PAIR),
     **dict.fromkeys((".mha", ".mhd"), _unread("MetaImage")),
@@ -84,7 +86,7 @@ _SUFFIXES: dict[str, Foreign] = {
 }
 
 
-def describe(path: Path) -> Foreign | None:
+def describe(path: Path) -> FileKind | None:
     """Return what a file is, where that is known.
 
     Parameters
@@ -94,7 +96,7 @@ def describe(path: Path) -> Foreign | None:
 
     Returns
     -------
-    Foreign or None
+    FileKind or None
         `NIFTI` and `TIFF` among others, whatever the name says; a gzip file is taken for NIfTI.
     """
     suffix = path.suffix.lower()

@@ -12,10 +12,11 @@ from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
 from napari_braintumor.engine.files.formats import FORMATS, find_format, is_listed, join_words, strip_suffix
-from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_of_folder
+from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_folder
 from napari_braintumor.engine.files.listing import describe_others, list_beside, list_files, natural
-from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, patient_of, read_folder, read_modalities
-from napari_braintumor.engine.files.schemes import Named, is_result, name_channel, name_freely, read_scheme
+from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, read_folder, read_modalities
+from napari_braintumor.engine.files.owners import find_patient
+from napari_braintumor.engine.files.schemes import NamedFile, is_result, name_channel, name_freely, read_scheme
 from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
 
 _UNUSABLE = ("sequence", "tissue", "mask", "result")
@@ -131,16 +132,16 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
         raise DataError(broken[0].problem or "") if broken else _nothing_found(paths, named, others)
     if not cases:
         raise _nothing_found(paths, named, others)
-    cases += broken + [_broken_case(item.case or item.root.name, _why_unused(item)) for item in homeless]
+    cases += broken + [_broken_case(item.case or item.root.name, _explain_unused(item)) for item in homeless]
     return sorted(_name_apart(cases), key=lambda case: natural(case.name))
 
 
 # ------------------------------------------------------------------------------------------------------ what they are
 
 
-def _name_files(files: Iterable[Path]) -> list[Named]:
+def _name_files(files: Iterable[Path]) -> list[NamedFile]:
     """Read the names of files, those of no data set beside all names of their folder."""
-    found: dict[Path, Named | None] = {file: read_scheme(file) for file in files}
+    found: dict[Path, NamedFile | None] = {file: read_scheme(file) for file in files}
     free: dict[Path, list[Path]] = defaultdict(list)
     for file, item in found.items():
         if item is None:
@@ -160,7 +161,7 @@ def _masks_of(path: Path) -> list[Path]:
     return [other.path for other in others if other.kind == "mask" and _are_one(this, other)]
 
 
-def _are_one(one: Named, two: Named) -> bool:
+def _are_one(one: NamedFile, two: NamedFile) -> bool:
     if (one.group, one.root, one.number) != (two.group, two.root, two.number):
         return False
     if one.group == "other":
@@ -168,7 +169,7 @@ def _are_one(one: Named, two: Named) -> bool:
     return one.case == two.case
 
 
-def _name_channels(item: Named, names: tuple[str, ...]) -> Named:
+def _name_channels(item: NamedFile, names: tuple[str, ...]) -> NamedFile:
     """Give the channels of a file names that its own name does not give; a file that cannot be opened says why."""
     if item.why_not == "channel":
         return name_channel(item, names)
@@ -197,17 +198,17 @@ def _name_channels(item: Named, names: tuple[str, ...]) -> Named:
 # --------------------------------------------------------------------------------------------------- which are one case
 
 
-def _draft_cases(named: Sequence[Named]) -> tuple[list[Draft], list[Named]]:
+def _draft_cases(named: Sequence[NamedFile]) -> tuple[list[Draft], list[NamedFile]]:
     """Put the files of each case together; also return files that may be images and lie with no case."""
-    folders: dict[Path, list[Named]] = defaultdict(list)
-    keyed: dict[tuple[str, Path, str], list[Named]] = defaultdict(list)
+    folders: dict[Path, list[NamedFile]] = defaultdict(list)
+    keyed: dict[tuple[str, Path, str], list[NamedFile]] = defaultdict(list)
     for item in named:
         if item.group == "other":
             folders[item.root].append(item)
         else:
             keyed[item.group, item.root, item.case].append(item)
     drafts: list[Draft] = []
-    homeless: list[Named] = []
+    homeless: list[NamedFile] = []
     for (group, root, case), items in keyed.items():
         draft = Draft(case, items[0].patient, group, root)
         draft.images = [item for item in items if item.channels or item.kind not in (None, "mask")]
@@ -232,10 +233,10 @@ def _draft_cases(named: Sequence[Named]) -> tuple[list[Draft], list[Named]]:
 
 
 def _of_folder(draft: Draft) -> str:
-    return name_of_folder(draft.root)[0]
+    return name_folder(draft.root)[0]
 
 
-def _adopt(draft: Draft, strays: list[Named]) -> None:
+def _adopt(draft: Draft, strays: list[NamedFile]) -> None:
     """Give a case that has a folder for itself what else lies in it, and if it has none the only mask.
 
     BraTS20_Training_355 has a mask of another name.
@@ -256,8 +257,8 @@ def _note_others(drafts: Sequence[Draft], others: Sequence[Path]) -> None:
     roots = Counter(draft.root for draft in drafts)
     for draft in drafts:
         for path, what in describe_others(near[draft.root]) if roots[draft.root] == 1 else ():
-            if "picture" not in what.what or find_modality(strip_suffix(path)):
-                draft.notes.append(f"'{path.name}' was left out: it is {what.what}. {what.remedy}")
+            if "picture" not in what.name or find_modality(strip_suffix(path)):
+                draft.notes.append(f"'{path.name}' was left out: it is {what.name}. {what.remedy}")
 
 
 # ------------------------------------------------------------------------------------------------------ their places
@@ -282,7 +283,7 @@ def _case_of_sidecar(path: Path) -> CaseFiles:
 
 
 def _broken_case(name: str, problem: str) -> CaseFiles:
-    return CaseFiles(name=name, patient=patient_of(name), group="other", images=(), problem=problem)
+    return CaseFiles(name=name, patient=find_patient(name), group="other", images=(), problem=problem)
 
 
 def _build_case(draft: Draft) -> CaseFiles:
@@ -352,7 +353,7 @@ def _folders_apart(case: CaseFiles, alike: Sequence[CaseFiles]) -> tuple[str, ..
 # ------------------------------------------------------------------------------------------------------ nothing found
 
 
-def _why_unused(item: Named) -> str:
+def _explain_unused(item: NamedFile) -> str:
     if item.why_not == "unclear":
         between = " or ".join(item.words.unclear)
         return f"The name of '{item.path.name}' may mean {between}. Leave only the right one in it, or {_OR_NAME}"
@@ -369,10 +370,10 @@ def _why_unused(item: Named) -> str:
 _OR_NAME = "name the channels in order: --modalities T1,T1ce,T2,FLAIR."
 
 
-def _nothing_found(paths: Sequence[Path], found: Sequence[Named], others: Sequence[Path]) -> DataError:
+def _nothing_found(paths: Sequence[Path], found: Sequence[NamedFile], others: Sequence[Path]) -> DataError:
     where = ", ".join(f"'{path}'" for path in paths)
     if missed := [item for item in found if item.kind is None and item.why_not not in _UNUSABLE]:
-        return DataError(_why_unused(missed[0]))
+        return DataError(_explain_unused(missed[0]))
     if any(item.why_not == "result" for item in found):
         return DataError(f"{where} holds only results of this program. Expected the scans that they were made from.")
     if any(item.why_not == "sequence" for item in found):
@@ -388,7 +389,7 @@ def _nothing_found(paths: Sequence[Path], found: Sequence[Named], others: Sequen
         count = sum(kind == what for _, kind in foreign)
         more = f" and {count - 1} more of its kind" if count > 1 else ""
         read = join_words(each.title for each in FORMATS)
-        return DataError(f"{where} holds no {read} scan. '{path.name}'{more}: {what.what}. {what.remedy}")
+        return DataError(f"{where} holds no {read} scan. '{path.name}'{more}: {what.name}. {what.remedy}")
     return DataError(
         f"No case was found in {where}. Looked for {join_words((each.words for each in FORMATS), 'and')} files "
         "named by BraTS, LGG, BIDS, Decathlon or nnU-Net, or by their modality (t1, t1ce, t2, flair)."

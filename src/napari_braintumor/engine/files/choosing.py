@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from napari_braintumor.engine.files.grouping import Draft, list_names
-from napari_braintumor.engine.files.schemes import Named
+from napari_braintumor.engine.files.schemes import NamedFile
 
 
-def choose_images(draft: Draft) -> tuple[list[Named], list[str], str | None]:
+def choose_images(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]:
     """Choose one file for each modality.
 
     Stripped versions are taken together if they are there for all modalities, else the set that is complete, else the
@@ -47,7 +47,7 @@ def choose_images(draft: Draft) -> tuple[list[Named], list[str], str | None]:
     return chosen, notes, problem
 
 
-def choose_masks(draft: Draft) -> tuple[list[Named], list[str], str | None]:
+def choose_masks(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]:
     """Choose the mask, or the masks of a stack's slices, with notes and a problem as `choose_images` does."""
     masks = sorted(draft.masks, key=lambda item: item.number or 0)
     notes: list[str] = []
@@ -71,9 +71,9 @@ def choose_masks(draft: Draft) -> tuple[list[Named], list[str], str | None]:
     return masks, notes, None
 
 
-def _choose_derivative(images: list[Named]) -> tuple[list[Named], list[str]]:
+def _choose_derivative(images: list[NamedFile]) -> tuple[list[NamedFile], list[str]]:
     """Take raw images before those below ``derivatives``, and of these one version."""
-    versions: dict[str, list[Named]] = defaultdict(list)
+    versions: dict[str, list[NamedFile]] = defaultdict(list)
     for item in images:
         versions[item.derived].append(item)
     if len(versions) < 2:
@@ -85,7 +85,7 @@ def _choose_derivative(images: list[Named]) -> tuple[list[Named], list[str]]:
     ]
 
 
-def _best_of_each(images: Sequence[Named], draft: Draft) -> tuple[list[Named], str | None]:
+def _best_of_each(images: Sequence[NamedFile], draft: Draft) -> tuple[list[NamedFile], str | None]:
     chosen = []
     for kind in dict.fromkeys(item.kind for item in images):
         alike = sorted((item for item in images if item.kind == kind), key=_preference)
@@ -98,6 +98,6 @@ def _best_of_each(images: Sequence[Named], draft: Draft) -> tuple[list[Named], s
     return chosen, None
 
 
-def _preference(item: Named) -> tuple[bool, ...]:
+def _preference(item: NamedFile) -> tuple[bool, ...]:
     done = item.words.processing
     return "unstripped" in done, "registered" not in done, "corrected" not in done, "processed" in done

@@ -56,7 +56,7 @@ class Format:
     name: str
     title: str
     suffixes: tuple[str, ...]
-    content: _foreign.Foreign
+    content: _foreign.FileKind
     always_scan: bool
     names_channels: bool
     read: Callable[[Path], Image]
@@ -166,12 +166,12 @@ def check_writable(path: Path) -> Format:
     return found
 
 
-def label_suffix(source: SourceGrid) -> str:
+def find_label_suffix(source: SourceGrid) -> str:
     """Return the ending of the label file that belongs to a scan: that of the scan's own format."""
     return next((each for each in FORMATS if each.name == source.format), FORMATS[0]).suffixes[0]
 
 
-def dialog_filter() -> str:
+def describe_for_dialog() -> str:
     """Return what a dialog offers to save labels as: ``NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)``."""
     return ";;".join(f"{each.title} ({' '.join(f'*{suffix}' for suffix in each.suffixes)})" for each in FORMATS)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_braintumor.engine.files.naming import is_time, names_anybody, patient_of, read_words
-from napari_braintumor.engine.files.schemes import Named
+from napari_braintumor.engine.files.naming import read_words
+from napari_braintumor.engine.files.owners import find_patient, is_time, names_anybody
+from napari_braintumor.engine.files.schemes import NamedFile
 
 _SHOWN = 4
 
@@ -29,14 +30,14 @@ class Draft:
     patient: str
     group: str
     root: Path
-    images: list[Named] = field(default_factory=list)
-    masks: list[Named] = field(default_factory=list)
-    left: list[Named] = field(default_factory=list)
+    images: list[NamedFile] = field(default_factory=list)
+    masks: list[NamedFile] = field(default_factory=list)
+    left: list[NamedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: str | None = None
 
 
-def group_folder(items: Sequence[Named]) -> list[Draft]:
+def group_folder(items: Sequence[NamedFile]) -> list[Draft]:
     """Split the files of a folder into cases.
 
     Files are one case where nothing but modality, sequence, processing and series number sets their names apart.
@@ -45,7 +46,7 @@ def group_folder(items: Sequence[Named]) -> list[Draft]:
     """
     root = items[0].root
     images = [item for item in items if item.kind not in (None, "mask") or item.channels]
-    by_key: dict[tuple[str, ...], list[Named]] = defaultdict(list)
+    by_key: dict[tuple[str, ...], list[NamedFile]] = defaultdict(list)
     for item in images:
         by_key[item.words.key].append(item)
     notes = _join_unnamed(by_key, root)
@@ -68,7 +69,7 @@ def group_folder(items: Sequence[Named]) -> list[Draft]:
     return drafts
 
 
-def leave_out(drafts: Sequence[Draft], items: Iterable[Named]) -> None:
+def leave_out(drafts: Sequence[Draft], items: Iterable[NamedFile]) -> None:
     """Give files that are not used to the case they lie with, which will say so."""
     for item in items:
         if drafts:
@@ -76,7 +77,7 @@ def leave_out(drafts: Sequence[Draft], items: Iterable[Named]) -> None:
             own.left.append(item)
 
 
-def describe_left(items: Sequence[Named]) -> list[str]:
+def describe_left(items: Sequence[NamedFile]) -> list[str]:
     """Say which files of a case are not used, and why."""
     notes = []
     by_reason: dict[str, list[str]] = defaultdict(list)
@@ -103,12 +104,12 @@ def describe_left(items: Sequence[Named]) -> list[str]:
     return notes
 
 
-def name_of_folder(root: Path) -> tuple[str, str]:
+def name_folder(root: Path) -> tuple[str, str]:
     """Return what a folder calls its case, and the patient: ``P7/2019-03-12`` is patient P7 at that time."""
     parts = [root.name]
     while is_time(parts[0]) and (root := root.parent).name and not names_anybody(root.name):
         parts.insert(0, root.name)
-    return "_".join(parts), patient_of(parts[0])
+    return "_".join(parts), find_patient(parts[0])
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -131,7 +132,7 @@ def _key(draft: Draft) -> tuple[str, ...]:
     return next((item.words.key for item in draft.images if item.words.key), ())
 
 
-def _join_unnamed(by_key: dict[tuple[str, ...], list[Named]], root: Path) -> dict[tuple[str, ...], list[str]]:
+def _join_unnamed(by_key: dict[tuple[str, ...], list[NamedFile]], root: Path) -> dict[tuple[str, ...], list[str]]:
     """Let images without a name join those that have one, if only one case can be meant."""
     nameless = by_key.get((), [])
     folder = read_words(root.name).key
@@ -152,9 +153,9 @@ def _join_unnamed(by_key: dict[tuple[str, ...], list[Named]], root: Path) -> dic
     return {key: [f"{_list(names)} {_are(names)} taken for the same patient as '{first}', by the folder alone."]}
 
 
-def _split_series(members: list[Named]) -> list[tuple[list[Named], str | None]]:
+def _split_series(members: list[NamedFile]) -> list[tuple[list[NamedFile], str | None]]:
     """Split files of one name by numbers that count patients or time points, not series."""
-    by_number: dict[tuple[str, ...], list[Named]] = defaultdict(list)
+    by_number: dict[tuple[str, ...], list[NamedFile]] = defaultdict(list)
     for item in members:
         by_number[item.words.series].append(item)
     numbered = [files for number, files in by_number.items() if number]
@@ -180,8 +181,8 @@ def _split_series(members: list[Named]) -> list[tuple[list[Named], str | None]]:
     ]
 
 
-def _draft_of(members: list[Named], key: tuple[str, ...], root: Path) -> Draft:
-    folder, owner = name_of_folder(root)
+def _draft_of(members: list[NamedFile], key: tuple[str, ...], root: Path) -> Draft:
+    folder, owner = name_folder(root)
     rests = [item.words.rest for item in members if item.words.key] or [item.words.rest for item in members]
     unnamed = len(members) == 1 and not members[0].words.modality and members[0].case
     series = members[0].words.series if len({item.words.series for item in members}) == 1 else ()
@@ -190,7 +191,7 @@ def _draft_of(members: list[Named], key: tuple[str, ...], root: Path) -> Draft:
             case = "_".join(rests[0])
         else:
             case = "_".join(dict.fromkeys(word for word in rests[0] if word.casefold() in key or word in series))
-        patient = patient_of(case)
+        patient = find_patient(case)
         if is_time(case) and not names_anybody(root.name):
             case, patient = f"{folder}_{case}", owner
     else:
@@ -198,7 +199,7 @@ def _draft_of(members: list[Named], key: tuple[str, ...], root: Path) -> Draft:
     return Draft(case, patient, members[0].group, root, members)
 
 
-def _share_masks(drafts: list[Draft], masks: list[Named]) -> None:
+def _share_masks(drafts: list[Draft], masks: list[NamedFile]) -> None:
     """Give every mask to the case of its name, one without a name to the only case."""
     for mask in masks:
         full = (*mask.words.key, *mask.words.series)

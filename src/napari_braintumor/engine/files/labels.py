@@ -61,7 +61,7 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     return Reference(regions, convention, source, notes if rounded else ())
 
 
-def label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
+def find_label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
     """Return the values that occur in a mask, in rising order.
 
     Raises

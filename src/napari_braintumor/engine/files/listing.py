@@ -63,7 +63,7 @@ def list_beside(path: Path) -> list[Path]:
     ]
 
 
-def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.Foreign]]:
+def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.FileKind]]:
     """Tell what files are that are not read, where that is known: DICOM, Analyze pairs, pictures and others."""
     found = []
     for path in list(paths)[:_LOOKED_AT]:

@@ -19,7 +19,6 @@ from napari_braintumor.engine.files.vocabulary import (
     ID,
     MASK,
     NOT,
-    OF_ANYBODY,
     OTHER_SEQUENCES,
     PLAIN,
     PLANES,
@@ -35,6 +34,7 @@ from napari_braintumor.engine.files.vocabulary import (
     TUMOR,
     UNCLEAR_T2,
     WEAK,
+    fold_word,
 )
 
 HOW_TO_NAME = (
@@ -138,7 +138,7 @@ def read_modalities(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def remaining_name(text: str) -> str:
+def read_owner(text: str) -> str:
     """Return whose scan a name says it is: what is left of it without modality, sequence, processing and mask.
 
     Two names belong to one case only if this is equal, or empty for one of them.
@@ -149,7 +149,7 @@ def remaining_name(text: str) -> str:
 
 def may_be_mask(text: str) -> bool:
     """Whether a name holds a word for a mask or a tumor; so do the names of some scans, so look into the file too."""
-    return bool({_fold(part) for part in split_words(text)} & (MASK | TUMOR))
+    return bool({fold_word(part) for part in split_words(text)} & (MASK | TUMOR))
 
 
 def read_words(text: str, times: Iterable[int] = ()) -> Words:
@@ -163,7 +163,7 @@ def read_words(text: str, times: Iterable[int] = ()) -> Words:
         Places of words that are known to name a time point, whatever else they may mean.
     """
     parts = split_words(text)
-    lower = [_fold(part) for part in parts]
+    lower = [fold_word(part) for part in parts]
     known = set(times)
     words = ["" if i in known else word for i, word in enumerate(lower)]
     target, dropped = _registration_target(words)
@@ -205,7 +205,7 @@ def read_folder(names: Sequence[str]) -> list[Words]:
     In ``pat_t1_flair`` beside ``pat_t1_t2`` the t1 that both begin with is a time point, as is ``post`` behind T1
     where it stands behind FLAIR too.
     """
-    split = [[_fold(part) for part in split_words(name)] for name in names]
+    split = [[fold_word(part) for part in split_words(name)] for name in names]
     starts: dict[tuple[str, ...], set[str]] = defaultdict(set)
     ends: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for words in split:
@@ -271,7 +271,7 @@ def _is_letter(letter: str) -> bool:
 
 
 def _take_apart(part: str) -> list[str]:
-    word = _fold(part)
+    word = fold_word(part)
     if len(word) != len(part) or word in MODALITY_OF or word in OTHER_SEQUENCES:
         return [part]
     if match := _RESLICED.fullmatch(word):
@@ -281,10 +281,6 @@ def _take_apart(part: str) -> list[str]:
             spans = [match.span(name) for name in ("a", "b", "c") if name in match.re.groupindex]
             return [piece for start, end in spans for piece in _take_apart(part[start:end])]
     return [part]
-
-
-def _fold(word: str) -> str:
-    return unicodedata.normalize("NFKC", word).casefold()
 
 
 # -------------------------------------------------------------------------------------------------------- meanings
@@ -383,45 +379,3 @@ def _may_count_series(words: Sequence[str], place: int, first: int) -> bool:
     if not word.isdecimal() or len(word) > 4 or (place and words[place - 1] in ID):
         return False
     return place == 0 or place > first
-
-
-# -------------------------------------------------------------------------------------------------------- patients
-
-_DATE = r"(?:19|20)\d{2}[-_. ]?(?:0[1-9]|1[0-2])[-_. ]?(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6}|[-_T ]\d{4,6})?"
-_TIME = (
-    rf"{_DATE}|(?:0[1-9]|[12]\d|3[01])[-.](?:0[1-9]|1[0-2])[-.](?:19|20)\d{{2}}"
-    r"|(?:scan|time|time[-_ ]?point|tp|ses|session|visit|exam|study|week|wk|month|mo|day|year|fu|follow[-_ ]?up)"
-    r"[-_ ]?\d{1,4}(?:[-_]\d{1,2})?"
-    r"|baseline|follow[-_ ]?up|fu|bl|pre|post|(?:pre|post)[-_ ]?(?:op|operative|operation|surgery|resection|rt|xrt|"
-    r"treatment|therapy|chemo|tx)|before|after|initial|recurrence|progression|t\d{1,2}|ses[-_](?:pre|post|[a-z]+)"
-)
-_TIME_BEHIND = re.compile(rf"(?i)(?P<who>.*[^\W_])[-_. ]+(?:{_TIME})")
-_TIME_JOINED = re.compile(r"(?i)(?P<who>.*\d)(?:scan|time|timepoint|tp|visit|ses|session)\d{1,3}")
-_ONLY_TIME = re.compile(rf"(?i)(?:{_TIME})(?:[-_. ]+(?:{_TIME}))*")
-
-
-def patient_of(case: str) -> str:
-    """Return the patient of a case named freely: its name without what tells one visit from another.
-
-    TCGA numbers are the same in every set, so no split may part them.
-    """
-    case = unicodedata.normalize("NFC", case)
-    match = re.search(r"(?<![A-Z0-9])TCGA[-_.]([A-Z0-9]{2})[-_.]([A-Z0-9]{4})(?![A-Z0-9])", case, re.IGNORECASE)
-    if match:
-        return f"TCGA_{match[1]}_{match[2]}".upper()
-    while match := _TIME_BEHIND.fullmatch(case) or _TIME_JOINED.fullmatch(case):
-        who = re.sub(r"(?i)[-_. ]+(?:ses|session|visit|time|timepoint)$", "", match["who"])
-        if {_fold(word) for word in re.findall(r"[^\W_]+", who)} <= WEAK | ID | OF_ANYBODY:
-            return case  # 'glioma_scan_12' and 'glioma_scan_13' may be two patients
-        case = who
-    return case
-
-
-def is_time(name: str) -> bool:
-    """Whether a name tells only when, not who: ``2019-03-12``, ``baseline``, ``ses-2``."""
-    return bool(_ONLY_TIME.fullmatch(name))
-
-
-def names_anybody(folder: str) -> bool:
-    """Whether a folder's name is that of a collection and not of a patient: ``data``, ``train``."""
-    return _fold(folder) in OF_ANYBODY

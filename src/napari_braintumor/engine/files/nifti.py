@@ -46,7 +46,7 @@ _UNHEARD.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, eq=False)
-class _Stored:
+class _StoredFile:
     """A file whose header has been checked: its values are those declared, and there are as many bytes as they take."""
 
     path: Path
@@ -104,7 +104,7 @@ def read_nifti_grid(path: Path) -> tuple[SourceGrid, int]:
     return stored.source, prod(stored.channels)
 
 
-def _read_header(path: Path) -> _Stored:
+def _read_header(path: Path) -> _StoredFile:
     import nibabel as nib
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
@@ -135,7 +135,7 @@ def _read_header(path: Path) -> _Stored:
     if stated > there:
         raise _damaged(path, ValueError(f"its header declares {stated:,} bytes, more than there can be in it"))
     source = _find_grid(path, (shape[0], shape[1], shape[2]), affine, header, sound)
-    return _Stored(path, packed, offset, dtype, shape, slope, intercept, source)
+    return _StoredFile(path, packed, offset, dtype, shape, slope, intercept, source)
 
 
 def _find_grid(
@@ -172,7 +172,7 @@ def _find_grid(
     return replace_impossible_spacing(source)
 
 
-def _read_values(stored: _Stored) -> NDArray[Any]:
+def _read_values(stored: _StoredFile) -> NDArray[Any]:
     """Return a file's values as they are stored, in one row."""
     count = prod(stored.shape)
     if not stored.packed:
@@ -212,7 +212,7 @@ def _take(parts: Iterator[bytes], most: int) -> bytes:
     return taken[:most]
 
 
-def _scale(raw: NDArray[Any], stored: _Stored) -> NDArray[np.float32]:
+def _scale(raw: NDArray[Any], stored: _StoredFile) -> NDArray[np.float32]:
     """Return values in memory, as the header's slope and intercept have it."""
     slope, intercept = stored.slope, stored.intercept or 0.0
     with np.errstate(over="ignore", invalid="ignore"):

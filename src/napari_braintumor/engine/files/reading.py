@@ -17,7 +17,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.assembling import volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
-from napari_braintumor.engine.files.labels import label_values, reference_from_values
+from napari_braintumor.engine.files.labels import find_label_values, reference_from_values
 from napari_braintumor.engine.files.laying import lay_on_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.grid import SourceGrid, check_same_grid
@@ -54,7 +54,7 @@ def read_case(case: CaseFiles) -> Volume:
         files = dict(zip(different, read, strict=True))
     if not files:
         raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
-    source = _best_known([grid for _, grid in files.values()])
+    source = _choose_grid([grid for _, grid in files.values()])
     notes = [*case.notes, *source.notes]
     for _, grid in files.values():
         if grid is not source and (note := check_same_grid(source, grid, _name(source), _name(grid), _ONE_GRID)):
@@ -102,7 +102,7 @@ def read_reference(case: CaseFiles) -> Reference | None:
     if data.ndim != 3:
         raise DataError(f"Mask '{name}' has {len(data)} channels. Expected one number for each voxel.")
     data, grid, note = _on_its_scan(case, data, grid)
-    convention = case.convention or guess_convention(values := label_values(data, grid))
+    convention = case.convention or guess_convention(values := find_label_values(data, grid))
     if convention is None:
         fitting = fitting_conventions(values)
         example = "whole" if len({*values} - {0}) < 2 else "brats2023" if "brats2023" in fitting else fitting[0]
@@ -137,11 +137,11 @@ def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
     }
     if not grids:
         return case.images[0], _read_image(case.images[0].paths, case.group)[1]
-    best = _best_known(list(grids.values()))
+    best = _choose_grid(list(grids.values()))
     return next((image, grid) for image, grid in grids.items() if grid is best)
 
 
-def _best_known(grids: Sequence[SourceGrid]) -> SourceGrid:
+def _choose_grid(grids: Sequence[SourceGrid]) -> SourceGrid:
     """Return the first of those grids that state most."""
     return max(grids, key=lambda grid: (grid.orientation_known, grid.spacing_known))
 

@@ -21,13 +21,14 @@ from napari_braintumor.engine.anatomy import (
 )
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import find_suffix, strip_suffix
-from napari_braintumor.engine.files.naming import Words, find_modality, patient_of, read_words
+from napari_braintumor.engine.files.naming import Words, find_modality, read_words
 from napari_braintumor.engine.files.nifti import NIFTI_SUFFIXES, read_nifti_grid
+from napari_braintumor.engine.files.owners import find_patient
 from napari_braintumor.engine.files.tiff import TIFF_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedFile:
     """What a file's name says.
 
     Attributes
@@ -108,7 +109,7 @@ _DECATHLON_CHANNELS = ("FLAIR", "T1", "T1ce", "T2")
 _RAW_FOLDER = re.compile(r"(images|labels)(T[rs]|Val)?", re.IGNORECASE)
 
 
-def read_scheme(path: Path) -> Named | None:
+def read_scheme(path: Path) -> NamedFile | None:
     """Read a file's name by the schemes of the data sets; None if it is of none of them."""
     # Kaggle's BraTS 2023 has a folder of the file's published name around each file.
     named = path.parent if find_suffix(path.parent) in NIFTI_SUFFIXES else path
@@ -119,7 +120,7 @@ def read_scheme(path: Path) -> Named | None:
     if find_suffix(path) in TIFF_SUFFIXES and (match := _LGG.fullmatch(stem)):
         number = int(match["number"]) if match["number"] else None
         kind, channels = ("mask", ()) if match["mask"] else (None, _LGG_CHANNELS)
-        return Named(path, "lgg", path.parent, match["case"], match["patient"], kind, channels, number, "whole")
+        return NamedFile(path, "lgg", path.parent, match["case"], match["patient"], kind, channels, number, "whole")
     if raw := _of_dataset(path, stem):
         return raw
     if re.match(r"sub-[^_]+_", stem):
@@ -129,13 +130,13 @@ def read_scheme(path: Path) -> Named | None:
     return None
 
 
-def name_freely(path: Path, words: Words) -> Named:
+def name_freely(path: Path, words: Words) -> NamedFile:
     """Read a name of no data set by its words."""
     case = "_".join(words.rest)
     convention = words.convention or (_convention_of(_describe_labels(path.parent)) if words.mask else None)
     kind, why_not = _kind_of(words)
-    return Named(
-        path, "other", path.parent, case, patient_of(case), kind, convention=convention, words=words, why_not=why_not
+    return NamedFile(
+        path, "other", path.parent, case, find_patient(case), kind, convention=convention, words=words, why_not=why_not
     )
 
 
@@ -163,9 +164,9 @@ def _kind_of(words: Words) -> tuple[str | None, str | None]:
     return None, "unclear" if words.unclear else "unnamed"
 
 
-def _by_scheme(path: Path, root: Path, scheme: _Scheme, match: re.Match[str]) -> Named:
+def _by_scheme(path: Path, root: Path, scheme: _Scheme, match: re.Match[str]) -> NamedFile:
     case, kind_text = match["case"], match["kind"].lower()
-    patient = patient_of(match.groupdict().get("patient") or case)
+    patient = find_patient(match.groupdict().get("patient") or case)
     words = read_words(kind_text)
     kind, why_not = _kind_of(words)
     rank = 0
@@ -177,8 +178,8 @@ def _by_scheme(path: Path, root: Path, scheme: _Scheme, match: re.Match[str]) ->
         why_not = "sequence"
     convention = _refine_brats(path, case) if scheme.convention == "brats2023" else scheme.convention
     if case.lower().startswith("tcga"):
-        patient = patient_of(case)
-    return Named(
+        patient = find_patient(case)
+    return NamedFile(
         path, scheme.group, root, case, patient, kind, convention=convention, words=words, why_not=why_not, rank=rank
     )
 
@@ -192,7 +193,7 @@ def _refine_brats(path: Path, case: str) -> str:
     return "brats2024" if "-GLI-" in case.upper() and time_point >= 100 else "brats2023"
 
 
-def _by_bids(path: Path, stem: str) -> Named:
+def _by_bids(path: Path, stem: str) -> NamedFile:
     """Read BIDS entities; masks may lie below ``derivatives``, beside brain and tissue masks that are not meant."""
     entities = dict(part.partition("-")[::2] for part in stem.split("_") if "-" in part)
     patient = f"sub-{entities['sub']}"
@@ -216,7 +217,7 @@ def _by_bids(path: Path, stem: str) -> Named:
     if derived and kind not in (None, "mask"):
         details = [f"{key}-{entities[key]}" for key in ("space", "res", "desc") if key in entities]
         version = " ".join([path.relative_to(derived).parts[0], *details])
-    return Named(
+    return NamedFile(
         path, "bids", next(roots, path.parent), case, patient, kind, convention=words.convention, words=words,
         why_not=why_not, derived=version,
     )  # fmt: skip
@@ -230,7 +231,7 @@ def _has_agent(entities: dict[str, str]) -> bool:
     return acquired.lower().endswith("post") or find_modality(f"t1w {acquired}") == "T1ce"
 
 
-def _by_vsd(path: Path, stem: str) -> Named | None:
+def _by_vsd(path: Path, stem: str) -> NamedFile | None:
     """BRATS 2012 to 2015: every file in a folder of its own name, the case's name only in the folder above."""
     modality = re.search(r"\.MR_(T1c|T1|T2|Flair)\b", stem, re.IGNORECASE)
     is_mask = re.search(r"\.OT\b", stem)
@@ -238,13 +239,15 @@ def _by_vsd(path: Path, stem: str) -> Named | None:
         return None
     folder = path.parent.parent if path.parent.name == stem else path.parent
     kind = find_modality(modality[1]) if modality else "mask"
-    return Named(path, "brats", folder, folder.name, re.sub(r"_\d+$", "", folder.name), kind, convention="brats2013")
+    return NamedFile(
+        path, "brats", folder, folder.name, re.sub(r"_\d+$", "", folder.name), kind, convention="brats2013"
+    )
 
 
 # ------------------------------------------------------------------------------------------- Decathlon and nnU-Net
 
 
-def _of_dataset(path: Path, stem: str) -> Named | None:
+def _of_dataset(path: Path, stem: str) -> NamedFile | None:
     """Read the layout of the Decathlon and of nnU-Net: ``imagesTr``, ``labelsTr`` and what ``dataset.json`` says."""
     place = _RAW_FOLDER.fullmatch(path.parent.name)
     decathlon = re.fullmatch(r"(BRATS_\d+)(?:_(\d{4}))?", stem)
@@ -256,30 +259,30 @@ def _of_dataset(path: Path, stem: str) -> Named | None:
     root = path.parent.parent if place else path.parent
     if place and place[1].lower() == "labels":
         convention = _convention_of(about) or ("decathlon" if decathlon and not about.get("labels") else None)
-        return Named(path, "decathlon", root, stem, _patient_of(stem), "mask", convention=convention)
+        return NamedFile(path, "decathlon", root, stem, _patient_of(stem), "mask", convention=convention)
     channels = _channels_of(about) or (_DECATHLON_CHANNELS if decathlon else ())
     if numbered:
         case, number = numbered[1], int(numbered[2])
         kind = channels[number] if number < len(channels) else None
         words = Words(rest=(case,))
-        return Named(
+        return NamedFile(
             path, "decathlon", root, case, _patient_of(case), kind or None, number=number, words=words,
             why_not=None if kind else "channel",
         )  # fmt: skip
     if channels and all(channels):
         kind = channels[0] if len(channels) == 1 else None
-        return Named(path, "decathlon", root, stem, _patient_of(stem), kind, () if kind else channels)
+        return NamedFile(path, "decathlon", root, stem, _patient_of(stem), kind, () if kind else channels)
     return None
 
 
 def _patient_of(case: str) -> str:
     for scheme in _SCHEMES:
         if (match := re.fullmatch(scheme.case, case, re.IGNORECASE)) and "patient" in match.groupdict():
-            return patient_of(match["patient"])
-    return patient_of(case)
+            return find_patient(match["patient"])
+    return find_patient(case)
 
 
-def name_channel(item: Named, names: tuple[str, ...]) -> Named:
+def name_channel(item: NamedFile, names: tuple[str, ...]) -> NamedFile:
     """Name the modality of a file of nnU-Net's layout, of which only the channel's number is known."""
     if item.why_not == "channel" and item.number is not None and item.number < len(names):
         return replace(item, kind=names[item.number], why_not=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
@@ -67,3 +69,8 @@ OF_ANYBODY = _words(
     "cases scans mri nifti nii raw study patients subjects derivatives hgg lgg tmp out output results input",
 )
 """Folders of many patients."""
+
+
+def fold_word(word: str) -> str:
+    """Return a word as it is spelled here, whatever its letter case and the way its letters are encoded."""
+    return unicodedata.normalize("NFKC", word).casefold()

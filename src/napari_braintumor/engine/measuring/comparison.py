@@ -20,7 +20,7 @@ from napari_braintumor.engine.events import (
     SlicesDone,
     Started,
 )
-from napari_braintumor.engine.measuring.metrics import agreement_metrics
+from napari_braintumor.engine.measuring.metrics import list_agreement_metrics
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.resolve import check_modalities
 from napari_braintumor.engine.segmenting.segment import segment
@@ -145,7 +145,7 @@ def compare_segmentations(
         against_reference=tuple(
             {
                 metric.name: {r: metric.measure(each.mask_of(r), known[r], volume.source) for r in drawn if r in known}
-                for metric in agreement_metrics()
+                for metric in list_agreement_metrics()
             }
             for each, drawn in zip(found, drawn_by, strict=True)
         ),

@@ -62,14 +62,14 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
     card = ModelStore().find(config.segmentation.model).card
     assert card is not None
     who = WhoIsWho({case.name: case.patient for case in cases}, card.patients)
-    wanted = [case for case in cases if not config.held_out or is_held_out(case.name, card, who)]
+    chosen_cases = [case for case in cases if not config.held_out or is_held_out(case.name, card, who)]
     if config.side is not None:
-        wanted = [case for case in wanted if case.name in config.side]
+        chosen_cases = [case for case in chosen_cases if case.name in config.side]
     regions = tuple(region.name for region in card.regions)
-    together = _Pooled(regions)
+    together = _PooledFigures(regions)
     measured = failed = 0
-    for case in wanted:
-        if lacking := _what_lacks(case, config):
+    for case in chosen_cases:
+        if lacking := _find_lack(case, config):
             yield Noted(f"{case.name} is passed over: {lacking}.")
             continue
         try:
@@ -103,7 +103,7 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
     yield from together.events()
 
 
-class _Pooled:
+class _PooledFigures:
     """What is measured over the voxels of all cases together, where there are probabilities.
 
     Parameters
@@ -139,7 +139,7 @@ class _Pooled:
             yield CalibrationEvaluated(name, calibration_error(bin_sums), bins)
 
 
-def _what_lacks(case: CaseFiles, config: EvaluateConfig) -> str:
+def _find_lack(case: CaseFiles, config: EvaluateConfig) -> str:
     """Return why a case is not meant to be evaluated, or nothing; one that cannot be read is meant to be, and fails."""
     if case.problem is not None:
         return ""

@@ -264,6 +264,6 @@ METRICS: list[Metric] = [
 """The metrics, in the order of columns."""
 
 
-def agreement_metrics() -> list[Metric]:
+def list_agreement_metrics() -> list[Metric]:
     """Return the metrics that say how far two masks agree."""
     return [metric for metric in METRICS if metric.needs == "both"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_braintumor.engine.atomic import fold, numbered, replacing, taken_names
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.formats import FORMATS, label_suffix, strip_suffix
+from napari_braintumor.engine.files.formats import FORMATS, find_label_suffix, strip_suffix
 from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.models.store import file_sha256
@@ -115,10 +115,10 @@ def save_segmentation(
     DataError
         If the folder cannot be written to.
     """
-    suffix, origin = suffix or label_suffix(segmentation.source), _origin_of(segmentation)
+    suffix, origin = suffix or find_label_suffix(segmentation.source), _origin_of(segmentation)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        record, files = _claim(folder / f"{result_stem(segmentation.name)}.json", suffix, origin, overwrite)
+        record, files = _claim(folder / f"{name_result(segmentation.name)}.json", suffix, origin, overwrite)
     except OSError as error:
         raise DataError(
             f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
@@ -167,7 +167,7 @@ def _is_record_of(record: Path, labels: Path) -> bool:
     return labels.name in files or (isinstance(content, dict) and content.get("labels_file") == labels.name)
 
 
-def result_stem(case: str) -> str:
+def name_result(case: str) -> str:
     """Return how the names of a case's results begin where nothing else has that name: ``<case>_tumor``."""
     word = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", case)
     while len(os.fsencode(word)) > _MOST_BYTES:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from qtpy.QtCore import QModelIndex, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from napari_braintumor.engine.measuring.metrics import Metric, agreement_metrics
+from napari_braintumor.engine.measuring.metrics import Metric, list_agreement_metrics
 from napari_braintumor.engine.volumes import Comparison
 from napari_braintumor.widgets.shared.parts import copy_text, in_words, make_line, name_widget
 from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
@@ -103,7 +103,7 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
     models = comparison.models
     header = ["Region", "Model", "mL"]
     if comparison.reference_ml:
-        header += [_head_column(metric, short) for metric in agreement_metrics()]
+        header += [_head_column(metric, short) for metric in list_agreement_metrics()]
     header += [f"Dice {number}" if short else f"Dice with {name}" for number, name in enumerate(models, 1)]
     rows = []
     for region in comparison.regions:
@@ -114,9 +114,9 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
             row = [region, f"{i + 1} {name}" if short else name, f"{comparison.volumes_ml[i][region]:.2f}"]
             if drawn:
                 against = comparison.against_reference[i]
-                row += [metric.show(against[metric.name][region]) for metric in agreement_metrics()]
+                row += [metric.show(against[metric.name][region]) for metric in list_agreement_metrics()]
             elif comparison.reference_ml:
-                row += [""] * len(agreement_metrics())
+                row += [""] * len(list_agreement_metrics())
             for j in range(len(models)):
                 dice = comparison.dice.get((min(i, j), max(i, j)), {}).get(region)
                 row.append("" if dice is None else f"{dice:.3f}")

@@ -28,8 +28,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.formats import dialog_filter, label_suffix
-from napari_braintumor.engine.measuring.record import result_stem
+from napari_braintumor.engine.files.formats import describe_for_dialog, find_label_suffix
+from napari_braintumor.engine.measuring.record import name_result
 from napari_braintumor.layers import (
     KEY,
     Figures,
@@ -298,8 +298,8 @@ class ResultCard(QGroupBox):
             return
         source = find_placement(self.layer).grid
         folder = source.path.parent if source.path else Path.home()
-        proposed = folder / f"{result_stem(case_of(self.layer) or self.layer.name)}{label_suffix(source)}"
-        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), dialog_filter())
+        proposed = folder / f"{name_result(case_of(self.layer) or self.layer.name)}{find_label_suffix(source)}"
+        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), describe_for_dialog())
         if path:
             self.save_to(Path(path))
 
