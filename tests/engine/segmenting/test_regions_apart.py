@@ -1,6 +1,7 @@
 """A region that does not nest, such as a resection cavity, is painted over those that do, and measured by itself."""
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import nibabel as nib
@@ -54,7 +55,8 @@ def model(request, tmp_path, monkeypatch):
     module = ModuleType("toy.pointwise")
     module.Pointwise = Pointwise
     monkeypatch.setitem(sys.modules, "toy.pointwise", module)
-    row = registry.Architecture("Pointwise", "toy.pointwise:Pointwise", convertible=False)
+    known = registry.IMPORTED["buda_unet"]
+    row = replace(known, target="toy.pointwise:Pointwise", spatial_dims=(2, 3), convertible=False, signature=None)
     monkeypatch.setitem(registry.IMPORTED, "pointwise", row)
     dims = request.param
     card = ModelCard(
