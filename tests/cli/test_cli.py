@@ -308,7 +308,7 @@ def test_weights_alone_need_a_card(toy_model, models_folder, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{}", "is not a card: name = "), (None, "cannot be read: No such file")]
+    ("content", "message"), [("{}", "is not a card: name: Field required"), (None, "cannot be read: No such file")]
 )
 def test_a_card_that_cannot_be_used_is_explained(toy_model, tmp_path, content, message) -> None:
     card = tmp_path / "card.json"
