@@ -4,9 +4,11 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import make_models_page
+from label_core import find_depths
 from make_model import STAGES
 from napari_braintumor.engine.files.patients import WhoIsWho
 from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
@@ -65,3 +67,14 @@ def test_a_record_holds_outlines_but_no_pixel_of_a_scan(record) -> None:
     for lines in record["outlines"].values():
         assert set(lines) == {"region", "slice", "shape", "head", "reference", "predicted"}
         assert sum(len(line) for name in ("head", "reference", "predicted") for line in lines[name]) < 2000
+
+
+def test_the_core_of_a_tumor_without_enhancement_is_what_lies_deep_in_its_mask_and_nothing_where_all_is_thin() -> None:
+    rows, columns = np.mgrid[:60, :60]
+    disc = np.hypot(rows - 30, columns - 30) < 20  # 40 mm deep on a grid of 2 mm
+    core = find_depths(np.stack([disc, np.zeros_like(disc)]), 0.3)
+    assert core[0, 30, 30]
+    assert not core[0, 30, 48]
+    assert not core[1].any()
+    assert 0.4 < core[0].sum() / disc.sum() < 0.6  # a rim of 0.3 of the radius leaves half of the area
+    assert not find_depths(np.stack([(rows == 30) & (columns > 9)]), 0.3).any()

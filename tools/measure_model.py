@@ -28,7 +28,7 @@ from napari_braintumor.engine.preparing.transforms import fill_head
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 
-FOLDERS = ("lgg", "lgg_half", "brats", "btp")
+FOLDERS = ("lgg", "lgg_half", "brats", "brats_lgg", "brats_more", "btp")
 SUBSETS = [subset for size in range(len(MODALITIES), 0, -1) for subset in combinations(MODALITIES, size)]
 QUICK = [MODALITIES, ("FLAIR",), ("T1ce",)]
 OUTLINE_TOLERANCE_VOX = 0.7

@@ -34,6 +34,9 @@ MODES = {"image": "bilinear", "masks": "nearest"}
 ROTATION, ZOOM, SHIFT_PX = math.pi / 8, 0.2, 6.0
 """Up to 22 degrees, a fifth of zoom along each axis and 6 pixels of shift."""
 
+INTENSITY_SCALE, INTENSITY_SHIFT_Z = 0.3, 0.5
+"""Each modality is scaled by up to so much and shifted by up to so many z: a large tumor shifts the head's own mean."""
+
 MOVED_SHARE = 0.8
 """How many slices are rotated, zoomed and shifted."""
 
@@ -129,8 +132,8 @@ def build_augmentation(plan: TrainPlan) -> list[Any]:
         steps += [
             RandFlipd(KEYS, prob=0.5, spatial_axis=1),
             RandMovement(MOVED_SHARE, plan.elastic_px, DEFORMED_SHARE if deforms else 0.0),
-            RandScaleIntensityd("image", factors=0.2, prob=0.5, channel_wise=True),
-            RandShiftIntensityd("image", offsets=0.3, prob=0.5, channel_wise=True),
+            RandScaleIntensityd("image", factors=INTENSITY_SCALE, prob=0.5, channel_wise=True),
+            RandShiftIntensityd("image", offsets=INTENSITY_SHIFT_Z, prob=0.5, channel_wise=True),
         ]
     if plan.augmentation == "full":
         steps += [

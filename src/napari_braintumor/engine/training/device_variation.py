@@ -98,6 +98,7 @@ def draw_variation(plan: TrainPlan, shape: tuple[int, int], random: np.random.Ge
     rotation = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
     affine = np.concatenate([rotation * zoom[:, None, :], (rotation @ shift[:, :, None])], axis=2)
     affine[random.random(size) < (0.5 if varies else 0.0), 1] *= -1  # mirrored left and right
+    most_scaled, most_shifted = augmentation.INTENSITY_SCALE, augmentation.INTENSITY_SHIFT_Z
     scaled, shifted = (random.random((size, 1)) < (0.5 if varies else 0.0) for _ in range(2))
     contrast, biased, smoothed, coarsened, noisy = (
         choose(chance if fully else 0.0) for chance in (0.25, 0.15, 0.15, 0.1, 0.2)
@@ -107,8 +108,8 @@ def draw_variation(plan: TrainPlan, shape: tuple[int, int], random: np.random.Ge
         affine=affine,
         deformed=deformed,
         nodes=random.normal(0, plan.elastic_px, (len(deformed), 2, y, x)),
-        scale=np.where(scaled, random.uniform(0.8, 1.2, shape), 1.0),
-        shift=np.where(shifted, random.uniform(-0.3, 0.3, shape), 0.0),
+        scale=np.where(scaled, 1 + random.uniform(-most_scaled, most_scaled, shape), 1.0),
+        shift=np.where(shifted, random.uniform(-most_shifted, most_shifted, shape), 0.0),
         contrast=contrast,
         gamma=random.uniform(0.7, 1.5, len(contrast)),
         biased=biased,
