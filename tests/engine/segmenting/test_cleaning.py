@@ -1,10 +1,16 @@
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
+import zarr
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
-from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.models.card import ModelCard, SolidCore
 from napari_braintumor.engine.segmenting.cleaning import (
     count_voxels,
     drop_small_regions,
+    fill_solid_core,
     leave_out,
     paint_labels,
     remove_small_components,
@@ -88,3 +94,70 @@ def test_a_voxel_gets_the_label_of_the_innermost_region_it_lies_in() -> None:
     depth = np.array([[[0, 1, 2, 3]]], np.uint8)
     paint_labels(depth, ModelCard(name="x", architecture="unet", regions=GLIOMA_REGIONS))
     assert depth.ravel().tolist() == [0, 2, 1, 3]
+
+
+def ball(radius_mm: float, sides: tuple[float, float, float], enhancing: bool = False) -> np.ndarray:
+    """A tumor of depth 1, in a frame that holds it, on a grid of these voxels."""
+    counts = [int(2 * (radius_mm + 4) / side) for side in sides]
+    where = np.meshgrid(
+        *((np.arange(n) - n / 2 + 0.5) * side for n, side in zip(counts, sides, strict=True)), indexing="ij"
+    )
+    far = np.sqrt(sum(axis**2 for axis in where))
+    depth = (far < radius_mm).astype(np.uint8)
+    if enhancing:
+        depth[far < 3] = 3
+    return depth
+
+
+def solid_task(depth: np.ndarray, sides: tuple[float, float, float], **more: object) -> SimpleNamespace:
+    card = ModelCard(
+        name="a", architecture="unet", regions=GLIOMA_REGIONS, solid_core=SolidCore(rim_share=0.2, rim_mm=2)
+    )
+    source = default_grid(depth.shape, sides)
+    volume = SimpleNamespace(spacing=source.spacing, source=source)
+    return SimpleNamespace(**{"card": card, "volume": volume, "not_measurable": {}, **more})
+
+
+@pytest.mark.parametrize("sides", [(1, 1, 1), (5, 1, 1), (0.5, 0.4, 0.4), (3, 0.6, 2)])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_middle_of_a_tumor_without_enhancement_counts_as_core_on_any_grid(sides, streamed) -> None:
+    depth = ball(20, sides)
+    array = zarr.array(depth) if streamed else depth.copy()
+    (note,) = fill_solid_core(array, solid_task(depth, sides))
+    assert "No enhancing tumor was found" in note
+    filled = np.asarray(array[:])
+    assert np.array_equal(filled > 0, depth > 0)
+    share = (filled == 2).sum() / (depth > 0).sum()
+    assert share == pytest.approx(0.8**3, abs=0.05 + 0.02 * max(sides))  # a rim of a fifth of the radius
+    assert filled[tuple(side // 2 for side in filled.shape)] == 2
+
+
+@pytest.mark.parametrize(
+    ("enhancing", "more"),
+    [
+        (True, {}),
+        (False, {"not_measurable": {"enhancing tumor": "no T1ce"}}),
+        (False, {"card": ModelCard(name="a", architecture="unet")}),
+    ],
+)
+def test_the_core_stays_as_the_network_says_where_tumor_enhances_or_cannot_be_seen_to_or_no_rule_is_on_the_card(
+    enhancing, more
+) -> None:
+    depth = ball(20, (1, 1, 1), enhancing)
+    before = depth.copy()
+    assert fill_solid_core(depth, solid_task(depth, (1, 1, 1), **more)) == []
+    assert np.array_equal(depth, before)
+
+
+def test_each_tumor_has_a_middle_of_its_own_and_one_cut_off_by_the_stack_is_deep_at_the_cut() -> None:
+    small, large = ball(8, (1, 1, 1)), ball(20, (1, 1, 1))
+    both = np.zeros((48, 100, 48), np.uint8)
+    both[: len(small), : len(small), : len(small)] = small
+    both[:, 50 : 50 + len(large)] = large
+    cut = large[24:].copy()  # the stack begins in the middle of the tumor
+    for depth in (both, cut):
+        fill_solid_core(depth, solid_task(depth, (1, 1, 1)))
+    assert both[12, 12, 12] == 2
+    assert both[24, 74, 24] == 2
+    assert cut[0, 24, 24] == 2
+    assert cut[0, 24, 24 + 14] == 2

@@ -72,6 +72,17 @@ class Metric(Frozen):
         return _KINDS.get(self.data, self.data)
 
 
+class SolidCore(Frozen):
+    """What of a tumor without enhancement is its core: all but a rim, by depth inside the whole tumor.
+
+    Readers of BraTS mark the solid middle of a glioma that does not enhance as its core. Slice by slice it looks like
+    the edema of one that does.
+    """
+
+    rim_share: Annotated[float, Field(ge=0, lt=1)] = Field(description="The rim, as a share of the greatest depth.")
+    rim_mm: Annotated[float, Field(ge=0, le=100)] = Field(description="The rim is at least so many mm.")
+
+
 Side = Annotated[int, Field(ge=16, le=1024)]
 
 
@@ -108,6 +119,9 @@ class ModelCard(Frozen):
     normalisation: Normalisation = "head z-score"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
+    solid_core: SolidCore | None = Field(
+        None, description="Where T1ce was given and no enhancing tumor is found, what also counts as core."
+    )
     cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Measured where the model was made, on two CPU cores; for an estimate of the time."
     )

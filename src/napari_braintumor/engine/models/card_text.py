@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_braintumor.engine.models.card import VOLUME_DICE, Metric, ModelCard
+from napari_braintumor.engine.models.card import VOLUME_DICE, Metric, ModelCard, SolidCore
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED
 from napari_braintumor.engine.models.store import read_weights_sha256
 
@@ -28,6 +28,14 @@ def headline_metric(card: ModelCard) -> Metric | None:
     return max(told, key=lambda m: (m.modalities == card.modalities, m.n), default=None)
 
 
+def describe_solid_core(rule: SolidCore) -> str:
+    """Return the rule for tumors without enhancement in words."""
+    return (
+        "where no enhancing tumor is found, what lies deeper in the whole tumor than "
+        f"{rule.rim_share:.0%} of its greatest depth, and than {rule.rim_mm:g} mm, counts as core"
+    )
+
+
 def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
     """Return all of a card that a reader would want to know, as Markdown.
 
@@ -45,6 +53,8 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
     grid = " x ".join("own" if side is None else f"{side:g}" for side in card.spacing)
     cleaning = [f"islands under {card.min_volume_ml:g} mL are removed"] if card.min_volume_ml else []
     cleaning += [f"under {r.least_ml:g} mL of {r.name} is not believed" for r in card.regions if r.least_ml]
+    if card.solid_core is not None:
+        cleaning.append(describe_solid_core(card.solid_core))
     facts = {
         "Doubts": " ".join(card.doubts),
         "Model": f"{card.name}, version {card.version}" + (f", tuned from {card.parent}" if card.parent else ""),

@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from napari_braintumor.engine.anatomy import count_nested
-from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.anatomy import CORE, ENHANCING, WHOLE, count_nested
+from napari_braintumor.engine.models.card import ModelCard, SolidCore
 from napari_braintumor.engine.preparing.components import SLAB_SLICES, ConnectedComponents
 from napari_braintumor.engine.segmenting.resolve import FEW_SLICES, SegmentTask
 from napari_braintumor.engine.volumes import AnyVolume
 
+SOLID_GRID_MM = 1.0
+"""Depth inside a tumor is measured on a grid about so fine, or the case's own where that is coarser."""
 
-def clean(depth_ZYX: Any, task: SegmentTask) -> dict[str, float]:
-    """Turn region depth into labels, in place, and return the volume of each region in mL.
+
+def clean(depth_ZYX: Any, task: SegmentTask) -> tuple[dict[str, float], list[str]]:
+    """Turn region depth into labels, in place; return the volume of each region in mL, and what the user should know.
 
     Parameters
     ----------
@@ -38,10 +42,11 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> dict[str, float]:
     for place in range(nested + 1, len(card.regions) + 1):  # a cavity is no tumor, so the largest tumor may be another
         remove_small_components(depth_ZYX, min_vox, False, section_vox, task.min_slices, range(place, place + 1))
     drop_small_regions(depth_ZYX, card, voxel_ml, left_out)
+    notes = fill_solid_core(depth_ZYX, task)
     counted = zip(card.regions, count_voxels(depth_ZYX, card), strict=True)
     volumes_ml = {region.name: n * voxel_ml for region, n in counted if region.name not in left_out}
     paint_labels(depth_ZYX, card)
-    return volumes_ml
+    return volumes_ml, notes
 
 
 def largest_section(volume: AnyVolume, ml: float) -> int:
@@ -144,6 +149,71 @@ def drop_small_regions(depth_ZYX: Any, card: ModelCard, voxel_ml: float, left_ou
     if depths != list(range(len(depths))):
         _replace_numbers(depth_ZYX, depths)
         leave_out(depth_ZYX, card, left_out)
+
+
+def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
+    """Count the solid middle of a tumor without enhancement as core, in place, where the card has a rule for it.
+
+    Nothing changes where enhancing tumor was found, or where the modalities cannot show it or the core.
+
+    Returns
+    -------
+    list of str
+        One sentence if the core grew.
+    """
+    card, rule = task.card, task.card.solid_core
+    places = {region.name: place for place, region in enumerate(card.regions, start=1)}
+    if rule is None or not {WHOLE, CORE, ENHANCING} <= set(places) or {CORE, ENHANCING} & set(task.not_measurable):
+        return []
+    voxels = count_voxels(depth_ZYX, card)
+    if voxels[places[ENHANCING] - 1] or not voxels[places[WHOLE] - 1]:
+        return []
+    every = tuple(max(1, int(SOLID_GRID_MM // side)) for side in task.volume.spacing)
+    box = _find_box(depth_ZYX, every[0])
+    coarse = np.asarray(depth_ZYX[box][:: every[0], :: every[1], :: every[2]])
+    sides = [step * side for step, side in zip(every, task.volume.spacing, strict=True)]
+    middle = find_middle((coarse >= places[WHOLE]) & (coarse < places[ENHANCING]), rule, sides)
+    for start, stop in _slabs(depth_ZYX):
+        rows = range(max(start, box[0].start), min(stop, box[0].stop))
+        if not rows:
+            continue
+        slab = np.asarray(depth_ZYX[rows.start : rows.stop])
+        inside = slab[:, box[1], box[2]]
+        shown = middle[[(z - box[0].start) // every[0] for z in rows]].repeat(every[1], 1).repeat(every[2], 2)
+        grown = shown[:, : inside.shape[1], : inside.shape[2]] & (inside >= places[WHOLE]) & (inside < places[CORE])
+        inside[grown] = places[CORE]
+        depth_ZYX[rows.start : rows.stop] = slab
+    if count_voxels(depth_ZYX, card) == voxels:
+        return []
+    return [
+        "No enhancing tumor was found. In such a tumor the solid middle counts as core, so the core was drawn by its "
+        "depth in the whole tumor; check it."
+    ]
+
+
+def find_middle(mask_ZYX: NDArray[np.bool_], rule: SolidCore, spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Return what lies deeper in each connected component of a mask than a rule's rim; `spacing` in mm along Z, Y, X.
+
+    What lies beyond the array is outside of the tumor along Y and X, but not along Z, where a stack may end in it.
+    """
+    padded = np.pad(mask_ZYX, ((0, 0), (1, 1), (1, 1)))
+    depth_mm = ndimage.distance_transform_edt(padded, sampling=spacing)[:, 1:-1, 1:-1]
+    components, count = ndimage.label(mask_ZYX, np.ones((3, 3, 3)))
+    deepest = np.concatenate([[0.0], ndimage.maximum(depth_mm, components, np.arange(1, count + 1))])
+    middle: NDArray[np.bool_] = depth_mm > np.maximum(rule.rim_mm, rule.rim_share * deepest)[components]
+    return middle & mask_ZYX
+
+
+def _find_box(depth_ZYX: Any, margin: int) -> tuple[slice, slice, slice]:
+    """Return the bounding box of all that is not 0, with a margin of slices; not all may be 0."""
+    hits = [np.zeros(side, bool) for side in depth_ZYX.shape]
+    for start, stop in _slabs(depth_ZYX):
+        slab = np.asarray(depth_ZYX[start:stop]) > 0
+        hits[0][start:stop] = slab.any((1, 2))
+        hits[1] |= slab.any((0, 2))
+        hits[2] |= slab.any((0, 1))
+    z, y, x = (slice(int(hit[0]), int(hit[-1]) + 1) for hit in map(np.flatnonzero, hits))
+    return slice(max(0, z.start - margin), min(depth_ZYX.shape[0], z.stop + margin)), y, x
 
 
 def paint_labels(depth_ZYX: Any, card: ModelCard) -> None:

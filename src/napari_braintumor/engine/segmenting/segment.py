@@ -71,8 +71,9 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
         reported = len(runner.notes)
         yield done
 
-    volumes_ml = clean(maps.depth, task)
-    notes = [*task.notes, *findings, *runner.notes]
+    volumes_ml, found = clean(maps.depth, task)
+    yield from map(Noted, found)
+    notes = [*task.notes, *findings, *runner.notes, *found]
     yield Segmented(
         Segmentation(
             labels=maps.depth,

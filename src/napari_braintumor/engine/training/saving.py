@@ -176,5 +176,6 @@ def _kept_in_tuning(parent: ModelCard) -> dict[str, Any]:
     return {
         "threshold": parent.threshold,
         "min_volume_ml": parent.min_volume_ml,
+        "solid_core": parent.solid_core,
         "parent_metrics": measured,
     }

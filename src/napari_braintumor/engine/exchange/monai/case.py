@@ -166,6 +166,9 @@ class PaintCase:
         Where less is found of a region, all of it counts as the region around it.
     min_volume_ml
         Tumors that are smaller are removed.
+    solid_core
+        Where the innermost of three regions is empty, what lies deeper in the outermost counts as the middle one: the
+        rim as a share of the greatest depth, and in mm. None leaves it to the network.
     axes
         As for `PrepareCase`.
     """
@@ -178,6 +181,7 @@ class PaintCase:
         threshold: float,
         least_ml: Sequence[float],
         min_volume_ml: float,
+        solid_core: Sequence[float] | None,
         axes: str,
     ) -> None:
         self.channels = channels
@@ -186,6 +190,7 @@ class PaintCase:
         self.threshold = threshold
         self.least_ml = least_ml
         self.min_volume_ml = min_volume_ml
+        self.solid_core = solid_core
         self.axes = axes
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +211,8 @@ class PaintCase:
             nesting += (_resize(whole[None], shape)[0] > limit).numpy()
         affine = np.asarray(torch.as_tensor(data["affine"]).cpu(), np.float64)
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        self._clean(nesting, abs(np.linalg.det(affine[:3, :3])), lengths[io_orientation(affine)[:, 0] == 2].item())
+        sides = lengths[np.argsort(io_orientation(affine)[:, 0])][::-1].tolist()
+        self._clean(nesting, abs(np.linalg.det(affine[:3, :3])), sides)
         painted = np.array([0, *self.labels], np.uint8)[nesting].transpose(2, 1, 0)
         labels = apply_orientation(painted, ornt_transform(LPS, io_orientation(affine)))
         painted_on_scan = MetaTensor(
@@ -223,7 +229,8 @@ class PaintCase:
             regions.append(pred_CZYX[list(inside)].logsumexp(0) - pred_CZYX[outside].logsumexp(0))
         return torch.stack(regions)
 
-    def _clean(self, nesting: NDArray[np.uint8], voxel_mm3: float, thickness: float) -> None:
+    def _clean(self, nesting: NDArray[np.uint8], voxel_mm3: float, sides: Sequence[float]) -> None:
+        thickness = sides[0]
         voxel_ml = voxel_mm3 / 1000
         least_vox = round(self.min_volume_ml / voxel_ml)
         if least_vox > 1:
@@ -241,6 +248,27 @@ class PaintCase:
             if (nesting > index).sum() * voxel_ml < least_ml:
                 np.minimum(nesting, index, out=nesting)
                 break
+        if self.solid_core is not None and (nesting == 1).any() and not (nesting > 2).any():
+            self._fill_core(nesting, sides)
+
+    def _fill_core(self, nesting: NDArray[np.uint8], sides: Sequence[float]) -> None:
+        """Count the middle of a tumor whose innermost region is empty as the region in between."""
+        assert self.solid_core is not None
+        share, rim_mm = self.solid_core
+        every = [max(1, int(1 // side)) for side in sides]
+        hits = [np.flatnonzero(nesting.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+        z0, z1 = max(0, int(hits[0][0]) - every[0]), min(len(nesting), int(hits[0][-1]) + 1 + every[0])
+        inside = nesting[z0:z1, hits[1][0] : hits[1][-1] + 1, hits[2][0] : hits[2][-1] + 1]
+        mask = inside[:: every[0], :: every[1], :: every[2]] > 0
+        steps = [number * side for number, side in zip(every, sides, strict=True)]
+        depth = ndimage.distance_transform_edt(np.pad(mask, ((0, 0), (1, 1), (1, 1))), sampling=steps)[:, 1:-1, 1:-1]
+        parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        deepest = np.concatenate([[0.0], ndimage.maximum(depth, parts, np.arange(1, count + 1))])
+        middle = mask & (depth > np.maximum(rim_mm, share * deepest)[parts])
+        for axis, number in enumerate(every):
+            middle = middle.repeat(number, axis)
+        middle = middle[: inside.shape[0], : inside.shape[1], : inside.shape[2]]
+        inside[middle & (inside == 1)] = 2
 
 
 class SaveLabels:

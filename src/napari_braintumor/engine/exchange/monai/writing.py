@@ -216,6 +216,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
                     "threshold": card.threshold,
                     "least_ml": [region.least_ml for region in card.regions],
                     "min_volume_ml": card.min_volume_ml,
+                    "solid_core": list(card.solid_core.model_dump().values()) if card.solid_core else None,
                     "axes": card.axes,
                 },
                 {"_target_": "scripts.case.SaveLabels", "folder": "@output_dir"},
