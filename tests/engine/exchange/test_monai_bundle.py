@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -19,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
+from scipy import ndimage
 from tiny import TINY, store_tiny
 from torch import nn
 
@@ -29,9 +32,12 @@ from napari_braintumor.engine.exchange.monai import reading, writing
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.files.sample import sample_folder
-from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.inspecting import foreground
+from napari_braintumor.engine.models.card import ModelCard, SolidCore
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.segmenting.cleaning import fill_solid_core
 from napari_braintumor.engine.settings import SegmentConfig
 
 _TENSOR = {
@@ -227,6 +233,26 @@ def test_a_bundle_has_all_parts_that_monai_asks_of_one(tmp_path: Path) -> None:
     configuration = json.loads((bundle / "configs" / "inference.json").read_text())
     required = {part["id"] for part in InferProperties.values() if part["required"]}
     assert required <= configuration.keys()
+
+
+@pytest.mark.parametrize("sides", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.4)])
+def test_a_bundle_draws_the_core_of_a_tumor_without_enhancement_as_we_do(sides, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "scripts", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "scripts.head", foreground)
+    spec = importlib.util.spec_from_file_location("case_of_a_bundle", Path(writing.__file__).with_name("case.py"))
+    case = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(case)
+    card = ModelCard(name="a", architecture="unet", solid_core=SolidCore(rim_share=0.3, rim_mm=1.5))
+    paint = case.PaintCase([[0], [1], [2]], False, [2, 1, 3], 0.5, [0, 0, 0], 0.0, [0.3, 1.5], card.axes)
+    noise = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(14, 60, 70)), [4 / side for side in sides])
+    ours = (noise > np.quantile(noise, 0.7)).astype(np.uint8)
+    theirs = ours.copy()
+    source = default_grid(ours.shape, sides)
+    volume = SimpleNamespace(spacing=source.spacing, source=source)
+    assert fill_solid_core(ours, SimpleNamespace(card=card, volume=volume, not_measurable={}))
+    paint._clean(theirs, float(np.prod(sides)), list(sides))
+    assert (ours == 2).any()
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.slow
