@@ -160,9 +160,7 @@ def test_the_numbers_on_screen_are_those_of_the_labels_at_every_step_of_a_sessio
     train.run_page.everyday.set_values({"epochs": 4, "steps_per_epoch": 20, "batch_size": 4, "learning_rate": 3e-3})
     train.run_page.advanced.set_values({"threads": 1, "averaging": 0.5})
     train.train_button.click()
-    qtbot.waitUntil(
-        lambda: train.watch_page.back_button.isVisible() or not train.train_button.isEnabled(), timeout=30_000
-    )
+    qtbot.waitUntil(lambda: train.watch_page.run is not None, timeout=30_000)
     qtbot.waitUntil(lambda: train.watch_page.job is None, timeout=150_000)
     session.hold(second)
     train.watch_page.view.use_button.click()
