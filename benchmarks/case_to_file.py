@@ -172,7 +172,7 @@ def describe(result: Mapping[str, Any]) -> str:
         "## From a case on disk to labels on disk",
         f"Ours (`find_cases`, `read_case`, `segment` with {runtimes}, `write_labels`) beside a MONAI pipeline with the "
         "same weights: dictionary transforms, `SliceInferer` over whole slices with `sw_batch_size=1`, eager float32 "
-        "torch. The reference has the working grid, the normalisation and the way back from us, or its labels could "
+        "torch. The reference has the working grid, the normalization and the way back from us, or its labels could "
         "not agree. Ours searches the slices a few mm apart and looks at all only around tumor, so its time depends on "
         "the tumor; *every slice* is ours without that (`search_step_mm=0`).",
         times,

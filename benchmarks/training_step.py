@@ -359,7 +359,7 @@ class PlainLoop(_Loop):
         self.batches = iter(loader)
         self.network = self.build_network(seed).train()
         plan = self.plan
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
         )
         self.loss = build_loss(plan)
@@ -418,10 +418,10 @@ class PlainLoop(_Loop):
         from napari_braintumor.engine.training.losses import apply_loss
 
         image = batch["image"] * (batch["masks"][:, -1:] > 0.5)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss = apply_loss(self.loss, self.network(image), batch["masks"][:, :-1], self.known)
         loss.backward()
         assert self.plan.clipping is not None
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clipping)
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.item()

@@ -24,7 +24,7 @@ from napari_braintumor.engine.models.store import (
 from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.saving import PRIVATE
 
-LICENCE = "CC BY-NC-SA 4.0, research only"
+LICENSE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (
     "Trained on few patients with gliomas (and meningioma slices), mostly before treatment. Not for other diseases, "
     "children, or scans after surgery: of enhancing tumor in treated patients it finds less than half. Axial scans "
@@ -50,7 +50,7 @@ def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
             "cpu_seconds_per_slice": record["seconds_per_slice"],
             "metrics": tuple(list_metrics(record)),
             "trained_on": tuple(list_sources(card)),
-            "licence": LICENCE,
+            "license": LICENSE,
             "limitations": LIMITATIONS,
             "plans": tuple(plans) or card.plans,
         }

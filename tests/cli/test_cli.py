@@ -224,7 +224,7 @@ def catalogue(toy_model, tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     content = toy_model.read_bytes()
     (folder / "toy.safetensors").write_bytes(content)
-    entry = {"name": "toy", "title": "A [red]toy", "file": "toy.safetensors", "bytes": len(content), "licence": "CC0"}
+    entry = {"name": "toy", "title": "A [red]toy", "file": "toy.safetensors", "bytes": len(content), "license": "CC0"}
     entry["sha256"] = hashlib.sha256(content).hexdigest()
     (folder / "catalogue.json").write_text(json.dumps({"format": 1, "models": [entry]}))
     monkeypatch.setenv("BRAINTUMOR_CATALOGUE", str(folder))
@@ -237,7 +237,7 @@ def test_an_available_model_is_downloaded_by_its_name(catalogue, models_folder) 
     assert "CC0" in listed.output
     result = run(app, ["models", "download", "toy"])
     assert result.exit_code == 0, result.output
-    assert "toy: licence CC0." in result.output
+    assert "toy: license CC0." in result.output
     assert "Installed as 'toy'" in result.output
     assert (models_folder / "toy.safetensors").exists()
 

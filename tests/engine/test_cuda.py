@@ -124,7 +124,7 @@ def short_plan(toy_plan, card, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     update = {"device": card.type, "output": tmp_path, "epochs": 2, "steps_per_epoch": 6, "precision": "float32"}
     # By Adam, rounding alone would move weights whose gradients are nothing but rounding.
-    update |= {"optimiser": "sgd", "learning_rate": 0.05}
+    update |= {"optimizer": "sgd", "learning_rate": 0.05}
     return toy_plan.model_copy(update=update)
 
 

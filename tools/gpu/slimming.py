@@ -20,7 +20,7 @@ def slim(source: Path, target: Path) -> None:
     kept = {}
     for name, tensor in tensors.items():
         last = name.rpartition("/")[2]
-        if name.startswith("optimiser/") and last == MOMENTUM:
+        if name.startswith(("optimizer/", "optimiser/")) and last == MOMENTUM:
             continue
         if tensor.dtype == torch.float32 and tensor.ndim > 1:
             tensor = tensor.to(torch.bfloat16 if last == SQUARES else torch.float16)

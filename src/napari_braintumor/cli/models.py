@@ -63,7 +63,7 @@ def list_models() -> None:
             told = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
             dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in told if m.measure == VOLUME_DICE)
             regions = "\n".join(region.name for region in card.regions)
-            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.licence)
+            table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.license)
             if card.doubts:
                 remarks.append((f"{card.name}: {' '.join(card.doubts)}", "yellow"))
         console.print(table)
@@ -79,9 +79,9 @@ def list_available(catalogue: Catalogue = None) -> None:
     if not entries:
         console.print("The catalogue is empty. Name another one with --catalogue: an address, a file or a folder.")
         return
-    table = Table(Column("model", no_wrap=True), "title", "kind", Column("MB", justify="right"), "licence", "note")
+    table = Table(Column("model", no_wrap=True), "title", "kind", Column("MB", justify="right"), "license", "note")
     for entry in entries:
-        told = entry.name, entry.title, entry.kind, f"{entry.bytes / 1e6:.1f}", entry.licence, entry.note
+        told = entry.name, entry.title, entry.kind, f"{entry.bytes / 1e6:.1f}", entry.license, entry.note
         table.add_row(*(Text(text) for text in told))
     console.print(table)
 
@@ -149,7 +149,7 @@ def _read_card_of(path: Path) -> ModelCard:
 
 
 def _follow_download(entry: Entry, mirror: str | None) -> None:
-    console.print(f"{entry.name}: licence {entry.licence}. {entry.note}".strip())
+    console.print(f"{entry.name}: license {entry.license}. {entry.note}".strip())
     with (
         progress_bar(DownloadColumn(), TransferSpeedColumn()) as progress,
         closing(download(entry, None, mirror)) as events,

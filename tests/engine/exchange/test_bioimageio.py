@@ -189,8 +189,8 @@ def test_images_that_the_sample_case_lacks_are_stood_in_for(tmp_path: Path) -> N
     assert_passes(bioimageio.export(store_tiny(tmp_path, "unet", modalities=("ADC",)), tmp_path / "package.zip"))
 
 
-def test_a_licence_without_a_name_travels_as_a_file(tmp_path: Path) -> None:
-    model = store_tiny(tmp_path, "unet", licence="Ask the hospital.")
+def test_a_license_without_a_name_travels_as_a_file(tmp_path: Path) -> None:
+    model = store_tiny(tmp_path, "unet", license="Ask the hospital.")
     path = bioimageio.export(model, tmp_path / "package.zip")
     assert describe(path)["license"]["source"] == "LICENSE.md"
     assert_passes(path)

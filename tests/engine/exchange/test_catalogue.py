@@ -132,7 +132,7 @@ def entry(content: bytes, server: Server) -> Entry:
 
 
 def make_entry(content: bytes, **other: object) -> Entry:
-    told = {"name": "far", "file": "far.safetensors", "bytes": len(content), "licence": "CC0"}
+    told = {"name": "far", "file": "far.safetensors", "bytes": len(content), "license": "CC0"}
     return Entry.model_validate(told | {"sha256": hashlib.sha256(content).hexdigest()} | other)
 
 
@@ -493,7 +493,7 @@ def test_an_unknown_name_lists_the_known_ones(entry: Entry) -> None:
         ({"bytes": 1.5}, "bytes: Input should be a valid integer"),
         ({"sha256": "abc"}, "sha256: String should match"),
         ({"sha256": "../" * 21 + "a"}, "sha256: String should match"),
-        ({"licence": ""}, "licence: String should have at least 1"),
+        ({"license": ""}, "license: String should have at least 1"),
         ({"title": "x\x1b[2J"}, "title: .*cannot be printed"),
         ({"title": "x" * 301}, "title: String should have at most 300"),
         ({"kind": "pickle"}, "kind: Input should be"),

@@ -291,7 +291,7 @@ def test_monai_runs_a_bundle_of_a_three_dimensional_network(tmp_path: Path) -> N
         axes="RAS xyz",
         spacing=(4.0, 3.0, 3.0),
         window=(32, 48, 48),
-        normalisation="nonzero z-score",
+        normalization="nonzero z-score",
         activation="softmax",
         channels=((1, 2, 3), (1, 3), (3,)),
         modalities=("T1ce", "T1", "T2", "FLAIR"),
@@ -371,7 +371,7 @@ def test_the_public_bundle_for_brats_is_read(tmp_path: Path, public_weights: dic
     assert (card.channels, card.activation) == (((1,), (0,), (2,)), "sigmoid")
     assert (card.spatial_dims, card.axes, card.spacing) == (3, "LPS xyz", (1.0, 1.0, 1.0))
     assert card.window == (160, 240, 240)
-    assert card.normalisation == "nonzero z-score"
+    assert card.normalization == "nonzero z-score"
 
 
 def test_the_network_of_the_public_bundle_gives_what_monais_own_gives(
@@ -437,7 +437,7 @@ def test_a_description_is_believed_where_the_metadata_says_nothing(
     metadata = changed(PUBLIC_METADATA, "network_data_format", None)
     bundle = write_bundle(tmp_path / "bundle", public_weights, metadata)
     described = ModelCard(
-        name="theirs", architecture="unet", spatial_dims=3, axes="RAS xyz", normalisation="nonzero z-score"
+        name="theirs", architecture="unet", spatial_dims=3, axes="RAS xyz", normalization="nonzero z-score"
     )
     _, card = reading.load(bundle, described)
     assert (card.name, card.architecture, card.axes) == ("theirs", "monai_segresnet", "RAS xyz")
@@ -563,7 +563,7 @@ def test_how_slices_of_a_two_dimensional_network_lie_is_asked_for(tmp_path: Path
     bundle = write_bundle(tmp_path / "bundle", SegResNet(**options).state_dict(), configuration=configuration)
     with pytest.raises(DescriptionNeeded, match="does not say how its slices lie"):
         reading.load(bundle)
-    described = ModelCard(name="theirs", architecture="unet", normalisation="nonzero z-score")
+    described = ModelCard(name="theirs", architecture="unet", normalization="nonzero z-score")
     assert reading.load(bundle, described)[1].spatial_dims == 2
 
 

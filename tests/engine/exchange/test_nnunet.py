@@ -176,7 +176,7 @@ def test_a_trained_folder_gives_what_nnunets_network_gives(tmp_path: Path, old: 
     assert card.spacing == ((None, 1.0, 1.0) if dims == 2 else (2.0, 1.0, 1.0))
     assert card.window == (None if dims == 2 else (16, 32, 32))
     assert [region.name for region in card.regions] == ["whole tumor", "tumor core", "enhancing tumor"]
-    assert (card.channels, card.normalisation, card.axes) == (((0,), (2,), (1,)), "nonzero z-score", "LPS zyx")
+    assert (card.channels, card.normalization, card.axes) == (((0,), (2,), (1,)), "nonzero z-score", "LPS zyx")
     images = torch.randn(1, 2, *(16, 32, 64)[-dims:])
     given = load_network(save_model(tmp_path / "in.safetensors", weights, card))(images)
     assert (given - reference(images)).abs().max() < 1e-5
@@ -205,7 +205,7 @@ def test_classes_are_asked_for_and_come_in_by_a_description(tmp_path: Path) -> N
         regions=GLIOMA_REGIONS[:2],
         activation="softmax",
         channels=((1, 2), (2,)),
-        normalisation="nonzero z-score",
+        normalization="nonzero z-score",
     )
     _, card = nnunet.load(folder, described)
     assert (card.name, card.activation, card.channels, card.window) == (

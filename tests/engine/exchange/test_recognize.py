@@ -176,7 +176,7 @@ def test_budas_public_weights_need_no_description(tmp_path: Path) -> None:
     assert card.parameters == 7_763_041
     assert (card.name, card.architecture, card.modalities) == ("unet-e012d006", "buda_unet", ("T1", "FLAIR", "T1ce"))
     assert [region.name for region in card.regions] == ["whole tumor"]
-    assert (card.normalisation, card.spacing, card.licence) == ("percentile z-score", (None, None, None), "MIT")
+    assert (card.normalization, card.spacing, card.license) == ("percentile z-score", (None, None, None), "MIT")
     images = torch.randn(1, 3, 96, 64)
     assert (torch.sigmoid(imported(path, weights, card)(images)) - reference(images)).abs().max() < 1e-5
 
@@ -205,7 +205,7 @@ def test_monais_segresnet_comes_in_by_a_description(tmp_path: Path) -> None:
         modalities=("T1ce", "T1", "T2", "FLAIR"),
         regions=(GLIOMA_REGIONS[0], *GLIOMA_REGIONS[1:]),
         channels=((1,), (0,), (2,)),
-        normalisation="nonzero z-score",
+        normalization="nonzero z-score",
     )
     weights, card = load(tmp_path / "model.pt", described)
     assert len(weights) == 83

@@ -45,7 +45,7 @@ def make_model(folder: Path, architecture: str, dims: int) -> StoredModel:
     torch.manual_seed(1)
     options = SMALL.get(architecture, {})
     card = ModelCard(
-        name="traveller", architecture=architecture, options=options, spatial_dims=dims, licence="CC0-1.0",
+        name="traveller", architecture=architecture, options=options, spatial_dims=dims, license="CC0-1.0",
         spacing=(None, 4.0, 4.0) if dims == 2 else (4.0, 4.0, 4.0), window=(32, 64, 64) if dims == 3 else None,
     )  # fmt: skip
     network = build_network(architecture, in_channels=4, out_channels=3, spatial_dims=dims, options=options).eval()

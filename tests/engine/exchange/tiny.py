@@ -42,7 +42,7 @@ def store_tiny(folder: Path, architecture: str, dims: int = 2, **fields: Any) ->
         "options": TINY[architecture],
         "spatial_dims": dims,
         "spacing": (None, 2.0, 2.0) if dims == 2 else (2.0, 2.0, 2.0),
-        "licence": "BSD-3-Clause",
+        "license": "BSD-3-Clause",
         **fields,
     }
     card = ModelCard.model_validate(told)

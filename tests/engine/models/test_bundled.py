@@ -31,7 +31,7 @@ def test_a_bundled_model_is_small_whole_and_fully_described(model) -> None:
     weights = load_weights(model.path)
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
     card = model.card
-    assert "CC BY-NC-SA 4.0" in card.licence
+    assert "CC BY-NC-SA 4.0" in card.license
     assert card.trained_on
     assert card.limitations
     assert "Not a medical device" in card.intended_use

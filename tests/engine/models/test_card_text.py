@@ -7,8 +7,8 @@ LGG = Metric(data="lgg", region="whole tumor", modalities=("FLAIR",), mean=0.8, 
 CARD = ModelCard(
     name="a", architecture="u2net_small", modalities=("FLAIR",), parameters=1_131_181, spacing=(None, 2.0, 2.0),
     regions=(Region(name="whole tumor", label=2, label_name="edema", color="#ffffff", least_ml=0.5),),
-    trained_on=(DataSource(name="Some set", patients=7, licence="CC0", defines=("whole tumor",)),),
-    held_out_patients=("p1", "p2"), metrics=(LGG,), plans=({"loss": "dice", "epochs": 3},), licence="CC BY 4.0",
+    trained_on=(DataSource(name="Some set", patients=7, license="CC0", defines=("whole tumor",)),),
+    held_out_patients=("p1", "p2"), metrics=(LGG,), plans=({"loss": "dice", "epochs": 3},), license="CC BY 4.0",
 )  # fmt: skip
 
 

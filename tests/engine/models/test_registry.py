@@ -51,13 +51,13 @@ def test_every_weight_gets_a_gradient_and_training_lowers_the_loss(name: str, di
     side, rate = {2: (32, 1e-2), 3: (16, 1e-3)}[dims]
     image = torch.rand(2, 4, *(side,) * dims, generator=generator)
     target = (image[:, :3] > 0.5).float()
-    optimiser = torch.optim.SGD(network.parameters(), rate)
+    optimizer = torch.optim.SGD(network.parameters(), rate)
     losses = []
     for _ in range(4):
         outputs = network(image)
         outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
         loss = torch.stack([functional.binary_cross_entropy_with_logits(each, target) for each in outputs]).sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         gradients = {key: weight.grad for key, weight in network.named_parameters()}
         assert [key for key, gradient in gradients.items() if gradient is None] == []
@@ -65,7 +65,7 @@ def test_every_weight_gets_a_gradient_and_training_lowers_the_loss(name: str, di
         assert (
             dims == 3 or [key for key, gradient in gradients.items() if gradient.ndim > 1 and not gradient.any()] == []
         )
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
 

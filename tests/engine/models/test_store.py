@@ -173,7 +173,7 @@ def names() -> list[str]:
 
 
 def test_a_copy_has_the_same_weights_and_parent_under_another_name(tmp_path: Path) -> None:
-    card = CARD.model_copy(update={"title": "Tiny", "parent": "old", "licence": "CC0"})
+    card = CARD.model_copy(update={"title": "Tiny", "parent": "old", "license": "CC0"})
     weights = {"a": torch.linspace(0, 1, 50)}
     original = ModelStore().install(save_model(tmp_path / "m.safetensors", weights, card)).path
     copy = ModelStore().duplicate("tiny", "my.copy-2")

@@ -68,7 +68,7 @@ def test_both_runtimes_give_the_same_probabilities(tmp_path, converted_here, arc
 def test_a_3d_model_of_monai_gives_what_a_plain_monai_pipeline_gives(tmp_path) -> None:
     volume, _ = make_case(4, (40, 56, 48), (1.0, 1.0, 1.0))
     path, network = save(
-        tmp_path, "monai_segresnet", 3, axes="RAS xyz", normalisation="nonzero z-score", window=(24, 32, 32),
+        tmp_path, "monai_segresnet", 3, axes="RAS xyz", normalization="nonzero z-score", window=(24, 32, 32),
         channels=((1,), (0,), (2,)), modalities=("T1ce", "T1", "T2", "FLAIR"),
     )  # fmt: skip
     assert isinstance(network, SegResNet)

@@ -33,7 +33,7 @@ def test_intensities_become_z_scores_over_the_head_and_zero_outside(make_volume)
 
 def test_a_card_may_ask_for_the_z_scores_of_monai_s_bundles(make_volume) -> None:
     volume, _ = make_volume(0)
-    card = ModelCard(name="a", architecture="monai_segresnet", normalisation="nonzero z-score")
+    card = ModelCard(name="a", architecture="monai_segresnet", normalization="nonzero z-score")
     prepared = prepare_for(card, volume, 16, crop=False)
     expected = NormalizeIntensity(nonzero=True, channel_wise=True)(volume.data).numpy()
     np.testing.assert_allclose(prepared.data[:, :, : volume.shape[1], : volume.shape[2]], expected, atol=1e-4)
@@ -41,7 +41,7 @@ def test_a_card_may_ask_for_the_z_scores_of_monai_s_bundles(make_volume) -> None
 
 def test_a_card_may_ask_for_the_z_scores_of_buda_s_network(make_volume) -> None:
     volume, _ = make_volume(0)
-    card = ModelCard(name="a", architecture="buda_unet", normalisation="percentile z-score")
+    card = ModelCard(name="a", architecture="buda_unet", normalization="percentile z-score")
     clipped = np.clip(volume.data, *np.percentile(volume.data, (10, 99)))
     means, deviations = (f(clipped, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.std))
     prepared = prepare_for(card, volume, 8)

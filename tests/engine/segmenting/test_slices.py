@@ -92,7 +92,7 @@ def found_by_intensity(toy_model, with_card, monkeypatch):
             return torch.cat([whole, *[torch.full_like(whole, -10.0)] * 2], 1)
 
     monkeypatch.setattr(network, "start_runner", lambda *_: Bright())
-    path = with_card(toy_model, min_volume_ml=1.0, spacing=(None,) * 3, normalisation="nonzero z-score")
+    path = with_card(toy_model, min_volume_ml=1.0, spacing=(None,) * 3, normalization="nonzero z-score")
 
     def find(planted, spacing, **settings):
         noise = np.random.default_rng(0).normal(100, 0.3, planted.shape)

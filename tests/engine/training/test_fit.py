@@ -49,9 +49,9 @@ def test_a_step_in_bfloat16_moves_float32_weights(toy_plan) -> None:
     assert not torch.equal(fit.network.weight, before)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
-def test_a_checkpoint_goes_on_with_the_same_step_to_the_bit(toy_plan, tmp_path, optimiser: str) -> None:
-    plan = toy_plan.model_copy(update={"optimiser": optimiser})
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_a_checkpoint_goes_on_with_the_same_step_to_the_bit(toy_plan, tmp_path, optimizer: str) -> None:
+    plan = toy_plan.model_copy(update={"optimizer": optimizer})
     path = tmp_path / "checkpoint.safetensors"
     batch = torch.randn(2, 4, 32, 32), torch.ones(2, 3, 32, 32), torch.ones(2, 3, dtype=torch.bool)
 

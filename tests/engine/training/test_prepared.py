@@ -31,7 +31,7 @@ def test_an_archive_gives_back_the_cases_it_was_made_of(toy_plan, cases, archive
         assert (after.name, after.patient, after.group) == (before.name, before.patient, before.group)
         for name in ("regions", "known", "slices", "counted"):
             assert np.array_equal(getattr(after, name), getattr(before, name))
-        for name in ("box", "frame", "shape", "normalisation"):
+        for name in ("box", "frame", "shape", "normalization"):
             assert getattr(after.prepared, name) == getattr(before.prepared, name)
         assert np.array_equal(after.prepared.head, before.prepared.head)
         moved = np.abs(after.prepared.data.astype(float) - before.prepared.data.astype(float))

@@ -42,7 +42,7 @@ def run_both(command: list[str]) -> None:
 def test_two_processes_with_batches_of_b_do_what_one_does_with_2b(toy_plan, tmp_path: Path, batch_norm: bool) -> None:
     options = {"width": 4, "dropout": 0.0, "batch_norm": batch_norm}
     update = {"options": options, "epochs": 2, "steps_per_epoch": 10, "averaging": 0.9}
-    update |= {"optimiser": "sgd", "learning_rate": 1e-3}
+    update |= {"optimizer": "sgd", "learning_rate": 1e-3}
     plan = toy_plan.model_copy(update=update)
     for name, size in (("one", 6), ("two", 3)):
         here = plan.model_copy(update={"output": tmp_path / name, "batch_size": size})

@@ -20,12 +20,12 @@ def rates(plan: TrainPlan) -> list[float]:
 
 
 def rates_of_torch(make, steps: int) -> list[float]:
-    optimiser = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.6)
-    schedule = make(optimiser)
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.6)
+    schedule = make(optimizer)
     seen = []
     for _ in range(steps):
-        seen.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         schedule.step()
     return seen
 

@@ -214,11 +214,11 @@ def compare(qtbot: Any, dock: ModelsDock) -> None:
 
 
 def test_all_models_are_listed_with_what_one_chooses_by(dock, viewer):
-    put("mine", modalities=("FLAIR", "T1"), accepts_missing=False, regions=WHOLE, licence="CC0", parent="gone")
+    put("mine", modalities=("FLAIR", "T1"), accepts_missing=False, regions=WHOLE, license="CC0", parent="gone")
     dock.reload_models()
     assert rows(dock)["mine"] == {
         "Model": "mine", "Dice": "", "Network": "U-Net", "Modalities": "FLAIR, T1", "Regions": "whole tumor",
-        "Licence": "CC0", "Size": "0.0 MB", "Kept": "yours", "Parent": "gone",
+        "License": "CC0", "Size": "0.0 MB", "Kept": "yours", "Parent": "gone",
     }  # fmt: skip
     assert rows(dock)["shipped"]["Dice"] == "0.80 (n = 20)"
     assert rows(dock)["shipped"]["Kept"] == "package"
@@ -519,7 +519,7 @@ def test_a_model_is_exported_in_the_kind_that_is_chosen(dock, qtbot, exchange, t
 
 @pytest.mark.parametrize("kind", ["safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_real_model_travels_out_and_in_again(dock, qtbot, tmp_path, kind):
-    card = ModelCard(name="mine", architecture="unet", options={"width": 2}, licence="CC0")
+    card = ModelCard(name="mine", architecture="unet", options={"width": 2}, license="CC0")
     network = build_network("unet", in_channels=4, out_channels=3, options=card.options)
     save_model(ModelStore().folder / "mine.safetensors", network.state_dict(), card)
     dock.reload_models()
@@ -532,7 +532,7 @@ def test_a_real_model_travels_out_and_in_again(dock, qtbot, tmp_path, kind):
     dock.install_from(target)
     finish(qtbot, dock, 120)
     assert dock.message.text() == "'mine' is among your models."
-    assert dock.model.card.licence == "CC0"
+    assert dock.model.card.license == "CC0"
 
 
 @pytest.fixture
@@ -551,7 +551,7 @@ def test_the_form_describes_a_model(form):
     form.channel_edits["whole tumor"].setText("1")
     form.channel_edits["tumor core"].setText("0")
     form.options_edit.setText('{"width": 16}')
-    form.normalisation_box.setCurrentText("percentile z-score")
+    form.normalization_box.setCurrentText("percentile z-score")
     form.spacing_spins[1].setValue(1.5)
     card = form.build_card()
     assert card.name == "My-net--2-"
@@ -560,7 +560,7 @@ def test_the_form_describes_a_model(form):
     assert card.channels == ((1,), (0,))
     assert card.spacing == (None, 1.5, None)
     assert (card.architecture, card.spatial_dims, card.axes) == ("buda_unet", 2, "LPS zyx")
-    assert card.normalisation == "percentile z-score"
+    assert card.normalization == "percentile z-score"
     assert card.options == {"width": 16}
 
 
@@ -593,7 +593,7 @@ def test_a_description_that_is_impossible_is_told_and_the_form_stays(form):
 
 
 ENTRY = Entry(
-    name="far", title="From afar", file="far.safetensors", bytes=4_000_000_000, sha256="0" * 64, licence="CC0",
+    name="far", title="From afar", file="far.safetensors", bytes=4_000_000_000, sha256="0" * 64, license="CC0",
     note="Ask first.",
 )  # fmt: skip
 
@@ -646,7 +646,7 @@ def test_the_download_button_is_hidden_where_the_catalogue_is_empty(dock, qtbot,
         assert offers_models()
 
 
-def test_the_list_tells_size_and_licence_and_is_fetched_only_when_asked(qtbot, monkeypatch):
+def test_the_list_tells_size_and_license_and_is_fetched_only_when_asked(qtbot, monkeypatch):
     asked: list[str | None] = []
 
     def read(source: str | None) -> list[Entry]:
@@ -668,7 +668,7 @@ def test_the_list_tells_size_and_licence_and_is_fetched_only_when_asked(qtbot, m
             assert form.line.text().startswith("This catalogue lists no models.")
         elif source == "/folder":
             assert form.table.rows[0][:3] == ["far", "4000.0 MB", "CC0"]
-            assert form.line.text() == "far: 4000.0 MB, safetensors, licence CC0. Ask first."
+            assert form.line.text() == "far: 4000.0 MB, safetensors, license CC0. Ask first."
             assert form.entry == ENTRY
         else:
             assert form.line.text() == "It cannot be had. Check the address."
@@ -897,12 +897,12 @@ def test_colors_come_from_the_theme(dock):
 
 
 def test_a_renamed_file_keeps_its_card(dock, monkeypatch):
-    put("mine", licence="CC0")
+    put("mine", license="CC0")
     dock.reload_models()
     choose(dock, "mine")
     answer(monkeypatch, "better")
     dock.buttons.rename_button.click()
-    assert read_card(dock.model.path).licence == "CC0"
+    assert read_card(dock.model.path).license == "CC0"
 
 
 def test_a_file_whose_name_is_taken_is_installed_under_another_name(dock, exchange, monkeypatch, qtbot):

@@ -28,7 +28,7 @@ from napari_braintumor.layers import layers_from_case, mark_reviewed
 from napari_braintumor.widgets.segmenting.dock import ADVANCED, SegmentDock
 
 CARD = ModelCard(
-    name=DEFAULT_MODEL, title="Glioma U-Net", architecture="unet", accepts_missing=True, licence="CC BY-NC-SA 4.0",
+    name=DEFAULT_MODEL, title="Glioma U-Net", architecture="unet", accepts_missing=True, license="CC BY-NC-SA 4.0",
     metrics=(Metric(data="LGG", region="whole tumor", modalities=("FLAIR",), mean=0.84, n=10, held_out=True),),
 )  # fmt: skip
 

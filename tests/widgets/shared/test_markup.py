@@ -51,10 +51,10 @@ def test_a_tooltip_shows_a_name_to_the_letter(name, qapp):
 def test_the_card_shows_names_to_the_letter(qapp):
     for name in ODD:
         metric = Metric(data=name, region="whole tumor", modalities=("FLAIR",), mean=0.5, n=1, held_out=True)
-        source = DataSource(name=name, patients=1, licence=name, defines=(), note=name)
+        source = DataSource(name=name, patients=1, license=name, defines=(), note=name)
         card = ModelCard(
             name="a", architecture="unet", modalities=("FLAIR",), metrics=(metric,), trained_on=(source,),
-            limitations=f"Not for {name}.", licence=name, held_out_patients=(name,), options={"width": name},
+            limitations=f"Not for {name}.", license=name, held_out_patients=(name,), options={"width": name},
         )  # fmt: skip
         shown = shown_as_markdown(card_as_markdown(card))
         assert shown.count(name) == 8, name

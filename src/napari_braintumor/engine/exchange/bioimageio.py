@@ -50,7 +50,7 @@ comes out for it:
 
 napari-braintumor imports the package, prepares images by itself and paints labels."""
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
-LICENCES = {
+LICENSES = {
     "BSD-3-Clause": "BSD-3-Clause",
     "MIT": "MIT",
     "Apache-2.0": "Apache-2.0",
@@ -60,7 +60,7 @@ LICENCES = {
     "CC BY-NC 4.0": "CC-BY-NC-4.0",
     "CC BY-NC-SA 4.0": "CC-BY-NC-SA-4.0",
 }
-"""How licences begin on cards, and what SPDX calls them; what begins otherwise travels as a file."""
+"""How licenses begin on cards, and what SPDX calls them; what begins otherwise travels as a file."""
 
 
 def export(model: StoredModel, target: Path) -> Path:
@@ -94,9 +94,9 @@ def export(model: StoredModel, target: Path) -> Path:
         "test_output.npy": _npy(output.numpy()),
         "README.md": write_page(card, USE).encode(),
     }
-    licence = next((spdx for begins, spdx in LICENCES.items() if card.licence.startswith(begins)), None)
-    if licence is None:
-        files["LICENSE.md"] = f"{card.licence or 'The card of this model states no licence.'}\n".encode()
+    spdx_name = next((spdx for begins, spdx in LICENSES.items() if card.license.startswith(begins)), None)
+    if spdx_name is None:
+        files["LICENSE.md"] = f"{card.license or 'The card of this model states no license.'}\n".encode()
     architecture = _architecture(card, files)
     description = {
         "format_version": FORMAT_VERSION,
@@ -106,7 +106,7 @@ def export(model: StoredModel, target: Path) -> Path:
         "version": card.version if re.fullmatch(r"\d+(\.\d+){0,2}", card.version) else "1",
         "authors": [{"name": "napari-braintumor developers"}],
         "cite": [asdict(find_architecture(card.architecture).citation)],
-        "license": licence or _file("LICENSE.md", files),
+        "license": spdx_name or _file("LICENSE.md", files),
         "documentation": _file("README.md", files),
         "tags": ["brain", "tumor", "glioma", "mri", "segmentation", f"{card.spatial_dims}d", "pytorch", "napari"],
         "inputs": [_input(card, files)],

@@ -15,7 +15,7 @@ is empty as long as nobody hosts models for this project. ::
           "urls": ["https://…/glioma-3d.safetensors"],
           "bytes": 9412608,
           "sha256": "6f…",                            64 hexadecimal digits, lower case
-          "licence": "CC BY 4.0",
+          "license": "CC BY 4.0",
           "note": "Ask the authors before …",         may be left out
           "description": {"name": …}                  a card, for files that have none; may be left out
         }
@@ -38,7 +38,7 @@ from typing import Annotated, Literal
 from urllib.parse import quote, urljoin, urlsplit
 
 from platformdirs import user_cache_path
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.events import DownloadEvent, Installed, Noted
@@ -71,7 +71,7 @@ class Entry(Frozen):
     )
     bytes: Annotated[int, Field(ge=1, le=MOST_BYTES, strict=True)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    licence: Annotated[Line, Field(min_length=1)]
+    license: Annotated[Line, Field(min_length=1, validation_alias=AliasChoices("license", "licence"))]
     note: Annotated[str, Field(max_length=2000)] = ""
     description: ModelCard | None = None
 
@@ -83,7 +83,7 @@ class Entry(Frozen):
                 raise ValueError("expected addresses that begin with https:// or http://")
         return urls
 
-    @field_validator("title", "licence", "note")
+    @field_validator("title", "license", "note")
     @classmethod
     def _refuse_control_characters(cls, text: str) -> str:
         if not text.isprintable():  # a terminal would obey some of them

@@ -214,8 +214,8 @@ def _describe(dataset: dict[str, Any], plans: dict[str, Any], origin: str) -> di
         "regions": [region.model_dump() for region in kept],
         "channels": [[regions.index(region.name)] for region in kept],
         "title": str(dataset.get("name", ""))[:80],
-        "normalisation": "nonzero z-score",
-        "licence": str(dataset.get("licence") or dataset.get("license") or "")[:200],
+        "normalization": "nonzero z-score",
+        "license": str(dataset.get("licence") or dataset.get("license") or "")[:200],
         "limitations": "One fold of nnU-Net, without its mirrored passes and with images resampled linearly.",
     }
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.models.card import ModelCard, Normalisation
+from napari_braintumor.engine.models.card import ModelCard, Normalization
 from napari_braintumor.engine.models.card_text import architecture_title, card_as_markdown
 from napari_braintumor.engine.settings import describe_problem
 
 MOST_TEXT_BYTES = 2**20
 MOST_LEVELS = 32
 CARD_KEY = "napari_braintumor"
-PREPARATION: Mapping[Normalisation, str] = {
+PREPARATION: Mapping[Normalization, str] = {
     "head z-score": "The head is what is not air in any image, with holes filled slice by slice. Each image is clipped "
     "to its percentiles 0.5 and 99.5 in the head to find mean and deviation; its values become z-scores, are clipped "
     "to ±5, and are zero outside the head.",
@@ -154,7 +154,7 @@ def write_page(card: ModelCard, use: str) -> str:
 
 ## Input
 Images on one grid, in this order: {", ".join(card.modalities)}. {missing} Voxels along Z, Y, X: {spacing}. Axes grow to
-{axes}. {PREPARATION[card.normalisation]}
+{axes}. {PREPARATION[card.normalization]}
 
 ## Output
 Probabilities by {card.activation}; a voxel lies in a region where its probability exceeds {card.threshold:g}. Labels,

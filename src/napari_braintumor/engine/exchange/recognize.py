@@ -30,20 +30,20 @@ _PUBLIC_BUDA = ModelCard(
     architecture="buda_unet",
     modalities=("T1", "FLAIR", "T1ce"),
     regions=GLIOMA_REGIONS[:1],
-    normalisation="percentile z-score",
+    normalization="percentile z-score",
     threshold=0.5,
     parameters=BUDA_PARAMETERS,
     trained_on=(
         DataSource(
             name="LGG MRI segmentation (TCGA-LGG)",
             patients=110,
-            licence="CC BY-NC-SA 4.0",
+            license="CC BY-NC-SA 4.0",
             defines=("whole tumor",),
             note="Public weights of mateuszbuda/brain-segmentation-pytorch, known by their names and shapes; some of "
             "these patients were kept for validation.",
         ),
     ),
-    licence="MIT",
+    license="MIT",
     limitations="Lower-grade gliomas. Where a sequence was missing, its authors put FLAIR in its place.",
 )
 
@@ -80,7 +80,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     path
         A ``.pt``, ``.pth`` or ``.safetensors`` file.
     description
-        What the file does not tell: modalities, regions, spacing, normalisation. Its architecture and options are
+        What the file does not tell: modalities, regions, spacing, normalization. Its architecture and options are
         used where the weights fit them, else what the weights tell; it is not needed for the public weights of Buda et
         al.
 

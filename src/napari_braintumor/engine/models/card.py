@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, Region
 from napari_braintumor.engine.settings import Frozen
@@ -14,7 +14,7 @@ from napari_braintumor.engine.settings import Frozen
 Spacing = tuple[float | None, float | None, float | None]
 """Voxel size in mm along Z, Y, X that a network works at; None leaves that axis on the case's own grid."""
 
-Normalisation = Literal["head z-score", "nonzero z-score", "percentile z-score"]
+Normalization = Literal["head z-score", "nonzero z-score", "percentile z-score"]
 """How intensities are brought to what a network knows.
 
 - ``head z-score``: clipped to the head's percentiles 0.5 to 99.5, mean 0 and deviation 1 over the head, zero outside.
@@ -29,7 +29,7 @@ class DataSource(Frozen):
 
     name: str
     patients: Annotated[int, Field(ge=0)]
-    licence: str
+    license: Annotated[str, Field(validation_alias=AliasChoices("license", "licence"))]
     defines: tuple[str, ...] = Field(description="The regions its annotation defines.")
     note: str = ""
 
@@ -116,7 +116,9 @@ class ModelCard(Frozen):
     window: tuple[Side, Side, Side] | None = Field(
         None, description="Voxels Z, Y, X that a 3-D network sees at once; a 2-D network takes slices of any size."
     )
-    normalisation: Normalisation = "head z-score"
+    normalization: Normalization = Field(
+        "head z-score", validation_alias=AliasChoices("normalization", "normalisation")
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
     solid_core: SolidCore | None = Field(
@@ -137,7 +139,7 @@ class ModelCard(Frozen):
     parent_metrics: tuple[Metric, ...] = Field(
         (), description="Figures of the model that it was tuned from: tuning does not change what a modality can show."
     )
-    licence: str = ""
+    license: str = Field("", validation_alias=AliasChoices("license", "licence"))
     intended_use: str = "Research. Not a medical device."
     limitations: str = ""
     created: str = ""

@@ -66,7 +66,7 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
         "Time on two CPU cores": f"{card.cpu_seconds_per_slice:.3f} s a slice" if card.cpu_seconds_per_slice else "",
         "Intended use": card.intended_use,
         "Known failures": card.limitations,
-        "Licence": card.licence,
+        "License": card.license,
         "Made": card.created,
         "File": _describe_file(path) if path else "",
     }
@@ -74,9 +74,9 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
     if card.metrics:
         parts.append("### Measured\n" + _describe_metrics(card))
     if card.trained_on:
-        sources = [(s.name, str(s.patients), ", ".join(s.defines), s.licence, s.note) for s in card.trained_on]
+        sources = [(s.name, str(s.patients), ", ".join(s.defines), s.license, s.note) for s in card.trained_on]
         rows = [tuple(map(as_markdown, source)) for source in sources]
-        parts.append("### Trained on\n" + make_table(("set", "patients", "masks define", "licence", ""), rows))
+        parts.append("### Trained on\n" + make_table(("set", "patients", "masks define", "license", ""), rows))
     patients = {
         "Chosen by": card.validation_patients,
         "Never seen": card.held_out_patients,

@@ -36,7 +36,7 @@ class ResUNet(nn.Module):
     Notes
     -----
     The project that this one re-implements names a "weighted attention" after Xiao et al. 2018, Weighted Res-UNet, but
-    its code has none. It is read here as the additive gate of Oktay et al. 2018, with batch normalisation, on all
+    its code has none. It is read here as the additive gate of Oktay et al. 2018, with batch normalization, on all
     three skips.
 
     References
@@ -104,7 +104,7 @@ class ResUNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two pre-activated 3x3 convolutions, plus the raw input through a normalised 1x1 convolution.
+    """Two pre-activated 3x3 convolutions, plus the raw input through a normalized 1x1 convolution.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 A case is resampled to the network's working grid, its head is found, intensities become z-scores over the head,
 everything outside the head becomes zero, and the array is cropped to the head. (Networks from elsewhere may know other
-z-scores: see `Normalisation`.) `Survey` is what must be known of the whole case for that: with it, any of its slices
+z-scores: see `Normalization`.) `Survey` is what must be known of the whole case for that: with it, any of its slices
 can be prepared by themselves. `Prepared` is a survey with all slices.
 """
 
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspecting.foreground import find_air
-from napari_braintumor.engine.models.card import ModelCard, Normalisation, Spacing
+from napari_braintumor.engine.models.card import ModelCard, Normalization, Spacing
 from napari_braintumor.engine.preparing.components import ConnectedComponents
 from napari_braintumor.engine.volumes import AnyVolume, Volume
 
@@ -57,7 +57,7 @@ class Survey:
         bool ``(z, y, x)``, the head in the crop.
     present
         bool ``(M,)``, which of the network's modalities the case has.
-    normalisation
+    normalization
         As on the card.
     limits
         What all images are clipped to before they are scaled, with ``percentile z-score``.
@@ -75,7 +75,7 @@ class Survey:
 
     head: NDArray[np.bool_]
     present: NDArray[np.bool_]
-    normalisation: Normalisation
+    normalization: Normalization
     limits: tuple[float, float]
     scales: NDArray[np.float32]
     box: Box
@@ -107,7 +107,7 @@ def survey(
     spacing: Spacing = (None, None, None),
     divisor: int = 16,
     *,
-    normalisation: Normalisation = "head z-score",
+    normalization: Normalization = "head z-score",
     crop: bool = True,
     margin_vox: int = HEAD_MARGIN_VOX,
 ) -> Survey:
@@ -124,8 +124,8 @@ def survey(
     divisor
         The crop's in-plane sides become multiples of this, and so does its corner, so that the network's pooling
         windows fall where they would in the whole frame.
-    normalisation
-        What is measured: see `Normalisation`.
+    normalization
+        What is measured: see `Normalization`.
     crop
         False keeps the whole frame, padded to the divisor: slower, and the same result but for rounding.
     margin_vox
@@ -163,9 +163,9 @@ def survey(
             for slab in group_slices(np.arange(frame[0]), read_together(volume)):
                 tissue[slab] |= air.tissue(read_working(volume, name, frame, slab))
         thumbnails[name] = some[::4, ::4, ::4].copy()
-        if normalisation == "percentile z-score":
+        if normalization == "percentile z-score":
             samples[index] = some
-        elif normalisation == "nonzero z-score":
+        elif normalization == "nonzero z-score":
             scales[index] = _mean_and_deviation(some[some != 0])
         elif inside.any():
             values = some[inside]
@@ -179,7 +179,7 @@ def survey(
     if not head.any():
         raise DataError(f"No head was found in '{volume.name}': it seems to hold only background. Check the images.")
     box = head_box(head, divisor, margin_vox) if crop else frame_box(frame, divisor)
-    return Survey(_cut(head, box), present, normalisation, limits, scales, box, frame, volume.shape, thumbnails)
+    return Survey(_cut(head, box), present, normalization, limits, scales, box, frame, volume.shape, thumbnails)
 
 
 def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[float, float]:
@@ -193,8 +193,8 @@ def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[float, float]:
 def survey_for(card: ModelCard, volume: AnyVolume, divisor: int, *, crop: bool = True) -> Survey:
     """Survey a case as a model's card says."""
     # Air is nothing to a network only where it is zero, as is what convolutions see beyond the border.
-    crop = crop and card.normalisation != "percentile z-score"
-    return survey(volume, card.modalities, card.spacing, divisor, normalisation=card.normalisation, crop=crop)
+    crop = crop and card.normalization != "percentile z-score"
+    return survey(volume, card.modalities, card.spacing, divisor, normalization=card.normalization, crop=crop)
 
 
 def prepare_slices(
@@ -214,7 +214,7 @@ def prepare_slices(
     Returns
     -------
     ndarray
-        float32 ``(M, len(slices), y, x)`` on the crop, normalised as the survey says; absent modalities are zero.
+        float32 ``(M, len(slices), y, x)`` on the crop, normalized as the survey says; absent modalities are zero.
     """
     head = known.head[slices]
     prepared = np.zeros((len(modalities), *head.shape), np.float32)
@@ -223,9 +223,9 @@ def prepare_slices(
         mean, deviation = known.scales[index]
         cropped = _cut(working, (slice(0, len(slices)), *known.box[1:]))
         scaled = (np.clip(cropped, *known.limits) - mean) / deviation
-        if known.normalisation == "head z-score":
+        if known.normalization == "head z-score":
             scaled = np.where(head, np.clip(scaled, -CLIP_Z, CLIP_Z), 0)
-        elif known.normalisation == "nonzero z-score":
+        elif known.normalization == "nonzero z-score":
             scaled = np.where(cropped != 0, scaled, 0)
         prepared[index] = scaled
     return prepared

@@ -17,9 +17,9 @@ STATE_KEY = "napari_braintumor_state"
 
 
 def save_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
 ) -> None:
-    """Write modules, optimiser and numbers, every tensor to the bit.
+    """Write modules, optimizer and numbers, every tensor to the bit.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def save_checkpoint(
         The file.
     modules
         The network and, where there is one, its running average, by name.
-    optimiser
+    optimizer
         Over the network's parameters.
     state
         JSON values.
@@ -42,9 +42,9 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {}
     for prefix, module in modules.items():
         tensors.update({f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()})
-    for index, values in optimiser.state_dict()["state"].items():
+    for index, values in optimizer.state_dict()["state"].items():
         tensors.update(
-            {f"optimiser/{index}/{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+            {f"optimizer/{index}/{name}": value for name, value in values.items() if isinstance(value, Tensor)}
         )
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     blob = save(plain, metadata={STATE_KEY: json.dumps(dict(state))})
@@ -52,8 +52,8 @@ def save_checkpoint(
         temporary.write_bytes(blob)
 
 
-def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put modules and optimiser into the state of a checkpoint and return its numbers.
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put modules and optimizer into the state of a checkpoint and return its numbers.
 
     Raises
     ------
@@ -83,8 +83,8 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: tor
             ) from error
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optimiser/"):
+        if name.startswith(("optimizer/", "optimiser/")):  # the latter as earlier versions wrote
             _, index, key = name.split("/", 2)
             states.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return state

@@ -1,4 +1,4 @@
-"""The fit: a network while it learns, with its optimiser, its running average and where it stands.
+"""The fit: a network while it learns, with its optimizer, its running average and where it stands.
 
 All that changes in a training changes here; whoever drives it only reads `Fit.state`.
 """
@@ -80,7 +80,7 @@ class Fit:
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         processes.synchronize(self.network)
         self.averaged = _start_average(self.network, plan)
-        self.optimiser = build_optimiser(self.network, plan)
+        self.optimizer = build_optimizer(self.network, plan)
         self.schedule = Schedule(plan)
         self.loss = build_loss(plan)
         self.autocast = choose_training_autocast(plan, device)
@@ -149,9 +149,9 @@ class Fit:
         torch.manual_seed((self.plan.seed << 32) + self.state.step * processes.count() + processes.rank())
         self.set_modes(self.network, self.share)
         rate = self.schedule.rate(self.state.step, self.share, self.state.rate_scale)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         total = self.accumulate(self.network, batch)
         processes.average_gradients(self.network)
         limit = self.plan.clipping if self.plan.clipping is not None else float("inf")
@@ -159,7 +159,7 @@ class Fit:
         loss, size = torch.stack([total, length]).tolist()  # the one moment of a step that waits for a GPU
         if not np.isfinite([loss, size]).all():
             return float("nan"), rate
-        self.optimiser.step()
+        self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
         self.state.step += 1
@@ -237,7 +237,7 @@ class Fit:
         """Cut batches into twice as many pieces if memory ran out; False for other errors, or where nothing is left."""
         if not is_out_of_memory(error) or self.state.pieces >= self.plan.batch_size or processes.count() > 1:
             return False
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.state.pieces = min(self.state.pieces * 2, self.plan.batch_size)
@@ -320,7 +320,7 @@ class Fit:
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         state = dataclasses.asdict(dataclasses.replace(self.state, seconds=self.seconds))
-        save_checkpoint(path, self._modules, self.optimiser, state)
+        save_checkpoint(path, self._modules, self.optimizer, state)
         self.saved = time.monotonic()
 
     def load(self, path: Path) -> None:
@@ -331,11 +331,11 @@ class Fit:
         BrainTumorError
             If it cannot be read or is of another architecture.
         """
-        self.state = read_state(load_checkpoint(path, self._modules, self.optimiser))
-        for weight, moments in self.optimiser.state.items():
+        self.state = read_state(load_checkpoint(path, self._modules, self.optimizer))
+        for weight, moments in self.optimizer.state.items():
             for name, moment in moments.items():
                 if isinstance(moment, Tensor) and moment.shape == weight.shape:
-                    # Fused optimisers take moments to lie in memory as their weights do, channels last; files do not.
+                    # Fused optimizers take moments to lie in memory as their weights do, channels last; files do not.
                     moments[name] = torch.empty_like(weight).copy_(moment)
         self.start_clock()
 
@@ -363,12 +363,12 @@ def count_frozen_stages(at_first: int, unfrozen_by: float, share: float) -> int:
     return int(np.ceil(at_first * (1 - share / unfrozen_by))) if unfrozen_by < 1 else at_first
 
 
-def build_optimiser(network: nn.Module, plan: TrainPlan) -> torch.optim.Optimizer:
-    """Return the plan's optimiser over all the network's weights."""
+def build_optimizer(network: nn.Module, plan: TrainPlan) -> torch.optim.Optimizer:
+    """Return the plan's optimizer over all the network's weights."""
     settings: dict[str, Any] = {"lr": plan.learning_rate, "weight_decay": plan.weight_decay, "fused": True}
-    if plan.optimiser == "sgd":
+    if plan.optimizer == "sgd":
         return torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **settings)
-    kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
+    kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
     return kind(network.parameters(), **settings)
 
 

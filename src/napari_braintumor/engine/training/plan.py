@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, REGION_NAMES
 from napari_braintumor.engine.files.naming import find_modality
@@ -56,7 +56,9 @@ class TrainPlan(Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = Field(description="The model's name.")
     title: str = Field("", description="One line for people.")
     output: Path = Field(Path("runs"), description="Folder that gets a folder of this run's name.")
-    licence: str = Field("", description="Goes onto the model's card.")
+    license: str = Field(
+        "", validation_alias=AliasChoices("license", "licence"), description="Goes onto the model's card."
+    )
     limitations: str = Field("", description="Goes onto the model's card.")
 
     # What it learns from.
@@ -117,12 +119,14 @@ class TrainPlan(Frozen):
     elastic_px: Annotated[float, Field(ge=0, le=50)] = Field(
         10.0, description="Standard deviation of elastic displacements at the nodes of a coarse grid, pixels (full)."
     )
-    loss: LossName = Field("dice_bce", description="What is minimised.")
+    loss: LossName = Field("dice_bce", description="What is minimized.")
     tversky_alpha: Share = Field(0.7, description="Tversky losses: weight of missed voxels; false ones get the rest.")
     focal_gamma: Annotated[float, Field(gt=0, le=5)] = Field(
         0.75, description="Focal Tversky: exponent of one minus the Tversky index."
     )
-    optimiser: Literal["adamw", "adam", "sgd"] = Field("adamw", description="How weights are updated.")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", validation_alias=AliasChoices("optimizer", "optimiser"), description="How weights are updated."
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-3, description="The highest learning rate.")
     weight_decay: Share = Field(1e-4, description="Shrinks weights at each step.")
     clipping: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
@@ -242,7 +246,7 @@ def plan_fine_tuning(card: ModelCard, model: str, name: str, cases: tuple[Path, 
     """
     settings: dict[str, Any] = {
         "title": f"{card.title or card.name}, tuned",
-        "licence": card.licence,
+        "license": card.license,
         "limitations": card.limitations,
         "architecture": card.architecture,
         "options": card.options,

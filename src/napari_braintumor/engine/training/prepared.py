@@ -124,7 +124,7 @@ def write_archive(path: Path, plan: TrainPlan, cases: Iterable[TrainingCase]) ->
                 "known": case.known.tolist(),
                 "limits": [float(limit) for limit in case.prepared.limits],
                 "scales": case.prepared.scales.tolist(),
-                "normalisation": case.prepared.normalisation,
+                "normalization": case.prepared.normalization,
                 "box": [[side.start, side.stop] for side in case.prepared.box],
                 "frame": list(case.prepared.frame),
                 "shape": list(case.prepared.shape),
@@ -231,7 +231,7 @@ def _from_arrays(
     prepared = Prepared(
         head=head,
         present=present,
-        normalisation=entry["normalisation"],
+        normalization=entry.get("normalization") or entry["normalisation"],  # as earlier versions wrote
         limits=tuple(entry["limits"]),
         scales=np.array(entry["scales"], np.float32),
         box=(z, y, x),

@@ -61,7 +61,7 @@ def rehearse(fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[No
     per_slice = (time.monotonic() - started) / len(one.slices)
 
     parameters = sum(parameter.numel() for parameter in fit.network.parameters())
-    moments = {"adamw": 2, "adam": 2, "sgd": 1}[plan.optimiser]
+    moments = {"adamw": 2, "adam": 2, "sgd": 1}[plan.optimizer]
     copies = 2 + moments + (1 if fit.averaged is not None else 0)
     measured = sum(len(part.slices) for part in (*data.validation, *data.replay_judged))
     minutes = (fit.steps * seconds + plan.epochs * measured * per_slice) / 60

@@ -24,7 +24,7 @@ from napari_braintumor.engine.training.training_cases import TrainingData, count
 
 PRIVATE = {
     *("cases", "output", "patients", "training", "held_out", "validation"),
-    *("licence", "limitations", "start_from", "vgg16", "fine_tuning"),
+    *("license", "limitations", "start_from", "vgg16", "fine_tuning"),
 }
 """Of a plan, what a card tells elsewhere, or that names files of whoever trained."""
 
@@ -126,7 +126,7 @@ def describe_model(
     for part in data.training:
         defined.setdefault(part.case.group, set()).update(np.array(plan.regions)[part.case.known].tolist())
     sources = tuple(
-        DataSource(name=name, patients=count, licence="", defines=tuple(r for r in plan.regions if r in defined[name]))
+        DataSource(name=name, patients=count, license="", defines=tuple(r for r in plan.regions if r in defined[name]))
         for name, count in count_groups(data.training).items()
     )
     who = data.who.extended(parent.patients if parent else {})
@@ -162,7 +162,7 @@ def describe_model(
             for name, value in dice.items()
         ),
         **(_kept_in_tuning(parent) if parent is not None and plan.fine_tuning is not None else {}),
-        licence=plan.licence,
+        license=plan.license,
         limitations=plan.limitations,
         stopped_at=share,
         created=datetime.now(UTC).date().isoformat(),

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.models.card import ModelCard, Normalisation
+from napari_braintumor.engine.models.card import ModelCard, Normalization
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX
 from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
@@ -79,9 +79,9 @@ class DescriptionForm(QDialog):
         self._add_modalities(form)
         self._add_regions(form)
         self._add_preparation(form)
-        self.licence_edit = QLineEdit()
-        name_widget(self.licence_edit, "Licence", "Under which the weights may be used; empty if unknown")
-        form.addRow("Licence", self.licence_edit)
+        self.license_edit = QLineEdit()
+        name_widget(self.license_edit, "License", "Under which the weights may be used; empty if unknown")
+        form.addRow("License", self.license_edit)
 
         self.message = make_line("", "What is not possible")
         self.message.hide()
@@ -122,10 +122,10 @@ class DescriptionForm(QDialog):
                     "regions": tuple(chosen),
                     "activation": self.activation_box.currentText(),
                     "channels": channels,
-                    "normalisation": self.normalisation_box.currentText(),
+                    "normalization": self.normalization_box.currentText(),
                     "axes": self.axes_box.currentData(),
                     "spacing": spacing,
-                    "licence": self.licence_edit.text().strip(),
+                    "license": self.license_edit.text().strip(),
                 }
             )
         except ValidationError as error:
@@ -201,10 +201,10 @@ class DescriptionForm(QDialog):
         form.addRow("Activation", self.activation_box)
 
     def _add_preparation(self, form: QFormLayout) -> None:
-        self.normalisation_box = Combo()
-        self.normalisation_box.addItems(list(get_args(Normalisation)))
-        name_widget(self.normalisation_box, "Intensities", "How they were normalised when it was trained")
-        form.addRow("Intensities", self.normalisation_box)
+        self.normalization_box = Combo()
+        self.normalization_box.addItems(list(get_args(Normalization)))
+        name_widget(self.normalization_box, "Intensities", "How they were normalized when it was trained")
+        form.addRow("Intensities", self.normalization_box)
         self.spacing_spins: list[QDoubleSpinBox] = []
         row = QHBoxLayout()
         for axis in ("Z", "Y", "X"):

@@ -1,4 +1,4 @@
-"""What can be downloaded, with size and licence, from the shipped catalogue, a mirror, or a folder."""
+"""What can be downloaded, with size and license, from the shipped catalogue, a mirror, or a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_braintumor.widgets.shared.parts import make_line, name_widget
 from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
 
 SIZE_PX = (560, 420)
-HEADER = ("Model", "Size", "Licence", "What it is")
+HEADER = ("Model", "Size", "License", "What it is")
 NOTHING = "This catalogue lists no models. Give the address or the folder of another one."
 
 
@@ -117,7 +117,7 @@ class DownloadForm(QDialog):
 
     def _fill(self, entries: list[Entry]) -> None:
         self._entries = entries
-        self.table.fill([(entry.name, in_megabytes(entry.bytes), entry.licence, entry.title) for entry in entries])
+        self.table.fill([(entry.name, in_megabytes(entry.bytes), entry.license, entry.title) for entry in entries])
         self.view.resizeColumnsToContents()
         if entries:
             self.view.selectRow(0)
@@ -130,7 +130,7 @@ class DownloadForm(QDialog):
         if entry is None:
             self.line.setText(NOTHING)
         else:
-            text = f"{entry.name}: {in_megabytes(entry.bytes)}, {entry.kind}, licence {entry.licence}. {entry.note}"
+            text = f"{entry.name}: {in_megabytes(entry.bytes)}, {entry.kind}, license {entry.license}. {entry.note}"
             self.line.setText(text.strip())
 
     def _browse(self) -> None:

@@ -14,7 +14,7 @@ from napari_braintumor.engine.models.store import StoredModel
 from napari_braintumor.widgets.models.lineage import find_parent
 from napari_braintumor.widgets.shared.parts import literal
 
-COLUMNS = ("Model", "Dice", "Network", "Modalities", "Regions", "Licence", "Size", "Kept", "Parent")
+COLUMNS = ("Model", "Dice", "Network", "Modalities", "Regions", "License", "Size", "Kept", "Parent")
 ROOT = QModelIndex()
 SORT_ROLE = Qt.ItemDataRole.UserRole
 """Of what a column is sorted by: numbers where it shows numbers, else text in small letters."""
@@ -154,7 +154,7 @@ def _describe_cells(model: StoredModel, size: str) -> list[str]:
         architecture_title(card) + (", 3-D" if card.spatial_dims == 3 else ""),
         ", ".join(card.modalities) + (" or some" if card.accepts_missing else ""),
         ", ".join(region.name for region in card.regions),
-        card.licence,
+        card.license,
         size,
         kept,
         card.parent or "",

@@ -122,4 +122,4 @@ def describe_card(card: ModelCard) -> str:
     """Return the most important of a card in a few words."""
     inputs = ", ".join(card.modalities) + (" or any of them" if card.accepts_missing else "")
     regions = ", ".join(region.name for region in card.regions)
-    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, card.licence)))
+    return " · ".join(filter(None, (*card.badges, architecture_title(card), inputs, regions, card.license)))

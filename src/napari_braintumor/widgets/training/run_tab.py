@@ -27,7 +27,7 @@ EVERYDAY: dict[str, Row] = {
 }
 ADVANCED: dict[str, Row] = {
     "loss": {"label": "Loss"},
-    "optimiser": {"label": "Optimizer"},
+    "optimizer": {"label": "Optimizer"},
     "weight_decay": {"label": "Weight decay", "step": 1e-4, "decimals": 6},
     "warm_up": {"label": "Warm-up share", "step": 0.01},
     "cycle_mode": {"label": "Cycle mode"},

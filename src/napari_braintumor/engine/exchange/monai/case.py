@@ -39,16 +39,16 @@ class PrepareCase:
         The network's voxels in mm along Z, Y, X; None leaves an axis as it is.
     divisor
         What the in-plane sides of the crop are multiples of.
-    normalisation
+    normalization
         ``"head z-score"``, ``"nonzero z-score"`` or ``"percentile z-score"``.
     axes
         How arrays lie that the network knows: ``"LPS zyx"``, ``"LPS xyz"`` or ``"RAS xyz"``.
     """
 
-    def __init__(self, spacing: Sequence[float | None], divisor: int, normalisation: str, axes: str) -> None:
+    def __init__(self, spacing: Sequence[float | None], divisor: int, normalization: str, axes: str) -> None:
         self.spacing = spacing
         self.divisor = divisor
-        self.normalisation = normalisation
+        self.normalization = normalization
         self.axes = axes
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class PrepareCase:
         box = self._find_box(head)
         inside = _cut(head, box)
         limits = (-np.inf, np.inf)
-        if self.normalisation == "percentile z-score":
+        if self.normalization == "percentile z-score":
             low, high = np.percentile(sampled, (10, 99))
             limits = float(low), float(high)
         prepared = []
@@ -82,9 +82,9 @@ class PrepareCase:
             crop = _cut(whole, box)
             mean, deviation = self._measure(some, find, limits)
             scores = (np.clip(crop, *limits) - mean) / deviation
-            if self.normalisation == "head z-score":
+            if self.normalization == "head z-score":
                 scores = np.where(inside, np.clip(scores, -5, 5), 0)
-            elif self.normalisation == "nonzero z-score":
+            elif self.normalization == "nonzero z-score":
                 scores = np.where(crop != 0, scores, 0)
             prepared.append(scores)
         prepared_MZYX = torch.from_numpy(np.stack(prepared).astype(np.float32))
@@ -101,9 +101,9 @@ class PrepareCase:
     def _measure(
         self, some: NDArray[np.float32], find: Callable[..., Any], limits: tuple[float, float]
     ) -> tuple[np.float32, np.float32]:
-        if self.normalisation == "percentile z-score":
+        if self.normalization == "percentile z-score":
             values = np.clip(some, *limits)
-        elif self.normalisation == "nonzero z-score":
+        elif self.normalization == "nonzero z-score":
             values = some[some != 0]
         else:
             values = some[find(some)]
@@ -114,7 +114,7 @@ class PrepareCase:
         return np.float32(mean), np.float32(deviation if deviation > 1e-6 * abs(mean) else 1)
 
     def _find_box(self, head: NDArray[np.bool_]) -> list[slice]:
-        if self.normalisation == "percentile z-score":
+        if self.normalization == "percentile z-score":
             z, *plane = head.shape
             return [slice(0, z), *(slice(0, -(-side // self.divisor) * self.divisor) for side in plane)]
         hits = [np.flatnonzero(head.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]

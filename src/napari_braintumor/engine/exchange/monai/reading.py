@@ -23,7 +23,7 @@ from napari_braintumor.engine.anatomy import (
 )
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.archive import Archive, shown
-from napari_braintumor.engine.exchange.monai.steps import read_grid, read_normalisation, read_steps
+from napari_braintumor.engine.exchange.monai.steps import read_grid, read_normalization, read_steps
 from napari_braintumor.engine.exchange.packages import CARD_KEY, read_card, read_text
 from napari_braintumor.engine.exchange.recognize import card_name, count_parameters
 from napari_braintumor.engine.exchange.state_dict import fit_card, read_state_dict
@@ -156,7 +156,7 @@ def _make_card(
             )
     references = metadata.get("references")
     steps = read_steps(configuration, path.name)
-    normalisation = read_normalisation(steps, path.name)
+    normalization = read_normalization(steps, path.name)
     axes, spacing = read_grid(steps, metadata, dims, path.name)
     return read_card(
         {
@@ -169,8 +169,8 @@ def _make_card(
             "axes": axes,
             "spacing": spacing,
             "window": _read_window(configuration),
-            "normalisation": normalisation,
-            "licence": str(metadata.get("license") or metadata.get("copyright") or "")[:200],
+            "normalization": normalization,
+            "license": str(metadata.get("license") or metadata.get("copyright") or "")[:200],
             "intended_use": str(metadata.get("intended_use") or "Research. Not a medical device.")[:500],
             "limitations": "; ".join(map(str, references))[:500] if isinstance(references, list) else "",
         },

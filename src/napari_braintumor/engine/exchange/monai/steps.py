@@ -90,8 +90,8 @@ def read_grid(
     return axes[0], [side if side > 0 else None for side in reversed(sides[0])]
 
 
-def read_normalisation(steps: list[tuple[str, dict[str, Any]]], origin: str) -> str:
-    """Return how intensities are normalised.
+def read_normalization(steps: list[tuple[str, dict[str, Any]]], origin: str) -> str:
+    """Return how intensities are normalized.
 
     Raises
     ------
