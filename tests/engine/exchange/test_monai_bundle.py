@@ -236,14 +236,14 @@ def test_a_bundle_has_all_parts_that_monai_asks_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sides", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.4)])
-def test_a_bundle_draws_the_core_of_a_tumor_without_enhancement_as_we_do(sides, monkeypatch) -> None:
+def test_a_bundle_draws_the_core_of_a_tumor_in_which_hardly_any_was_found_as_we_do(sides, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "scripts", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "scripts.head", foreground)
     spec = importlib.util.spec_from_file_location("case_of_a_bundle", Path(writing.__file__).with_name("case.py"))
     case = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(case)
-    card = ModelCard(name="a", architecture="unet", solid_core=SolidCore(rim_share=0.3, rim_mm=1.5))
-    paint = case.PaintCase([[0], [1], [2]], False, [2, 1, 3], 0.5, [0, 0, 0], 0.0, [0.3, 1.5], card.axes)
+    card = ModelCard(name="a", architecture="unet", solid_core=SolidCore(below_share=0.05, rim_share=0.3, rim_mm=1.5))
+    paint = case.PaintCase([[0], [1], [2]], False, [2, 1, 3], 0.5, [0, 0, 0], 0.0, [0.05, 0.3, 1.5], card.axes)
     noise = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(14, 60, 70)), [4 / side for side in sides])
     ours = (noise > np.quantile(noise, 0.7)).astype(np.uint8)
     theirs = ours.copy()

@@ -96,7 +96,7 @@ def test_a_voxel_gets_the_label_of_the_innermost_region_it_lies_in() -> None:
     assert depth.ravel().tolist() == [0, 2, 1, 3]
 
 
-def ball(radius_mm: float, sides: tuple[float, float, float], enhancing: bool = False) -> np.ndarray:
+def ball(radius_mm: float, sides: tuple[float, float, float], enhancing_mm: float = 0.0) -> np.ndarray:
     """A tumor of depth 1, in a frame that holds it, on a grid of these voxels."""
     counts = [int(2 * (radius_mm + 4) / side) for side in sides]
     where = np.meshgrid(
@@ -104,14 +104,16 @@ def ball(radius_mm: float, sides: tuple[float, float, float], enhancing: bool = 
     )
     far = np.sqrt(sum(axis**2 for axis in where))
     depth = (far < radius_mm).astype(np.uint8)
-    if enhancing:
-        depth[far < 3] = 3
+    depth[far < enhancing_mm] = 3
     return depth
 
 
 def solid_task(depth: np.ndarray, sides: tuple[float, float, float], **more: object) -> SimpleNamespace:
     card = ModelCard(
-        name="a", architecture="unet", regions=GLIOMA_REGIONS, solid_core=SolidCore(rim_share=0.2, rim_mm=2)
+        name="a",
+        architecture="unet",
+        regions=GLIOMA_REGIONS,
+        solid_core=SolidCore(below_share=0.05, rim_share=0.2, rim_mm=2),
     )
     source = default_grid(depth.shape, sides)
     volume = SimpleNamespace(spacing=source.spacing, source=source)
@@ -120,11 +122,11 @@ def solid_task(depth: np.ndarray, sides: tuple[float, float, float], **more: obj
 
 @pytest.mark.parametrize("sides", [(1, 1, 1), (5, 1, 1), (0.5, 0.4, 0.4), (3, 0.6, 2)])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_the_middle_of_a_tumor_without_enhancement_counts_as_core_on_any_grid(sides, streamed) -> None:
+def test_the_middle_of_a_tumor_in_which_no_core_was_found_counts_as_core_on_any_grid(sides, streamed) -> None:
     depth = ball(20, sides)
     array = zarr.array(depth) if streamed else depth.copy()
     (note,) = fill_solid_core(array, solid_task(depth, sides))
-    assert "No enhancing tumor was found" in note
+    assert "found hardly any core (0% of the tumor)" in note
     filled = np.asarray(array[:])
     assert np.array_equal(filled > 0, depth > 0)
     share = (filled == 2).sum() / (depth > 0).sum()
@@ -133,20 +135,29 @@ def test_the_middle_of_a_tumor_without_enhancement_counts_as_core_on_any_grid(si
 
 
 @pytest.mark.parametrize(
-    ("enhancing", "more"),
+    ("enhancing_mm", "more"),
     [
-        (True, {}),
-        (False, {"not_measurable": {"enhancing tumor": "no T1ce"}}),
-        (False, {"card": ModelCard(name="a", architecture="unet")}),
+        (9.0, {}),
+        (0.0, {"not_measurable": {"enhancing tumor": "no T1ce"}}),
+        (0.0, {"card": ModelCard(name="a", architecture="unet")}),
     ],
 )
-def test_the_core_stays_as_the_network_says_where_tumor_enhances_or_cannot_be_seen_to_or_no_rule_is_on_the_card(
-    enhancing, more
+def test_the_core_stays_as_the_network_says_where_it_finds_enough_or_cannot_see_it_or_no_rule_is_on_the_card(
+    enhancing_mm, more
 ) -> None:
-    depth = ball(20, (1, 1, 1), enhancing)
+    depth = ball(20, (1, 1, 1), enhancing_mm)
     before = depth.copy()
     assert fill_solid_core(depth, solid_task(depth, (1, 1, 1), **more)) == []
     assert np.array_equal(depth, before)
+
+
+def test_a_little_enhancing_tumor_stays_what_it_is_while_the_core_is_drawn_around_it() -> None:
+    depth = ball(20, (1, 1, 1), 4.0)
+    before = depth.copy()
+    (note,) = fill_solid_core(depth, solid_task(depth, (1, 1, 1)))
+    assert "(1% of the tumor)" in note
+    assert np.array_equal(depth == 3, before == 3)
+    assert (depth == 2).sum() > 0.3 * (before > 0).sum()
 
 
 def test_each_tumor_has_a_middle_of_its_own_and_one_cut_off_by_the_stack_is_deep_at_the_cut() -> None:

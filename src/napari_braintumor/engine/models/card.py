@@ -73,12 +73,15 @@ class Metric(Frozen):
 
 
 class SolidCore(Frozen):
-    """What of a tumor without enhancement is its core: all but a rim, by depth inside the whole tumor.
+    """What is core where a network finds hardly any: all of the tumor but a rim, by depth inside the whole tumor.
 
-    Readers of BraTS mark the solid middle of a glioma that does not enhance as its core. Slice by slice it looks like
-    the edema of one that does.
+    Readers of BraTS mark the solid middle of a glioma that does not enhance as its core. In a single slice it looks
+    like the edema of one that does.
     """
 
+    below_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="The rule holds where the network's core is a smaller share of the whole tumor than this."
+    )
     rim_share: Annotated[float, Field(ge=0, lt=1)] = Field(description="The rim, as a share of the greatest depth.")
     rim_mm: Annotated[float, Field(ge=0, le=100)] = Field(description="The rim is at least so many mm.")
 
@@ -122,7 +125,7 @@ class ModelCard(Frozen):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
     solid_core: SolidCore | None = Field(
-        None, description="Where T1ce was given and no enhancing tumor is found, what also counts as core."
+        None, description="Where hardly any core is found though the scans could show it, what also counts as core."
     )
     cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Measured where the model was made, on two CPU cores; for an estimate of the time."

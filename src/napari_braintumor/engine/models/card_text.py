@@ -29,10 +29,10 @@ def headline_metric(card: ModelCard) -> Metric | None:
 
 
 def describe_solid_core(rule: SolidCore) -> str:
-    """Return the rule for tumors without enhancement in words."""
+    """Return the rule for tumors in which hardly any core is found in words."""
     return (
-        "where no enhancing tumor is found, what lies deeper in the whole tumor than "
-        f"{rule.rim_share:.0%} of its greatest depth, and than {rule.rim_mm:g} mm, counts as core"
+        f"where less than {rule.below_share:.0%} of the whole tumor is found to be core, what lies deeper in it than "
+        f"{rule.rim_share:.0%} of its greatest depth, and than {rule.rim_mm:g} mm, counts as core too"
     )
 
 

@@ -152,9 +152,9 @@ def drop_small_regions(depth_ZYX: Any, card: ModelCard, voxel_ml: float, left_ou
 
 
 def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
-    """Count the solid middle of a tumor without enhancement as core, in place, where the card has a rule for it.
+    """Count the solid middle of a tumor in which hardly any core was found as core, in place, if the card says so.
 
-    Nothing changes where enhancing tumor was found, or where the modalities cannot show it or the core.
+    Nothing changes where the modalities cannot show the core or enhancing tumor. Enhancing tumor stays what it is.
 
     Returns
     -------
@@ -166,13 +166,14 @@ def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
     if rule is None or not {WHOLE, CORE, ENHANCING} <= set(places) or {CORE, ENHANCING} & set(task.not_measurable):
         return []
     voxels = count_voxels(depth_ZYX, card)
-    if voxels[places[ENHANCING] - 1] or not voxels[places[WHOLE] - 1]:
+    whole, core = voxels[places[WHOLE] - 1], voxels[places[CORE] - 1]
+    if core >= rule.below_share * whole:
         return []
     every = tuple(max(1, int(SOLID_GRID_MM // side)) for side in task.volume.spacing)
     box = _find_box(depth_ZYX, every[0])
     coarse = np.asarray(depth_ZYX[box][:: every[0], :: every[1], :: every[2]])
     sides = [step * side for step, side in zip(every, task.volume.spacing, strict=True)]
-    middle = find_middle((coarse >= places[WHOLE]) & (coarse < places[ENHANCING]), rule, sides)
+    middle = find_middle((coarse >= places[WHOLE]) & (coarse <= places[ENHANCING]), rule, sides)
     for start, stop in _slabs(depth_ZYX):
         rows = range(max(start, box[0].start), min(stop, box[0].stop))
         if not rows:
@@ -186,8 +187,8 @@ def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
     if count_voxels(depth_ZYX, card) == voxels:
         return []
     return [
-        "No enhancing tumor was found. In such a tumor the solid middle counts as core, so the core was drawn by its "
-        "depth in the whole tumor; check it."
+        f"The network found hardly any core ({core / whole:.0%} of the tumor). In a tumor that does not enhance, the "
+        "solid middle counts as core, so the core was drawn by depth in the whole tumor. Check it."
     ]
 
 

@@ -167,8 +167,9 @@ class PaintCase:
     min_volume_ml
         Tumors that are smaller are removed.
     solid_core
-        Where the innermost of three regions is empty, what lies deeper in the outermost counts as the middle one: the
-        rim as a share of the greatest depth, and in mm. None leaves it to the network.
+        Where the second of three regions is a smaller share of the first than this, what lies deeper in the first
+        than a rim counts as the second: the rim as a share of the greatest depth, and in mm. None leaves it all to the
+        network.
     axes
         As for `PrepareCase`.
     """
@@ -248,13 +249,13 @@ class PaintCase:
             if (nesting > index).sum() * voxel_ml < least_ml:
                 np.minimum(nesting, index, out=nesting)
                 break
-        if self.solid_core is not None and (nesting == 1).any() and not (nesting > 2).any():
+        if self.solid_core is not None and (nesting > 1).sum() < self.solid_core[0] * (nesting > 0).sum():
             self._fill_core(nesting, sides)
 
     def _fill_core(self, nesting: NDArray[np.uint8], sides: Sequence[float]) -> None:
-        """Count the middle of a tumor whose innermost region is empty as the region in between."""
+        """Count the middle of a tumor in which hardly any core was found as core."""
         assert self.solid_core is not None
-        share, rim_mm = self.solid_core
+        _, share, rim_mm = self.solid_core
         every = [max(1, int(1 // side)) for side in sides]
         hits = [np.flatnonzero(nesting.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
         z0, z1 = max(0, int(hits[0][0]) - every[0]), min(len(nesting), int(hits[0][-1]) + 1 + every[0])
