@@ -52,8 +52,8 @@ def test_demo_prints_volumes_and_writes_labels_record_and_picture(case_folder, t
 def test_what_is_found_where_no_tumor_is_is_told_in_ml(case_folder, toy_model) -> None:
     result = run(app, ["evaluate", str(case_folder / "case7"), "-m", str(toy_model), "--no-tumor"])
     assert result.exit_code == 0, result.output
-    assert "most mL" in result.output
-    assert "all of it is false" in result.output
+    assert "max mL" in result.output
+    assert "all of them are false positives" in result.output
 
 
 def test_demo_takes_one_case_only(case_folder, toy_model) -> None:
@@ -300,7 +300,7 @@ def test_weights_alone_need_a_card(toy_model, models_folder, tmp_path) -> None:
     torch.save(load_weights(toy_model), weights)
     without = run(app, ["models", "install", str(weights)])
     assert without.exit_code == 1
-    assert "as 'models show NAME --json' prints it: --card" in without.output
+    assert "like those that 'models show NAME --json' prints, and pass it with --card" in without.output
     card.write_text(run(app, ["models", "show", str(toy_model), "--json"]).output)
     result = run(app, ["models", "install", str(weights), "--card", str(card)])
     assert result.exit_code == 0, result.output

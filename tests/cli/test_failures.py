@@ -203,7 +203,7 @@ def test_labels_that_were_corrected_by_hand_are_kept_and_said(case_folder, toy_m
         kept = run(app, command)
         assert kept.exit_code == 0
         assert "case7_tumor_2.nii.gz" in kept.output
-        assert "was changed since" in kept.output
+        assert "was edited" in kept.output
         assert labels.read_bytes() == mine
     assert len(list(tmp_path.iterdir())) == 4
     assert run(app, [*command, "--overwrite"]).exit_code == 0
@@ -388,7 +388,7 @@ def test_an_exported_file_never_takes_the_place_of_one_that_is_there(toy_model, 
     command = ["models", "export", str(toy_model), str(target)]
     kept = run(app, command)
     assert kept.exit_code == 1
-    assert "is there already. Choose another name, or replace it with --overwrite" in kept.output
+    assert "already exists. Choose another name, or replace it with --overwrite" in kept.output
     assert target.read_text() == "mine"
     assert run(app, [*command, "--overwrite"]).exit_code == 0
     assert read_card(target).name == "toy"

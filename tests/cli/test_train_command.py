@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from napari_braintumor import engine
 from napari_braintumor.cli import app
-from napari_braintumor.cli.train import _stopping_gently
+from napari_braintumor.cli.train import _stop_gently
 from napari_braintumor.engine.events import BatchDone, Stopped, Trained
 from napari_braintumor.engine.training.runs import Run
 
@@ -38,7 +38,7 @@ def test_a_damaged_case_is_listed_at_the_end_and_the_exit_status_tells(toy_plan,
     result = run(app, ["train", write_plan(toy_plan.model_copy(update=update), tmp_path)])
     assert result.exit_code == 1
     lines = result.output.strip().splitlines()
-    assert lines[-2] == "Left out, as their files cannot be used:"
+    assert lines[-2] == "Left out because their files cannot be used:"
     assert lines[-1].startswith("  case1 is left out: ")
     assert (tmp_path / "runs" / "toy" / "model.safetensors").exists()
     checked = run(app, ["train", write_plan(toy_plan.model_copy(update=update), tmp_path), "--check"])
@@ -89,7 +89,7 @@ def test_ctrl_c_of_a_process_that_came_too_late_does_not_stop_the_one_that_train
         (run_folder.folder / "process.json").write_text(json.dumps(them))
 
         def press_ctrl_c() -> None:
-            with _stopping_gently(run_folder):
+            with _stop_gently(run_folder):
                 signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(typer.Exit) as ended:

@@ -14,7 +14,7 @@ from napari_braintumor.cli.train import train
 
 
 def prepare() -> None:
-    """Print names that the terminal has no letters for with other ones, and do not fail over them."""
+    """Escape characters that the terminal cannot print, rather than fail over them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,6 @@
-"""What the commands share: how they write, the options they have in common, and what becomes of errors.
+"""What the commands share: output, common options and error handling.
 
-Exit codes: 0 all went well, 1 something failed, 2 the command was not understood, 130 stopped by Ctrl+C.
+Exit codes: 0 success, 1 something failed, 2 the command was not understood, 130 stopped by Ctrl+C.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Runtime = Annotated[str, typer.Option(help="auto, openvino or torch.")]
 Channels = Annotated[
     str | None,
-    typer.Option("--modalities", help="Names of the channels of a file that does not tell them: T1,FLAIR,T1ce."),
+    typer.Option("--modalities", help="Names of the channels, for a file that does not state them: T1,FLAIR,T1ce."),
 ]
-Subset = Annotated[str | None, typer.Option("--modalities", help="Use only these of each case: FLAIR,T1ce.")]
-Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; twice the time.")]
+Subset = Annotated[str | None, typer.Option("--modalities", help="Use only these modalities of each case: FLAIR,T1ce.")]
+Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; takes twice as long.")]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
 Catalogue = Annotated[
     str | None,
-    typer.Option(help="Address, file or folder of another catalogue; so does BRAINTUMOR_CATALOGUE in the environment."),
+    typer.Option(help="Address, file or folder of another catalogue; the variable BRAINTUMOR_CATALOGUE does the same."),
 ]
 MinVolume = Annotated[
     float | None, typer.Option("--min-volume-ml", help="Remove smaller connected components of tumor.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Print the traceback of errors that were not expected.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print the traceback of unexpected errors.")]
 
 
 class Failures:
-    """Cases that failed in a run over several: each is named at once, and all of them at the end.
+    """The cases that failed: each is printed at once, and all of them again at the end.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ class Failures:
             errors.print(details if self._verbose else "(--verbose prints where it happened.)")
 
     @contextmanager
-    def caught(self, case: str) -> Iterator[None]:
-        """Go on after whatever goes wrong with a case, but for Ctrl+C."""
+    def catch(self, case: str) -> Iterator[None]:
+        """Record whatever goes wrong with a case and go on; only Ctrl+C ends the command."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  one case must not stop the others
@@ -87,7 +87,7 @@ class Failures:
                 case, describe_failure(error), "" if isinstance(error, BrainTumorError) else traceback.format_exc()
             )
 
-    def tell(self, total: int) -> None:
+    def print_all(self, total: int) -> None:
         """List the cases that failed, if any."""
         if self.reasons:
             console.print(f"{len(self.reasons)} of {total} cases failed:")
@@ -110,33 +110,33 @@ def find_all(paths: Sequence[Path], modalities: tuple[str, ...] | None, failures
             raise
     good = []
     for path in paths:
-        with failures.caught(str(path)):
+        with failures.catch(str(path)):
             find_cases(path, modalities)
             good.append(path)
     if not good:
-        raise DataError("None of these paths holds a case. See above what is wrong with each.")
+        raise DataError("None of these paths holds a case. The reasons are listed above.")
     return find_cases(good, modalities)
 
 
-def progress_bar(*counts: ProgressColumn) -> Progress:
-    """Return a bar that goes when it is done."""
-    told = TextColumn("{task.description}", markup=False)
+def make_progress_bar(*counts: ProgressColumn) -> Progress:
+    """Return a progress bar that disappears when it is done."""
+    text = TextColumn("{task.description}", markup=False)
     return Progress(
-        told, BarColumn(), *(counts or (MofNCompleteColumn(),)), TimeRemainingColumn(), console=console, transient=True
+        text, BarColumn(), *(counts or (MofNCompleteColumn(),)), TimeRemainingColumn(), console=console, transient=True
     )
 
 
 def split_modalities(names: str | None) -> tuple[str, ...] | None:
-    """Read an option with names of modalities, as they are called here.
+    """Read an option that lists modalities; other spellings become our names.
 
     Raises
     ------
     typer.Exit
-        With code 2, if one is not known, or is there twice.
+        With code 2, if a name is unknown or given twice.
     """
     if names is None:
         return None
-    with usage_checked():
+    with check_usage():
         return read_modalities([part.strip() for part in names.split(",") if part.strip()])
 
 
@@ -146,9 +146,9 @@ def build_config(**settings: Any) -> SegmentConfig:
     Raises
     ------
     typer.Exit
-        With code 2, if one is impossible.
+        With code 2, if a setting is not valid.
     """
-    with usage_checked():
+    with check_usage():
         try:
             return SegmentConfig(**settings)
         except ValidationError as error:
@@ -156,8 +156,8 @@ def build_config(**settings: Any) -> SegmentConfig:
 
 
 @contextmanager
-def errors_said() -> Iterator[None]:
-    """Print what a user can mend, and exit with code 1."""
+def report_errors() -> Iterator[None]:
+    """Print an error that a user can fix, and exit with code 1."""
     try:
         yield
     except BrainTumorError as error:
@@ -166,10 +166,10 @@ def errors_said() -> Iterator[None]:
 
 
 @contextmanager
-def usage_checked() -> Iterator[None]:
+def check_usage() -> Iterator[None]:
     """Print what is wrong with an option, and exit with code 2."""
     try:
         yield
     except BrainTumorError as error:
-        errors.print(f"{error} Run 'napari-braintumor --help' to see what is possible.", style="red")
+        errors.print(f"{error} Run 'napari-braintumor --help' to see the options.", style="red")
         raise typer.Exit(2) from None

@@ -27,11 +27,11 @@ from napari_braintumor.cli._console import (
     Subset,
     Verbose,
     build_config,
+    check_usage,
     console,
-    errors_said,
     find_all,
+    report_errors,
     split_modalities,
-    usage_checked,
 )
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.atomic import free_path
@@ -60,20 +60,21 @@ def evaluate(
     min_volume_ml: MinVolume = None,
     split: Annotated[
         Path | None,
-        typer.Option(help="A run's split.json: measure its validation side only, be it patients or slices."),
+        typer.Option(help="A run's split.json: measure only its validation patients or slices."),
     ] = None,
     no_tumor: Annotated[
-        bool, typer.Option("--no-tumor", help="The cases show no tumor: measure what is found all the same.")
+        bool, typer.Option("--no-tumor", help="The cases show no tumor: measure false positives.")
     ] = False,
     labels: Annotated[
         str | None, typer.Option(help=f"What the numbers in the masks mean: {', '.join(CONVENTIONS)}.")
     ] = None,
     convention: Annotated[
-        str, typer.Option(help="volume, or seed: also the original project's measure, which flatters, side by side.")
+        str,
+        typer.Option(help="volume; or seed: also print the original project's measure, which flatters."),
     ] = "volume",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help=f"Also write a CSV file, case by case: {', '.join(_list_columns())}."),
+        typer.Option("--output", "-o", help=f"Also write a CSV file: {', '.join(_list_columns())}."),
     ] = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -86,16 +87,16 @@ def evaluate(
         test_time_mirroring=mirroring,
         min_volume_ml=min_volume_ml,
     )
-    with usage_checked():
+    with check_usage():
         if convention not in ("volume", "seed"):
             raise SettingsError(f"There is no convention '{convention}'. Expected volume or seed.")
         if labels is not None:
             check_convention(labels)
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
-    with errors_said():
+    with report_errors():
         side = read_side(split) if split is not None else None
         found = find_all(cases, None, failures)
-        if labels is not None:  # cases that this program wrote say it themselves
+        if labels is not None:  # cases written by this program state it themselves
             found = [case if case.group == "corrected" else replace(case, convention=labels) for case in found]
         total = len(found) + len(failures.reasons)
         config = EvaluateConfig(
@@ -107,7 +108,7 @@ def evaluate(
             no_tumor=no_tumor,
         )
         with (
-            _writing_rows(output, overwrite) as write,
+            _open_rows(output, overwrite) as write,
             closing(engine.evaluate(found, config)) as events,
         ):
             try:
@@ -122,8 +123,8 @@ def evaluate(
                         case CaseEvaluated():
                             results.append(event)
                             write(event)
-                            told = event.figures["predicted_ml"] if no_tumor else event.dice
-                            scores = "  ".join(f"{name} {value:.3f}" for name, value in told.items())
+                            figures = event.figures["predicted_ml"] if no_tumor else event.dice
+                            scores = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
                             console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
             except KeyboardInterrupt:
                 stopped = True
@@ -135,13 +136,13 @@ def evaluate(
         _print_side_by_side(results, seed)
     if stopped:
         console.print(f"Stopped after {len(results)} of {total} cases.")
-    failures.tell(total)
+    failures.print_all(total)
     raise typer.Exit(130 if stopped else 1 if failures.reasons else 0)
 
 
 @contextmanager
-def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[CaseEvaluated], None]]:
-    """Give a function that writes a case's rows to a file, where they are safe at once; None writes nowhere.
+def _open_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[CaseEvaluated], None]]:
+    """Yield a function that writes a case's rows and flushes them to disk; without a path it writes nothing.
 
     Yields
     ------
@@ -162,7 +163,7 @@ def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[Case
         target = path if overwrite else free_path(path, path.suffix)
         with target.open("w" if overwrite else "x", newline="", encoding="utf-8", errors="backslashreplace") as file:
             if target != path:
-                console.print(f"'{path}' is there already, so the table goes to '{target}'. (--overwrite replaces it.)")
+                console.print(f"'{path}' already exists, so the table goes to '{target}'. (--overwrite replaces it.)")
             rows = csv.writer(file, lineterminator="\n")
 
             def write_down(*lines: tuple[object, ...]) -> None:
@@ -182,7 +183,7 @@ def _writing_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[Case
             yield write
     except OSError as error:
         raise DataError(
-            f"'{path}' cannot be written: {error.strerror or error}. Choose a folder that exists and may be written to."
+            f"'{path}' cannot be written: {error.strerror or error}. Choose an existing folder that you can write to."
         ) from error
 
 
@@ -207,16 +208,18 @@ def _print_evaluation(results: list[CaseEvaluated]) -> None:
             )
             table.add_row(group, region, str(len(rows)), *figures, held_out)
     console.print(table)
-    console.print("Volume Dice of thresholded masks, mean over cases; both masks empty counts 1, one empty counts 0.")
+    console.print(
+        "Volume Dice of thresholded masks, mean over cases; two empty masks count 1, one empty mask counts 0."
+    )
 
 
 def _print_false_positives(results: list[CaseEvaluated]) -> None:
-    table = Table("region", "n", "mean mL", "most mL")
+    table = Table("region", "n", "mean mL", "max mL")
     for region in dict.fromkeys(name for result in results for name in result.dice):
         found = [result.figures["predicted_ml"][region] for result in results]
         table.add_row(region, str(len(found)), f"{mean(found):.2f}", f"{max(found):.2f}")
     console.print(table)
-    console.print("Volumes of what was found where no tumor is: all of it is false.")
+    console.print("Volumes found in cases without a tumor: all of them are false positives.")
 
 
 def _print_side_by_side(results: list[CaseEvaluated], seed: SeedEvaluated) -> None:

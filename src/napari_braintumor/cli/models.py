@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from napari_braintumor.cli._console import Catalogue, Overwrite, console, errors_said, progress_bar
+from napari_braintumor.cli._console import Catalogue, Overwrite, console, make_progress_bar, report_errors
 from napari_braintumor.engine import exchange
 from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelError, NameTaken
 from napari_braintumor.engine.events import Downloaded, Installed, Noted
@@ -35,7 +35,7 @@ def show_model(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Show a model's card: what it is, what it was trained on, how well it does and where it fails."""
-    with errors_said():
+    with report_errors():
         model = ModelStore().find(name)
     assert model.card is not None
     if as_json:
@@ -50,8 +50,8 @@ def show_model(
 @app.command("list")
 def list_models() -> None:
     """List the models: those of the package, then your own."""
-    with errors_said():
-        name = Column("model", no_wrap=True)  # it is what has to be typed
+    with report_errors():
+        name = Column("model", no_wrap=True)  # users type it
         table = Table(name, "architecture", "modalities", "regions", "Dice (held out)", "license")
         remarks: list[tuple[str, str]] = []
         for model in ModelStore().list():
@@ -60,43 +60,44 @@ def list_models() -> None:
                 remarks.append((f"{model.name} is unusable: {model.problem}", "red"))
                 continue
             card = model.card
-            told = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
-            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in told if m.measure == VOLUME_DICE)
+            unseen = [m for m in card.metrics if m.held_out and m.modalities == card.modalities]
+            dice = "\n".join(f"{m.data} {m.region} {m.mean:.2f} (n={m.n})" for m in unseen if m.measure == VOLUME_DICE)
             regions = "\n".join(region.name for region in card.regions)
             table.add_row(card.name, card.architecture, ", ".join(card.modalities), regions, dice, card.license)
             if card.doubts:
                 remarks.append((f"{card.name}: {' '.join(card.doubts)}", "yellow"))
         console.print(table)
-        for text, style in remarks:  # below the table, where a narrow terminal cuts nothing off
+        for text, style in remarks:  # below the table, where a narrow terminal does not cut them off
             console.print(text, style=style)
 
 
 @app.command("available")
 def list_available(catalogue: Catalogue = None) -> None:
     """List the models that can be downloaded."""
-    with errors_said():
+    with report_errors():
         entries = read_catalogue(catalogue)
     if not entries:
         console.print("The catalogue is empty. Name another one with --catalogue: an address, a file or a folder.")
         return
     table = Table(Column("model", no_wrap=True), "title", "kind", Column("MB", justify="right"), "license", "note")
     for entry in entries:
-        told = entry.name, entry.title, entry.kind, f"{entry.bytes / 1e6:.1f}", entry.license, entry.note
-        table.add_row(*(Text(text) for text in told))
+        row = entry.name, entry.title, entry.kind, f"{entry.bytes / 1e6:.1f}", entry.license, entry.note
+        table.add_row(*(Text(text) for text in row))
     console.print(table)
 
 
 @app.command("download")
 def download_model(
-    name: Annotated[str, typer.Argument(help="Name of a model of the catalogue.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of a model in the catalogue.", show_default=False)],
     catalogue: Catalogue = None,
     mirror: Annotated[
-        str | None, typer.Option("--from", help="Address or folder that has the file, in place of its own address.")
+        str | None,
+        typer.Option("--from", help="Address or folder to fetch the file from, if not the catalogue's."),
     ] = None,
 ) -> None:
-    """Download a model and install it. Ctrl+C stops, and nothing is installed then."""
+    """Download and install a model. After Ctrl+C nothing is installed."""
     try:
-        with errors_said():
+        with report_errors():
             _follow_download(find_entry(read_catalogue(catalogue), name), mirror)
     except KeyboardInterrupt:
         console.print("Stopped. Nothing was installed.")
@@ -107,20 +108,21 @@ def download_model(
 def install_model(
     file: Annotated[Path, typer.Argument(help="A model file, a package or a checkpoint.", show_default=False)],
     card: Annotated[
-        Path | None, typer.Option(help="A card as JSON, for a file that does not tell its modalities and regions.")
+        Path | None, typer.Option(help="A card as JSON, for a file that does not state its modalities and regions.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the model here, where its own name is taken.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the model here, if its own is taken.")] = None,
 ) -> None:
     """Install a model file: of this plugin, bioimage.io, MONAI, ONNX, or public weights. Nothing in it is run."""
-    with errors_said():
+    with report_errors():
         try:
             model = exchange.import_model(file, None if card is None else _read_card_of(card), name=name)
         except DescriptionNeeded as error:
             raise ModelError(
-                f"{error} Write them into a card, as 'models show NAME --json' prints it: --card."
+                f"{error} Write them into a card like those that 'models show NAME --json' prints, "
+                "and pass it with --card."
             ) from error
         except NameTaken as error:
-            raise ModelError(f"{error} --name NEW gives this one another name.") from error
+            raise ModelError(f"{error} Use --name NEW to install this one under another name.") from error
     console.print(f"Installed as '{model.name}': {model.path}")
 
 
@@ -131,10 +133,10 @@ def export_model(
     kind: Annotated[str, typer.Option(help=f"What to write: {', '.join(exchange.KINDS)}.")] = "safetensors",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model for others, with its card."""
-    with errors_said():
+    """Export a model, with its card, for other programs."""
+    with report_errors():
         if target.exists() and not overwrite:
-            raise DataError(f"'{target}' is there already. Choose another name, or replace it with --overwrite.")
+            raise DataError(f"'{target}' already exists. Choose another name, or replace it with --overwrite.")
         written = exchange.export_model(ModelStore().find(name), kind, target)
     console.print(f"Written: {written}")
 
@@ -151,7 +153,7 @@ def _read_card_of(path: Path) -> ModelCard:
 def _follow_download(entry: Entry, mirror: str | None) -> None:
     console.print(f"{entry.name}: license {entry.license}. {entry.note}".strip())
     with (
-        progress_bar(DownloadColumn(), TransferSpeedColumn()) as progress,
+        make_progress_bar(DownloadColumn(), TransferSpeedColumn()) as progress,
         closing(download(entry, None, mirror)) as events,
     ):
         task = progress.add_task(entry.file, total=entry.bytes)

@@ -24,12 +24,12 @@ from napari_braintumor.cli._console import (
     Runtime,
     Verbose,
     build_config,
+    check_usage,
     console,
-    errors_said,
     find_all,
-    progress_bar,
+    make_progress_bar,
+    report_errors,
     split_modalities,
-    usage_checked,
 )
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
@@ -56,17 +56,17 @@ def segment(
     min_volume_ml: MinVolume = None,
     spacing: Annotated[
         str | None,
-        typer.Option(help="Voxel size in mm along Z, Y, X, where the files state none or a false one: 5,1,1."),
+        typer.Option(help="Voxel size in mm along Z, Y, X, if the files state none or a wrong one: 5,1,1."),
     ] = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="nii.gz, nii or tif; default: as the source.")
+        str | None, typer.Option("--format", help="nii.gz, nii or tif; default: same as the source.")
     ] = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
     """Segment cases; write labels on each scan's own grid and a JSON record.
 
-    Labels that were changed since, or that this program did not write, are never overwritten: new ones get a number.
+    Labels that were edited, or that another program wrote, are never overwritten: new ones get a number.
     """
     config = build_config(
         model=model,
@@ -78,13 +78,13 @@ def segment(
     )
     channels, sides, suffix = split_modalities(modalities), _read_spacing(spacing), _read_format(file_format)
     failures, written = Failures(verbose), 0
-    with errors_said():
-        _tell_doubts(config)
+    with report_errors():
+        _print_doubts(config)
         found = find_all(cases, channels, failures)
     total = len(found) + len(failures.reasons)
     try:
         for case in found:
-            with failures.caught(case.name):
+            with failures.catch(case.name):
                 volume = read_case(case)
                 result = _segment_one(volume if sides is None else volume.with_spacing(sides), config)
                 labels, record = save_segmentation(result, output, suffix, overwrite)
@@ -93,15 +93,15 @@ def segment(
                 _print_written(result, record, {"labels": labels})
     except KeyboardInterrupt:
         console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
-        failures.tell(total)
+        failures.print_all(total)
         raise typer.Exit(130) from None
-    failures.tell(total)
+    failures.print_all(total)
     raise typer.Exit(1 if failures.reasons else 0)
 
 
 def demo(
     case: Annotated[
-        Path | None, typer.Argument(help="A case of yours; left out, the sample case.", show_default=False)
+        Path | None, typer.Argument(help="A case of yours; default: the sample case.", show_default=False)
     ] = None,
     output: Out = Path("out"),
     model: Model = DEFAULT_MODEL,
@@ -110,9 +110,9 @@ def demo(
     """Segment the sample case, or a case of yours, and draw the result."""
     from napari_braintumor.engine.measuring.overlay import save_overlay
 
-    with errors_said():
+    with report_errors():
         config = build_config(model=model)
-        _tell_doubts(config)
+        _print_doubts(config)
         found = find_cases(case or sample_folder())
         if len(found) > 1:
             raise DataError(f"'{case}' holds {len(found)} cases. Name one of them, or use 'napari-braintumor segment'.")
@@ -127,7 +127,7 @@ def demo(
 def _read_spacing(text: str | None) -> tuple[float, float, float] | None:
     if text is None:
         return None
-    with usage_checked():
+    with check_usage():
         try:
             z, y, x = (float(part) for part in text.split(","))
         except ValueError:
@@ -138,14 +138,14 @@ def _read_spacing(text: str | None) -> tuple[float, float, float] | None:
 def _read_format(text: str | None) -> str | None:
     if text is None:
         return None
-    with usage_checked():
+    with check_usage():
         if (word := text.lower().lstrip(".")) not in FORMATS:
             raise SettingsError(f"Labels cannot be written as '{text}'. Expected one of {', '.join(FORMATS)}.")
         return f".{word}"
 
 
-def _tell_doubts(config: SegmentConfig) -> None:
-    """Say why the model needs a second thought, before it is used."""
+def _print_doubts(config: SegmentConfig) -> None:
+    """Print the doubts about a model before it is used."""
     card = ModelStore().find(config.model).card
     assert card is not None
     if card.doubts:
@@ -155,7 +155,7 @@ def _tell_doubts(config: SegmentConfig) -> None:
 def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
     shape = " x ".join(map(str, volume.shape))
     console.print(Text(volume.name, "bold").append(f"  {', '.join(volume.modalities)}  {shape} voxels", "not bold"))
-    with progress_bar() as progress:
+    with make_progress_bar() as progress:
         task = progress.add_task("slices", total=None)
         for event in engine.segment(volume, config):
             match event:
@@ -188,10 +188,10 @@ def _print_volumes(result: Segmentation, reference: Reference | None = None) -> 
 
 
 def _print_written(result: Segmentation, record: Path, files: dict[str, Path]) -> None:
-    for what, path in files.items():
-        console.print(f"  {what}: {path}")
-    if record.stem != (wanted := name_result(result.name)):
+    for kind, path in files.items():
+        console.print(f"  {kind}: {path}")
+    if record.stem != (expected := name_result(result.name)):
         console.print(
-            f"  What is there as '{wanted}' was changed since, was not written by this program, or is of another scan, "
-            "so it was left as it is. (--overwrite replaces it, unless it is of another scan.)"
+            f"  The existing '{expected}' was edited, was written by another program, or belongs to another scan, "
+            "so it was kept. (--overwrite replaces it, unless it belongs to another scan.)"
         )

@@ -1,4 +1,4 @@
-"""``train``: by a plan, or on with a run."""
+"""``train``: start from a plan, or resume a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from napari_braintumor import engine
-from napari_braintumor.cli._console import console, errors_said
+from napari_braintumor.cli._console import console, report_errors
 from napari_braintumor.engine.events import BatchDone, CaseLeftOut, PhaseReached, PreviewDone, Stopped, Verified
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.plan_files import read_plan
@@ -25,25 +25,25 @@ from napari_braintumor.engine.training.runs import ASKED, Run
 
 
 def train(
-    plan: Annotated[Path, typer.Argument(help="A training plan (JSON), or the folder of a run to go on with.")],
+    plan: Annotated[Path, typer.Argument(help="A training plan (JSON), or the folder of a run to resume.")],
     data: Annotated[Path | None, typer.Option(help="Folder that the plan's relative case paths start from.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the run; wins over the plan's.")
+        Path | None, typer.Option("--output", "-o", help="Folder for the run; overrides the plan's.")
     ] = None,
     folds: Annotated[
-        int, typer.Option(min=0, max=100, help="Cross-validate: one run for each of so many parts of the patients.")
+        int, typer.Option(min=0, max=100, help="Cross-validate: one run for each of this many folds of the patients.")
     ] = 0,
     check: Annotated[
-        bool, typer.Option("--check", help="Only try one batch, and tell what the training will need.")
+        bool, typer.Option("--check", help="Only try one batch, and print what the training will need.")
     ] = False,
     background: Annotated[
-        bool, typer.Option("--background", help="Run at low priority, so that other programs stay quick.")
+        bool, typer.Option("--background", help="Run at low priority, so that other programs stay responsive.")
     ] = False,
 ) -> None:
-    """Train a model by a plan, or go on with a run. Ctrl+C stops and keeps the best; a run can always go on later."""
+    """Train a model from a plan, or resume a run. Ctrl+C stops and keeps the best weights; runs can be resumed."""
     if background:
         _lower_priority()
-    with errors_said():
+    with report_errors():
         if (plan / "plan.json").exists():
             _end(_follow_training([Run.open(plan)]))
             return
@@ -64,25 +64,25 @@ def train(
 
 
 def _end(damaged: list[str]) -> None:
-    """Name the cases that should have been learned from and could not be read, and let the exit status tell."""
+    """List the training cases that could not be read, and exit with a status that shows it."""
     if not damaged:
         return
     names = list(dict.fromkeys(damaged))
-    console.print("Left out, as their files cannot be used:", markup=False)
+    console.print("Left out because their files cannot be used:", markup=False)
     for name in names:
         console.print(f"  {name}")
     raise typer.Exit(1)
 
 
 def _follow_training(trainings: Sequence[TrainPlan | Run]) -> list[str]:
-    """Train one after the other, until asked to stop, and return what became of cases that cannot be read."""
+    """Train one after the other until asked to stop; return the cases that could not be read."""
     if int(os.environ.get("RANK", "0")) > 0:
-        console.quiet = True  # of several processes the first one speaks
+        console.quiet = True  # only the first of several processes prints
     damaged: list[str] = []
-    for what in trainings:
-        with _progress() as progress, _stopping_gently(what):
+    for training in trainings:
+        with _make_progress_bar() as progress, _stop_gently(training):
             task = progress.add_task("starting", total=None, left="")
-            for event in engine.train(what):
+            for event in engine.train(training):
                 if isinstance(event, BatchDone):
                     text = f"step {event.step} of {event.steps}, loss {event.loss:.3f}"
                     left = "" if event.left_s is None else f"{timedelta(seconds=round(event.left_s))} left at most"
@@ -102,7 +102,7 @@ def _follow_training(trainings: Sequence[TrainPlan | Run]) -> list[str]:
     return damaged
 
 
-def _progress() -> Progress:
+def _make_progress_bar() -> Progress:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -113,7 +113,7 @@ def _progress() -> Progress:
 
 
 def _check_plan(plan: TrainPlan) -> None:
-    """Tell what a plan needs, without training."""
+    """Print what a plan needs, without training."""
     with closing(engine.train(plan)) as events:
         for event in events:
             if not isinstance(event, PhaseReached):
@@ -123,22 +123,22 @@ def _check_plan(plan: TrainPlan) -> None:
 
 
 @contextmanager
-def _stopping_gently(what: TrainPlan | Run) -> Iterator[None]:
-    """Let Ctrl+C and SIGTERM end a training after its present batch; a second one ends it at once."""
+def _stop_gently(training: TrainPlan | Run) -> Iterator[None]:
+    """Let Ctrl+C and SIGTERM end a training after the current batch; a second one ends it at once."""
 
     def stop(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        run = what if isinstance(what, Run) else Run((what.output / what.name).resolve())
+        run = training if isinstance(training, Run) else Run((training.output / training.name).resolve())
         if not run.is_ours and int(os.environ.get("RANK", "0")) == 0:
-            raise KeyboardInterrupt  # nothing has begun yet, or another process trains there
+            raise KeyboardInterrupt  # nothing has started yet, or another process is training
         run.request_stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        console.print("Ended at once. The run goes on from its last checkpoint when it is started again.")
+        console.print("Ended at once. When it is started again, the run resumes from its last checkpoint.")
         raise typer.Exit(130) from None
     finally:
         for number, handler in before.items():

@@ -1,6 +1,6 @@
 import torch
 
-from napari_braintumor.engine.models.axes import from_network_axes, in_network_order, to_network_axes
+from napari_braintumor.engine.models.axes import from_network_axes, order_for_network, to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
 
 CARD = ModelCard(name="solid", architecture="unet", spatial_dims=3, window=(16, 32, 32))
@@ -20,5 +20,5 @@ def test_turning_to_the_network_s_axes_is_undone() -> None:
     for axes in ("LPS zyx", "LPS xyz", "RAS xyz"):
         card = CARD.model_copy(update={"axes": axes})
         turned = to_network_axes(data, card)
-        assert turned.shape[1:] == in_network_order(data.shape[1:], card)
+        assert turned.shape[1:] == order_for_network(data.shape[1:], card)
         assert torch.equal(from_network_axes(turned, card), data)

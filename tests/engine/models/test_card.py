@@ -55,7 +55,7 @@ def card_with(*rows: tuple, **changes) -> ModelCard:
 @pytest.mark.parametrize("modalities", [("FLAIR",), ("T2", "FLAIR"), ("T2",), ("T1", "T2", "FLAIR")])
 def test_without_a_contrast_enhanced_scan_the_core_is_not_measurable(name: str, modalities) -> None:
     card = ModelStore().find(name).card
-    assert card.not_measurable(modalities) == {
+    assert card.find_unmeasurable(modalities) == {
         "tumor core": "not measurable without T1ce",
         "enhancing tumor": "not measurable without T1ce",
     }
@@ -64,7 +64,7 @@ def test_without_a_contrast_enhanced_scan_the_core_is_not_measurable(name: str, 
 @pytest.mark.parametrize("name", BUNDLED)
 @pytest.mark.parametrize("modalities", [("T1", "T1ce", "T2", "FLAIR"), ("T1ce",), ("T1ce", "FLAIR")])
 def test_what_the_scans_can_show_is_measurable(name: str, modalities) -> None:
-    assert ModelStore().find(name).card.not_measurable(modalities) == {}
+    assert ModelStore().find(name).card.find_unmeasurable(modalities) == {}
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_what_the_scans_can_show_is_measurable(name: str, modalities) -> None:
 )
 def test_what_is_not_measurable_names_the_fewest_modalities_that_would_make_it_so(rows, expected) -> None:
     card = card_with(*(("tumor core", tuple(names.split()), mean) for names, mean in rows))
-    assert card.not_measurable(["FLAIR"]).get("tumor core") == expected
-    assert card.not_measurable(("DWI", "FLAIR")).get("tumor core") == expected
+    assert card.find_unmeasurable(["FLAIR"]).get("tumor core") == expected
+    assert card.find_unmeasurable(("DWI", "FLAIR")).get("tumor core") == expected
 
 
 def test_a_region_is_judged_over_all_patients_of_all_sets_that_training_never_saw() -> None:
     rows = [("whole tumor", ("T1",), 0.1, "BraTS", 2), ("whole tumor", ("T1",), 0.4, "LGG", 8)]
-    assert card_with(*rows).not_measurable(("T1",)) == {}
+    assert card_with(*rows).find_unmeasurable(("T1",)) == {}
     seen = [("whole tumor", ("T1",), 0.1, "validation", 20, False)]
-    assert card_with(*seen).not_measurable(("T1",)) == {}
+    assert card_with(*seen).find_unmeasurable(("T1",)) == {}
     other = [("whole tumor", ("T1",), 0.1, "BraTS", 3, True, "calibration error")]
-    assert card_with(*other).not_measurable(("T1",)) == {}
+    assert card_with(*other).find_unmeasurable(("T1",)) == {}
 
 
 def test_the_dice_to_expect_is_told_for_each_region_and_kind_of_case_with_exactly_these_scans() -> None:

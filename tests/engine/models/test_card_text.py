@@ -15,7 +15,7 @@ CARD = ModelCard(
 def test_a_card_tells_all_that_a_reader_wants_to_know() -> None:
     text = card_as_markdown(CARD)
     for told in (
-        "U²-Net small, 1,131,181 parameters", "own x 2 x 2 mm", "under 0.5 mL of whole tumor is not believed",
+        "U²-Net small, 1,131,181 parameters", "own x 2 x 2 mm", "less than 0.5 mL of whole tumor is discarded",
         "| lgg | whole tumor | all | volume Dice | 0.800 | 0.70 to 0.90 |", "| Some set | 7 | whole tumor | CC0 |",
         "**Never seen** (2): p1, p2", "1. loss dice, epochs 3", "CC BY 4.0", "Not a medical device",
     ):  # fmt: skip

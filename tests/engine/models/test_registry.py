@@ -99,7 +99,7 @@ def test_the_divisor_is_enough_for_a_shift_by_it_to_shift_the_result(name: str) 
 
 
 def test_an_unknown_architecture_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"no architecture 'resnet'. Known are: unet, "):
+    with pytest.raises(ModelError, match=r"no architecture 'resnet'. Choose one of: unet, "):
         build("resnet", 2)
 
 

@@ -62,7 +62,7 @@ def test_a_model_is_found_by_name_and_by_path(model: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones(model: Path) -> None:
-    with pytest.raises(ModelError, match=r"no model 'huge'. Known are: .*tiny"):
+    with pytest.raises(ModelError, match=r"no model 'huge'. Available: .*tiny"):
         ModelStore(model.parent).find("huge")
 
 
@@ -114,13 +114,13 @@ def test_changed_weights_do_not_fit_their_checksum(model: Path) -> None:
     content = bytearray(model.read_bytes())
     content[-3] ^= 1
     model.write_bytes(content)
-    with pytest.raises(ModelError, match="do not fit their checksum"):
+    with pytest.raises(ModelError, match="do not match their checksum"):
         load_weights(model)
 
 
 def test_truncated_weights_do_not_fit_their_checksum(model: Path) -> None:
     model.write_bytes(model.read_bytes()[:-10])
-    with pytest.raises(ModelError, match="do not fit their checksum"):
+    with pytest.raises(ModelError, match="do not match their checksum"):
         load_weights(model)
 
 
@@ -140,7 +140,7 @@ def test_a_model_is_installed_under_its_name_and_removed_again(model: Path, mode
     assert ModelStore().install(model).path == installed.path  # the same file once more is no conflict
     ModelStore().remove("tiny")
     assert "tiny" not in [stored.name for stored in ModelStore().list()]
-    with pytest.raises(ModelError, match="no model 'tiny' of your own to remove"):
+    with pytest.raises(ModelError, match="no model 'tiny' of yours to remove"):
         ModelStore().remove("tiny")
 
 
@@ -156,7 +156,7 @@ def test_an_installed_model_never_takes_another_s_place(model: Path, tmp_path: P
     assert ModelStore().install(bundled, "mine").card.name == "mine"
     with pytest.raises(NameTaken, match="There is another model 'tiny' already"):
         ModelStore().install(bundled, "tiny")
-    with pytest.raises(ModelError, match="Models of the package stay"):
+    with pytest.raises(ModelError, match="Bundled models stay"):
         ModelStore().remove("glioma-unet")
 
 
@@ -208,10 +208,10 @@ def test_a_renamed_model_is_the_same_under_its_new_name_only(installed: Path) ->
 def test_children_keep_the_name_of_a_renamed_parent(installed: Path, tmp_path: Path) -> None:
     child = ModelCard(name="tuned", architecture="unet", parent="tiny")
     ModelStore().install(save_model(tmp_path / "tuned.safetensors", {"a": torch.zeros(3)}, child))
-    assert [model.name for model in ModelStore().children("tiny")] == ["tuned"]
+    assert [model.name for model in ModelStore().find_children("tiny")] == ["tuned"]
     ModelStore().rename("tiny", "small")
-    assert ModelStore().children("small") == []
-    assert [model.name for model in ModelStore().children("tiny")] == ["tuned"]
+    assert ModelStore().find_children("small") == []
+    assert [model.name for model in ModelStore().find_children("tiny")] == ["tuned"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 81, "ä"])
@@ -235,7 +235,7 @@ def test_a_name_that_is_taken_is_refused(installed: Path, tmp_path: Path, name: 
 def test_what_is_not_there_cannot_be_copied_or_renamed(installed: Path) -> None:
     (installed.parent / "broken.safetensors").write_bytes(b"nothing")
     for act in (ModelStore().duplicate, ModelStore().rename):
-        with pytest.raises(ModelError, match="There is no model 'gone' any more"):
+        with pytest.raises(ModelError, match="The model 'gone' is gone"):
             act("gone", "new")
         with pytest.raises(ModelError, match=r"'broken\.safetensors' is not a model file"):
             act("broken", "new")

@@ -127,7 +127,7 @@ def test_a_network_whose_trace_holds_for_one_size_only_runs_in_torch(tmp_path) -
 
 def test_networks_from_elsewhere_are_not_trained_here() -> None:
     check_trainable("unet")
-    with pytest.raises(ModelError, match="MONAI SegResNet is used here, not trained"):
+    with pytest.raises(ModelError, match="MONAI SegResNet cannot be trained here"):
         check_trainable("monai_segresnet")
 
 
@@ -143,7 +143,7 @@ def test_strides_tell_what_sides_must_be_multiples_of() -> None:
         ({"activation": "softmax"}, "needs the channels"),
         ({"channels": ((0,), (1,))}, "channels of its own"),
         ({"channels": ((0, 1), (1,), (2,))}, "each region is one channel"),
-        ({"axes": "RAS xyz"}, "three dimensions"),
+        ({"axes": "RAS xyz"}, "only 3-D networks"),
         ({"window": (8, 8, 8)}, "greater than or equal to 16"),
     ],
 )

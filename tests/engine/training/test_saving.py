@@ -58,7 +58,7 @@ def test_a_tuned_model_still_knows_what_its_modalities_cannot_show_and_how_its_a
     child = describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), parent, 1.0)
     grandchild = describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), child, 1.0)
     for card in (child, grandchild):
-        assert card.not_measurable(("FLAIR",)) == parent.not_measurable(("FLAIR",)) != {}
+        assert card.find_unmeasurable(("FLAIR",)) == parent.find_unmeasurable(("FLAIR",)) != {}
         assert card.min_volume_ml == parent.min_volume_ml > 0
         assert not any(metric.held_out for metric in card.metrics), "the parent's figures are not its own"
         assert card.doubts
@@ -67,4 +67,4 @@ def test_a_tuned_model_still_knows_what_its_modalities_cannot_show_and_how_its_a
 def test_a_model_trained_anew_claims_nothing_of_the_one_it_started_from() -> None:
     parent = ModelStore().find("glioma-u2net").card
     card = describe({}, held_out=(), parent=parent)
-    assert card.not_measurable(("FLAIR",)) == {}
+    assert card.find_unmeasurable(("FLAIR",)) == {}

@@ -37,7 +37,7 @@ def gray(expectation: Expectation) -> set[str]:
 @pytest.mark.parametrize("used", [ALL, ("FLAIR",), ("T1ce",), ("T1", "T1ce"), ("T1", "T2")])
 def test_each_region_has_the_dice_of_exactly_these_scans_for_each_kind_of_case_or_why_not(used, card, expectation):
     expectation.show_for(card, used)
-    expected, missing = card.expected_dice(used), card.not_measurable(used)
+    expected, missing = card.expected_dice(used), card.find_unmeasurable(used)
     assert list(expectation.texts) == [region.name for region in card.regions]
     for region, text in expectation.texts.items():
         if region in missing:

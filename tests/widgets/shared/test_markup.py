@@ -13,7 +13,7 @@ from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QGroupBox, QLabel, QPushButton, QTextBrowser, QToolTip, QWidget
 
 from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard
-from napari_braintumor.engine.models.card_text import as_markdown, card_as_markdown
+from napari_braintumor.engine.models.card_text import card_as_markdown, escape_markdown
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.layers import layers_from_case
 from napari_braintumor.widgets.models.dock import ModelsDock
@@ -32,8 +32,8 @@ def shown_as_markdown(text: str) -> str:
 
 @pytest.mark.parametrize("name", ODD)
 def test_markdown_shows_a_name_to_the_letter(name, qapp):
-    assert shown_as_markdown(f"- **Name**: {as_markdown(name)}\n") == f"Name: {name}"
-    assert name in shown_as_markdown(f"| a | b |\n|---|---|\n| {as_markdown(name)} | 1 |\n")
+    assert shown_as_markdown(f"- **Name**: {escape_markdown(name)}\n") == f"Name: {name}"
+    assert name in shown_as_markdown(f"| a | b |\n|---|---|\n| {escape_markdown(name)} | 1 |\n")
 
 
 @pytest.mark.parametrize("name", ODD)

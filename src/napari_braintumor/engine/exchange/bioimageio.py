@@ -36,7 +36,7 @@ from napari_braintumor.engine.exchange.packages import (
 )
 from napari_braintumor.engine.exchange.recognize import count_parameters
 from napari_braintumor.engine.exchange.state_dict import fit, fit_card, read_state_dict
-from napari_braintumor.engine.models.axes import in_network_order
+from napari_braintumor.engine.models.axes import order_for_network
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX, find_architecture, find_divisor
@@ -359,7 +359,7 @@ def _space(card: ModelCard) -> list[tuple[str, dict[str, Any]]]:
     ]
     if card.spatial_dims == 2:
         return axes[1:]
-    return list(in_network_order(axes, card))
+    return list(order_for_network(axes, card))
 
 
 def _file(name: str, files: dict[str, bytes]) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def compare(
     cards = [card for config in configs if (card := ModelStore().find(config.model).card) is not None]
     for card in cards:
         check_modalities(card, volume)
-    drawn = [{region.name for region in card.regions} - set(card.not_measurable(volume.modalities)) for card in cards]
+    drawn = [
+        {region.name for region in card.regions} - set(card.find_unmeasurable(volume.modalities)) for card in cards
+    ]
     if not set.intersection(*drawn):
         each = "; ".join(
             f"{card.name}: {', '.join(sorted(names)) or 'none'}" for card, names in zip(cards, drawn, strict=True)

@@ -1,4 +1,4 @@
-"""How a network's arrays lie: between Z, Y, X and the axes that its card names."""
+"""Convert arrays between Z, Y, X and the axes on a network's card."""
 
 # C channel, Z slice, Y row, X column
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_network_axes(array_CZYX: Tensor, card: ModelCard) -> Tensor:
-    """Turn an array (or several, along leading axes) as the network knows it."""
+    """Turn an array (or several, along leading axes) to the network's own axes."""
     if card.axes == "LPS zyx":
         return array_CZYX
     return (array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX).transpose(-3, -1)
@@ -28,6 +28,6 @@ def from_network_axes(array: Tensor, card: ModelCard) -> Tensor:
     return array_CZYX.flip(-2, -1) if card.axes == "RAS xyz" else array_CZYX
 
 
-def in_network_order(zyx: Sequence[Any], card: ModelCard) -> tuple[Any, ...]:
-    """Return what is told of Z, Y and X in the order of the network's own axes."""
+def order_for_network(zyx: Sequence[Any], card: ModelCard) -> tuple[Any, ...]:
+    """Return values for Z, Y and X in the order of the network's own axes."""
     return tuple(zyx if card.axes == "LPS zyx" else zyx[::-1])

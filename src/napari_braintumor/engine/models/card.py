@@ -1,4 +1,4 @@
-"""The model card: everything that is needed to use a model and to judge it, stored inside its weights file."""
+"""The model card: everything needed to use and to judge a model, stored inside its weights file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Spacing = tuple[float | None, float | None, float | None]
 """Voxel size in mm along Z, Y, X that a network works at; None leaves that axis on the case's own grid."""
 
 Normalization = Literal["head z-score", "nonzero z-score", "percentile z-score"]
-"""How intensities are brought to what a network knows.
+"""How intensities are prepared for a network.
 
 - ``head z-score``: clipped to the head's percentiles 0.5 to 99.5, mean 0 and deviation 1 over the head, zero outside.
-- ``nonzero z-score``: mean 0 and deviation 1 over all voxels that are not zero, which stay zero; as in MONAI's bundles.
+- ``nonzero z-score``: mean 0 and deviation 1 over all nonzero voxels; zeros stay zero; as in MONAI's bundles.
 - ``percentile z-score``: clipped to the percentiles 10 to 99 of all images together, then mean 0 and deviation 1 over
   each whole image; as in Buda's U-Net.
 """
@@ -34,22 +34,22 @@ class DataSource(Frozen):
     note: str = ""
 
 
-OWN_SLICES = "slices held out"
-"""What a figure is measured on that says nothing about other patients: slices of the scans that were learned from."""
+OWN_SLICES = "validation slices"
+"""The data of a figure that was measured on slices of training scans, and says nothing about other patients."""
 
-_ALSO_OWN_SLICES = (OWN_SLICES, "slices kept back")  # as earlier versions wrote
+_OWN_SLICES_NAMES = (OWN_SLICES, "slices held out", "slices kept back")  # earlier versions wrote the latter two
 
 VOLUME_DICE = "volume Dice"
 
 LEAST_MEASURABLE_DICE = 0.3
-"""Where a region's Dice is under this, what would be drawn is mostly wrong."""
+"""Below this Dice, most of what is drawn for a region is wrong."""
 
 _KINDS = {
     "BraTS": "glioblastoma",
     "LGG": "lower-grade glioma",
     "Brain-Tumor-Progression": "treated glioblastoma",
 }
-"""What kind of case the data sets hold that the bundled models are measured on."""
+"""The kind of case in each data set that the bundled models are measured on."""
 
 
 class Metric(Frozen):
@@ -68,7 +68,7 @@ class Metric(Frozen):
 
     @property
     def kind(self) -> str:
-        """The kind of case in words; the name of the data where that is all that is known."""
+        """The kind of case in words, or the name of the data if the kind is unknown."""
         return _KINDS.get(self.data, self.data)
 
 
@@ -90,7 +90,7 @@ Side = Annotated[int, Field(ge=16, le=1024)]
 
 
 class ModelCard(Frozen):
-    """What a model is, what it needs, what it was trained on and how well it did."""
+    """What a model is, what it needs, what it was trained on and how well it performs."""
 
     format: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -107,13 +107,13 @@ class ModelCard(Frozen):
         "sigmoid", description="sigmoid: each channel is a region; softmax: each channel is a class, background too."
     )
     channels: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None = Field(
-        None, description="For each region the network's channels that lie in it; None: channel n is region n."
+        None, description="For each region, the network's channels that it contains; None: channel n is region n."
     )
     plane: Literal["axial"] = "axial"
     axes: Literal["LPS zyx", "LPS xyz", "RAS xyz"] = Field(
         "LPS zyx",
-        description="How arrays lie that the network knows: where they grow to, and in which order. LPS xyz is how "
-        "files of BraTS lie, RAS xyz what MONAI's Orientation makes of them.",
+        description="Orientation and order of the network's axes. Files of BraTS are LPS xyz; MONAI's Orientation "
+        "turns them to RAS xyz.",
     )
     spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
     window: tuple[Side, Side, Side] | None = Field(
@@ -128,15 +128,15 @@ class ModelCard(Frozen):
         None, description="Where hardly any core is found though the scans could show it, what also counts as core."
     )
     cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Measured where the model was made, on two CPU cores; for an estimate of the time."
+        None, description="Measured on two CPU cores of the machine that made the model; to estimate the time."
     )
     parameters: Annotated[int, Field(ge=0)] = 0
     trained_on: tuple[DataSource, ...] = ()
     training_patients: tuple[str, ...] = ()
-    validation_patients: tuple[str, ...] = Field((), description="Patients the best weights were chosen by.")
-    held_out_patients: tuple[str, ...] = Field((), description="Patients that training never saw in any way.")
+    validation_patients: tuple[str, ...] = Field((), description="Patients used to choose the best weights.")
+    held_out_patients: tuple[str, ...] = Field((), description="Patients that training never saw.")
     patients: dict[str, str] = Field(
-        default_factory=dict, description="Other names of patients, with the name that they have on this card."
+        default_factory=dict, description="Other names of patients, each with its name on this card."
     )
     metrics: tuple[Metric, ...] = ()
     parent_metrics: tuple[Metric, ...] = Field(
@@ -147,26 +147,26 @@ class ModelCard(Frozen):
     limitations: str = ""
     created: str = ""
     stopped_at: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Share of its plan that was done when training was stopped early; None if it came to its end."
+        None, description="Share of the plan that was done when training was stopped early; None if it was completed."
     )
     plans: tuple[dict[str, Any], ...] = Field(
-        (), description="The trainings behind the weights, first to last: what their plans chose, without file names."
+        (), description="The trainings behind the weights, first to last: settings of their plans, without file names."
     )
 
     @field_validator("regions")
     @classmethod
-    def _tell_apart(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
-        for what in ("name", "label"):
-            if len({getattr(region, what) for region in regions}) < len(regions):
-                raise ValueError(f"two regions have the same {what}")
+    def _refuse_duplicates(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        for field in ("name", "label"):
+            if len({getattr(region, field) for region in regions}) < len(regions):
+                raise ValueError(f"two regions have the same {field}")
         if any(after.nested > before.nested for before, after in pairwise(regions)):
-            raise ValueError("a region that does not nest comes before one that does, but it is painted over those")
+            raise ValueError("a region that is not nested must come after the nested ones, to be painted over them")
         return regions
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.spatial_dims == 2 and (self.axes != "LPS zyx" or self.window is not None):
-            raise ValueError("axes and a window are for networks of three dimensions")
+            raise ValueError("only 3-D networks have axes and a window")
         if self.channels is None:
             if self.activation == "softmax":
                 raise ValueError("a network with softmax needs the channels of each region")
@@ -179,32 +179,32 @@ class ModelCard(Frozen):
 
     @property
     def out_channels(self) -> int:
-        """How many channels the network gives, as far as the regions tell."""
+        """The number of the network's output channels, as far as the regions show."""
         return len(self.regions) if self.channels is None else 1 + max(map(max, self.channels))
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why the model needs a second thought before it is used, one sentence each; empty for a validated model."""
+        """Reasons to be careful with the model, one sentence each; empty for a validated model."""
         measured = {metric.data for metric in self.metrics}
-        found = []
+        reasons = []
         if not measured:
-            found.append("It was never validated: nobody has measured how well it finds tumors.")
-        elif measured <= set(_ALSO_OWN_SLICES):
-            found.append(
+            reasons.append("It was never validated: nobody has measured how well it finds tumors.")
+        elif measured <= set(_OWN_SLICES_NAMES):
+            reasons.append(
                 "It was measured only on slices of the scans it learned from, so nothing is known about other patients."
             )
         if self.stopped_at is not None:
-            found.append(f"Its training was stopped early, after {self.stopped_at:.0%} of its plan.")
-        return tuple(found)
+            reasons.append(f"Its training was stopped early, after {self.stopped_at:.0%} of its plan.")
+        return tuple(reasons)
 
     @property
     def badges(self) -> tuple[str, ...]:
-        """The doubts in two words each, for lists."""
-        unproven = {metric.data for metric in self.metrics} <= set(_ALSO_OWN_SLICES)
+        """The doubts, in two words each, for lists."""
+        unproven = {metric.data for metric in self.metrics} <= set(_OWN_SLICES_NAMES)
         return ("not validated",) * unproven + ("stopped early",) * (self.stopped_at is not None)
 
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
-        """Return the modalities that the model needs and that are not there; none where any subset will do."""
+        """Return the modalities that the model needs and does not get; none if any subset will do."""
         there = set(available)
         return () if self.accepts_missing else tuple(name for name in self.modalities if name not in there)
 
@@ -220,15 +220,15 @@ class ModelCard(Frozen):
         -------
         dict
             For each region that was measured, outermost first, its mean volume Dice on each data set (`Metric.kind`
-            names the kind of case). Nothing is known of regions that are not in it.
+            names the kind of case). Regions that were not measured are left out.
         """
         used = set(modalities) & set(self.modalities)
         told = [m for m in self.metrics if m.measure == VOLUME_DICE and set(m.modalities) == used]
         of_region = {region.name: tuple(m for m in told if m.region == region.name) for region in self.regions}
         return {name: metrics for name, metrics in of_region.items() if metrics}
 
-    def not_measurable(self, modalities: Iterable[str]) -> dict[str, str]:
-        """Return the regions that a case with these modalities cannot show, each with the reason in a few words.
+    def find_unmeasurable(self, modalities: Iterable[str]) -> dict[str, str]:
+        """Return the regions that a case with these modalities cannot show, each with a short reason.
 
         A region is measurable if its volume Dice, over all patients that training never saw, is at least
         `LEAST_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, the figures of the model it

@@ -1,4 +1,4 @@
-"""The tables of architectures. A new one is a file in `networks` and a row here; nothing else needs to know."""
+"""The tables of architectures. A new one is a file in `networks` and a row here; nothing else changes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Signature:
     first, last
         The first and the last kernel; their shapes give the channels in and out, and the dimensions.
     sizes
-        Options that are the first side of a tensor, and that tensor's name.
+        Options that equal the first side of a tensor, each with that tensor's name.
     parts
-        Options that are False where no tensor's name begins so.
+        Options that are False if no tensor's name starts with this.
     """
 
     first: str
@@ -50,11 +50,11 @@ class Architecture:
     Attributes
     ----------
     title
-        As people write it.
+        Display name.
     target
         ``module:Class`` under `napari_braintumor.engine.networks`, or of MONAI where the module has dots.
     citation
-        What is to be cited with it.
+        What to cite.
     defaults
         Options that this row fixes or changes.
     divisor
@@ -68,7 +68,7 @@ class Architecture:
     signature
         How its state dict is recognized, if it can be.
     laptop
-        Options with which a laptop trains it in an hour or two; the papers' widths need a GPU.
+        Options that let a laptop train it in an hour or two; the papers' widths need a GPU.
     """
 
     title: str
@@ -156,11 +156,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         for stride in (32, 16, 8)
     },
 }
-"""Those that are trained here."""
+"""Architectures that can be trained here."""
 
 _MONAI = "monai.networks.nets"
 ONNX = "onnx"
-"""The architecture of a model that is a graph, with all that a network needs in its one tensor ``graph``."""
+"""The architecture of a model that is an ONNX graph, stored whole in its one tensor ``graph``."""
 
 IMPORTED: Mapping[str, Architecture] = {
     "buda_unet": Architecture(
@@ -181,9 +181,9 @@ IMPORTED: Mapping[str, Architecture] = {
         convertible=False,
         citation=Citation("Hatamizadeh et al. 2022, Swin UNETR", "10.1007/978-3-031-08999-2_22"),
     ),
-    ONNX: Architecture("ONNX graph", "", citation=_MONAI_PAPER),  # in whose windows it runs
+    ONNX: Architecture("ONNX graph", "", citation=_MONAI_PAPER),  # for the windows it runs in
 }
-"""Those that are only used, with weights that were trained elsewhere."""
+"""Architectures that are only used, with weights trained elsewhere."""
 
 
 def find_architecture(name: str) -> Architecture:
@@ -196,27 +196,27 @@ def find_architecture(name: str) -> Architecture:
     """
     known = {**ARCHITECTURES, **IMPORTED}
     if name not in known:
-        raise ModelError(f"There is no architecture '{name}'. Known are: {', '.join(known)}.")
+        raise ModelError(f"There is no architecture '{name}'. Choose one of: {', '.join(known)}.")
     return known[name]
 
 
 def check_trainable(name: str) -> None:
-    """Refuse an architecture that is only used.
+    """Refuse an architecture that cannot be trained here.
 
     Raises
     ------
     ModelError
-        If it is, or there is no such architecture.
+        If it cannot, or there is no such architecture.
     """
     title = find_architecture(name).title
     if name not in ARCHITECTURES:
-        raise ModelError(f"{title} is used here, not trained. Choose one of: {', '.join(ARCHITECTURES)}.")
+        raise ModelError(f"{title} cannot be trained here. Choose one of: {', '.join(ARCHITECTURES)}.")
 
 
 def find_divisor(name: str, options: Mapping[str, Any]) -> int:
     """Return what the sides of a network's input must be multiples of.
 
-    It is the row's, unless the options tell strides, or of a graph the divisor.
+    It is the row's, unless the options give strides or, for a graph, the divisor.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def build_network(
     spatial_dims
         2 or 3.
     options
-        The architecture's own options; they win over the row's defaults.
+        The architecture's own options; they override the row's defaults.
 
     Raises
     ------
@@ -266,6 +266,6 @@ def build_network(
             spatial_dims=spatial_dims,
             **{**row.defaults, **(options or {})},
         )
-    except Exception as error:  # MONAI's networks raise many kinds
+    except Exception as error:  # MONAI's networks raise many types
         raise ModelError(f"{row.title} cannot be built with these options: {error}.") from error
     return built

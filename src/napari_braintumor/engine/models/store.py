@@ -43,11 +43,11 @@ class StoredModel:
     Attributes
     ----------
     name
-        The card's name, or the file's where there is no card.
+        The card's name, or the file's if there is no card.
     path
         The file.
     card
-        None where the file cannot be used.
+        None if the file cannot be used.
     problem
         Why it cannot be used, or empty.
     bundled
@@ -67,7 +67,7 @@ def bundled_folder() -> Path:
 
 
 def use_folder(folder: Path | None) -> None:
-    """Keep the user's own models in a folder that was chosen in napari's Preferences; None: where they were before."""
+    """Keep the user's own models in a folder chosen in napari's Preferences; None restores the default."""
     global _chosen_folder
     _chosen_folder = folder
 
@@ -75,7 +75,7 @@ def use_folder(folder: Path | None) -> None:
 def user_folder() -> Path:
     """Return the folder of the user's own models.
 
-    ``BRAINTUMOR_MODELS`` in the environment decides, then the choice told to `use_folder`, then the system's custom.
+    ``BRAINTUMOR_MODELS`` in the environment comes first, then the folder given to `use_folder`, then the default.
     """
     told = os.environ.get("BRAINTUMOR_MODELS")
     if told:
@@ -89,7 +89,7 @@ class ModelStore:
     Parameters
     ----------
     folder
-        The user's model folder; `user_folder` if left out. A user's model wins over a bundled one of the same name.
+        The user's model folder; `user_folder` if left out. A user's model hides a bundled one of the same name.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -129,7 +129,7 @@ class ModelStore:
                     raise ModelError(model.problem)
                 return model
         names = ", ".join(model.name for model in models if model.card) or "none"
-        raise ModelError(f"There is no model '{name_or_path}'. Known are: {names}. A path must end in '{SUFFIX}'.")
+        raise ModelError(f"There is no model '{name_or_path}'. Available: {names}. A path must end in '{SUFFIX}'.")
 
     def install(self, path: Path, name: str | None = None) -> StoredModel:
         """Copy a model file into the user's folder.
@@ -139,12 +139,12 @@ class ModelStore:
         path
             The file.
         name
-            What the model is called from now on; left out, its card's name.
+            The model's new name; default: its card's name.
 
         Raises
         ------
         NameTaken
-            If another model of that name is there.
+            If there is another model of that name.
         ModelError
             If the file is not a model, or the name cannot be one.
         DataError
@@ -153,47 +153,47 @@ class ModelStore:
         card = read_card(path)
         if name is not None and name != card.name:
             card = _rename_card(card, name)
-            with self._creating(name) as temporary:
+            with self._create(name) as temporary:
                 _copy_with_card(path, temporary, card)
             return StoredModel(name, self._path_of(name), card)
         target = self._path_of(card.name)
         if target.exists() and file_sha256(target) == file_sha256(path):
             return StoredModel(card.name, target, card)
-        with self._creating(card.name) as temporary:
+        with self._create(card.name) as temporary:
             shutil.copyfile(path, temporary)
         return StoredModel(card.name, target, card)
 
     def duplicate(self, name_or_path: str | Path, new_name: str) -> StoredModel:
-        """Copy a model, also one of the package, under another name into the user's folder.
+        """Copy a model, bundled or not, under another name into the user's folder.
 
-        The weights, their checksum and the parent stay; the title goes, so that the two can be told apart.
+        The weights, their checksum and the parent stay; the title is dropped, so that the two can be distinguished.
 
         Raises
         ------
         ModelError
-            If there is no such model, the new name is taken, or it is no name.
+            If there is no such model, the new name is taken, or it is not a valid name.
         DataError
             If it cannot be written.
         """
-        model = self._usable(name_or_path)
+        model = self._find_usable(name_or_path)
         card = _rename_card(model.card, new_name)
-        with self._creating(new_name) as temporary:
+        with self._create(new_name) as temporary:
             _copy_with_card(model.path, temporary, card)
         return StoredModel(new_name, self._path_of(new_name), card)
 
     def rename(self, name_or_path: str | Path, new_name: str) -> StoredModel:
         """Give a model of the user's folder another name.
 
-        Models that were tuned from it keep its old name as their parent; `children` tells which they are.
+        Models that were tuned from it keep its old name as their parent; `find_children` lists them.
 
         Raises
         ------
         ModelError
-            If there is no such model, it ships with the package, the new name is taken, or it is no name.
+            If there is no such model, it ships with the package, the new name is taken, or it is not a valid name.
         DataError
             If it cannot be written.
         """
-        model = self._usable(name_or_path)
+        model = self._find_usable(name_or_path)
         if model.bundled:
             raise ModelError(
                 f"The model '{model.name}' ships with the package and keeps its name. Duplicate it under another name."
@@ -204,8 +204,8 @@ class ModelStore:
         _unlink(model.path)
         return renamed
 
-    def children(self, name: str) -> Sequence[StoredModel]:
-        """Return the models that were tuned from one of this name, whether that is there or not."""
+    def find_children(self, name: str) -> Sequence[StoredModel]:
+        """Return the models that were tuned from one of this name, whether or not the store has it."""
         return [model for model in self.list() if model.card is not None and model.card.parent == name]
 
     def remove(self, name_or_path: str | Path) -> None:
@@ -218,29 +218,29 @@ class ModelStore:
         DataError
             If it cannot be deleted.
         """
-        mine = [model for model in self._matching(name_or_path) if not model.bundled]
+        mine = [model for model in self._find_matching(name_or_path) if not model.bundled]
         if not mine:
-            raise ModelError(f"There is no model '{name_or_path}' of your own to remove. Models of the package stay.")
+            raise ModelError(f"There is no model '{name_or_path}' of yours to remove. Bundled models stay.")
         _unlink(mine[0].path)
 
     def _path_of(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
 
-    def _matching(self, name_or_path: str | Path) -> Sequence[StoredModel]:
+    def _find_matching(self, name_or_path: str | Path) -> Sequence[StoredModel]:
         return [m for m in self.list() if m.name == name_or_path or m.path == name_or_path]
 
-    def _usable(self, name_or_path: str | Path) -> StoredModel:
-        """Return a model of the store that can be read; the user's own, where two have the name."""
-        found = self._matching(name_or_path)
+    def _find_usable(self, name_or_path: str | Path) -> StoredModel:
+        """Return a readable model of the store; the user's own, if two have the name."""
+        found = self._find_matching(name_or_path)
         if not found:
-            raise ModelError(f"There is no model '{name_or_path}' any more. Look at the list again.")
+            raise ModelError(f"The model '{name_or_path}' is gone. Look at the list again.")
         if found[-1].card is None:
             raise ModelError(found[-1].problem)
         return found[-1]
 
     @contextmanager
-    def _creating(self, name: str) -> Iterator[Path]:
-        """Give a path to write a new model to; it gets its name when the block ends, unless that is taken by then."""
+    def _create(self, name: str) -> Iterator[Path]:
+        """Yield a path for a new model; the file gets its name when the block ends, unless that is taken by then."""
         taken = NameTaken(name)
         target = self._path_of(name)
         if target.exists() or any(model.name == name for model in self.list()):
@@ -250,7 +250,7 @@ class ModelStore:
             yield temporary
             flush(temporary)  # before its name is seen
             try:
-                # Unlike a rename, this fails where another napari was faster, and so needs no lock.
+                # Unlike a rename, this fails if another napari was faster, so it needs no lock.
                 os.link(temporary, target)
             except FileExistsError:
                 raise taken from None
@@ -270,18 +270,18 @@ def read_card(path: Path) -> ModelCard:
 
 
 def has_card(path: Path) -> bool:
-    """Tell whether a safetensors file claims to be a model of this plugin, be its card valid or not.
+    """Return whether a safetensors file has a card of this plugin, valid or not.
 
     Raises
     ------
     ModelError
-        If it is no safetensors file, or cannot be read.
+        If it is not a safetensors file, or cannot be read.
     """
     return CARD_KEY in _read_header(path).get("__metadata__", {})
 
 
 def read_weights_sha256(path: Path) -> str:
-    """Return the checksum of a model's weights that its file states: it stays when only the card is changed.
+    """Return the checksum of the weights that a model's file states; changing the card does not change it.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     ModelError
-        If the file is damaged or the checksum does not fit.
+        If the file is damaged or the checksum does not match.
     """
     from safetensors.torch import load
 
@@ -307,23 +307,23 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     start = 8 + int.from_bytes(raw[:8], "little")
     if expected is None or hashlib.sha256(raw[start:]).hexdigest() != expected:
         raise ModelError(
-            f"The weights in '{path.name}' do not fit their checksum: the file was damaged or changed. "
+            f"The weights in '{path.name}' do not match their checksum: the file was damaged or changed. "
             "Copy or download it again."
         )
     try:
         tensors = load(raw)
-    except Exception as error:  # safetensors raises its own Rust-born type for a bad file
+    except Exception as error:  # safetensors raises a type of its own, from Rust
         raise ModelError(f"'{path.name}' is damaged: {error}. Copy or download it again.") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Path:
-    """Write weights with their card, atomically: kernels as float16 where that changes nothing, all else as it is.
+    """Write weights with their card, atomically: kernels as float16 where that loses nothing, the rest unchanged.
 
     Parameters
     ----------
     path
-        The file; its folder is made.
+        The file; its folder is created if needed.
     weights
         A state dict; integer tensors are kept as they are.
     card
@@ -339,14 +339,14 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
     import torch
     from safetensors.torch import save
 
-    # Copies, for some networks hold a tensor under two names.
+    # Copies, because some networks hold a tensor under two names.
     kept = {
-        name: _as_small_as_it_is(tensor.detach().cpu()).clone(memory_format=torch.contiguous_format)
+        name: _shrink(tensor.detach().cpu()).clone(memory_format=torch.contiguous_format)
         for name, tensor in weights.items()
     }
     if broken := [name for name, tensor in kept.items() if not bool(torch.isfinite(tensor).all())]:
         raise ModelError(f"The model was not saved: '{broken[0]}' holds values that are not finite. Train it again.")
-    # The checksum covers the tensors alone, which lie behind the header and do not change with it.
+    # The checksum covers the tensors alone, which follow the header and do not change with it.
     plain = save(kept)
     digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
     blob = save(kept, metadata={CARD_KEY: card.model_dump_json(), DIGEST_KEY: digest})
@@ -357,7 +357,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
 
 
 def change_card(path: Path, **changes: Any) -> None:
-    """Write other values into some fields of a model file's card, atomically; its weights stay as they are.
+    """Change fields of a model file's card, atomically; its weights stay as they are.
 
     Raises
     ------
@@ -373,9 +373,9 @@ def change_card(path: Path, **changes: Any) -> None:
 
 
 def halve_kernels(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round kernels to what float16 can hold, which costs a network nothing and saves half of its file.
+    """Round kernels to float16, which costs a network nothing and halves its file.
 
-    Biases and statistics stay as they are: they are few, and the variance of a deep layer may be beyond float16.
+    Biases and statistics stay as they are: they are few, and the variance of a deep layer may overflow float16.
     """
     return {
         name: tensor.half().to(tensor.dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor
@@ -383,7 +383,7 @@ def halve_kernels(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _as_small_as_it_is(tensor: Tensor) -> Tensor:
+def _shrink(tensor: Tensor) -> Tensor:
     import torch
 
     if not tensor.is_floating_point() or tensor.ndim < 2:
@@ -426,7 +426,7 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"'{path}' cannot be deleted: {error.strerror or error}. Close what uses it, or look at its permissions."
+            f"'{path}' cannot be deleted: {error.strerror or error}. Close what uses it, or check its permissions."
         ) from error
 
 
@@ -455,8 +455,8 @@ def _read_card(path: Path, fingerprint: tuple[int, int]) -> ModelCard:
 
 
 def _read_header(path: Path) -> dict[str, dict[str, str]]:
-    """Read the JSON header of a safetensors file by hand: it must be looked at before anything is allocated."""
-    not_a_model = ModelError(f"'{path.name}' is not a model file: a '{SUFFIX}' file with a model card is expected.")
+    """Read the JSON header of a safetensors file by hand: it must be checked before anything is allocated."""
+    not_a_model = ModelError(f"'{path.name}' is not a model file. Expected a '{SUFFIX}' file with a model card.")
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")

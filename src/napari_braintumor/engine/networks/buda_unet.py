@@ -32,7 +32,7 @@ class BudaUNet(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, spatial_dims: int = 2, width: int = 32) -> None:
         super().__init__()
         if spatial_dims != 2:
-            raise ValueError("it has two dimensions")
+            raise ValueError("it is two-dimensional")
         widths = [width * 2**level for level in range(LEVELS + 1)]
         for level in range(LEVELS):
             channels = in_channels if level == 0 else widths[level - 1]

@@ -18,7 +18,7 @@ class FCN(nn.Module):
     The trunk pools five times; `fc6` and `fc7` are the classifier's layers as 7x7 and 1x1 convolutions; a 1x1
     convolution scores every position of the coarse map, and bias-free transposed convolutions, which start as bilinear
     interpolation, bring the scores back to the input's size. The finer networks add scores of pool4 (and pool3) on the
-    way. Any input size works: the far sides are padded with zeros to multiples of 32 and the logits cut back.
+    way. Any input size works: the far sides are padded with zeros to multiples of 32 and the logits cropped back.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ class FCN(nn.Module):
     trunk_width
         Channels of the trunk's first layer; VGG-16 has 64.
     dropout
-        Share of whole values dropped in training after `fc6` and after `fc7`.
+        Share of values dropped in training after `fc6` and after `fc7`.
 
     Raises
     ------
     ValueError
-        If an option has no such value.
+        If an option has an invalid value.
 
     References
     ----------
@@ -114,14 +114,14 @@ class FCN(nn.Module):
     def load_vgg16(self, state: Mapping[str, Tensor]) -> list[str]:
         """Start the trunk from a VGG-16 that was trained to classify photographs.
 
-        As modalities are no colors, the first layer's kernels are averaged over red, green and blue and scaled by 3/M
+        As modalities are not colors, the first layer's kernels are averaged over red, green and blue and scaled by 3/M
         for M modalities: M equal images give what the gray photograph would.
 
         Parameters
         ----------
         state
             Tensors named ``features.0.weight`` to ``features.28.bias``, as torchvision names those of its `vgg16`;
-            others are ignored.
+            other tensors are ignored.
 
         Returns
         -------

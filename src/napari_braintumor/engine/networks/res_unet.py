@@ -15,7 +15,7 @@ class ResUNet(nn.Module):
 
     Pre-activated residual blocks of 1, 2, 4 and 8 times `width` channels; a stride of 2 leads down, nearest-neighbor
     up-sampling up, and a 1x1 convolution makes the logits. Any input size works: the far sides are padded with zeros
-    to multiples of 8 and the logits cut back.
+    to multiples of 8 and the logits cropped back.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class ResUNet(nn.Module):
     Raises
     ------
     ValueError
-        If an option has no such value.
+        If an option has an invalid value.
 
     Notes
     -----

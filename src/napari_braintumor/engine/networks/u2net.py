@@ -47,7 +47,7 @@ class U2Net(nn.Module):
     Raises
     ------
     ValueError
-        If an option has no such value.
+        If an option has an invalid value.
 
     References
     ----------

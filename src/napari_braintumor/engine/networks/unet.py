@@ -12,7 +12,7 @@ class UNet(nn.Module):
 
     Levels have 1, 2, 4, 8 and 16 times `width` channels; max-pooling by 2 leads down, a 2x2 transposed convolution up,
     and a 1x1 convolution makes the logits. Any input size works: the far sides are padded with zeros to multiples of 16
-    and the logits cut back.
+    and the logits cropped back.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class UNet(nn.Module):
     width
         Channels of the first level; the paper's is 64.
     batch_norm
-        Normalise after each convolution.
+        Normalize after each convolution.
     activation
         ``"leaky_relu"`` with slope 0.1, or ``"relu"`` as in the paper.
     dropout
@@ -32,7 +32,7 @@ class UNet(nn.Module):
     Raises
     ------
     ValueError
-        If an option has no such value.
+        If an option has an invalid value.
 
     References
     ----------

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_braintumor.engine.models.axes import in_network_order
+from napari_braintumor.engine.models.axes import order_for_network
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 from napari_braintumor.engine.segmenting.runtime import (
@@ -35,7 +35,7 @@ class Network:
     """
 
     def __init__(self, task: SegmentTask, sides: tuple[int, ...]) -> None:
-        shape = (len(task.card.modalities), *in_network_order(sides, task.card))
+        shape = (len(task.card.modalities), *order_for_network(sides, task.card))
         self.task = task
         self.runner: FallbackRunner = start_with_fallback(
             lambda: start_runner(task.path, task.sha256, task.runtime, task.device, shape, task.config.precision),

@@ -98,7 +98,7 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     check_precision(config.precision, runtime, device)
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     min_slices = choose_min_slices(volume, min_volume_ml)
-    not_measurable = {} if all_regions else card.not_measurable(volume.modalities)
+    not_measurable = {} if all_regions else card.find_unmeasurable(volume.modalities)
     return SegmentTask(
         volume=volume,
         config=config,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from napari_braintumor.engine.events import SlicesDone
-from napari_braintumor.engine.models.axes import from_network_axes, in_network_order, to_network_axes
+from napari_braintumor.engine.models.axes import from_network_axes, order_for_network, to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.preparing.transforms import Survey, prepare_slices
 from napari_braintumor.engine.segmenting.network import Network
@@ -98,7 +98,7 @@ def run_windows(
     from monai.inferers import SlidingWindowInferer  # takes seconds, which a 2-D network must not wait for
 
     turned = to_network_axes(data_MZYX[None], card)
-    roi = in_network_order(window, card)
+    roi = order_for_network(window, card)
     inferer = SlidingWindowInferer(roi, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
     done: SimpleQueue[bool] = SimpleQueue()
     stop = Event()

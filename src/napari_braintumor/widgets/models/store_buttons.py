@@ -124,7 +124,7 @@ class StoreButtons(QWidget):
             self._try(partial(self._rename_to, model, name))
 
     def _rename_to(self, model: StoredModel, name: str) -> None:
-        children = [child.name for child in ModelStore().children(model.name)]
+        children = [child.name for child in ModelStore().find_children(model.name)]
         renamed = ModelStore().rename(model.path, name)
         self.added.emit(renamed.path)
         still = f" Still naming '{model.name}' as their parent: {', '.join(children)}." if children else ""

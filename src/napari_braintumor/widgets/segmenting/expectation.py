@@ -48,7 +48,7 @@ class Expectation(QWidget):
             if widget := item.widget():
                 widget.hide()
                 widget.deleteLater()
-        expected, missing = card.expected_dice(used), card.not_measurable(used)
+        expected, missing = card.expected_dice(used), card.find_unmeasurable(used)
         regions = [region.name for region in card.regions]
         self.texts = {region: missing.get(region) or _describe(expected.get(region, ())) for region in regions}
         for row, (region, said) in enumerate(self.texts.items()):

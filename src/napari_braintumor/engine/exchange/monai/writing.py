@@ -23,7 +23,7 @@ from napari_braintumor.engine.exchange.packages import (
     to_plain,
     write_page,
 )
-from napari_braintumor.engine.models.axes import in_network_order
+from napari_braintumor.engine.models.axes import order_for_network
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import StoredModel, load_weights
@@ -163,7 +163,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
     row = find_architecture(card.architecture)
     module, _, name = row.target.partition(":")
     divisor = find_divisor(card.architecture, card.options)
-    window = None if card.window is None else list(in_network_order(card.window, card))
+    window = None if card.window is None else list(order_for_network(card.window, card))
     slices = {"_target_": "SliceInferer", "roi_size": [-1, -1], "spatial_dim": 0, "sw_batch_size": 8}
     windows = {"_target_": "scripts.case.WindowInferer", "window": window, "divisor": divisor}
     return {
