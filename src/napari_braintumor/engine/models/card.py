@@ -125,7 +125,7 @@ class ModelCard(Frozen):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
     solid_core: SolidCore | None = Field(
-        None, description="Where hardly any core is found though the scans could show it, what also counts as core."
+        None, description="What else counts as core if hardly any core is found although the scans could show it."
     )
     cpu_seconds_per_slice: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Measured on two CPU cores of the machine that made the model; to estimate the time."

@@ -29,10 +29,10 @@ def headline_metric(card: ModelCard) -> Metric | None:
 
 
 def describe_solid_core(rule: SolidCore) -> str:
-    """Return the rule for tumors in which hardly any core is found in words."""
+    """Return in words the rule for tumors in which hardly any core is found."""
     return (
-        f"where less than {rule.below_share:.0%} of the whole tumor is found to be core, what lies deeper in it than "
-        f"{rule.rim_share:.0%} of its greatest depth, and than {rule.rim_mm:g} mm, counts as core too"
+        f"if less than {rule.below_share:.0%} of the whole tumor is core, voxels deeper in it than "
+        f"{rule.rim_share:.0%} of its greatest depth, and than {rule.rim_mm:g} mm, count as core too"
     )
 
 
@@ -74,11 +74,9 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
     if card.metrics:
         parts.append("### Measured\n" + _describe_metrics(card))
     if card.trained_on:
-        sources = [(s.name, str(s.patients), ", ".join(s.defines), s.licence, s.note) for s in card.trained_on]
+        sources = [(s.name, str(s.patients), ", ".join(s.defines), s.license, s.note) for s in card.trained_on]
         rows = [tuple(map(escape_markdown, source)) for source in sources]
-        parts.append("### Trained on\n" + make_table(("set", "patients", "masks define", "licence", ""), rows))
-    if card.solid_core is not None:
-        cleaning.append(describe_solid_core(card.solid_core))
+        parts.append("### Trained on\n" + make_table(("set", "patients", "masks define", "license", ""), rows))
     patients = {
         "Chosen by": card.validation_patients,
         "Never seen": card.held_out_patients,
