@@ -1,6 +1,6 @@
-"""What is looked for in a head: modalities, regions, labels and label conventions, with their names and colors.
+"""Modalities, regions, labels and label conventions, with their names and colors.
 
-To add a region, add a row to `REGIONS`, and to `CONVENTIONS` which file values make it.
+To add a region, add a row to `REGIONS`, and add the file values that make it to `CONVENTIONS`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ MODALITY_WORDS: Mapping[str, str] = {
     "T2": "t2 t2w t2wi",
     "FLAIR": "flair t2f fla t2flair flairw darkfluid t2darkfluid",
 }
-"""The MRI sequences known by name, in the order in which they are offered, each with the words that name it."""
+"""The known MRI sequences, in the order in which they are offered, each with the words that name it."""
 
 MODALITIES = tuple(MODALITY_WORDS)
 
 MODALITY_OF: Mapping[str, str] = {word: name for name, words in MODALITY_WORDS.items() for word in words.split()}
-"""For each of those words, in lower case, the modality that it names."""
+"""The modality that each of those words names, in lower case."""
 
 # --------------------------------------------------------------------------------------------- regions and labels
 
 _OLDER_LABEL_NAMES = {"necrotic core": "necrotic / non-enhancing core"}
-"""What cards written by earlier versions call a label: BraTS counts non-enhancing core under the same number."""
+"""Label names on cards written by earlier versions: BraTS counts non-enhancing core under the same number."""
 
 
 class Region(BaseModel):
-    """A target of a network, and how it is painted."""
+    """A target region of a network, and how it is painted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,10 +50,11 @@ class Region(BaseModel):
     label_name: Annotated[str, AfterValidator(lambda name: _OLDER_LABEL_NAMES.get(name, name))]
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
     nested: bool = Field(
-        True, description="Whether it lies within the nested regions listed before it; False stands for itself."
+        True,
+        description="Whether the region lies within the nested regions listed before it; False if it stands alone.",
     )
     least_ml: Annotated[float, Field(ge=0, le=1000)] = Field(
-        0.0, description="Where less than this is found in a case, all of it counts as the region around it."
+        0.0, description="If less than this is found in a case, all of it counts as the region around it."
     )
 
 
@@ -65,45 +66,45 @@ REGIONS: tuple[Region, ...] = (
     Region(name=ENHANCING, label=3, label_name="enhancing tumor", color="#f2c14e"),
     Region(name=CAVITY, label=4, label_name="resection cavity", color="#4aa3df", nested=False),
 )
-"""The regions known by name, in the order in which they are painted: a later region covers an earlier one.
+"""The known regions, in the order in which they are painted: a later region covers an earlier one.
 
-Nested regions come first, outermost first; those that do not nest cover them. Each is painted with a label of its own,
-so that the label that a voxel ends up with tells where it lies. The numbers are those of BraTS 2023 and 2024.
+Nested regions come first, outermost first; regions that do not nest cover them. Each region has its own label, so the
+final label of a voxel shows which regions contain it. The numbers are those of BraTS 2023 and 2024.
 """
 
 REGION_NAMES = tuple(region.name for region in REGIONS)
 
 GLIOMA_REGIONS = tuple(region for region in REGIONS if region.nested)
-"""The nested regions of BraTS, which a model predicts unless its card says otherwise."""
+"""The nested regions of BraTS. A model predicts these unless its card says otherwise."""
 
 LABELS: Mapping[int, str] = {region.label: region.label_name for region in REGIONS}
-"""What an integer in a label layer means."""
+"""The meaning of each integer in a label layer."""
 
 LABEL_COLORS: Mapping[int, str] = {region.label: region.color for region in REGIONS}
 
 EXTRA_COLORS = ("#38bdf8", "#a855f7", "#ec4899", "#ffffff")
-"""For labels that have no color of their own."""
+"""Colors for labels that have none of their own."""
 
 _OTHER_COLOR = "#8f7fd6"
 
 
 def count_nested(regions: Sequence[Region]) -> int:
-    """Return how many of a model's regions nest; they are the first ones."""
+    """Return how many of a model's regions are nested; these come first."""
     return sum(region.nested for region in regions)
 
 
 def labels_by_region(regions: Sequence[Region]) -> dict[str, tuple[int, ...]]:
-    """Return for each region the labels that make it once all are painted in order: its own first.
+    """Return the labels that make up each region once all regions are painted in order, its own label first.
 
     Parameters
     ----------
     regions
-        In the order in which they are painted.
+        In painting order.
 
     Returns
     -------
     dict
-        Of a nested region its label and those of all nested regions after it; of any other its own label.
+        For a nested region, its label and those of all nested regions after it. For any other region, its own label.
     """
     return {
         region.name: (region.label, *(inner.label for inner in regions[number:] if region.nested and inner.nested))
@@ -112,7 +113,7 @@ def labels_by_region(regions: Sequence[Region]) -> dict[str, tuple[int, ...]]:
 
 
 REGION_LABELS: Mapping[str, tuple[int, ...]] = labels_by_region(REGIONS)
-"""The labels that together make each region of the table."""
+"""The labels that together make up each region of the table."""
 
 REGION_WORDS: Mapping[str, frozenset[str]] = {
     WHOLE: frozenset({"whole tumor", "whole tumour", "wt"}),
@@ -120,7 +121,7 @@ REGION_WORDS: Mapping[str, frozenset[str]] = {
     ENHANCING: frozenset({"enhancing tumor", "enhancing tumour", "et", "gd-enhancing tumor"}),
     CAVITY: frozenset({"resection cavity", "cavity", "rc"}),
 }
-"""What other programs call a region, in lower case."""
+"""Names that other programs use for a region, in lower case."""
 
 LABEL_WORDS: Mapping[int, frozenset[str]] = {
     1: frozenset(
@@ -139,11 +140,11 @@ LABEL_WORDS: Mapping[int, frozenset[str]] = {
     3: REGION_WORDS[ENHANCING],
     4: REGION_WORDS[CAVITY],
 }
-"""What other programs call the tissue of a label, in lower case."""
+"""Names that other programs use for the tissue of a label, in lower case."""
 
 
 def find_region(name: str, number: int = 0) -> Region:
-    """Return a region by its name; one that is not in the table gets the label 10 and up, by its place in a list."""
+    """Return a region by name. A region that is not in the table gets label 10 + `number`, its place in a list."""
     known = next((region for region in REGIONS if region.name == name), None)
     return known or Region(name=name, label=10 + number, label_name=name, color=_OTHER_COLOR)
 
@@ -158,12 +159,12 @@ def labels_from_regions(regions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.
 
 
 def region_from_labels(labels: NDArray[np.integer[Any]], region: str) -> NDArray[np.bool_]:
-    """Return where labels belong to a region, a key of `REGION_LABELS`; the way back from `labels_from_regions`."""
+    """Return the mask of a region (a key of `REGION_LABELS`); the inverse of `labels_from_regions`."""
     return np.isin(labels, REGION_LABELS[region])
 
 
 def name_labels(regions: Iterable[str]) -> dict[int, str]:
-    """Name the labels that regions are painted with: edema is edema only where the core inside is known too."""
+    """Name the labels of painted regions. Label 2 is called edema only if the core inside is known too."""
     painted = set(regions)
     inner = {outer.name: inner.name for outer, inner in pairwise(GLIOMA_REGIONS)}
     return {
@@ -178,14 +179,14 @@ def name_labels(regions: Iterable[str]) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Convention:
-    """What the numbers in a mask's file mean.
+    """The meaning of the numbers in a mask file.
 
     Attributes
     ----------
     regions
-        For each region that it defines the file values that make it; ``()`` stands for everything in the mask.
+        The file values that make up each region it defines; ``()`` stands for everything in the mask.
     meaning
-        The numbers in words.
+        The meaning in words, for users.
     """
 
     regions: Mapping[str, tuple[int, ...]]
@@ -198,7 +199,7 @@ class Convention:
 
     @property
     def values(self) -> frozenset[int]:
-        """The values that a mask may hold, background too."""
+        """The values that a mask may contain, including the background."""
         return frozenset({0}.union(*self.regions.values()))
 
 
@@ -225,15 +226,15 @@ CONVENTIONS: Mapping[str, Convention] = {
     "core": Convention({CORE: ()}, "any number: tumor core"),
     "enhancing": Convention({ENHANCING: ()}, "any number: enhancing tumor"),
 }
-"""The label conventions by name. The labels that this plugin writes are those of 2023, and the cavity of 2024."""
+"""The label conventions by name. This plugin writes the labels of BraTS 2023, plus the cavity of 2024."""
 
 
 OWN_CONVENTION = "brats2023"
-"""What `LABELS` are but for the cavity, which only BraTS 2024 has."""
+"""The convention of `LABELS`, except for the cavity, which only BraTS 2024 has."""
 
 
 def check_convention(name: str) -> None:
-    """Refuse a name that is not a key of `CONVENTIONS`.
+    """Raise an error for a name that is not a key of `CONVENTIONS`.
 
     Raises
     ------
@@ -241,29 +242,29 @@ def check_convention(name: str) -> None:
         If there is no such convention.
     """
     if name not in CONVENTIONS:
-        raise DataError(f"There is no label convention '{name}'. Known are: {', '.join(CONVENTIONS)}.")
+        raise DataError(f"There is no label convention '{name}'. Choose one of: {', '.join(CONVENTIONS)}.")
 
 
 def guess_convention(values: Iterable[int]) -> str | None:
-    """Tell the convention from a mask's values, as far as they tell it.
+    """Guess the label convention from the values of a mask, if they allow only one.
 
     Parameters
     ----------
     values
-        The values that occur; 0 does not count.
+        The values in the mask; 0 is ignored.
 
     Returns
     -------
     str or None
-        ``brats2017`` for 4 with 1 or 2 but without 3, else None, since the values fit several conventions that
-        disagree: 1, 2 and 3 are numbered differently by BraTS 2013, BraTS 2023 and the Decathlon, a lone 4 is
-        enhancing tumor until 2022, cavity or edema in 2024, a lone value may be any region of a binary mask.
+        ``brats2017`` for 4 with 1 or 2 but without 3. Otherwise None, because several conventions fit and disagree:
+        BraTS 2013, BraTS 2023 and the Decathlon use 1, 2 and 3 differently; a lone 4 is enhancing tumor until 2022 and
+        cavity or edema in 2024; any other lone value may be any region of a binary mask.
     """
     present = set(values) - {0}
     return "brats2017" if len(present) > 1 and present <= {1, 2, 4} and 4 in present else None
 
 
 def fitting_conventions(values: Iterable[int]) -> list[str]:
-    """Return the conventions that define all of a mask's values, those of several regions first."""
+    """Return the conventions that define all values of a mask, those with several regions first."""
     present = set(values)
     return [name for name, convention in CONVENTIONS.items() if convention.binary or present <= convention.values]

@@ -1,6 +1,6 @@
-"""Writing so that no half-written file is ever seen, and nothing is lost when writing fails or the power does.
+"""Atomic writing: nobody ever sees a half-written file, and nothing is lost if writing or the power fails.
 
-Also which names are free, for what must not take the place of anything.
+Also finds free names, for files that must not replace anything.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 from napari_braintumor.engine.errors import DataError
 
 _LONGEST = 40
-"""Characters of a file's name that its temporary name keeps, so that no name becomes too long for the file system."""
+"""Characters of a file name kept in its temporary name, so that it never gets too long for the file system."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path`, with the same ending, to write to; it takes `path`'s place when the block ends well.
+    """Yield a temporary path next to `path`, with the same suffix; it replaces `path` if the block succeeds.
 
-    What was written is on the disk before it gets its name. Every call has a path of its own, so that threads,
-    processes and machines that write one file at once do not mix: the last one to end wins.
+    The data is flushed to disk before it gets its final name. Every call gets its own path, so threads, processes and
+    machines that write the same file at once do not interfere: the last one to finish wins.
 
     Yields
     ------
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
         If the file cannot be written.
     """
     if path.is_dir():
-        raise DataError(f"'{path}' is a folder. Give the name of a file to write.")
+        raise DataError(f"'{path}' is a folder. Give a file name instead.")
     temporary = _beside(path)
     try:
         yield temporary
@@ -47,16 +47,16 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush_folder(path.parent)
     except OSError as error:
         raise DataError(
-            f"'{path}' cannot be written: {error.strerror or error}. Choose a folder that exists and may be written to."
+            f"'{path}' cannot be written: {error.strerror or error}. Choose an existing folder that you can write to."
         ) from error
     finally:
-        with suppress(OSError):  # unlink(missing_ok=True) still raises where the folder is a file, or is gone
+        with suppress(OSError):  # unlink(missing_ok=True) still raises if the folder is a file or is gone
             temporary.unlink()
 
 
 @contextmanager
 def making_folder(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside `folder` to fill; it gets `folder`'s name, with all its files, when the block ends well.
+    """Yield a new temporary folder to fill; it is renamed to `folder`, with all its files, if the block succeeds.
 
     Yields
     ------
@@ -88,7 +88,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
 
 def _rename_new(temporary: Path, folder: Path) -> None:
     try:
-        if not folder.exists():  # a rename may take the place of an empty folder
+        if not folder.exists():  # a rename would replace an empty folder
             temporary.rename(folder)
             return
     except OSError:
@@ -98,20 +98,20 @@ def _rename_new(temporary: Path, folder: Path) -> None:
 
 
 def free_path(path: Path, ending: str = "") -> Path:
-    """Return a path, or the same with a number before its ending, that nothing has: not even in other letter case."""
+    """Return the first free path: `path` itself, or with a number before its suffix. Letter case is ignored."""
     taken = taken_names(path.parent)
     return next(each for each in numbered(path, ending) if fold(each.name) not in taken)
 
 
 def numbered(path: Path, ending: str = "") -> Iterator[Path]:
-    """Yield a path, then the same with ``_2``, ``_3`` and so on before its ending."""
+    """Yield a path, then the same path with ``_2``, ``_3`` and so on before its suffix."""
     yield path
     for number in count(2):
         yield path.with_name(f"{path.name.removesuffix(ending)}_{number}{ending}")
 
 
 def taken_names(folder: Path) -> dict[str, Path]:
-    """Return what lies in a folder by its folded name; nothing where there is no folder.
+    """Return the contents of a folder by folded name; nothing if there is no such folder.
 
     Raises
     ------
@@ -122,29 +122,29 @@ def taken_names(folder: Path) -> dict[str, Path]:
 
 
 def fold(name: str) -> str:
-    """Return a name as file systems compare it that see no difference between 'A' and 'a'."""
+    """Return a name as file systems that ignore letter case compare it."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def flush(path: Path) -> None:
-    """Have a file's content on the disk before going on.
+    """Flush the content of a file to disk.
 
     Raises
     ------
     OSError
-        If it cannot be written there.
+        If the file cannot be flushed.
     """
-    with path.open("r+b") as file:  # Windows flushes only what may be written
+    with path.open("r+b") as file:  # Windows flushes only files opened for writing
         os.fsync(file.fileno())
 
 
 def _beside(path: Path) -> Path:
-    """Return a hidden path in the same folder that nobody else has, with the same ending."""
+    """Return a unique hidden path in the same folder, with the same suffix."""
     return path.with_name(f".{os.getpid()}-{secrets.token_hex(6)}.{path.name[-_LONGEST:]}")
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have a folder's list of names on the disk, where the system can do that: not on Windows, not on every share."""
+    """Flush a folder's directory entries to disk, if the system can: Windows and some network shares cannot."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Where networks run: which devices there are, how precise they are, and how they say that memory ran out."""
+"""The devices that networks run on: which are available, their precision, and their out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -12,48 +12,50 @@ import torch
 from napari_braintumor.engine.errors import SettingsError
 
 
-def choose_device(wanted: str) -> torch.device:
-    """Return where a network is to run.
+def choose_device(name: str) -> torch.device:
+    """Return the device that a network runs on.
 
     Parameters
     ----------
-    wanted
+    name
         ``"auto"`` takes CUDA, then MPS, then the CPU.
 
     Raises
     ------
     SettingsError
-        If the wanted device is not there.
+        If the device is not available.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available.get(wanted, False):
-        there = ", ".join(name for name, there in available.items() if there)
-        raise SettingsError(f"The device '{wanted}' is not available here. Choose auto or one of: {there}.")
-    return torch.device(wanted)
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [device for device, is_available in found.items() if is_available]
+    if name == "auto":
+        return torch.device(available[0])
+    if name not in available:
+        raise SettingsError(
+            f"The device '{name}' is not available here. Choose auto or one of: {', '.join(available)}."
+        )
+    return torch.device(name)
 
 
-def choose_autocast(device: torch.device, wanted: str = "auto") -> torch.dtype | None:
-    """Return the reduced precision to run in with torch, or None for full float32.
+def choose_autocast(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """Return the reduced precision for torch's autocast, or None for full float32.
 
     Parameters
     ----------
     device
         From `choose_device`.
-    wanted
-        ``"auto"`` takes what is faster on a GPU: bfloat16 from CUDA compute capability 8.0 (Ampere), float16 before and
-        on MPS. CPUs then get None: on most of them reduced precision is many times slower.
+    precision
+        ``"auto"`` takes the faster type on a GPU: bfloat16 from CUDA compute capability 8.0 (Ampere), float16 on older
+        cards and on MPS. CPUs get None: on most of them reduced precision is many times slower.
     """
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bfloat16" else None
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     return torch.float16 if device.type == "mps" else None
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a device in words, with the free memory of a GPU."""
+    """Describe a device in words, with the free memory of a GPU."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return f"{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
@@ -63,11 +65,11 @@ def describe_device(device: torch.device) -> str:
 
 
 _OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
-"""What CUDA, MPS, cuBLAS, cuDNN, OpenVINO and torch on the CPU say, in lower case."""
+"""Out-of-memory messages of CUDA, MPS, cuBLAS, cuDNN, OpenVINO and torch on the CPU, in lower case."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out; some back ends raise plain RuntimeErrors."""
+    """Return whether an error means that memory ran out; some backends raise plain RuntimeErrors."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
     )
@@ -75,11 +77,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @lru_cache(maxsize=1)
 def openvino_core() -> Any:
-    """Return the one core of OpenVINO, which is never let go.
+    """Return the only OpenVINO core, which is never released.
 
-    It gives the thread that makes it a stack for signals (openvinotoolkit/openvino, pull request 11894). Dropped by
-    another thread, it would free that stack without taking it away, and the next signal that Python handles would end
-    the process.
+    A core gives the thread that creates it a signal stack (openvinotoolkit/openvino, pull request 11894). Released by
+    another thread, it would free that stack without unregistering it, and the next signal that Python handles would
+    kill the process.
     """
     from openvino import Core
 

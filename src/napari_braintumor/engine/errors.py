@@ -1,4 +1,4 @@
-"""What a user can mend.
+"""Errors that a user can fix.
 
 Every message says what is wrong with which value, what was expected, and what to do. Anything that is not a
 `BrainTumorError` is a bug and keeps its traceback.
@@ -6,7 +6,7 @@ Every message says what is wrong with which value, what was expected, and what t
 
 
 class BrainTumorError(Exception):
-    """Base of all errors that a user can mend; its text is shown as it stands."""
+    """Base of all errors that a user can fix; the text is shown as it is."""
 
 
 class DataError(BrainTumorError):
@@ -18,21 +18,21 @@ class ModelError(BrainTumorError):
 
 
 class DescriptionNeeded(ModelError):
-    """A model file does not tell what its channels are, so somebody must."""
+    """A model file does not say what its channels are, so the user must."""
 
 
 class NameTaken(ModelError):
-    """Another model has the name already, so somebody must give another one.
+    """Another model already has this name, so the user must choose another one.
 
     Parameters
     ----------
     name
-        The name.
+        The name that is taken.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"There is another model '{name}' already. Give the new one another name, or remove the old one."
+            f"There is already a model named '{name}'. Give the new model another name, or remove the old one."
         )
         self.name = name
 
@@ -42,10 +42,10 @@ class SettingsError(BrainTumorError):
 
 
 def describe_failure(error: BaseException) -> str:
-    """Say why something did not work, in one line, for a run that goes on without it."""
+    """Describe in one line why something failed, for a run that goes on without it."""
     if isinstance(error, BrainTumorError):
         return str(error)
     if isinstance(error, MemoryError):
-        return "There was not enough memory for it. Close other programs, or use a computer with more memory."
+        return "There was not enough memory. Close other programs, or use a computer with more memory."
     words = " ".join(str(error).split())
-    return f"An error that was not expected: {type(error).__name__}{f': {words}' if words else ''}."
+    return f"Unexpected error: {type(error).__name__}{f': {words}' if words else ''}."

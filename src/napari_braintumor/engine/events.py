@@ -1,4 +1,4 @@
-"""What the engine reports while it works: frozen events in the past tense."""
+"""Events that the engine reports while it works: frozen, named in the past tense."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from napari_braintumor.engine.volumes import Comparison, Segmentation
 
 @dataclass(frozen=True)
 class Noted:
-    """Something the user should know happened, in one sentence."""
+    """Something that the user should know, in one sentence."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Started:
-    """A network is ready: `device` in words (a GPU with its free memory), `runtime` ``openvino`` or ``torch``."""
+    """A network is ready. `device` is in words (a GPU with its free memory); `runtime` is ``openvino`` or ``torch``."""
 
     device: str
     runtime: str
@@ -26,7 +26,7 @@ class Started:
 
 @dataclass(frozen=True)
 class SlicesDone:
-    """A batch of slices came out of the network."""
+    """The network has finished a batch of slices."""
 
     done: int
     total: int
@@ -44,7 +44,7 @@ SegmentEvent = Noted | Started | SlicesDone | Segmented
 
 @dataclass(frozen=True, eq=False)
 class ModelSegmented:
-    """One of the models that are compared has segmented the case. `model` is what it is called among them."""
+    """One of the compared models has segmented the case. `model` is its name in the comparison."""
 
     model: str
     segmentation: Segmentation
@@ -52,7 +52,7 @@ class ModelSegmented:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """All models were held against each other."""
+    """All models were compared with each other."""
 
     comparison: Comparison
 
@@ -62,19 +62,19 @@ CompareEvent = Noted | Started | SlicesDone | ModelSegmented | Compared
 
 @dataclass(frozen=True)
 class BatchDone:
-    """A training step was taken.
+    """A training step is done.
 
     Attributes
     ----------
     loss
-        The batch's.
+        Loss of the batch.
     learning_rate
-        What it used.
+        Learning rate of the step.
     share
-        How much of the training is done, 0 to 1, by steps or by a limit of time, whichever is further; None in runs of
+        Share of the training that is done, 0 to 1, by steps or by the time limit, whichever is further; None in runs of
         earlier versions.
     left_s
-        Seconds that are left, as far as is known.
+        Estimated seconds left, if known.
     """
 
     step: int
@@ -87,20 +87,20 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch ended and the validation patients were measured.
+    """An epoch ended, and the model was measured on the validation patients.
 
     Attributes
     ----------
     dice
-        Mean volume Dice over the validation cases for each region they define, 0 to 1.
+        Mean volume Dice of each region over the validation cases that define it, 0 to 1.
     score
-        The one number by which the best weights are chosen: the mean of `dice`. None if there is nothing to choose by.
+        The mean of `dice`, by which the best weights are chosen. None if there is nothing to choose by.
     best
         True if these weights are kept as the best so far.
     seconds
-        Since the training began.
+        Time since the training began.
     replay
-        Mean Dice on the replay set of a fine-tuning, where there is one.
+        Mean Dice on the replay set when fine-tuning, if there is one.
     """
 
     epoch: int
@@ -116,20 +116,20 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Verified:
-    """One training and one validation batch went through, so the settings work and this is what they need.
+    """One training and one validation batch ran, so the settings work. The fields say what they need.
 
     Attributes
     ----------
     parameters
-        Numbers that are learnt.
+        Number of learned parameters.
     memory_mb
-        Estimate of what training needs beside the cached data: weights, their gradients and averages, activations.
+        Estimated memory besides the cached data: weights, gradients, weight averages and activations.
     data_mb
-        What the prepared cases take in memory.
+        Memory that the prepared cases take.
     seconds_per_step
-        Measured, with two batches.
+        Measured with two batches.
     minutes
-        Roughly how long the whole training takes.
+        Rough duration of the whole training.
     device
         In words.
     """
@@ -144,10 +144,9 @@ class Verified:
 
 @dataclass(frozen=True)
 class PhaseReached:
-    """A training begins with something that is not a step, or is further with it.
+    """A training began a phase without training steps, or made progress in it.
 
-    `phase` says with what, for instance ``preparing 69 cases``; `done` of `total` parts of it are over, where `total`
-    is not 0.
+    `phase` is, for instance, ``preparing 69 cases``; `done` of `total` parts are complete, if `total` is not 0.
     """
 
     phase: str
@@ -157,7 +156,7 @@ class PhaseReached:
 
 @dataclass(frozen=True)
 class CaseLeftOut(Noted):
-    """A case is not used, and `text` says why; `damaged` if its files should have been usable."""
+    """A case is not used; `text` says why. `damaged` is True if its files should have been usable."""
 
     case: str
     damaged: bool = False
@@ -165,32 +164,32 @@ class CaseLeftOut(Noted):
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run goes on from its last checkpoint; what was told of later steps is done again."""
+    """A run resumed from its last checkpoint; any later steps that were reported are repeated."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class PreviewDone:
-    """The preview slice was predicted anew; it lies in the run's folder."""
+    """The preview slice was predicted again; it is in the run's folder."""
 
     epoch: int
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A tuned version was compared with its parent.
+    """A fine-tuned version was compared with its parent.
 
     Attributes
     ----------
     accepted
-        True if it is better on the slices kept back and has not forgotten more than the plan allows.
+        True if it is better on the validation slices and has not forgotten more than the plan allows.
     reason
-        Why, in one sentence.
+        The reason, in one sentence.
     before, after
-        Mean Dice over the regions, on the slices kept back from training, of the parent and of the new version.
+        Mean Dice over the regions of the parent and of the new version, on the validation slices.
     replay_before, replay_after
-        The same on the replay set; None where there is none.
+        The same on the replay set; None if there is none.
     """
 
     accepted: bool
@@ -203,16 +202,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Training ended before its plan's end, with the reason in one sentence. What it learnt is kept."""
+    """Training ended before its plan was complete, for the reason given. The weights learned so far are kept."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The training is over; the kept weights are in `path` with their card, or nowhere if the new version was refused.
+    """The training is over. `path` holds the kept weights with their card; None if the new version was rejected.
 
-    `score` is that of the kept weights on the validation cases, None if they were never validated.
+    `score` is the score of the kept weights on the validation cases, None if they were never validated.
     """
 
     path: Path | None
@@ -221,7 +220,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run broke off with an error, told in one sentence; it can be resumed from its last checkpoint."""
+    """A run failed with an error, described in one sentence; it can be resumed from its last checkpoint."""
 
     reason: str
 
@@ -248,15 +247,15 @@ class CaseEvaluated:
     Attributes
     ----------
     figures
-        For each metric of `metrics.METRICS`, by its name, the figure of each region that the reference defines and the
+        For each metric of `metrics.METRICS`, by name, its value for each region that the reference defines and the
         model predicts.
     held_out
         True if the model's card lists the patient as a validation patient, False if it was trained on, None if
         the card does not know the patient.
     missed, lesions
-        Connected parts of the reference that the prediction does not touch, and all of them, per region.
+        Connected components of the reference that the prediction does not touch, and all of them, per region.
     modalities
-        Those of the case that were used.
+        The modalities of the case that were used.
     """
 
     case: str
@@ -276,16 +275,16 @@ class CaseEvaluated:
 
 @dataclass(frozen=True)
 class CaseFailed:
-    """One case of several could not be evaluated; the others go on.
+    """One of several cases could not be evaluated; the evaluation goes on with the others.
 
     Attributes
     ----------
     case
-        What it is called.
+        Its name.
     reason
-        Why, in one line.
+        The reason, in one line.
     details
-        The traceback of an error that was not expected, else nothing.
+        The traceback of an unexpected error, otherwise empty.
     """
 
     case: str
@@ -297,7 +296,7 @@ class CaseFailed:
 class SeedEvaluated:
     """All cases together by the original project's measure, see `napari_braintumor.engine.measuring.metrics.seed_dice`.
 
-    `dice` is that of the outermost region, over the `slices` whose reference holds it.
+    `dice` is the value for the outermost region, over the `slices` whose reference contains it.
     """
 
     region: str
@@ -307,7 +306,7 @@ class SeedEvaluated:
 
 @dataclass(frozen=True)
 class CalibrationEvaluated:
-    """How honest a region's probabilities are over all cases, see `calibration_error`.
+    """How well calibrated the probabilities of a region are over all cases, see `calibration_error`.
 
     Attributes
     ----------
@@ -316,7 +315,7 @@ class CalibrationEvaluated:
     error
         Expected calibration error, 0 to 1.
     bins
-        For each of ten bins of probability: voxels, mean probability, share of them that the reference holds.
+        For each of ten probability bins: voxels, mean probability, and the share of voxels in the reference.
     """
 
     region: str
@@ -329,7 +328,7 @@ EvaluationEvent = Noted | SlicesDone | CaseEvaluated | CaseFailed | SeedEvaluate
 
 @dataclass(frozen=True)
 class Downloaded:
-    """So many of a file's bytes are there; told several times a second, also while none come."""
+    """Progress of a download in bytes; reported several times a second, even while no data arrives."""
 
     done: int
     total: int

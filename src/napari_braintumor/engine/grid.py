@@ -1,4 +1,4 @@
-"""Where voxels lie: the grid of an image as its file has it, whether two grids are one, and whether it can be right."""
+"""Where voxels lie: the grid of an image as stored in its file, comparing two grids, and checking a grid's size."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.errors import DataError, SettingsError
 
 FileFormat = str
-"""The name of one of the formats of files, or ``array``."""
+"""The name of a file format, or ``array``."""
 
 POSSIBLE_SIDES_MM = (0.05, 30.0)
-"""Between these lie the sides of a voxel in any scan of a head."""
+"""The smallest and largest voxel side that a scan of a head can have."""
 
 LONGEST_SCAN_MM = 600.0
-"""No scan of a head is longer along any axis."""
+"""The greatest length of a scan of a head along any axis."""
 
 
 @dataclass(frozen=True, eq=False)
 class SourceGrid:
-    """The grid an image had before its axes were reordered: all that is needed to write labels back onto it.
+    """The grid of an image before its axes were reordered: everything needed to write labels back onto it.
 
     Attributes
     ----------
     shape
         Voxels along the three spatial axes, in the source's own order.
     affine
-        ``(4, 4)`` float64, source voxel index to RAS millimetres.
+        ``(4, 4)`` float64, source voxel index to RAS mm.
     axes
-        For each of our axes Z, Y, X the source axis it came from.
+        The source axis of each of our axes Z, Y, X.
     flips
-        For each of our axes Z, Y, X whether it runs against the source axis.
+        Whether each of our axes Z, Y, X runs against its source axis.
     path
         The file the first modality came from, or None for arrays made in memory.
     format
-        What the source was, so that labels are written in the same kind of file.
+        The format of the source, so that labels are written in the same format.
     header
-        The binary NIfTI header of the source, or empty: keeps qform and sform codes exact.
+        The binary NIfTI header of the source, or empty; keeps the qform and sform codes exact.
     spacing_known
-        False where the file states no voxel size, or an impossible one: millimeters and milliliters are guesses.
+        False if the file states no voxel size or an impossible one: millimeters and milliliters are then guesses.
     orientation_known
-        False where the file does not say how the head lies in it, so that its axes were taken as stored.
+        False if the file does not state its orientation, so its axes were taken as stored.
     spacing_note
-        What was guessed of the voxel size and why, one sentence; empty where nothing was.
+        What was guessed about the voxel size and why, in one sentence; empty if nothing was guessed.
     """
 
     shape: tuple[int, int, int]
@@ -64,9 +64,9 @@ class SourceGrid:
     spacing_note: str = ""
 
     def with_spacing(self, spacing: tuple[float, float, float]) -> SourceGrid:
-        """Return the same grid with the voxel size that a user states.
+        """Return the same grid with the voxel size that the user entered.
 
-        Labels are still written on the grid of the file, so that they lie where the scan lies.
+        Labels are still written on the grid of the file, so that they line up with the scan.
 
         Parameters
         ----------
@@ -76,19 +76,20 @@ class SourceGrid:
         Raises
         ------
         SettingsError
-            If no scan of a head has such voxels.
+            If no scan of a head can have such voxels.
         """
         if not is_possible_spacing(self.shape_ZYX, spacing):
             sides = " x ".join(f"{side:g}" for side in spacing)
             low, high = POSSIBLE_SIDES_MM
             raise SettingsError(
-                f"Voxels of {sides} mm (Z x Y x X) cannot be those of a scan of {_by(self.shape_ZYX)} voxels. Expected "
-                f"sides of {low:g} to {high:g} mm and at most {LONGEST_SCAN_MM:g} mm in all. Give the voxel size in mm."
+                f"Voxels of {sides} mm (Z x Y x X) are not possible for a scan of {_by(self.shape_ZYX)} voxels. "
+                f"Expected sides of {low:g} to {high:g} mm and a scan of at most {LONGEST_SCAN_MM:g} mm. Enter the "
+                "voxel size in mm."
             )
         return replace(self.rescaled(spacing), spacing_known=True, spacing_note="")
 
     def rescaled(self, spacing: tuple[float, float, float]) -> SourceGrid:
-        """Return the same grid with its steps stretched to these mm along Z, Y, X, whatever is known of them."""
+        """Return the same grid rescaled to this voxel size in mm along Z, Y, X; the notes stay."""
         affine = self.affine.copy()
         for axis, old, new in zip(self.axes, self.spacing, spacing, strict=True):
             affine[:3, axis] *= new / old
@@ -96,13 +97,13 @@ class SourceGrid:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the file's header, a sentence each."""
+        """What the user should know about the file's header, one sentence each."""
         notes = [self.spacing_note] if self.spacing_note else []
         if self.format == "nifti" and not self.orientation_known:
             name = self.path.name if self.path else "The scan"
             notes.append(
                 f"'{name}' does not state its orientation (neither qform nor sform), so left and right, front and back "
-                "are a guess: check them against the scanner's own pictures."
+                "are guesses. Check them against the scanner's own pictures."
             )
         return tuple(notes)
 
@@ -114,7 +115,7 @@ class SourceGrid:
 
     @property
     def affine_ZYX(self) -> NDArray[np.float64]:
-        """``(4, 4)``, from our own index (z, y, x) to RAS mm."""
+        """``(4, 4)``, our index (z, y, x) to RAS mm."""
         reorder = np.zeros((4, 4))
         reorder[3, 3] = 1
         for ours, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
@@ -123,7 +124,7 @@ class SourceGrid:
         return self.affine @ reorder
 
     def to_source(self, array_ZYX: NDArray[Any]) -> NDArray[Any]:
-        """Put an array with axes (Z, Y, X) back into the source's own axis order and directions."""
+        """Reorder an array with axes (Z, Y, X) to the axis order and directions of the source."""
         if self.is_in_order:
             return array_ZYX
         flipped = array_ZYX[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
@@ -140,7 +141,7 @@ class SourceGrid:
 
     @property
     def is_in_order(self) -> bool:
-        """Whether the source's own axes are Z, Y, X already, so that lazy arrays stay as they are."""
+        """Whether the source's axes are already Z, Y, X, so that lazy arrays stay as they are."""
         return self.axes == (0, 1, 2) and not any(self.flips)
 
     @property
@@ -152,7 +153,7 @@ class SourceGrid:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel in mL: of the parallelepiped, which in a sheared grid is less than its sides' product."""
+        """Volume of a voxel in mL; in a sheared grid it is a parallelepiped, smaller than the product of its sides."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     @property
@@ -166,7 +167,7 @@ class SourceGrid:
 
 
 def is_possible_spacing(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
-    """Return whether a scan of a head can have so many voxels of so many mm along Z, Y, X."""
+    """Return whether a scan of a head can have this shape and this voxel size in mm along Z, Y, X."""
     low, high = POSSIBLE_SIDES_MM
     return all(low <= side <= high and side * n <= LONGEST_SCAN_MM for side, n in zip(spacing, shape_ZYX, strict=True))
 
@@ -176,7 +177,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def grid_from_affine(shape: tuple[int, int, int], affine: NDArray[np.floating[Any]], **extra: Any) -> SourceGrid:
-    """Find how the axes of a grid are to be reordered to come closest to (Z, Y, X) in LPS.
+    """Find the axis order that brings a grid closest to (Z, Y, X) in LPS.
 
     Parameters
     ----------
@@ -189,7 +190,7 @@ def grid_from_affine(shape: tuple[int, int, int], affine: NDArray[np.floating[An
     """
     affine = np.asarray(affine, dtype=np.float64)
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    # The assignment of source axes to world axes with the largest total alignment; six ways, so try them all.
+    # Assign source axes to world axes with the best total alignment; there are only six ways, so try them all.
     world = max(
         ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)),
         key=lambda p: sum(abs(directions[p[axis], axis]) for axis in range(3)),
@@ -213,53 +214,52 @@ _LEAST_HEAD_MM = 60.0
 _FINEST_CROP_MM = 0.5
 
 TOLERANCE_VOX = 0.1
-"""Grids whose corners lie closer than this are one: headers are rounded, each program in its own way."""
+"""Grids whose corners are closer than this count as the same: every program rounds headers in its own way."""
 
 
 def check_same_grid(first: SourceGrid, second: SourceGrid, one: str, two: str, remedy: str) -> str | None:
-    """Refuse two images whose voxels, in (Z, Y, X), do not lie in the same places.
+    """Raise an error if the voxels of two images, in (Z, Y, X), do not lie in the same places.
 
     Parameters
     ----------
     first, second
         Their grids.
     one, two
-        What to call them, for instance ``'t1.nii.gz'`` in quotes.
+        Their names in messages, for instance ``'t1.nii.gz'`` in quotes.
     remedy
-        What to do about it, a sentence.
+        What the user can do, in one sentence.
 
     Returns
     -------
     str or None
-        One sentence where the second image does not say where it lies, or the first does not, so that they were put
-        together voxel by voxel.
+        One sentence if either image does not state its position, so that they were matched voxel by voxel.
 
     Raises
     ------
     DataError
-        If the shapes differ, or a corner of the second is more than `TOLERANCE_VOX` voxels from that of the first. What
-        a file does not state, its voxel size or how the head lies in it, is not compared.
+        If the shapes differ, or a corner of the second is more than `TOLERANCE_VOX` voxels from that of the first. A
+        voxel size or an orientation that a file does not state is not compared.
     """
     if first.shape_ZYX != second.shape_ZYX:
         raise DataError(f"{one} {first.shape_ZYX} and {two} {second.shape_ZYX} differ in shape. {remedy}")
     if not (first.orientation_known or second.orientation_known) and first.format == second.format:
         _check_size(first, second, one, two, remedy)
-        return None  # stored alike, as far as anyone can tell
+        return None  # stored alike, as far as the files say
     if not (first.orientation_known and second.orientation_known):
         if first.format == second.format == "nifti":
             silent, other = (two, one) if first.orientation_known else (one, two)
             raise DataError(
-                f"{silent} does not state its orientation (neither qform nor sform), but {other} does, so nobody can "
-                f"know whether they lie alike. {remedy}"
+                f"{silent} does not state its orientation (neither qform nor sform), but {other} does, so it is "
+                f"unknown whether they match. {remedy}"
             )
         _check_size(first, second, one, two, remedy)
         silent = two if first.orientation_known else one
-        return f"{silent} does not say how the head lies in it; it was put on the other image slice by slice."
+        return f"{silent} does not state its orientation; it was matched to the other image slice by slice."
     if first.spacing_known != second.spacing_known:
         if _turned(first, second) > TOLERANCE_VOX:
-            raise DataError(f"{one} and {two} are turned against each other. {remedy}")
+            raise DataError(f"{one} and {two} are rotated relative to each other. {remedy}")
         silent, other = (two, one) if first.spacing_known else (one, two)
-        return f"The voxel size of {silent} is not known; it was put on {other} voxel by voxel."
+        return f"The voxel size of {silent} is not known; it was matched to {other} voxel by voxel."
     _check_size(first, second, one, two, remedy)
     apart_mm = np.linalg.norm(_corners(second) - _corners(first), axis=1)
     if corner_distance_vox(first, second) > TOLERANCE_VOX:
@@ -268,13 +268,13 @@ def check_same_grid(first: SourceGrid, second: SourceGrid, one: str, two: str, r
 
 
 def corner_distance_vox(first: SourceGrid, second: SourceGrid) -> float:
-    """Return how far the corners of two grids of one shape are apart, in voxels of the first: the farthest."""
+    """Return the largest distance between the corners of two grids of the same shape, in voxels of the first."""
     apart = np.linalg.solve(first.affine_ZYX[:3, :3], (_corners(second) - _corners(first)).T)
     return float(np.linalg.norm(apart, axis=0).max())
 
 
 def _check_size(first: SourceGrid, second: SourceGrid, one: str, two: str, remedy: str) -> None:
-    """Refuse voxel sizes that both are known and do not come to the same over the whole scan."""
+    """Raise an error if both voxel sizes are known and add up to different lengths over the whole scan."""
     sides = np.array([first.spacing, second.spacing])
     drift_vox = np.abs(sides[1] / sides[0] - 1) * (np.array(first.shape_ZYX) - 1)
     if first.spacing_known and second.spacing_known and drift_vox.max() > TOLERANCE_VOX:
@@ -283,14 +283,14 @@ def _check_size(first: SourceGrid, second: SourceGrid, one: str, two: str, remed
 
 
 def _turned(first: SourceGrid, second: SourceGrid) -> float:
-    """Return how far the corners are apart, in voxels, of grids with one center and one voxel size."""
+    """Return how far the corners of two grids are apart, in voxels, if they had the same center and voxel size."""
     steps = [grid.affine_ZYX[:3, :3] / np.array(grid.spacing) for grid in (first, second)]
     corners = _indices(first) - (np.array(first.shape_ZYX) - 1) / 2
     return float(np.linalg.norm(corners @ (steps[0] - steps[1]).T, axis=1).max())
 
 
 def _corners(grid: SourceGrid) -> NDArray[np.float64]:
-    """Return where the corner voxels lie: ``(8, 3)`` RAS mm."""
+    """Return the positions of the corner voxels: ``(8, 3)`` RAS mm."""
     affine = grid.affine_ZYX
     return _indices(grid) @ affine[:3, :3].T + affine[:3, 3]
 
@@ -301,10 +301,10 @@ def _indices(grid: SourceGrid) -> NDArray[np.float64]:
 
 
 def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
-    """Return a grid as it is where a head can be so large; else one with a voxel size that is a guess, and a note.
+    """Return a grid unchanged if a head can be that large, otherwise with a guessed voxel size and a note.
 
-    The guess is what the file states, by the power of ten that makes the scan 60 to 600 mm long, whatever unit was
-    meant; or 1 mm where that does not help.
+    The guess is the stated size times the power of ten that makes the scan 60 to 600 mm long, whatever unit was
+    meant; or 1 mm if that does not help.
     """
     if _is_a_head(grid.shape_ZYX, grid.spacing):
         return grid
@@ -317,34 +317,34 @@ def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
 
 
 def guess_spacing(grid: SourceGrid, guess: tuple[float, float, float], stated: str) -> SourceGrid:
-    """Return a grid with a voxel size that is a guess, and 1 mm where even that is not possible.
+    """Return a grid with a guessed voxel size, or 1 mm if even the guess is not possible.
 
     Parameters
     ----------
     grid
-        As the file states it.
+        The grid as the file states it.
     guess
         mm along Z, Y, X.
     stated
-        What the file states, the beginning of the note.
+        What the file states; the note begins with it.
     """
     guess = guess if _is_a_head(grid.shape_ZYX, guess) else (1.0, 1.0, 1.0)
     note = (
-        f"{stated}, which cannot be right; {by_text(guess)} mm were assumed, so mm and mL are a guess. "
+        f"{stated}, which cannot be right. {by_text(guess)} mm was assumed, so mm and mL are guesses. "
         "Enter the right voxel size, or correct the file's header."
     )
     return replace(grid.rescaled(guess), spacing_known=False, spacing_note=note)
 
 
 def by_text(sides: Sequence[float]) -> str:
-    """Return sizes as text, as in ``5 x 0.9 x 0.9``."""
+    """Format sizes as text, for instance ``5 x 0.9 x 0.9``."""
     return " x ".join(f"{side:.4g}" for side in sides)
 
 
 def _is_a_head(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
-    """Return whether a scan may have such voxels: not larger than a head can be, nor so small that none is in it.
+    """Return whether a scan of this shape and voxel size can hold a head: not larger than a head, and not too small.
 
-    A small part of a scan, cut out, has voxels of the usual size.
+    A small crop of a scan has voxels of the usual size.
     """
     longest = max(side * n for side, n in zip(spacing, shape_ZYX, strict=True))
     small = longest < _LEAST_HEAD_MM and min(spacing) < _FINEST_CROP_MM

@@ -1,4 +1,4 @@
-"""Load torch's library without stopping the viewer."""
+"""Load torch's libraries without freezing the viewer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 
 
 def preload_torch() -> None:
-    """Load the largest libraries of torch, for the import that follows to find.
+    """Load the largest libraries of torch, so that the import that follows finds them loaded.
 
-    An import keeps Python's lock while the system loads a library, which for these takes 0.2 s and more; a window
-    stands still meanwhile. Called through ctypes, the system's own function lets other threads run. Does nothing on
-    Windows.
+    An import holds Python's lock while the system loads a library, which takes 0.2 s or more for these; a window is
+    frozen meanwhile. Called through ctypes, the system's own function lets other threads run. Does nothing on Windows.
     """
     spec = find_spec("torch") if os.name == "posix" and "torch" not in sys.modules else None
     if spec is None or spec.origin is None:
@@ -23,4 +22,4 @@ def preload_torch() -> None:
     for name in ("libtorch_cpu.so", "libtorch_cpu.dylib", "libtorch_cuda.so"):
         library = Path(spec.origin).parent / "lib" / name
         if library.exists():
-            system.dlopen(os.fsencode(library), os.RTLD_NOW)  # one that cannot be loaded is told of by the import
+            system.dlopen(os.fsencode(library), os.RTLD_NOW)  # the import reports a library that cannot be loaded

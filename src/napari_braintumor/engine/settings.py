@@ -1,4 +1,4 @@
-"""Settings: what all of them are made from, what is said of a wrong one, and those of segmenting and evaluating."""
+"""Settings: their base class, how wrong values are described, and the settings of segmenting and evaluating."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 DEFAULT_MODEL = "glioma-u2net"
-"""The one that measures best for its time, see docs/models.md."""
+"""The model with the best accuracy for its running time, see docs/models.md."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Runtime = Literal["auto", "openvino", "torch"]
@@ -16,17 +16,17 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 LONGEST_SHOWN = 80
-"""Characters of a wrong value that are worth showing."""
+"""Longest wrong value that is shown in a message, in characters."""
 
 
 class Frozen(BaseModel):
-    """A value that never changes and refuses fields that it does not know."""
+    """An immutable value that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def describe_problem(error: ValidationError) -> str:
-    """Return the first thing that is wrong, in words: where, the value if it is short, and why."""
+    """Describe the first problem: where it is, the value if it is short, and what is wrong."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     if not where:
@@ -39,31 +39,35 @@ def describe_problem(error: ValidationError) -> str:
 class SegmentConfig(Frozen):
     """How a volume is segmented."""
 
-    model: str = Field(DEFAULT_MODEL, description="Name of a model in the store, or path of a model file.")
+    model: str = Field(DEFAULT_MODEL, description="Name of a model in the store, or path to a model file.")
     device: Device = Field("auto", description="Where the network runs; auto takes CUDA, then MPS, then the CPU.")
-    runtime: Runtime = Field("auto", description="What runs it; auto takes OpenVINO on the CPU when it is installed.")
+    runtime: Runtime = Field(
+        "auto", description="What runs the network; auto takes OpenVINO on the CPU if it is installed."
+    )
     precision: Precision = Field(
         "auto",
         description="auto is float32 on the CPU and reduced precision on GPUs; bfloat16 takes half the time on CPUs "
-        "that have instructions for it, and changes a few voxels.",
+        "that support it, and changes a few voxels.",
     )
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Probability above which a voxel belongs to a region; empty takes the model's own."
+        None, description="Probability above which a voxel belongs to a region; leave empty for the model's own."
     )
     min_volume_ml: Annotated[float, Field(ge=0, le=1000)] | None = Field(
-        None, description="Connected tumors smaller than this are removed; empty takes the model's own."
+        None, description="Connected components smaller than this are removed; leave empty for the model's own."
     )
     search_step_mm: Annotated[float, Field(ge=0, le=20)] = Field(
         3.0,
-        description="Only slices this far apart are searched for tumor, and all of them around what is found. Up to "
-        "3 mm the labels are those of a look at every slice, as what is thinner is not kept; with more, thin tumor is "
-        "lost. 0 looks at every slice.",
+        description="Search for tumor only in slices this far apart, then in all slices around what is found. Up to 3 "
+        "mm the labels are the same as with every slice, because thinner tumor is not kept; beyond that, thin tumor is "
+        "lost. 0 searches every slice.",
     )
-    keep_largest: bool = Field(False, description="Keep only the largest connected tumor.")
-    test_time_mirroring: bool = Field(False, description="Average with the left-right mirrored scan; twice the time.")
+    keep_largest: bool = Field(False, description="Keep only the largest connected component.")
+    test_time_mirroring: bool = Field(
+        False, description="Average with the result of the left-right mirrored scan; takes twice the time."
+    )
     probabilities: bool = Field(False, description="Also return the probability of each region.")
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
-        None, description="Slices at a time; empty chooses by device."
+        None, description="Slices at a time; leave empty to choose by device."
     )
 
 
@@ -72,17 +76,19 @@ class EvaluateConfig(Frozen):
 
     segmentation: SegmentConfig = Field(default_factory=SegmentConfig, description="The model and how to run it.")
     modalities: tuple[str, ...] | None = Field(
-        None, description="Only these of each case are used; cases that have none of them are left out with a note."
+        None,
+        description="Use only these modalities of each case; cases that have none of them are left out with a note.",
     )
-    held_out: bool = Field(False, description="Only patients that the model's card lists as held out.")
+    held_out: bool = Field(False, description="Use only patients that the model's card lists as held out.")
     side: Mapping[str, tuple[int, ...] | None] | None = Field(
-        None, description="Only the cases of these names, and of each only these slices along Z; None is all slices."
+        None,
+        description="Use only the cases with these names, and only these slices along Z of each; None is all slices.",
     )
     pooled: bool = Field(
         False,
-        description="Also measure over the voxels of all cases together: as the original project did, and how well "
-        "calibrated probabilities are.",
+        description="Also measure over the voxels of all cases together: Dice as the original project measured it, and "
+        "how well calibrated the probabilities are.",
     )
     no_tumor: bool = Field(
-        False, description="The cases show no tumor: all that is found is false. Their references are not read."
+        False, description="The cases show no tumor, so everything found is a false positive. References are not read."
     )

@@ -1,4 +1,4 @@
-"""Labels slice by slice: how many voxels each label has, by what a slice is known again, and a slice made small."""
+"""Labels slice by slice: the voxels of each label, a digest to recognize a slice by, and packed slices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _FEW = 256
 
 @dataclass(frozen=True)
 class SliceTally:
-    """What a slice of labels holds.
+    """The content of a slice of labels.
 
     Attributes
     ----------
     voxels
-        For each label that occurs, other than the background, how many voxels have it.
+        The number of voxels of each label that occurs, except the background.
     digest
-        The same for two slices if and only if their labels are, whatever their kind of integer; empty if all are 0.
+        Equal for two slices if and only if their labels are equal, whatever their integer type; empty if all are 0.
     """
 
     voxels: Mapping[int, int]
@@ -35,9 +35,11 @@ EMPTY = SliceTally({}, b"")
 
 
 def tally_slice(labels_YX: NDArray[Any]) -> SliceTally:
-    """Count the labels of one slice, integers of any kind."""
+    """Count the labels of one slice, integers of any type."""
     flat = np.asarray(labels_YX).ravel()
-    if not (flat.view(np.bool_) if flat.itemsize == 1 else flat).any():  # bytes read as truth values: four times faster
+    if not (
+        flat.view(np.bool_) if flat.itemsize == 1 else flat
+    ).any():  # reading bytes as booleans is four times faster
         return EMPTY
     where = np.flatnonzero(flat)
     labels = flat[where]
@@ -56,12 +58,12 @@ def tally_slice(labels_YX: NDArray[Any]) -> SliceTally:
 
 
 def tally_slices(labels_ZYX: Any) -> tuple[SliceTally, ...]:
-    """Count every slice, one at a time: some arrays are larger than memory."""
+    """Count every slice, one at a time because some arrays are larger than memory."""
     return tuple(tally_slice(labels_ZYX[z]) for z in range(labels_ZYX.shape[0]))
 
 
 def add_up(slices: Iterable[SliceTally]) -> dict[int, int]:
-    """Return how many voxels of each label slices hold together."""
+    """Return the total number of voxels of each label in several slices."""
     total: Counter[int] = Counter()
     for each in slices:
         total.update(each.voxels)
@@ -69,10 +71,10 @@ def add_up(slices: Iterable[SliceTally]) -> dict[int, int]:
 
 
 def pack_slice(labels_YX: NDArray[np.uint8]) -> bytes:
-    """Make a slice small; `unpack_slice` brings it back."""
+    """Compress a slice; `unpack_slice` restores it."""
     return zlib.compress(np.ascontiguousarray(labels_YX, np.uint8).tobytes(), 1)
 
 
 def unpack_slice(packed: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the slice that `pack_slice` made small."""
+    """Restore a slice that `pack_slice` compressed."""
     return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)

@@ -1,7 +1,7 @@
-"""The values that travel between files, models and layers. NumPy only; all of them frozen.
+"""The values passed between files, models and layers. NumPy only; all of them frozen.
 
 Axis order everywhere: M modality, R region, Z inferior to superior, Y anterior to posterior, X patient's right to
-left (LPS with axes reversed), so that an axial slice shows as radiologists see it.
+left (LPS with axes reversed), so that an axial slice looks as radiologists are used to.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Volume:
     source
         The grid the data came from.
     name
-        What the case is called.
+        The case's name.
     notes
-        What the user should know of its files, a sentence each: files left out and why, headers that were guessed.
+        What the user should know about its files, one sentence each: files left out and why, header values guessed.
     """
 
     data: NDArray[np.float32]
@@ -57,7 +57,7 @@ class Volume:
 
     @property
     def slab_slices(self) -> int:
-        """How many neighboring slices are best read together: any one alone, they are in memory."""
+        """How many neighboring slices are best read together: one, because they are in memory."""
         return 1
 
     def read(self, modality: int, slices: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class Volume:
         return read
 
     def with_spacing(self, spacing: tuple[float, float, float]) -> Volume:
-        """Return the same case with the voxel size that a user states; see `SourceGrid.with_spacing`."""
+        """Return the same case with the voxel size that the user entered; see `SourceGrid.with_spacing`."""
         notes = tuple(note for note in self.notes if note != self.source.spacing_note)
         return replace(self, source=self.source.with_spacing(spacing), notes=notes)
 
@@ -78,19 +78,19 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class StreamedVolume:
-    """A case that is read slice by slice while it is used, for scans larger than memory.
+    """A case that is read slice by slice as needed, for scans larger than memory.
 
     Attributes
     ----------
     images
-        For each modality an array ``(Z, Y, X)`` of real numbers that is read when it is indexed: memory-mapped, or of
-        dask.
+        For each modality an array ``(Z, Y, X)`` of real numbers that is read when indexed: memory-mapped, or a dask
+        array.
     modalities
         The names of the M images.
     source
         The grid the images came from.
     name
-        What the case is called.
+        The case's name.
     slab_slices
         How many neighboring slices are best read together: those that are stored together.
     notes
@@ -121,19 +121,19 @@ class StreamedVolume:
         Raises
         ------
         DataError
-            If one holds NaN or infinity.
+            If a slice contains NaN or infinity.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             read = np.array(self.images[modality][_as_index(slices)], np.float32)
         if not np.isfinite(read).all():
             raise DataError(
                 f"Image '{self.modalities[modality]}' has voxels that are NaN or infinite in slices {slices[0]} to "
-                f"{slices[-1]}. Expected were finite numbers. Replace them, for instance by 0 outside the head."
+                f"{slices[-1]}. All values must be finite. Replace them, for instance by 0 outside the head."
             )
         return read
 
     def with_spacing(self, spacing: tuple[float, float, float]) -> StreamedVolume:
-        """Return the same case with the voxel size that a user states; see `SourceGrid.with_spacing`."""
+        """Return the same case with the voxel size that the user entered; see `SourceGrid.with_spacing`."""
         notes = tuple(note for note in self.notes if note != self.source.spacing_note)
         return replace(self, source=self.source.with_spacing(spacing), notes=notes)
 
@@ -143,14 +143,14 @@ AnyVolume = Volume | StreamedVolume
 
 
 def _as_index(slices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return slices in a row as a range, which is read without looking for each."""
+    """Return consecutive slices as a range, which is faster to read than an index array."""
     first, last = int(slices[0]), int(slices[-1])
     return slice(first, last + 1) if last - first + 1 == len(slices) else slices
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A mask drawn by people, as regions: a mask may define only some of them.
+    """A mask drawn by people, as regions; it may define only some of them.
 
     Attributes
     ----------
@@ -159,9 +159,9 @@ class Reference:
     convention
         The name of the label convention by which the file was read.
     source
-        The grid of the mask's file, or of the scan where that file does not state its place.
+        The grid of the mask file, or of the scan if that file does not state its position.
     notes
-        What the user should know of how it was read, a sentence each.
+        What the user should know about how it was read, one sentence each.
     """
 
     regions: Mapping[str, NDArray[np.bool_]]
@@ -182,17 +182,17 @@ class Segmentation:
     Attributes
     ----------
     labels
-        uint8 ``(Z, Y, X)``, on the volume's grid; of a streamed volume a compressed zarr array in memory, which is
-        indexed alike.
+        uint8 ``(Z, Y, X)``, on the volume's grid; for a streamed volume a compressed zarr array in memory, which is
+        indexed the same way.
     label_names
-        What each label that the model can give is called, in the order of its regions.
+        The name of each label that the model can produce, in the order of its regions.
     label_colors
         ``#rrggbb`` for each label.
     regions
-        For each region that the model predicts the labels that make it, its own first; outermost regions first, and in
-        the order in which they are painted.
+        For each region that the model predicts, the labels that make it up, its own first. Regions are in painting
+        order, outermost first.
     volumes_ml
-        Millilitres of each region that is drawn.
+        Volume in mL of each region that is drawn.
     source
         The grid of the volume it was made from.
     name
@@ -200,9 +200,9 @@ class Segmentation:
     provenance
         Model, version, sha256, settings, device, runtime, seconds: JSON values only.
     probabilities
-        float16 ``(R, Z, Y, X)`` in 0 to 1, where asked for.
+        float16 ``(R, Z, Y, X)``, 0 to 1, if requested.
     not_measurable
-        Regions that these modalities cannot show, each with the reason; they are not drawn, and have no volume.
+        Regions that these modalities cannot show, each with the reason; they are not drawn and have no volume.
     """
 
     labels: NDArray[np.uint8]
@@ -218,21 +218,21 @@ class Segmentation:
 
     @cached_property
     def tallies(self) -> tuple[SliceTally, ...]:
-        """What each slice along Z holds. Counting a large case takes a second, so do it in a worker."""
+        """The content of each slice along Z. Counting a large case takes a second, so do it in a worker thread."""
         return tally_slices(self.labels)
 
     @property
     def label_volumes_ml(self) -> dict[int, float]:
-        """Millilitres of each label: of its region what lies in no region within."""
+        """Volume in mL of each label: its region without the regions inside it."""
         found: dict[int, float] = {}
         for region, (label, *inner) in reversed(list(self.regions.items())):
             within = sum(found[each] for each in inner)
-            # What is not drawn counts as the region around it.
+            # A region that is not drawn counts as the region around it.
             found[label] = max(0.0, self.volumes_ml.get(region, within) - within)
         return {label: found[label] for label in self.label_names}
 
     def mask_of(self, region: str, slab: slice = slice(None)) -> NDArray[np.bool_]:
-        """Return where a region was found, bool ``(Z, Y, X)``, in some slices along Z."""
+        """Return the mask of a region, bool ``(Z, Y, X)``, in some slices along Z."""
         inside = np.zeros(256, np.bool_)
         inside[list(self.regions[region])] = True
         mask: NDArray[np.bool_] = inside[np.asarray(self.labels[slab])]
@@ -241,30 +241,30 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What several models found in one case, held against each other.
+    """What several models found in one case, compared with each other.
 
     Attributes
     ----------
     models
-        What the models are called; other fields count them from 0.
+        The models' names; other fields number them from 0.
     regions
-        Those that any of them finds, outermost first.
+        The regions that any model predicts, outermost first.
     volumes_ml, seconds
-        Of each model.
+        Volumes and running times of each model.
     dice
-        For each pair of models the volume Dice of the regions that both find, 0 to 1.
+        For each pair of models, the volume Dice of the regions that both predict, 0 to 1.
     reference_ml
-        Of the regions that a reference defines; empty where there is no reference.
+        Volumes of the regions that the reference defines; empty if there is no reference.
     against_reference
-        For each model, and each metric that holds two masks against each other, by its name, the figure of each region
-        that the reference defines and the model finds.
+        For each model and each metric that compares two masks, by name, its value for each region that the reference
+        defines and the model predicts.
     disagreement
-        uint8 ``(Z, Y, X)``, of a streamed volume a zarr array: how many models do not go with the majority, in the
-        region where most of them do not. Only regions that all models find count.
+        uint8 ``(Z, Y, X)``, for a streamed volume a zarr array: how many models disagree with the majority, in the
+        region where most do. Only regions that all models predict count.
     disagreement_ml
-        Where it is not 0.
+        Volume in mL where `disagreement` is not 0.
     source, name
-        Of the case.
+        Grid and name of the case.
     """
 
     models: tuple[str, ...]

@@ -78,7 +78,7 @@ def test_a_reference_paints_the_labels_of_this_plugin():
     [
         ("brats2023", mask_of(0, 3, 4, 9), "holds the values 4, 9, which the convention 'brats2023' does not define"),
         ("brats2017", mask_of(3), r"holds the values 3, .* \(it has 0, 1, 2, 4\)"),
-        ("brats1999", mask_of(1), "no label convention 'brats1999'. Known are: brats2012"),
+        ("brats1999", mask_of(1), "no label convention 'brats1999'. Choose one of: brats2012"),
         ("brats2023", mask_of(1.5, dtype=np.float32), "holds fractions"),
         ("brats2023", mask_of(-1, 2, dtype=np.int16), "holds values from -1 to 2. Expected labels from 0"),
         ("whole", mask_of(np.nan, 1, dtype=np.float32), "holds values from nan to nan"),

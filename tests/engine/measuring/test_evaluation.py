@@ -65,8 +65,8 @@ def test_cases_without_reference_or_wanted_modality_are_passed_over_and_noted(ca
     mixed = [replace(cases[0], reference=()), replace(cases[1], images=cases[1].images[:1]), cases[2]]
     notes = [event.text for event in evaluate(mixed, configure(modalities=("FLAIR",))) if isinstance(event, Noted)]
     assert notes == [
-        "case0 is passed over: it has no reference.",
-        "case1 is passed over: it has none of the modalities.",
+        "case0 is skipped: it has no reference.",
+        "case1 is skipped: it has none of the modalities.",
     ]
 
 
@@ -112,10 +112,10 @@ def raising(error: BaseException) -> Callable[..., object]:
     ("place", "error", "reason"),
     [
         ("read_case", MemoryError(), "There was not enough memory for it"),
-        ("read_case", EOFError("ended"), "An error that was not expected: EOFError: ended"),
+        ("read_case", EOFError("ended"), "Unexpected error: EOFError: ended"),
         ("read_reference", DataError("Two masks."), "Two masks."),
-        ("segment", RuntimeError("no\n  luck"), "An error that was not expected: RuntimeError: no luck."),
-        ("count_missed_lesions", ZeroDivisionError(), "An error that was not expected: ZeroDivisionError."),
+        ("segment", RuntimeError("no\n  luck"), "Unexpected error: RuntimeError: no luck."),
+        ("count_missed_lesions", ZeroDivisionError(), "Unexpected error: ZeroDivisionError."),
     ],
 )
 def test_whatever_is_wrong_with_one_case_the_others_are_measured(

@@ -1,4 +1,4 @@
-"""Checks that the readers and writers of every format make."""
+"""Checks shared by the readers and writers of all formats."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from napari_braintumor.engine.grid import SourceGrid
 
 
 def check_file(path: Path, content: _foreign.FileKind | None) -> None:
-    """Refuse a path that is not a file, has no content, or holds something else than its name says.
+    """Raise an error if a path is not a file, is empty, or has other content than its name says.
 
     Parameters
     ----------
     path
         The file.
     content
-        What it is by its name; None if that says nothing.
+        The kind of file by its name; None if the name does not say.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check_file(path: Path, content: _foreign.FileKind | None) -> None:
 
 
 def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:
-    """Refuse labels that are not on the grid of their scan.
+    """Raise an error if labels are not on the grid of their scan.
 
     Raises
     ------
@@ -51,5 +51,5 @@ def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:
     if labels_ZYX.shape != expected:
         raise DataError(
             f"Labels {labels_ZYX.shape} and their scan {expected} differ in shape. "
-            "Expected one label for each voxel. Make the labels on the grid of the scan."
+            "Expected one label for each voxel. Draw the labels on the grid of the scan."
         )

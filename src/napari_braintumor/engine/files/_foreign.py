@@ -1,4 +1,4 @@
-"""What a file is that is not a NIfTI or TIFF scan, by its first bytes, else by its name; and what to do with it."""
+"""What a file that is not a NIfTI or TIFF scan is, by its first bytes or its name, and what to do with it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ class FileKind(NamedTuple):
 
 
 def _unread(name: str, article: str = "a") -> FileKind:
-    return FileKind(f"{article} {name} file", f"{name} is not read yet. Convert it to NIfTI (.nii.gz) first.")
+    return FileKind(f"{article} {name} file", f"{name} is not supported yet. Convert it to NIfTI (.nii.gz) first.")
 
 
 def _picture(kind: str) -> FileKind:
     return FileKind(
         f"a {kind} picture, not a scan",
-        "Pictures have no depth and no true gray values. Open the scan that it was made from.",
+        "Pictures have no depth and no true gray values. Open the scan it was made from.",
     )
 
 
 def _packed(kind: str) -> FileKind:
-    return FileKind(f"a {kind} file", "Unpack it first, and open what is in it.")
+    return FileKind(f"a {kind} file", "Unpack it first, then open its contents.")
 
 
 DICOM = FileKind(
-    "a DICOM file", "DICOM is not read yet. Convert the series to NIfTI (.nii.gz) first, as dcm2niix does."
+    "a DICOM file",
+    "DICOM is not supported yet. Convert the series to NIfTI (.nii.gz) first, for instance with dcm2niix.",
 )
 PAIR = FileKind(
     "half of an Analyze or NIfTI pair (.hdr and .img)",
-    "Pairs are not read yet. Convert it to one NIfTI file (.nii.gz) first.",
+    "Pairs are not supported yet. Convert the pair to one NIfTI file (.nii.gz) first.",
 )
 ANALYZE = FileKind(
     "an Analyze 7.5 file, which does not say where left and right are",
-    "Analyze is not read yet. Convert it to NIfTI (.nii.gz) first.",
+    "Analyze is not supported yet. Convert it to NIfTI (.nii.gz) first.",
 )
 NIFTI = FileKind("a NIfTI file", "Give it a name ending in .nii or .nii.gz.")
 TIFF = FileKind("a TIFF file", "Give it a name ending in .tif or .tiff.")
@@ -69,7 +70,7 @@ _STARTS: dict[bytes, FileKind] = {
     b"<!doctype html": _WEB_PAGE,
     b"<!DOCTYPE html": _WEB_PAGE,
     b"<html": _WEB_PAGE,
-    # Without its preamble a file begins with group 0008.
+    # A DICOM file without its preamble begins with group 0008.
     **{b"\x08\0" + bytes((element, 0)): DICOM for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18)},
 }
 
@@ -87,17 +88,17 @@ _SUFFIXES: dict[str, FileKind] = {
 
 
 def describe(path: Path) -> FileKind | None:
-    """Return what a file is, where that is known.
+    """Return what a file is, if that is known.
 
     Parameters
     ----------
     path
-        A file. Its first bytes decide; where they say nothing, the ending of its name.
+        A file. Its first bytes decide; if they are not recognized, its suffix.
 
     Returns
     -------
     FileKind or None
-        `NIFTI` and `TIFF` among others, whatever the name says; a gzip file is taken for NIfTI.
+        `NIFTI` and `TIFF` among others, whatever the name says; a gzip file counts as NIfTI.
     """
     suffix = path.suffix.lower()
     with path.open("rb") as file:

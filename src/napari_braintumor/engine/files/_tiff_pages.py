@@ -1,4 +1,4 @@
-"""All pages of a TIFF file as one stack, or a sentence that says what else is in it."""
+"""Read all pages of a TIFF file as one stack, or raise an error that says what it contains instead."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.errors import DataError
 
 _MOST_PACKED = 1400
-"""How many times smaller a compressed page may be than what is in it; blank ones come to 1000."""
+"""The highest plausible compression ratio of a page; blank pages reach 1000."""
 
 _MOST_PAGES, _LONGEST_SIDE = 100_000, 100_000
 
-_REMEDY = "Expected one stack of slices of one size and kind. Save the stack that is meant in a file of its own."
+_REMEDY = "Expected one stack of slices of the same size and type. Save the stack you need as a separate file."
 
 
 def read_whole(tiff: tifffile.TiffFile, path: Path) -> tuple[NDArray[Any], str]:
-    """Read every page of a file as one array; only thumbnails, smaller pictures of what else is there, are left out.
+    """Read every page of a file as one array, leaving out only thumbnails (smaller copies of the other images).
 
     Parameters
     ----------
     tiff
-        The file, open.
+        The open file.
     path
-        Its name, for messages.
+        The file's path, for messages.
 
     Returns
     -------
     tuple
-        The values as stored, bright being large; and tifffile's letters of the axes, with Z for pages that were
+        The values as stored, with large values bright; and tifffile's axis letters, with Z for pages that were
         appended one by one.
 
     Raises
     ------
     DataError
-        If the pages make no single stack, some lie in files that are not there, or the file declares more than can be
-        in it.
+        If the pages do not form a single stack, some are in files that are missing, or the file declares more data
+        than it can contain.
     """
     _check_declared(tiff)
     stacks = list(tiff.series)
@@ -64,7 +64,7 @@ def read_whole(tiff: tifffile.TiffFile, path: Path) -> tuple[NDArray[Any], str]:
 
 
 def _check_declared(tiff: tifffile.TiffFile) -> None:
-    """Refuse an OME description of more or larger pages than any scan has, of which tifffile would make lists."""
+    """Reject an OME description of more or larger pages than any scan has, before tifffile builds lists of them."""
     if not tiff.is_ome or not tiff.ome_metadata:
         return
     for element in ElementTree.fromstring(tiff.ome_metadata).iter():
@@ -75,12 +75,12 @@ def _check_declared(tiff: tifffile.TiffFile) -> None:
 
 
 def _check_all_there(tiff: tifffile.TiffFile, stacks: list[Any], path: Path) -> None:
-    """Refuse a file some of whose pages are in none of the stacks that it describes, or not there at all."""
+    """Raise an error if some pages of a file are missing, or are in none of the stacks that it describes."""
     pages = [page for stack in stacks for page in stack.pages]
     if any(page is None for page in pages):
         raise DataError(
             f"'{path.name}' is one part of a scan in several files, and {sum(page is None for page in pages)} of its "
-            f"{len(pages)} slices are not there. Copy the other files beside it, or save the scan as one file."
+            f"{len(pages)} slices are missing. Copy the other files next to it, or save the scan as one file."
         )
     reduced = [page for stack in stacks for level in stack.levels[1:] for page in level.pages]
     described = {page.index for page in (*pages, *reduced) if page is not None and page.parent is tiff}
@@ -90,7 +90,7 @@ def _check_all_there(tiff: tifffile.TiffFile, stacks: list[Any], path: Path) -> 
 
 
 def _without_thumbnails(stacks: list[Any]) -> list[Any]:
-    """Leave out single pictures that are marked as reduced, or at most half as wide and high as the others are."""
+    """Leave out single pictures that are marked as reduced, or are at most half as wide and high as the others."""
     by_size: dict[tuple[int, int], list[Any]] = defaultdict(list)
     for stack in stacks:
         by_size[_size(stack)].append(stack)
@@ -110,7 +110,7 @@ def _size(stack: Any) -> tuple[int, int]:
 
 
 def _slices(stack: Any) -> int:
-    """Return how many slices a stack has, whatever its other axes but those within a picture are called."""
+    """Return how many slices a stack has, whatever the names of its axes other than those of a picture."""
     return prod(n for n, axis in zip(stack.shape, stack.axes, strict=True) if axis not in "YXSC")
 
 
@@ -122,7 +122,7 @@ def _list(stacks: list[Any]) -> str:
 
 
 def _check_sizes(stacks: list[Any]) -> None:
-    """Refuse sizes that files of their length cannot hold, before anything is allocated."""
+    """Reject sizes that cannot fit in files of their length, before anything is allocated."""
     declared = sum(prod(stack.shape) * stack.dtype.itemsize for stack in stacks)
     files = {id(page.parent): page.parent.filehandle.size for stack in stacks for page in stack.pages}
     first = stacks[0].keyframe
@@ -130,15 +130,15 @@ def _check_sizes(stacks: list[Any]) -> None:
     packed = any(stack.keyframe.compression != 1 for stack in stacks)
     most = sum(files.values()) * (_MOST_PACKED if packed else 1 if whole_bytes else 8 * first.dtype.itemsize)
     if declared > most:
-        raise ValueError(f"it declares {declared:,} bytes, more than there can be in it")
+        raise ValueError(f"it declares {declared:,} bytes, more than it can contain")
 
 
 def _bright_is_large(array: NDArray[Any], keyframe: Any) -> NDArray[Any]:
-    """Turn values around where the file says that 0 is white."""
+    """Invert the values if the file says that 0 is white."""
     if keyframe.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
         return array
     if array.dtype.kind != "u":
-        raise ValueError("0 stands for white, but what stands for black is not known")
+        raise ValueError("0 stands for white, but the value for black is not known")
     most = np.array(2**keyframe.bitspersample - 1, array.dtype)
     turned: NDArray[Any] = most - array
     return turned

@@ -1,4 +1,4 @@
-"""Put the images of a case together on one grid, and say what is wrong where they do not fit."""
+"""Put the images of a case together on one grid, or say why they do not fit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
     Parameters
     ----------
     arrays
-        For each modality its image, real numbers of any kind, axes (Z, Y, X).
+        The image of each modality, real numbers of any type, axes (Z, Y, X).
     source
         The grid of the images.
     name
-        What the case is called.
+        The case's name.
 
     Returns
     -------
@@ -35,8 +35,8 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
     Raises
     ------
     DataError
-        If there is no image, one is not a stack of slices, they differ in shape, one holds NaN, infinity or
-        nothing but one value, or two hold the same image.
+        If there is no image, an image is not a stack of slices, the images differ in shape, one contains NaN, infinity
+        or only one value, or two are the same image.
     """
     if not arrays:
         raise DataError(f"Case '{name}' has no image. At least one modality is needed. Choose an image for it.")
@@ -57,7 +57,7 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
         _check_values(modality, channel)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(fill, arrays, data))  # raises what is wrong with the first that is not right
+        list(pool.map(fill, arrays, data))  # raises the error of the first bad image
     for (one, image), (two, other) in combinations(zip(arrays, data, strict=True), 2):
         if np.array_equal(image, other):
             raise same_image(one, two)
@@ -65,7 +65,7 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
 
 
 def same_image(one: str, two: str) -> DataError:
-    """Return the error that two modalities are one image: a copy in the place of a scan that is missing."""
+    """Return the error for two modalities that are the same image, such as a copy in place of a missing scan."""
     return DataError(
         f"{one} and {two} hold the same image. Each modality must be a scan of its own. Leave out the one that is "
         "missing."
@@ -73,10 +73,10 @@ def same_image(one: str, two: str) -> DataError:
 
 
 def _check_stack(modality: str, array: NDArray[Any]) -> None:
-    """Refuse what is not a (Z, Y, X) stack of real numbers."""
-    expected = "Expected was a stack of slices with axes (Z, Y, X)."
+    """Raise an error if an image is not a (Z, Y, X) stack of real numbers."""
+    expected = "Expected a stack of slices with axes (Z, Y, X)."
     if array.dtype.kind not in "biuf":
-        raise DataError(f"Image '{modality}' holds values of kind {array.dtype}. Expected were real numbers.")
+        raise DataError(f"Image '{modality}' has values of type {array.dtype}. Expected real numbers.")
     if array.ndim >= 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
         raise DataError(
             f"Image '{modality}' {array.shape} is a color picture. {expected} "
@@ -92,16 +92,16 @@ def _check_stack(modality: str, array: NDArray[Any]) -> None:
 
 
 def _check_values(modality: str, image_ZYX: NDArray[np.float32]) -> None:
-    """Refuse an image that no network can make sense of."""
+    """Raise an error if an image has values that no network can use."""
     least, most = image_ZYX.min(), image_ZYX.max()
     if not np.isfinite(least) or not np.isfinite(most):  # NaN goes through both
         bad_vox = image_ZYX.size - int(np.count_nonzero(np.isfinite(image_ZYX)))
         raise DataError(
-            f"Image '{modality}' has {bad_vox} voxels that are NaN or infinite. Expected were finite numbers. "
+            f"Image '{modality}' has {bad_vox} voxels that are NaN or infinite. All values must be finite. "
             "Replace them, for instance by 0 outside the head."
         )
     if least == most:
         raise DataError(
-            f"Image '{modality}' has the value {image_ZYX.flat[0]:g} everywhere. Expected was a scan. "
+            f"Image '{modality}' has the value {image_ZYX.flat[0]:g} everywhere. Expected a scan. "
             "Check the file, or leave this modality out."
         )

@@ -1,4 +1,4 @@
-"""Which files make a case: the files of one patient at one time point."""
+"""Which files make up a case: the files of one patient at one time point."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from napari_braintumor.engine.files.schemes import NamedFile, is_result, name_ch
 from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
 
 _UNUSABLE = ("sequence", "tissue", "mask", "result")
-"""Why a file is left out without being missed, where no image lies beside it."""
+"""Reasons to leave out a file without a note, if there is no image next to it."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Where one modality of a case is stored.
+    """The file or files that store one modality of a case.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class ImageFile:
     modality
         One of `MODALITIES`.
     channel
-        The channel of a file that holds several modalities, else None.
+        The channel, for a file that contains several modalities; otherwise None.
     """
 
     paths: tuple[Path, ...]
@@ -49,27 +49,27 @@ class CaseFiles:
     Attributes
     ----------
     name
-        What the case is called; no two cases found together share a name.
+        The case's name; no two cases found together share a name.
     patient
         The same for all time points of a patient.
     group
-        The naming scheme: ``lgg``, ``brats`` (and sets prepared like it), ``btp``, ``brisc``, ``decathlon`` (and
+        The naming scheme: ``lgg``, ``brats`` (and data sets prepared like it), ``btp``, ``brisc``, ``decathlon`` (and
         nnU-Net's layout), ``bids`` or ``other``; ``corrected`` for cases that this program wrote.
     images
         The modalities, in the order of `MODALITIES`.
     reference
-        The mask drawn by people: one file, the slices in order, or nothing.
+        The mask drawn by people: one file, the slices in order, or empty.
     convention
-        What the mask's numbers mean, a key of `CONVENTIONS`; None where the names do not tell.
+        The label convention of the mask, a key of `CONVENTIONS`; None if the names do not say.
     reviewed
-        Slices along Z that a person has looked through, in a case that this program wrote; None means all.
+        Slices along Z that a person has reviewed, in a case that this program wrote; None means all.
     spacing_known
-        False where this program noted that the voxel size is a guess.
+        False if this program noted that the voxel size is a guess.
     notes
-        What the user should know of its files, a sentence each: those left out, and why.
+        What the user should know about its files, one sentence each: which were left out, and why.
     problem
-        Why the case cannot be read, in the words of a `DataError`; None where it can. One bad case among others is
-        found like them, so that a run over all of them names it and goes on.
+        Why the case cannot be read, worded like a `DataError`; None if it can. A bad case is returned like the others,
+        so that a run over all cases reports it and goes on.
     """
 
     name: str
@@ -85,21 +85,21 @@ class CaseFiles:
 
 
 def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = None) -> list[CaseFiles]:
-    """Find the cases among files, by their names; only files whose names do not tell are opened.
+    """Find cases among files by file name. Files are opened only if their names do not say enough.
 
     Parameters
     ----------
     path
-        A file, the folder of a case, a folder of such folders to any depth, or several of these. A file that is given
-        by itself is a case without its siblings, but with its mask.
+        A file, a case folder, a folder of such folders at any depth, or several of these. A file given by itself is a
+        case without the files next to it, but with its mask.
     modalities
-        What the channels of files are whose names do not tell, in order.
+        The modalities, in order, of the channels of files whose names do not say.
 
     Returns
     -------
     list of CaseFiles
-        Sorted by name, numbers by value. A case that cannot be read for what its files are called or hold is among
-        them, with its `problem`; images that are not used are named in its `notes`.
+        Sorted by name, numbers by value. A case that cannot be read because of its file names or contents is included,
+        with its `problem`; images that are not used are listed in its `notes`.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
 
 
 def _name_files(files: Iterable[Path]) -> list[NamedFile]:
-    """Read the names of files, those of no data set beside all names of their folder."""
+    """Read the names of files. Names that follow no data set are read together with the other names in their folder."""
     found: dict[Path, NamedFile | None] = {file: read_scheme(file) for file in files}
     free: dict[Path, list[Path]] = defaultdict(list)
     for file, item in found.items():
@@ -156,7 +156,7 @@ def _name_files(files: Iterable[Path]) -> list[NamedFile]:
 
 
 def _masks_of(path: Path) -> list[Path]:
-    """Return the masks that lie beside a file and belong to it."""
+    """Return the masks next to a file that belong to it."""
     this, *others = _name_files([path, *list_beside(path)])
     return [other.path for other in others if other.kind == "mask" and _are_one(this, other)]
 
@@ -170,7 +170,7 @@ def _are_one(one: NamedFile, two: NamedFile) -> bool:
 
 
 def _name_channels(item: NamedFile, names: tuple[str, ...]) -> NamedFile:
-    """Give the channels of a file names that its own name does not give; a file that cannot be opened says why."""
+    """Name the channels of a file whose name does not; a file that cannot be opened gets the reason instead."""
     if item.why_not == "channel":
         return name_channel(item, names)
     if item.group != "other" or item.kind == "mask" or item.why_not == "result" or (item.kind and not names):
@@ -199,7 +199,7 @@ def _name_channels(item: NamedFile, names: tuple[str, ...]) -> NamedFile:
 
 
 def _draft_cases(named: Sequence[NamedFile]) -> tuple[list[Draft], list[NamedFile]]:
-    """Put the files of each case together; also return files that may be images and lie with no case."""
+    """Group files into cases; also return files that may be images but belong to no case."""
     folders: dict[Path, list[NamedFile]] = defaultdict(list)
     keyed: dict[tuple[str, Path, str], list[NamedFile]] = defaultdict(list)
     for item in named:
@@ -237,9 +237,9 @@ def _of_folder(draft: Draft) -> str:
 
 
 def _adopt(draft: Draft, strays: list[NamedFile]) -> None:
-    """Give a case that has a folder for itself what else lies in it, and if it has none the only mask.
+    """Give a case with its own folder the other files in it; if the case has no mask, take the only one there.
 
-    BraTS20_Training_355 has a mask of another name.
+    BraTS20_Training_355 has a mask with a different name.
     """
     masks = [stray for stray in strays if stray.kind == "mask"]
     if len(masks) == 1 and not draft.masks:
@@ -250,7 +250,7 @@ def _adopt(draft: Draft, strays: list[NamedFile]) -> None:
 
 
 def _note_others(drafts: Sequence[Draft], others: Sequence[Path]) -> None:
-    """Say which files of a case's folder may be scans too but are of a format that is not read."""
+    """Note which files in a case's folder may also be scans, but have a format that is not supported."""
     near: dict[Path, list[Path]] = defaultdict(list)
     for path in others:
         near[path.parent].append(path)
@@ -258,14 +258,14 @@ def _note_others(drafts: Sequence[Draft], others: Sequence[Path]) -> None:
     for draft in drafts:
         for path, what in describe_others(near[draft.root]) if roots[draft.root] == 1 else ():
             if "picture" not in what.name or find_modality(strip_suffix(path)):
-                draft.notes.append(f"'{path.name}' was left out: it is {what.name}. {what.remedy}")
+                draft.notes.append(f"'{path.name}' was left out because it is {what.name}. {what.remedy}")
 
 
 # ------------------------------------------------------------------------------------------------------ their places
 
 
 def _case_of_sidecar(path: Path) -> CaseFiles:
-    """Return a case that this program wrote."""
+    """Return a case that this program wrote, from its sidecar."""
     try:
         known = read_sidecar(path)
     except DataError as error:
@@ -287,7 +287,7 @@ def _broken_case(name: str, problem: str) -> CaseFiles:
 
 
 def _build_case(draft: Draft) -> CaseFiles:
-    """Put the files of one case into their places."""
+    """Build a case from the files of its draft."""
     slices = sorted((item for item in draft.images if item.channels), key=lambda item: item.number or 0)
     plain, notes, problem = choose_images(draft)
     images = [ImageFile((item.path,), item.kind or "") for item in plain]
@@ -321,14 +321,14 @@ def _build_case(draft: Draft) -> CaseFiles:
 
 
 def _name_apart(cases: list[CaseFiles]) -> list[CaseFiles]:
-    """Put folders before the names of cases that would share one, since results are filed by name."""
+    """Prefix folder names to cases that would share a name, because results are filed by name."""
     count = Counter(case.name for case in cases)
     named: dict[str, CaseFiles] = {}
     for case in cases:
         name, patient = case.name, case.patient
         if count[name] > 1 and case.images:
             parts = _folders_apart(case, [other for other in cases if other.name == name and other.images])
-            # Equally named folders below patients' folders ('anna/mri', 'bert/mri') are other patients.
+            # Folders with the same name below patient folders ('anna/mri', 'bert/mri') are different patients.
             of_folder = case.group == "other" and name == case.images[0].paths[0].parent.name
             if of_folder and patient == name and parts and not any(letter.isdigit() for letter in name):
                 patient = parts[0]
@@ -341,7 +341,7 @@ def _name_apart(cases: list[CaseFiles]) -> list[CaseFiles]:
 
 
 def _folders_apart(case: CaseFiles, alike: Sequence[CaseFiles]) -> tuple[str, ...]:
-    """Return the folders of a case below the one that all cases of its name share."""
+    """Return the folders of a case below the folder that all cases of the same name share."""
     folders = [other.images[0].paths[0].parent.absolute() for other in alike]
     own = case.images[0].paths[0].parent.absolute()
     try:
@@ -356,11 +356,11 @@ def _folders_apart(case: CaseFiles, alike: Sequence[CaseFiles]) -> tuple[str, ..
 def _explain_unused(item: NamedFile) -> str:
     if item.why_not == "unclear":
         between = " or ".join(item.words.unclear)
-        return f"The name of '{item.path.name}' may mean {between}. Leave only the right one in it, or {_OR_NAME}"
+        return f"The name of '{item.path.name}' may mean {between}. Keep only the right one in the name, or {_OR_NAME}"
     if item.why_not == "channel":
         return (
             f"'{item.path.name}' is channel {(item.number or 0) + 1} of a case in nnU-Net's layout, and no "
-            f"dataset.json beside it says which modality that is. Add one, or {_OR_NAME}"
+            f"dataset.json next to it says which modality that is. Add one, or {_OR_NAME}"
         )
     if item.why_not == "unnamed":
         return f"'{item.path.name}' does not say which modality it is. {HOW_TO_NAME}"
@@ -375,22 +375,22 @@ def _nothing_found(paths: Sequence[Path], found: Sequence[NamedFile], others: Se
     if missed := [item for item in found if item.kind is None and item.why_not not in _UNUSABLE]:
         return DataError(_explain_unused(missed[0]))
     if any(item.why_not == "result" for item in found):
-        return DataError(f"{where} holds only results of this program. Expected the scans that they were made from.")
+        return DataError(f"{where} contains only results of this program. Choose the scans that they were made from.")
     if any(item.why_not == "sequence" for item in found):
         first = next(item.path.name for item in found if item.why_not == "sequence")
         return DataError(
-            f"{where} holds no T1, T1ce, T2 or FLAIR, only other sequences such as '{first}'. "
-            "Expected at least one of the four."
+            f"{where} contains no T1, T1ce, T2 or FLAIR, only other sequences such as '{first}'. "
+            "At least one of the four is needed."
         )
     if found:
-        return DataError(f"{where} holds only masks, no images. Expected at least one modality of the scan.")
+        return DataError(f"{where} contains only masks, no images. At least one modality of the scan is needed.")
     if foreign := describe_others(others):
         path, what = foreign[0]
         count = sum(kind == what for _, kind in foreign)
         more = f" and {count - 1} more of its kind" if count > 1 else ""
         read = join_words(each.title for each in FORMATS)
-        return DataError(f"{where} holds no {read} scan. '{path.name}'{more}: {what.name}. {what.remedy}")
+        return DataError(f"{where} contains no {read} scan. '{path.name}'{more}: {what.name}. {what.remedy}")
     return DataError(
-        f"No case was found in {where}. Looked for {join_words((each.words for each in FORMATS), 'and')} files "
-        "named by BraTS, LGG, BIDS, Decathlon or nnU-Net, or by their modality (t1, t1ce, t2, flair)."
+        f"No case was found in {where}. Expected {join_words((each.words for each in FORMATS), 'and')} files "
+        "named as in BraTS, LGG, BIDS, Decathlon or nnU-Net, or by modality (t1, t1ce, t2, flair)."
     )

@@ -1,4 +1,4 @@
-"""Which of several versions of a scan is taken: one consistent set, never stripped and unstripped scans mixed."""
+"""Choose one of several versions of each scan: a consistent set that never mixes stripped and unstripped scans."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from napari_braintumor.engine.files.schemes import NamedFile
 def choose_images(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]:
     """Choose one file for each modality.
 
-    Stripped versions are taken together if they are there for all modalities, else the set that is complete, else the
-    larger one. Within it registered images come before others, then those corrected for bias.
+    Skull-stripped versions are chosen if all modalities have one, otherwise the complete set, otherwise the larger set.
+    Within a set, registered images come first, then bias-corrected ones.
 
     Returns
     -------
     images
-        Those that are taken.
+        The chosen images.
     notes
         What was left out, and why.
     problem
@@ -33,7 +33,7 @@ def choose_images(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]
             stripped, whole = ([item.path.name for item in sets[side]] for side in (True, False))
             notes.append(
                 f"By name {list_names(stripped)} skull-stripped, but {list_names(whole)} not. "
-                "Results are best where all scans of a case are prepared alike."
+                "Results are best if all scans of a case are preprocessed in the same way."
             )
         return images, notes, None
     complete = {side: {item.kind for item in files} == kinds for side, files in sets.items()}
@@ -43,12 +43,14 @@ def choose_images(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]
     left = [item.path.name for item in images if item not in chosen]
     if left and not problem:
         names = [item.path.name for item in chosen]
-        notes.append(f"{list_names(left)} left out: of the versions of each scan, {list_names(names)} taken together.")
+        notes.append(
+            f"{list_names(left)} left out: among the versions of the scans, {list_names(names)} used as a set."
+        )
     return chosen, notes, problem
 
 
 def choose_masks(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]:
-    """Choose the mask, or the masks of a stack's slices, with notes and a problem as `choose_images` does."""
+    """Choose the mask, or the masks of a stack's slices; returns notes and a problem like `choose_images`."""
     masks = sorted(draft.masks, key=lambda item: item.number or 0)
     notes: list[str] = []
     if draft.group == "brats" and masks:
@@ -56,7 +58,7 @@ def choose_masks(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]:
         left = [item.path.name for item in masks if item.rank > best]
         masks = [item for item in masks if item.rank == best]
         if left:
-            notes.append(f"{list_names(left)} left out beside the mask '{masks[0].path.name}'.")
+            notes.append(f"{list_names(left)} left out in favor of the mask '{masks[0].path.name}'.")
         if masks[0].path.name.lower().split(".")[-3:][0].endswith("glistrboost") or "automated" in masks[0].path.name:
             notes.append(f"Mask '{masks[0].path.name}' was made by a program and not corrected by people.")
     if len({item.number for item in masks}) != len(masks):
@@ -65,14 +67,14 @@ def choose_masks(draft: Draft) -> tuple[list[NamedFile], list[str], str | None]:
             notes,
             (
                 f"Case '{draft.case}' has two masks: '{masks[0].path.name}' and '{masks[1].path.name}'. "
-                "Expected one. Move or rename the other."
+                "A case has one mask. Move or rename the other."
             ),
         )
     return masks, notes, None
 
 
 def _choose_derivative(images: list[NamedFile]) -> tuple[list[NamedFile], list[str]]:
-    """Take raw images before those below ``derivatives``, and of these one version."""
+    """Prefer raw images to those below ``derivatives``, and take only one version of the latter."""
     versions: dict[str, list[NamedFile]] = defaultdict(list)
     for item in images:
         versions[item.derived].append(item)
@@ -81,7 +83,7 @@ def _choose_derivative(images: list[NamedFile]) -> tuple[list[NamedFile], list[s
     best = max(versions, key=lambda version: (version == "", len({item.kind for item in versions[version]})))
     left = [item.path.name for version, items in versions.items() if version != best for item in items]
     return versions[best], [
-        f"{list_names(left)} left out: of the versions in 'derivatives' and the raw scans, one is taken."
+        f"{list_names(left)} left out: only one version is used, from 'derivatives' or the raw scans."
     ]
 
 

@@ -1,7 +1,7 @@
-"""The formats of images that are read and written, with the words for them in messages and dialogs.
+"""The image formats that are read and written, with their names in messages and dialogs.
 
-To add a format, write a module with its functions and add a row to `FORMATS`; the manifest of napari lists the endings
-once more, and a test holds the two against each other.
+To add a format, write a module with its functions and add a row to `FORMATS`. The napari manifest lists the suffixes
+again, and a test compares the two lists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_braintumor.engine.files._access import check_file
 from napari_braintumor.engine.grid import SourceGrid
 
 Image = tuple[NDArray[Any], SourceGrid]
-"""The values of a file, ``(Z, Y, X)`` or ``(C, Z, Y, X)``, and where they lie."""
+"""The values of a file, ``(Z, Y, X)`` or ``(C, Z, Y, X)``, and their grid."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,27 @@ class Format:
     Attributes
     ----------
     name
-        What `SourceGrid.format` says of its files.
+        The value of `SourceGrid.format` for its files.
     title
-        What people call it.
+        Its name in messages and dialogs.
     suffixes
-        The endings of its names in lower case, the one that is written by default first.
+        Its file suffixes in lower case, the default for writing first.
     content
-        What its files are by their first bytes.
+        The kind of file that the first bytes must show.
     always_scan
-        Whether each of its files is a scan or a mask, whatever its name says; TIFF files may be any picture.
+        Whether every file is a scan or a mask, whatever its name says; TIFF files may be any picture.
     names_channels
         Whether its files may say what their channels are.
     read
         Reads a file.
     count_channels
-        Returns how many channels a file has, and their names as far as it states them.
+        Returns how many channels a file has, and their names if it states them.
     read_grid
-        Reads only where the voxels lie; None where a file must be read whole for that.
+        Reads only the grid; None if the whole file must be read for that.
     read_slices
-        Reads a stack of one file for each slice; None where there are no such stacks.
+        Reads a stack stored as one file per slice; None if the format has no such stacks.
     write_labels
-        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, whole or not at all.
+        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, completely or not at all.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Format:
 
     @property
     def words(self) -> str:
-        """Its name and endings, for messages."""
+        """Its name and suffixes, for messages."""
         return f"{self.title} ({', '.join(sorted(self.suffixes, key=len))})"
 
 
@@ -102,42 +102,42 @@ FORMATS: list[Format] = [
         read_slices=lambda paths: tiff.read_tiff_slices(paths)[:2],
     ),
 ]
-"""The formats; labels of a scan that came from no file are written in the first."""
+"""The formats; labels of a scan that did not come from a file are written in the first."""
 
 SCANS_UNREAD = (".mha",)
-"""Endings of files that are listed as scans, so that a case that holds them can say why it is not read."""
+"""Suffixes of other scan files; they are listed so that a case can say why they are not read."""
 
 
 def find_format(path: Path) -> Format | None:
-    """Return the format that a file's name asks for; None if it is none of `FORMATS`."""
+    """Return the format for a file's suffix; None if it is not in `FORMATS`."""
     suffix = find_suffix(path)
     return next((each for each in FORMATS if suffix in each.suffixes), None)
 
 
 def find_suffix(path: Path) -> str:
-    """Return a file name's ending in lower case, with ``.nii.gz`` as one."""
+    """Return a file name's suffix in lower case, with ``.nii.gz`` as one suffix."""
     name = path.name.lower()
     known = sorted((suffix for each in FORMATS for suffix in each.suffixes), key=len, reverse=True)
     return next((suffix for suffix in known if name.endswith(suffix) and name != suffix), path.suffix.lower())
 
 
 def strip_suffix(path: Path) -> str:
-    """Return a file's name without the ending that `find_suffix` gives."""
+    """Return a file's name without the suffix that `find_suffix` returns."""
     return path.name[: len(path.name) - len(find_suffix(path))]
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a file is a scan or a mask by its name, read or not."""
+    """Whether a file is a scan or a mask by its suffix, supported or not."""
     return find_format(path) is not None or find_suffix(path) in SCANS_UNREAD
 
 
 def check_readable(path: Path) -> Format:
-    """Refuse a path that is not a file, has no content, or is of a format that is not read, whatever its name says.
+    """Raise an error if a path is not a file, is empty, or has a format that is not supported, whatever its name says.
 
     Returns
     -------
     Format
-        The file's.
+        The format of the file.
 
     Raises
     ------
@@ -152,31 +152,31 @@ def check_readable(path: Path) -> Format:
 
 
 def check_writable(path: Path) -> Format:
-    """Return the format in which labels are written under a name.
+    """Return the format in which labels are written to a path.
 
     Raises
     ------
     DataError
-        If there is none.
+        If no format has this suffix.
     """
     found = find_format(path)
     if found is None:
         endings = join_words(suffix for each in FORMATS for suffix in each.suffixes)
-        raise DataError(f"Labels cannot be written as '{path.name}'. Expected {endings}.")
+        raise DataError(f"Labels cannot be written as '{path.name}'. Expected a name ending in {endings}.")
     return found
 
 
 def find_label_suffix(source: SourceGrid) -> str:
-    """Return the ending of the label file that belongs to a scan: that of the scan's own format."""
+    """Return the suffix for a scan's label file: the suffix of the scan's own format."""
     return next((each for each in FORMATS if each.name == source.format), FORMATS[0]).suffixes[0]
 
 
 def describe_for_dialog() -> str:
-    """Return what a dialog offers to save labels as: ``NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)``."""
+    """Return the file filter of the save dialog: ``NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)``."""
     return ";;".join(f"{each.title} ({' '.join(f'*{suffix}' for suffix in each.suffixes)})" for each in FORMATS)
 
 
 def join_words(words: Iterable[str], last: str = "or") -> str:
-    """Join words by commas and, before the last of them, ``or``."""
+    """Join words with commas, and with `last` before the last word."""
     *most, end = words
     return f"{', '.join(most)} {last} {end}" if most else end

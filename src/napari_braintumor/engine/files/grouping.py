@@ -1,4 +1,4 @@
-"""Which files of a folder, named freely, are one case: those whose names agree in whose and of when they are."""
+"""Group freely named files of a folder into cases: files whose names give the same patient and time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SHOWN = 4
 
 @dataclass
 class Draft:
-    """The files of one case before each has its place.
+    """The files of one case, before one is chosen for each modality.
 
     Attributes
     ----------
     images, masks
-        Those that may be used.
+        Files that may be used.
     left
-        Those that may not, each with its reason.
+        Files that may not be used, each with the reason.
     """
 
     case: str
@@ -40,9 +40,9 @@ class Draft:
 def group_folder(items: Sequence[NamedFile]) -> list[Draft]:
     """Split the files of a folder into cases.
 
-    Files are one case where nothing but modality, sequence, processing and series number sets their names apart.
-    Those without any other word join the only case of the folder. Where numbers may count series or patients, the
-    case says so in its problem.
+    Files belong to one case if their names differ only in modality, sequence, processing and series number. Files
+    whose names contain nothing else join the only case in the folder. If numbers may count either series or patients,
+    the problem of the case says so.
     """
     root = items[0].root
     images = [item for item in items if item.kind not in (None, "mask") or item.channels]
@@ -61,7 +61,7 @@ def group_folder(items: Sequence[NamedFile]) -> list[Draft]:
         for draft in drafts:
             rest = [item.path.name for item in images if item not in draft.images]
             draft.notes.append(
-                f"{_list(rest)} in the same folder {_are(rest)} taken for another patient or time point, by name. "
+                f"By name, {_list(rest)} in the same folder {_are(rest)} taken for another patient or time point. "
                 "Give the files of one case the same name if they belong together."
             )
     _share_masks(drafts, [item for item in items if item.kind == "mask"])
@@ -70,7 +70,7 @@ def group_folder(items: Sequence[NamedFile]) -> list[Draft]:
 
 
 def leave_out(drafts: Sequence[Draft], items: Iterable[NamedFile]) -> None:
-    """Give files that are not used to the case they lie with, which will say so."""
+    """Add files that are not used to the case in the same folder, whose notes will say so."""
     for item in items:
         if drafts:
             own = next((draft for draft in drafts if item.words.key and _key(draft) == item.words.key), drafts[0])
@@ -78,7 +78,7 @@ def leave_out(drafts: Sequence[Draft], items: Iterable[NamedFile]) -> None:
 
 
 def describe_left(items: Sequence[NamedFile]) -> list[str]:
-    """Say which files of a case are not used, and why."""
+    """Describe which files of a case are not used, and why."""
     notes = []
     by_reason: dict[str, list[str]] = defaultdict(list)
     for item in items:
@@ -89,23 +89,22 @@ def describe_left(items: Sequence[NamedFile]) -> list[str]:
         if reason == "sequence":
             notes.append(f"{were}: not one of T1, T1ce, T2 and FLAIR.")
         elif reason == "unclear":
-            notes.append(f"{were}: the name may mean several modalities. Leave only the right one in it.")
+            notes.append(f"{were}: the name may mean several modalities. Keep only the right one in the name.")
         elif reason == "mask":
-            notes.append(f"{were}: another mask, or one by a program, is not the reference of this set.")
+            notes.append(f"{were}: only the main mask drawn by people is the reference in this data set.")
         elif reason == "result":
             notes.append(
-                f"{were}: this program's own result. To use it as the reference, put 'seg' in place of 'tumor' in its "
-                "name."
+                f"{were}: this program's own result. To use it as the reference, replace 'tumor' by 'seg' in its name."
             )
         elif reason in ("unnamed", "channel"):
-            notes.append(f"{were}: the name says neither a modality (t1, t1ce, t2, flair) nor a mask (seg).")
+            notes.append(f"{were}: the name contains neither a modality (t1, t1ce, t2, flair) nor a mask (seg).")
         else:
             notes.append(f"{were}: {reason}")
     return notes
 
 
 def name_folder(root: Path) -> tuple[str, str]:
-    """Return what a folder calls its case, and the patient: ``P7/2019-03-12`` is patient P7 at that time."""
+    """Return the names of a folder's case and patient: ``P7/2019-03-12`` is patient P7 at that date."""
     parts = [root.name]
     while is_time(parts[0]) and (root := root.parent).name and not names_anybody(root.name):
         parts.insert(0, root.name)
@@ -113,7 +112,7 @@ def name_folder(root: Path) -> tuple[str, str]:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Return names in quotes with the verb of what happened to them: ``'a' and 'b' were``."""
+    """Return names in quotes with the right verb: ``'a' and 'b' were``."""
     return f"{_list(names)} {_are(names)}"
 
 
@@ -133,7 +132,7 @@ def _key(draft: Draft) -> tuple[str, ...]:
 
 
 def _join_unnamed(by_key: dict[tuple[str, ...], list[NamedFile]], root: Path) -> dict[tuple[str, ...], list[str]]:
-    """Let images without a name join those that have one, if only one case can be meant."""
+    """Let images whose names give no patient join those that do, if only one case is possible."""
     nameless = by_key.get((), [])
     folder = read_words(root.name).key
     named = [key for key in by_key if key]
@@ -150,11 +149,11 @@ def _join_unnamed(by_key: dict[tuple[str, ...], list[NamedFile]], root: Path) ->
     by_key[key] = [*by_key[key], *nameless]
     if key == folder:
         return {}
-    return {key: [f"{_list(names)} {_are(names)} taken for the same patient as '{first}', by the folder alone."]}
+    return {key: [f"{_list(names)} {_are(names)} taken for the same patient as '{first}', based only on the folder."]}
 
 
 def _split_series(members: list[NamedFile]) -> list[tuple[list[NamedFile], str | None]]:
-    """Split files of one name by numbers that count patients or time points, not series."""
+    """Split files that share a name by numbers that count patients or time points, not series."""
     by_number: dict[tuple[str, ...], list[NamedFile]] = defaultdict(list)
     for item in members:
         by_number[item.words.series].append(item)
@@ -176,7 +175,7 @@ def _split_series(members: list[NamedFile]) -> list[tuple[list[NamedFile], str |
         (
             members,
             f"'{first}' and '{second}' may be series of one patient or scans of two. Put the scans of each patient in "
-            "a folder of their own and leave the numbers out, as in 't1.nii.gz' and 'flair.nii.gz'.",
+            "a separate folder and leave out the numbers, as in 't1.nii.gz' and 'flair.nii.gz'.",
         )
     ]
 
@@ -200,7 +199,7 @@ def _draft_of(members: list[NamedFile], key: tuple[str, ...], root: Path) -> Dra
 
 
 def _share_masks(drafts: list[Draft], masks: list[NamedFile]) -> None:
-    """Give every mask to the case of its name, one without a name to the only case."""
+    """Give every mask to the case of the same name, and a mask without a name to the only case."""
     for mask in masks:
         full = (*mask.words.key, *mask.words.series)
         own = [d for d in drafts if _key(d) == mask.words.key and (len(drafts) == 1 or _full(d) == full)]
@@ -212,8 +211,8 @@ def _share_masks(drafts: list[Draft], masks: list[NamedFile]) -> None:
             (own or drafts)[0].masks.append(mask)
         elif drafts:
             drafts[0].notes.append(
-                f"Mask '{mask.path.name}' was left out: by its name it belongs to another case than "
-                f"'{drafts[0].images[0].path.name}'. Give both the same name if it does not."
+                f"Mask '{mask.path.name}' was left out: by name it belongs to a different case than "
+                f"'{drafts[0].images[0].path.name}'. If they belong together, give both the same name."
             )
 
 

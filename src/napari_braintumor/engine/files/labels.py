@@ -1,4 +1,4 @@
-"""Label files: reading their numbers as regions, and writing them beside the scan they belong to."""
+"""Label files: reading their numbers as regions, and writing them on the grid of the scan they belong to."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     Parameters
     ----------
     array_ZYX
-        ``(Z, Y, X)``, whole numbers from 0 on, of any kind. Fractions within 0.01 of them are rounded, with a note.
+        ``(Z, Y, X)``, whole numbers from 0, of any type. Values within 0.01 of them are rounded, with a note.
     convention
-        A key of `CONVENTIONS`. For ``whole``, ``core`` and ``enhancing`` all values but 0 are inside, or those above
-        127 where there are any, since masks saved as pictures are gray at their edges.
+        A key of `CONVENTIONS`. For ``whole``, ``core`` and ``enhancing`` all values but 0 are inside, or only those
+        above 127 if there are any, because masks saved as pictures have gray edges.
     source
         The grid of the mask.
 
     Raises
     ------
     DataError
-        If there is no such convention, or the mask holds a value that it does not define.
+        If there is no such convention, or the mask contains a value that it does not define.
     """
     check_convention(convention)
     where = f"Mask '{source.path.name}'" if source.path else "The mask"
@@ -45,9 +45,9 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     strange = [] if meaning.binary else sorted(set(values) - meaning.values)
     if strange:
         raise DataError(
-            f"{where} holds the values {', '.join(map(str, strange))}, which the convention '{convention}' does not "
+            f"{where} contains the values {', '.join(map(str, strange))}, which the convention '{convention}' does not "
             f"define (it has {', '.join(map(str, sorted(meaning.values)))}). "
-            "Choose the convention that the mask was drawn by."
+            "Choose the convention that the mask was drawn with."
         )
     highest = max(values)
     regions = {}
@@ -57,34 +57,34 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
         if not members:
             inside[128 if highest > 127 else 1 :] = True
         regions[region] = inside[values_ZYX]
-    notes = (f"{where} holds fractions that are almost whole numbers, such as 0.9999; they were rounded.",)
+    notes = (f"{where} contains values close to whole numbers, such as 0.9999; they were rounded.",)
     return Reference(regions, convention, source, notes if rounded else ())
 
 
 def find_label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
-    """Return the values that occur in a mask, in rising order.
+    """Return the values that occur in a mask, in ascending order.
 
     Raises
     ------
     DataError
-        If they are not whole numbers from 0 on.
+        If they are not whole numbers from 0.
     """
     return _whole_numbers(array, f"Mask '{source.path.name}'" if source.path else "The mask")[1]
 
 
 def looks_like_labels(array: NDArray[Any]) -> bool:
-    """Tell labels from a scan by what they hold, whatever their name says.
+    """Return whether an array holds labels rather than a scan, judged by its values.
 
     Parameters
     ----------
     array
-        Of any shape.
+        An array of any shape.
 
     Returns
     -------
     bool
-        Whether it holds few whole numbers from 0 on, and neighbors along the last axis that are not 0 are mostly
-        equal, as in areas that were painted; the gray values of a scan differ from voxel to voxel.
+        True if it contains only a few different whole numbers from 0, and nonzero neighbors along the last axis are
+        mostly equal, as in painted areas; the gray values of a scan differ from voxel to voxel.
     """
     if array.size == 0 or array.dtype.kind not in "buif":
         return False
@@ -98,25 +98,25 @@ def looks_like_labels(array: NDArray[Any]) -> bool:
 
 
 def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple[int, ...], bool]:
-    """Return the mask as integers, its values, and whether fractions were rounded to get there."""
+    """Return the mask as integers, its values, and whether any were rounded."""
     if array.size == 0:
         raise DataError(f"{where} has no voxels. Expected a label for each voxel of the scan.")
     low, high = array.min(), array.max()
-    if not (low >= -_ALMOST and high <= _MOST):  # so that NaN fails too
-        raise DataError(f"{where} holds values from {low:g} to {high:g}. Expected labels from 0 to {_MOST}.")
+    if not (low >= -_ALMOST and high <= _MOST):  # written so that NaN fails too
+        raise DataError(f"{where} contains values from {low:g} to {high:g}. Expected labels from 0 to {_MOST}.")
     whole = array if array.dtype.kind in "bu" else np.rint(array).astype(np.uint16)
     rounded = array.dtype.kind == "f" and not np.array_equal(whole, array)
     if rounded and np.abs(array - whole).max() > _ALMOST:
         raise DataError(
-            f"{where} holds fractions. Expected whole numbers, one for each kind of tissue. If it was resampled, do so "
-            "again with the nearest neighbor."
+            f"{where} contains fractions. Expected whole numbers, one for each kind of tissue. If it was resampled, do "
+            "so again with nearest-neighbor interpolation."
         )
     whole = whole.astype(np.uint8) if high <= 255 else whole
     return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel()))), rounded
 
 
 def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path: Path) -> Path:
-    """Write labels in the format that the file's name asks for.
+    """Write labels in the format given by the file's suffix.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
     source
         The grid of the scan.
     path
-        With an ending of one of the `FORMATS`. Written whole or not at all.
+        Has a suffix of one of the `FORMATS`. The file is written completely or not at all.
 
     Returns
     -------
@@ -135,13 +135,13 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
     Raises
     ------
     DataError
-        If the ending is another, a label does not fit into 8 bits, the shape is not the scan's, or the file cannot
-        be written.
+        If the suffix is not supported, a label does not fit in 8 bits, the shape differs from the scan's, or the file
+        cannot be written.
     """
     path = Path(path)
     if labels_ZYX.size and not (labels_ZYX.min() >= 0 and labels_ZYX.max() <= 255):
         raise DataError(
-            f"Labels reach from {labels_ZYX.min()} to {labels_ZYX.max()}. Expected values from 0 to 255. "
+            f"Labels range from {labels_ZYX.min()} to {labels_ZYX.max()}. Expected values from 0 to 255. "
             "Renumber them first."
         )
     labels = labels_ZYX.astype(np.uint8, copy=False)

@@ -1,4 +1,4 @@
-"""Laying a mask that does not say where it lies on its scan, where that can be checked."""
+"""Match a mask that does not state its position to its scan, if that can be checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.inspecting.inspection import foreground
 
 _INSIDE = 0.9
-"""At least so much of a mask lies in the head, where it lies right."""
+"""The least share of a correctly placed mask that lies in the head."""
 
 _AXES = {0: "feet to head", 1: "front to back", 2: "right to left"}
 
@@ -22,36 +22,36 @@ _AXES = {0: "feet to head", 1: "front to back", 2: "right to left"}
 def lay_on_scan(
     mask_ZYX: NDArray[Any], grid: SourceGrid, scan: SourceGrid, scan_ZYX: NDArray[Any], one: str, two: str
 ) -> tuple[NDArray[Any], str]:
-    """Put a mask on its scan, voxel by voxel as stored, if what it marks is in the head then.
+    """Match a mask to its scan, voxel by voxel as stored, if the marked voxels then lie in the head.
 
     Parameters
     ----------
     mask_ZYX, grid
-        The mask, and what its file says of where it lies.
+        The mask, and its grid as far as its file states it.
     scan, scan_ZYX
-        The scan's grid and one of its images. One of mask and scan does not say how the head lies in it.
+        The scan's grid and one of its images. Either the mask or the scan does not state its orientation.
     one, two
-        What to call the scan and the mask.
+        The names of the scan and the mask in messages.
 
     Returns
     -------
     tuple
-        The mask on the scan's grid, and a note that says so.
+        The mask on the scan's grid, and a note about it for the user.
 
     Raises
     ------
     DataError
-        If their shapes differ, or the mask lies outside the head: then it may be mirrored, or another patient's.
+        If their shapes differ, or the mask lies outside the head: it may be mirrored, or belong to another patient.
     """
-    remedy = "Save the mask with the scan's orientation (its affine), or draw it anew on the scan."
+    remedy = "Save the mask with the scan's orientation (its affine), or draw it again on the scan."
     silent = two if not grid.orientation_known else one
     laid = mask_ZYX
     if grid.format == scan.format or grid.shape_ZYX != scan.shape_ZYX:
         stored = grid.to_source(mask_ZYX)
         if stored.shape != scan.shape:
             raise DataError(
-                f"{one} {scan.shape} and {two} {stored.shape}, as stored, differ in shape, and {silent} does not say "
-                f"how the head lies in it. {remedy}"
+                f"{one} {scan.shape} and {two} {stored.shape}, as stored, differ in shape, and {silent} does not state "
+                f"its orientation. {remedy}"
             )
         laid = scan.from_source(stored)
     marked = laid != 0
@@ -64,15 +64,16 @@ def lay_on_scan(
             mirrored = " and ".join(_AXES[axis] for axis in best)
             why += f", but most of it would be if it were mirrored from {mirrored}"
         raise DataError(
-            f"{silent} does not say how the head lies in it. Laid on {one}, {two} does not fit: {why}. {remedy}"
+            f"{silent} does not state its orientation. Matched to {one} voxel by voxel, {two} does not fit: {why}. "
+            f"{remedy}"
         )
     return laid, (
-        f"{silent} does not say how the head lies in it; {two} was laid on {one} voxel by voxel, where what it marks "
-        "is in the head. Check that left and right are not swapped."
+        f"{silent} does not state its orientation; {two} was matched to {one} voxel by voxel, and lies in the head. "
+        "Check that left and right are not swapped."
     )
 
 
 def _share_inside(marked: NDArray[np.bool_], head: NDArray[np.bool_]) -> float:
-    """Return how much of a mask lies in the head; all of it if it marks nothing."""
+    """Return the share of a mask that lies in the head; 1 for an empty mask."""
     voxels = np.count_nonzero(marked)
     return np.count_nonzero(marked & head) / voxels if voxels else 1.0

@@ -1,4 +1,4 @@
-"""Which files lie at or below the paths that a user names, those that may be scans and the others."""
+"""List the files at or below the paths that a user gives, split into possible scans and other files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
     Returns
     -------
     images
-        NIfTI, TIFF and MetaImage files by their names, and the sidecars of cases that this program wrote, whose
-        folders' other files are left out.
+        NIfTI, TIFF and MetaImage files by name, and the sidecars of cases that this program wrote; other files in the
+        folders of such cases are left out.
     others
-        All other files but hidden ones.
+        All other files except hidden ones.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def list_beside(path: Path) -> list[Path]:
-    """List the other image files of a file's folder, and those of the folder that has the Decathlon's labels."""
+    """List the other image files in a file's folder, and those in the Decathlon's label folder."""
     labels = path.parent.parent / path.parent.name.replace("images", "labels")
     return [
         sibling
@@ -64,7 +64,7 @@ def list_beside(path: Path) -> list[Path]:
 
 
 def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.FileKind]]:
-    """Tell what files are that are not read, where that is known: DICOM, Analyze pairs, pictures and others."""
+    """Describe files that are not supported, if their kind is known: DICOM, Analyze pairs, pictures and others."""
     found = []
     for path in list(paths)[:_LOOKED_AT]:
         try:
@@ -77,5 +77,5 @@ def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.FileKind
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key by which 2 comes before 10."""
+    """Return a sort key that puts 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text.lower())]

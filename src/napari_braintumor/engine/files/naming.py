@@ -1,4 +1,4 @@
-"""What the words of a name say: the modality or mask, how it was processed, whose it is and when it was made."""
+"""What the words of a file name say: modality or mask, processing, patient and time."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ HOW_TO_NAME = (
 
 @dataclass(frozen=True)
 class Words:
-    """What a name says.
+    """What the words of a name say.
 
     Attributes
     ----------
     modality
-        One of `MODALITIES`; None where the words name none, or several.
+        One of `MODALITIES`; None if the words name none, or several.
     unclear
-        The modalities between which the words do not decide.
+        The modalities that the words may mean, if they are ambiguous.
     other_sequence
         Whether they name a sequence that is not one of `MODALITIES`.
     mask, tissue
-        Whether they name a mask, and whether that is one of the brain or its tissues.
+        Whether they name a mask, and whether it is a mask of the brain or its tissues.
     processing
-        Of ``stripped``, ``unstripped``, ``registered``, ``corrected`` and ``processed``, what the name says of it.
+        Those of ``stripped``, ``unstripped``, ``registered``, ``corrected`` and ``processed`` that apply.
     rest
-        The words that are left: whose and of when it is. Unicode as written, composed.
+        The remaining words: patient and time. Unicode as written, composed.
     series
-        Those numbers in `rest` that may as well count a scanner's series.
+        The numbers in `rest` that may count a scanner's series instead.
     protocol
         Whether the words name details of a sequence.
     convention
@@ -82,7 +82,7 @@ class Words:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What two files of one case have in common: the words left, without those that name nobody."""
+        """What the files of one case have in common: the remaining words, without those that identify nobody."""
         left = list(self.rest)
         for number in self.series:
             left.remove(number)
@@ -91,29 +91,29 @@ class Words:
 
 
 def find_modality(text: str) -> str | None:
-    """Tell the modality from a name such as a file's or a layer's.
+    """Find the modality in a name, such as that of a file or a layer.
 
     Parameters
     ----------
     text
-        Read word by word without regard to case, so that ``BraTS-GLI-00000-000-t1c`` is T1ce, ``5_t2_flair`` is
-        FLAIR and ``FLAIR_reg_T1``, which was registered to T1, is FLAIR.
+        Read word by word, ignoring letter case: ``BraTS-GLI-00000-000-t1c`` is T1ce, ``5_t2_flair`` is FLAIR, and
+        ``FLAIR_reg_T1``, which was registered to T1, is FLAIR.
 
     Returns
     -------
     str or None
-        One of `MODALITIES`, or None where the name has no or more than one modality.
+        One of `MODALITIES`, or None if the name has no modality or more than one.
     """
     return read_words(text).modality
 
 
 def read_modalities(names: Sequence[str]) -> tuple[str, ...]:
-    """Read a user's list of modalities, such as of a file's channels or of those to use.
+    """Read a list of modalities given by the user, such as those of a file's channels or those to use.
 
     Parameters
     ----------
     names
-        As `find_modality` reads them, in any letter case.
+        Names that `find_modality` understands, in any letter case.
 
     Returns
     -------
@@ -123,13 +123,15 @@ def read_modalities(names: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        If a name is not one of a modality, one is there twice, or there is none.
+        If a name is not a modality, a modality is given twice, or there is none.
     """
     found: list[str] = []
     for name in names:
         modality = find_modality(name)
         if modality is None:
-            raise DataError(f"'{name}' is not a known modality. Expected {', '.join(MODALITIES)} or usual other names.")
+            raise DataError(
+                f"'{name}' is not a known modality. Expected {', '.join(MODALITIES)} or another common name."
+            )
         if modality in found:
             raise DataError(f"{modality} is named twice ({', '.join(names)}). Name each modality once.")
         found.append(modality)
@@ -139,7 +141,7 @@ def read_modalities(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_owner(text: str) -> str:
-    """Return whose scan a name says it is: what is left of it without modality, sequence, processing and mask.
+    """Return whose scan it is by name: the name without modality, sequence, processing and mask.
 
     Two names belong to one case only if this is equal, or empty for one of them.
     """
@@ -148,7 +150,7 @@ def read_owner(text: str) -> str:
 
 
 def may_be_mask(text: str) -> bool:
-    """Whether a name holds a word for a mask or a tumor; so do the names of some scans, so look into the file too."""
+    """Whether a name contains a word for a mask or a tumor. Some scans have such names, so check the content too."""
     return bool({fold_word(part) for part in split_words(text)} & (MASK | TUMOR))
 
 
@@ -158,9 +160,9 @@ def read_words(text: str, times: Iterable[int] = ()) -> Words:
     Parameters
     ----------
     text
-        A name without its ending.
+        A name without its suffix.
     times
-        Places of words that are known to name a time point, whatever else they may mean.
+        Positions of words that are known to be a time point, whatever else they may mean.
     """
     parts = split_words(text)
     lower = [fold_word(part) for part in parts]
@@ -200,10 +202,10 @@ def read_words(text: str, times: Iterable[int] = ()) -> Words:
 
 
 def read_folder(names: Sequence[str]) -> list[Words]:
-    """Read names that stand side by side, where one tells what another means.
+    """Read the names in a folder together, because one name can make another clear.
 
-    In ``pat_t1_flair`` beside ``pat_t1_t2`` the t1 that both begin with is a time point, as is ``post`` behind T1
-    where it stands behind FLAIR too.
+    In ``pat_t1_flair`` and ``pat_t1_t2`` the common t1 is a time point; so is ``post`` after T1 if it also follows
+    FLAIR.
     """
     split = [[fold_word(part) for part in split_words(name)] for name in names]
     starts: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -250,7 +252,7 @@ _JOINED = [
         rf"(?P<a>{_ANY})(?P<b>{'|'.join(sorted(SEQUENCES | PLANES, key=len, reverse=True))})\w{{0,3}}",
     )
 ]
-_RESLICED = re.compile(rf"r{{1,2}}(?P<b>{_ANY})")  # as SPM names what it resliced
+_RESLICED = re.compile(rf"r{{1,2}}(?P<b>{_ANY})")  # SPM's name for resliced images
 
 
 def split_words(text: str) -> list[str]:
@@ -287,7 +289,7 @@ def _take_apart(part: str) -> list[str]:
 
 
 def _read_modality(words: Sequence[str]) -> tuple[str | None, set[int], tuple[str, ...]]:
-    """Return the modality that words name, which of them name it, and between which they do not decide."""
+    """Return the modality that words name, the words that name it, and the candidates if it is ambiguous."""
     named = {i: MODALITY_OF[word] for i, word in enumerate(words) if word in MODALITY_OF}
     for i, pair in enumerate(pairwise(words)):
         if pair in {("dark", "fluid"), ("da", "fl"), ("dark", "fl")}:
@@ -311,7 +313,7 @@ def _read_modality(words: Sequence[str]) -> tuple[str | None, set[int], tuple[st
 
 
 def _read_contrast(words: Sequence[str], first: int) -> tuple[set[int], set[int]]:
-    """Return which words say that there is contrast agent, and which that there is none."""
+    """Return which words say that contrast agent was given, and which that it was not."""
     contrast, plain = set(), {i for i, word in enumerate(words) if word in PLAIN}
     for i, word in enumerate(words):
         following = words[i + 1] if i + 1 < len(words) else ""
@@ -329,7 +331,7 @@ def _read_contrast(words: Sequence[str], first: int) -> tuple[set[int], set[int]
 
 
 def _registration_target(words: Sequence[str]) -> tuple[str | None, set[int]]:
-    """Find what an image was registered to: ``reg_T1``, ``to_t1``, ``in_FLAIR_space``. Its words name nothing else."""
+    """Find what an image was registered to: ``reg_T1``, ``to_t1``, ``in_FLAIR_space``. These words say nothing else."""
     named = [i for i, word in enumerate(words) if word in MODALITY_OF or word in T1_SEQUENCES]
     for i, word in enumerate(words):
         if word not in TARGET or not any(place < i for place in named):
@@ -350,7 +352,7 @@ def _registration_target(words: Sequence[str]) -> tuple[str | None, set[int]]:
 
 
 def _read_processing(words: Sequence[str], first: int, to_another: bool) -> tuple[frozenset[str], set[int]]:
-    """Return what was done to an image, and which words say so."""
+    """Return how an image was processed, and which words say so."""
     done, used = {"registered"} if to_another else set(), set()
     for i, word in enumerate(words):
         following = words[i + 1] if i + 1 < len(words) else ""
@@ -374,7 +376,7 @@ def _read_processing(words: Sequence[str], first: int, to_another: bool) -> tupl
 
 
 def _may_count_series(words: Sequence[str], place: int, first: int) -> bool:
-    """Whether a number may count series: one at the front or behind the modality, and too short for a date."""
+    """Whether a number may count series: at the front or after the modality, and too short for a date."""
     word = words[place]
     if not word.isdecimal() or len(word) > 4 or (place and words[place - 1] in ID):
         return False

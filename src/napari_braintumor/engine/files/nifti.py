@@ -1,7 +1,7 @@
 """NIfTI files <-> arrays with axes (Z, Y, X), and back onto exactly the same grid.
 
-A file is read by what it holds: packed with gzip or not, whatever its name says. nibabel interprets the header; it is
-imported where it is used, since it takes pydicom along, which would double the time in which a dock opens.
+A file is read by its content: gzipped or not, whatever its name says. nibabel interprets the header. It is imported
+where it is used, because it also imports pydicom, which would double the time that a dock takes to open.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from napari_braintumor.engine.grid import (
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}
-"""The codes of ``xyzt_units`` for meters, millimeters, micrometers."""
+"""The ``xyzt_units`` codes for meters, millimeters and micrometers."""
 
 _MOST_PACKED = 1032
-"""How many times smaller deflate can make a file: so much, and no more, may come out of one."""
+"""The highest compression ratio of deflate, which limits how much data can come out of a file."""
 
 _CHUNK = 1 << 20
 
@@ -47,7 +47,7 @@ _UNHEARD.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, eq=False)
 class _StoredFile:
-    """A file whose header has been checked: its values are those declared, and there are as many bytes as they take."""
+    """A file whose header has been checked: shape and type are valid, and the file can contain the declared bytes."""
 
     path: Path
     packed: bool
@@ -60,28 +60,28 @@ class _StoredFile:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Sizes beyond the three spatial axes, without those of 1."""
+        """Sizes of the axes beyond the three spatial ones, except those of length 1."""
         return tuple(size for size in self.shape[3:] if size > 1)
 
 
 def read_nifti(path: Path) -> tuple[NDArray[np.float32], SourceGrid]:
-    """Read a NIfTI file and bring its axes into the order (Z, Y, X), without resampling.
+    """Read a NIfTI file and reorder its axes to (Z, Y, X), without resampling.
 
     Parameters
     ----------
     path
-        A ``.nii`` or ``.nii.gz`` file of real numbers, stored along its axes in any of the 48 orders, or oblique.
+        A ``.nii`` or ``.nii.gz`` file of real numbers, with any of the 48 axis orientations, or oblique.
 
     Returns
     -------
     tuple
         float32 ``(Z, Y, X)``, or ``(C, Z, Y, X)`` for a 4-D file, with the header's scaling applied; and the grid. A
-        voxel size that no head has is replaced by a guess, with `SourceGrid.spacing_known` False and a note.
+        voxel size impossible for a head is replaced by a guess, with `SourceGrid.spacing_known` False and a note.
 
     Raises
     ------
     DataError
-        If the file is missing, empty, damaged, of another format or dimension, or its affine cannot be inverted.
+        If the file is missing, empty or damaged, has another format or dimension, or its affine cannot be inverted.
     """
     stored = _read_header(path)
     try:
@@ -93,7 +93,7 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], SourceGrid]:
 
 
 def read_nifti_grid(path: Path) -> tuple[SourceGrid, int]:
-    """Read only where a NIfTI file's voxels lie, and how many channels it has.
+    """Read only the grid of a NIfTI file, and how many channels it has.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _read_header(path: Path) -> _StoredFile:
             block = _take(_unpacked(file), 540) if packed else file.read(540)
         kind = nib.Nifti2Header if block[4:8] == b"n+2\0" else nib.Nifti1Header
         header = kind(block[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
-        sound = header.copy()  # our own keeps what the file says, so that labels get exactly that
+        sound = header.copy()  # ours keeps what the file says, for the label file
         with np.errstate(all="ignore"):
             sound.check_fix(logger=_UNHEARD, error_level=40)
             shape = tuple(int(size) for size in sound.get_data_shape())
@@ -127,13 +127,13 @@ def _read_header(path: Path) -> _StoredFile:
     except (*_DAMAGES, HeaderDataError, WrapStructError) as error:
         raise _damaged(path, error) from error
     if len(shape) < 3 or sum(size > 1 for size in shape[3:]) > 1 or min(shape, default=0) < 1:
-        raise DataError(f"'{path.name}' has the shape {shape}. Expected three axes, or four with channels last.")
+        raise DataError(f"'{path.name}' has shape {shape}. Expected three axes, or four with channels last.")
     if dtype.kind not in "biuf":
         what = "complex numbers" if dtype.kind == "c" else "colors (red, green, blue)"
-        raise DataError(f"'{path.name}' holds {what}. Expected a scan of real numbers. Convert the scan again.")
+        raise DataError(f"'{path.name}' contains {what}. Expected a scan of real numbers. Convert the scan again.")
     stated, there = offset + prod(shape) * dtype.itemsize, path.stat().st_size * (_MOST_PACKED if packed else 1)
     if stated > there:
-        raise _damaged(path, ValueError(f"its header declares {stated:,} bytes, more than there can be in it"))
+        raise _damaged(path, ValueError(f"its header declares {stated:,} bytes, more than it can contain"))
     source = _find_grid(path, (shape[0], shape[1], shape[2]), affine, header, sound)
     return _StoredFile(path, packed, offset, dtype, shape, slope, intercept, source)
 
@@ -141,9 +141,9 @@ def _read_header(path: Path) -> _StoredFile:
 def _find_grid(
     path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64], header: Any, sound: Any
 ) -> SourceGrid:
-    """Return where the voxels lie in mm, and what had to be guessed for it.
+    """Return the grid, noting what had to be guessed.
 
-    `header` is the file's own; in `sound` nibabel has replaced voxel sizes of zero and below, and unknown codes.
+    `header` is the file's own; in `sound` nibabel has replaced unknown codes and voxel sizes of zero or less.
     """
     affine[:3] *= _MM.get(int(header["xyzt_units"]) & 7, 1.0)
     with np.errstate(all="ignore"):
@@ -165,7 +165,7 @@ def _find_grid(
         return guess_spacing(source, source.spacing if 0 not in sizes else (1.0, 1.0, 1.0), stated)
     if int(header["xyzt_units"]) & 7 not in _MM and np.array_equal(np.abs(affine), np.eye(4)):
         note = (
-            f"'{path.name}' states what a file does whose header was lost: no unit, voxels of exactly 1 mm, a corner "
+            f"The header of '{path.name}' may have been lost: it states no unit, voxels of exactly 1 mm and a corner "
             "at 0. Check the voxel size, and left and right."
         )
         return replace(source, spacing_note=note)
@@ -173,27 +173,27 @@ def _find_grid(
 
 
 def _read_values(stored: _StoredFile) -> NDArray[Any]:
-    """Return a file's values as they are stored, in one row."""
+    """Return a file's values as stored, as a flat array."""
     count = prod(stored.shape)
     if not stored.packed:
         return np.memmap(stored.path, stored.dtype, "r", stored.offset, (count,))
     buffer = np.empty(stored.offset + count * stored.dtype.itemsize, np.uint8)
     filled = 0
     with stored.path.open("rb") as file:
-        for part in _unpacked(file):  # to its end, since the check sum comes last
+        for part in _unpacked(file):  # to the end, where the checksum is
             wanted = part[: buffer.size - filled]
             buffer[filled : filled + len(wanted)] = np.frombuffer(wanted, np.uint8)
             filled += len(wanted)
     if filled < buffer.size:
-        raise EOFError(f"{filled:,} of {buffer.size:,} bytes are there")
+        raise EOFError(f"only {filled:,} of {buffer.size:,} bytes are present")
     return buffer[stored.offset :].view(stored.dtype)
 
 
 def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what a gzip file holds, in parts; what somebody appended to it is not looked at."""
+    """Yield the content of a gzip file in parts; data appended to it is ignored."""
     rest = file.read(_CHUNK)
     while rest[:2] == b"\x1f\x8b":
-        member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # raises where a check sum is wrong
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # raises if a checksum is wrong
         while not member.eof:
             rest = rest or file.read(_CHUNK)
             part = member.decompress(rest, _CHUNK)
@@ -205,7 +205,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _take(parts: Iterator[bytes], most: int) -> bytes:
-    """Return the first bytes of what comes in parts."""
+    """Return the first bytes of data that comes in parts."""
     taken = b""
     while len(taken) < most and (part := next(parts, None)) is not None:
         taken += part
@@ -213,13 +213,13 @@ def _take(parts: Iterator[bytes], most: int) -> bytes:
 
 
 def _scale(raw: NDArray[Any], stored: _StoredFile) -> NDArray[np.float32]:
-    """Return values in memory, as the header's slope and intercept have it."""
+    """Return values in memory, scaled by the header's slope and intercept."""
     slope, intercept = stored.slope, stored.intercept or 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         if slope is None or (slope, intercept) == (1, 0):
             return raw.astype(np.float32, order="K", subok=False, copy=isinstance(raw, np.memmap))
         values = np.empty(raw.shape, np.float32, order="F")
-        for last in range(raw.shape[-1]):  # large integers need more digits than float32 has, but not all at once
+        for last in range(raw.shape[-1]):  # large integers need more than float32, but one volume at a time
             values[..., last] = raw[..., last] * np.float64(slope) + intercept
     return values
 
@@ -234,8 +234,8 @@ def _damaged(path: Path, error: BaseException) -> DataError:
 def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path) -> None:
     """Write labels onto exactly the grid of the file that the scan came from.
 
-    The file gets the source's shape, affine, sform, qform and both codes; a source without a NIfTI header gets a new
-    one from its affine. It appears under its name only when it is complete.
+    The file gets the source's shape, affine, sform, qform and both codes; if the source has no NIfTI header, a new one
+    is made from its affine. The file appears under its name only when it is complete.
 
     Parameters
     ----------
@@ -249,12 +249,12 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     Raises
     ------
     DataError
-        If the shape is not the source's, the name has another ending, or the file cannot be written.
+        If the shape differs from the source's, the suffix is wrong, or the file cannot be written.
     """
     import nibabel as nib
 
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
-        raise DataError(f"'{path.name}' is not a NIfTI name. Expected a name ending in .nii or .nii.gz.")
+        raise DataError(f"'{path.name}' is not a NIfTI file name. Expected a name ending in .nii or .nii.gz.")
     check_labels(labels_ZYX, source)
     labels = source.to_source(labels_ZYX)
     if source.header:

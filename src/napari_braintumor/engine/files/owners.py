@@ -1,4 +1,4 @@
-"""Whose name it is: what the name of a case or a folder says of the patient and of the time."""
+"""What the name of a case or a folder says about the patient and the time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ONLY_TIME = re.compile(rf"(?i)(?:{_TIME})(?:[-_. ]+(?:{_TIME}))*")
 
 
 def find_patient(case: str) -> str:
-    """Return the patient of a case named freely: its name without what tells one visit from another.
+    """Return the patient of a freely named case: its name without the parts that distinguish visits.
 
-    TCGA numbers are the same in every set, so no split may part them.
+    TCGA numbers are the same in every data set, so no split may separate them.
     """
     case = unicodedata.normalize("NFC", case)
     match = re.search(r"(?<![A-Z0-9])TCGA[-_.]([A-Z0-9]{2})[-_.]([A-Z0-9]{4})(?![A-Z0-9])", case, re.IGNORECASE)
@@ -38,7 +38,7 @@ def find_patient(case: str) -> str:
 
 
 def is_time(name: str) -> bool:
-    """Whether a name tells only when, not who: ``2019-03-12``, ``baseline``, ``ses-2``."""
+    """Whether a name gives only a time, not a patient: ``2019-03-12``, ``baseline``, ``ses-2``."""
     return bool(_ONLY_TIME.fullmatch(name))
 
 

@@ -1,4 +1,4 @@
-"""Who is who: the patient behind each case, also where two data sets call one person by two names."""
+"""The patient of each case, even if two data sets use different names for one person."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from napari_braintumor.engine.models.card import ModelCard
 
 
 class WhoIsWho:
-    """The patients of cases, by what their names say and by what a plan or a card states beyond that.
+    """The patients of cases, based on case names and on what a plan or a card states about them.
 
     Parameters
     ----------
     cases
-        For each case's name the patient that its name says.
+        The patient that each case's name gives.
     stated
-        For names of cases or patients the patient that they are; what a name leads to may be named by a case, too.
-        A case stands for its whole patient, unless every case of that patient is stated and not all are the same
-        person: then the statement holds, and not the names.
+        The patient for names of cases or patients; the patient may also be given as the name of a case. A case stands
+        for all cases of its patient, unless all of these are stated and are not all the same person: then the statement
+        overrides the names.
     """
 
     def __init__(self, cases: Mapping[str, str], stated: Mapping[str, str]) -> None:
@@ -50,27 +50,27 @@ class WhoIsWho:
         self._called = {root: min((group & ends) - begins or group & ends or group) for root, group in groups.items()}
 
     def extended(self, stated: Mapping[str, str]) -> WhoIsWho:
-        """Return the same with what an earlier plan or card stated; what this one states wins."""
+        """Return a copy that also includes statements of an earlier plan or card; the statements of this one win."""
         return WhoIsWho(self._cases, {**stated, **self._table})
 
     def patient_of(self, case: str) -> str:
-        """Return the patient of a case, or of a patient's other name, by the one name that is used for both."""
+        """Return the patient of a case or of another name, always by the same name."""
         nodes = self._find_nodes(_composed(case), case_first=True)
         return self._call(min(nodes))
 
     def find(self, names: Iterable[str]) -> set[str]:
-        """Return the patients that names of patients or cases stand for, be they among the cases or not."""
+        """Return the patients that names of patients or cases stand for, whether or not they are among the cases."""
         return {self._call(node) for name in names for node in self._find_nodes(_composed(name))}
 
     def knows(self, name: str) -> bool:
-        """Whether a name leads to a case that is there."""
+        """Whether a name stands for a case that exists."""
         here = {self._root(node) for nodes in self._nodes.values() for node in nodes}
         return any(self._root(node) in here for node in self._find_nodes(_composed(name)))
 
     def find_similar(self, name: str) -> str | None:
-        """Return the name of a case or patient that is there and that an unknown name may be meant for, or None.
+        """Return an existing case or patient that an unknown name may be a misspelling of, or None.
 
-        What stated names lead to is meant as it is, so a name that leads to itself is, too.
+        Stated names and the patients they stand for are never treated as misspellings.
         """
         name = _composed(name)
         here = dict.fromkeys([*self._nodes, *self._cases])
@@ -80,13 +80,13 @@ class WhoIsWho:
 
     @property
     def stated(self) -> dict[str, str]:
-        """For every name that is stated, the patient it leads to: enough to tell them from other cases later."""
+        """The patient of every stated name: enough to tell them from other cases later."""
         table = {name: self._call(min(self._find_nodes(name))) for name in sorted(self._stated)}
         table |= {node: self._call(node) for name in sorted(self._stated) for node in self._find_nodes(name)}
         return {name: patient for name, patient in table.items() if name != patient}
 
     def _find_nodes(self, name: str, case_first: bool = False) -> frozenset[str]:
-        """Return what is told apart under a name: a patient, or its cases where they are different people."""
+        """Return what a name stands for: a patient, or its cases if they are different people."""
         if name in self._nodes and not (case_first and name in self._cases):
             return self._nodes[name]
         if name in self._cases:
@@ -105,7 +105,7 @@ class WhoIsWho:
 
 
 def is_held_out(case: str, card: ModelCard, who: WhoIsWho) -> bool | None:
-    """Whether a model's training never saw the patient of a case, by whichever name; None if its card does not know."""
+    """Whether a model was trained without the patient of a case, under any name; None if its card does not say."""
     patient = who.patient_of(case)
     if patient in who.find((*card.training_patients, *card.validation_patients)):
         return False
@@ -113,14 +113,14 @@ def is_held_out(case: str, card: ModelCard, who: WhoIsWho) -> bool | None:
 
 
 def _composed(name: str) -> str:
-    """Return a name with its accents in one piece: macOS stores them apart."""
+    """Return a name with composed accents: macOS stores them decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def _are_similar(name: str, other: str) -> bool:
-    """Whether a name may be a slip for another: other case, signs or zeros, a part of it, or one letter off.
+    """Whether a name may be a misspelling of another: different case, punctuation or zeros, a part, or one letter off.
 
-    Numbers that differ are different people.
+    Different numbers are different people.
     """
     if _bare(name) == _bare(other):
         return True
@@ -145,7 +145,7 @@ def _letters(name: str) -> str:
 
 
 def _is_one_slip(one: str, other: str) -> bool:
-    """Whether one letter is changed, too many or missing, or two beside each other are swapped."""
+    """Whether one letter is changed, added or missing, or two neighboring letters are swapped."""
     while one and other and one[0] == other[0]:
         one, other = one[1:], other[1:]
     while one and other and one[-1] == other[-1]:

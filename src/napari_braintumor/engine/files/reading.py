@@ -1,4 +1,4 @@
-"""Reading a case: its images as a `Volume`, its mask as a `Reference`."""
+"""Read a case: its images as a `Volume`, its mask as a `Reference`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _ONE_GRID = "The modalities of a case must share one grid. Resample one first."
 _ON_ITS_SCAN = "A mask must lie on the grid of its images. Resample the mask first."
 
 READ_AT_ONCE = 2
-"""Files unpacked side by side."""
+"""Files that are unpacked in parallel."""
 
 
 def read_case(case: CaseFiles) -> Volume:
     """Read the images of a case.
 
-    In the LGG set a channel that equals FLAIR throughout is left out: its authors put FLAIR where a sequence was
-    missing. The set states no voxel size; slices of 5 mm and a field of view of 256 mm are assumed.
+    In the LGG data set a channel that is equal to FLAIR is left out: its authors used FLAIR in place of a missing
+    sequence. The data set states no voxel size; slices of 5 mm and a field of view of 256 mm are assumed.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def read_case(case: CaseFiles) -> Volume:
         data, _ = files[image.paths]
         name = image.paths[0].name
         if image.channel is None and data.ndim == 4:
-            color = "It is a color picture, not a scan, or holds several modalities. " if len(data) in (3, 4) else ""
+            color = "It is a color picture, not a scan, or has several modalities. " if len(data) in (3, 4) else ""
             raise DataError(
                 f"'{name}' has {len(data)} channels, but its name says {image.modality}. {color}{HOW_TO_NAME}"
             )
@@ -90,8 +90,8 @@ def read_reference(case: CaseFiles) -> Reference | None:
     Raises
     ------
     DataError
-        If the file cannot be read, does not lie on its images (see `check_same_grid` and `lay_on_scan`), holds values
-        that its convention does not define, or the convention cannot be told.
+        If the file cannot be read, is not on the grid of its images (see `check_same_grid` and `lay_on_scan`), contains
+        values that its convention does not define, or the convention is unclear.
     """
     if case.problem is not None:
         raise DataError(case.problem)
@@ -108,15 +108,15 @@ def read_reference(case: CaseFiles) -> Reference | None:
         example = "whole" if len({*values} - {0}) < 2 else "brats2023" if "brats2023" in fitting else fitting[0]
         example = f"{strip_suffix(case.reference[0])}_{example}"
         raise DataError(
-            f"Mask '{name}' holds the values {', '.join(map(str, values))}, which do not tell what they mean: they fit "
-            f"several conventions. Put the right one into its name, as in '{example}': {', '.join(fitting)}."
+            f"Mask '{name}' contains the values {', '.join(map(str, values))}, which fit several label conventions: "
+            f"{', '.join(fitting)}. Put the right one into the file name, as in '{example}'."
         )
     reference = reference_from_values(data, convention, grid)
     return replace(reference, notes=(*reference.notes, note)) if note else reference
 
 
 def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple[NDArray[Any], SourceGrid, str | None]:
-    """Check that a mask lies on the scan of its case, or lay it there if its file or the scan's states no place."""
+    """Check that a mask lies on the scan of its case, or match it to the scan if a file does not state its position."""
     if not case.images:
         return mask, grid, None
     image, scan = _scan_of(case)
@@ -129,7 +129,7 @@ def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple
 
 
 def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
-    """Return the image of a case whose file says most of where its voxels lie, reading no voxels where that can be."""
+    """Return the image of a case whose file says most about its grid, without reading voxels if possible."""
     grids = {
         image: _without_false(form.read_grid(image.paths[0]), case.group)
         for image in case.images
@@ -142,7 +142,7 @@ def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
 
 
 def _choose_grid(grids: Sequence[SourceGrid]) -> SourceGrid:
-    """Return the first of those grids that state most."""
+    """Return the first of the grids that state the most."""
     return max(grids, key=lambda grid: (grid.orientation_known, grid.spacing_known))
 
 
@@ -151,7 +151,7 @@ def _name(grid: SourceGrid) -> str:
 
 
 def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], SourceGrid]:
-    """Read a file, or slices, with what is known of its data set's voxel size."""
+    """Read a file, or slices, with what is known about the voxel size in its data set."""
     form = check_readable(paths[0])
     if len(paths) > 1:
         _check_no_gap(paths)
@@ -167,16 +167,16 @@ def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], Sour
 
 
 def _without_false(grid: SourceGrid, group: str) -> SourceGrid:
-    """Return a grid without what is known to be false: files of Brain-Tumor-Progression state 1 mm."""
+    """Return a grid without values known to be wrong: files of Brain-Tumor-Progression state 1 mm."""
     return replace(grid, spacing_known=False, spacing_note="") if group == "btp" else grid
 
 
 def _check_no_gap(paths: tuple[Path, ...]) -> None:
-    """Refuse a stack of single slices from which one is missing."""
+    """Raise an error if a slice is missing from a stack of single slices."""
     numbers = [int(re.findall(r"\d+", path.stem)[-1]) for path in paths]
     missing = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
     if missing:
         raise DataError(
-            f"Slices {', '.join(map(str, missing))} are missing beside '{paths[0].name}'. "
+            f"Slices {', '.join(map(str, missing))} are missing next to '{paths[0].name}'. "
             "Expected every slice of the stack. Copy or download them again."
         )

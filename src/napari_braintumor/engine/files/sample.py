@@ -8,7 +8,7 @@ from pathlib import Path
 def sample_folder() -> Path:
     """Return the folder of the sample case.
 
-    It holds a synthetic glioma in a synthetic brain, as NIfTI files on one grid: ``sample_t1.nii.gz``,
+    It contains a synthetic glioma in a synthetic brain, as NIfTI files on one grid: ``sample_t1.nii.gz``,
     ``sample_t1ce.nii.gz``, ``sample_t2.nii.gz``, ``sample_flair.nii.gz`` and the reference mask
     ``sample_seg.nii.gz`` with the labels of BraTS 2023.
     """

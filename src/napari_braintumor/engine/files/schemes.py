@@ -1,4 +1,4 @@
-"""Naming schemes of the public data sets: what a file's name and folder say by each of them."""
+"""Naming schemes of the public data sets: what a file's name and folder mean in each of them."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class NamedFile:
     Attributes
     ----------
     group
-        The scheme, ``other`` for names of no data set.
+        The scheme; ``other`` for names that follow none.
     root
-        The folder that the case is looked for in.
+        The folder in which the case was found.
     kind
-        A modality, ``mask``, or None where the name says neither, or the file holds several `channels`.
+        A modality, ``mask``, or None if the name says neither or the file has several `channels`.
     number
-        Which slice of a stack it is.
+        The number of the slice in a stack.
     why_not
-        Why the file cannot be used, where `kind` is None; one of ``unnamed``, ``unclear``, ``sequence``, ``tissue``,
+        Why the file cannot be used, if `kind` is None; one of ``unnamed``, ``unclear``, ``sequence``, ``tissue``,
         ``mask``, ``result``, or a sentence.
     derived
-        For an image below ``derivatives``, which version of it.
+        The version of an image below ``derivatives``.
     rank
-        Of several masks the one of the lowest rank counts.
+        Of several masks, the one with the lowest rank counts.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class NamedFile:
 
 @dataclass(frozen=True)
 class _Scheme:
-    """A data set's way of naming files: a pattern of the case, what its masks are called, and their convention."""
+    """How a data set names its files: a pattern for the case, the names of its masks, and their convention."""
 
     group: str
     case: str
@@ -110,8 +110,8 @@ _RAW_FOLDER = re.compile(r"(images|labels)(T[rs]|Val)?", re.IGNORECASE)
 
 
 def read_scheme(path: Path) -> NamedFile | None:
-    """Read a file's name by the schemes of the data sets; None if it is of none of them."""
-    # Kaggle's BraTS 2023 has a folder of the file's published name around each file.
+    """Read a file's name by the schemes of the data sets; None if it follows none of them."""
+    # Kaggle's BraTS 2023 puts each file into a folder with the file's published name.
     named = path.parent if find_suffix(path.parent) in NIFTI_SUFFIXES else path
     stem = strip_suffix(named)
     for scheme, pattern in _PATTERNS:
@@ -131,7 +131,7 @@ def read_scheme(path: Path) -> NamedFile | None:
 
 
 def name_freely(path: Path, words: Words) -> NamedFile:
-    """Read a name of no data set by its words."""
+    """Read the words of a name that follows no scheme."""
     case = "_".join(words.rest)
     convention = words.convention or (_convention_of(_describe_labels(path.parent)) if words.mask else None)
     kind, why_not = _kind_of(words)
@@ -141,7 +141,7 @@ def name_freely(path: Path, words: Words) -> NamedFile:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a label file is a result of this program: by its name, and its record or its own header."""
+    """Whether a label file is a result of this program, by its name and its record or header."""
     if not strip_suffix(path).endswith("_tumor"):
         return False
     if {"case", "volumes_ml", "labels"} <= _read_json(path.with_name(f"{strip_suffix(path)}.json")).keys():
@@ -185,7 +185,7 @@ def _by_scheme(path: Path, root: Path, scheme: _Scheme, match: re.Match[str]) ->
 
 
 def _refine_brats(path: Path, case: str) -> str:
-    """Tell the year's convention of a BraTS 2023 or later name: only the set and the time point set them apart."""
+    """Return the convention of a BraTS name of 2023 or later: only data set and time point distinguish the years."""
     old = any("brats2023" in part.lower().replace("-", "") for part in path.parts)
     if "-PED-" in case.upper() and not old:
         return "bratsped2024"
@@ -194,7 +194,7 @@ def _refine_brats(path: Path, case: str) -> str:
 
 
 def _by_bids(path: Path, stem: str) -> NamedFile:
-    """Read BIDS entities; masks may lie below ``derivatives``, beside brain and tissue masks that are not meant."""
+    """Read BIDS entities. Masks may be below ``derivatives``, next to brain and tissue masks that do not count."""
     entities = dict(part.partition("-")[::2] for part in stem.split("_") if "-" in part)
     patient = f"sub-{entities['sub']}"
     case = f"{patient}_ses-{entities['ses']}" if "ses" in entities else patient
@@ -232,7 +232,7 @@ def _has_agent(entities: dict[str, str]) -> bool:
 
 
 def _by_vsd(path: Path, stem: str) -> NamedFile | None:
-    """BRATS 2012 to 2015: every file in a folder of its own name, the case's name only in the folder above."""
+    """Read BRATS 2012 to 2015: every file is in a folder of the same name; only the folder above names the case."""
     modality = re.search(r"\.MR_(T1c|T1|T2|Flair)\b", stem, re.IGNORECASE)
     is_mask = re.search(r"\.OT\b", stem)
     if not (modality or is_mask):
@@ -248,7 +248,7 @@ def _by_vsd(path: Path, stem: str) -> NamedFile | None:
 
 
 def _of_dataset(path: Path, stem: str) -> NamedFile | None:
-    """Read the layout of the Decathlon and of nnU-Net: ``imagesTr``, ``labelsTr`` and what ``dataset.json`` says."""
+    """Read the layout of the Decathlon and nnU-Net: ``imagesTr``, ``labelsTr`` and ``dataset.json``."""
     place = _RAW_FOLDER.fullmatch(path.parent.name)
     decathlon = re.fullmatch(r"(BRATS_\d+)(?:_(\d{4}))?", stem)
     numbered = re.fullmatch(r"(.+)_(000\d)", stem)
@@ -283,7 +283,7 @@ def _patient_of(case: str) -> str:
 
 
 def name_channel(item: NamedFile, names: tuple[str, ...]) -> NamedFile:
-    """Name the modality of a file of nnU-Net's layout, of which only the channel's number is known."""
+    """Name the modality of a file in nnU-Net's layout, for which only the channel number is known."""
     if item.why_not == "channel" and item.number is not None and item.number < len(names):
         return replace(item, kind=names[item.number], why_not=None)
     return item
@@ -298,7 +298,7 @@ def _describe_dataset(folder: Path) -> dict[str, Any]:
 
 
 def _describe_labels(folder: Path) -> dict[str, Any]:
-    """Return what a ``dataset.json`` beside freely named files says; only its labels count for them."""
+    """Return the content of a ``dataset.json`` next to freely named files; only its labels apply to them."""
     return _read_json(folder / "dataset.json")
 
 
@@ -308,14 +308,14 @@ def _has_numbered_images(path: Path, stem: str) -> bool:
 
 
 def _channels_of(about: dict[str, Any]) -> tuple[str, ...]:
-    """Return the modality of each channel, empty where the name tells none."""
+    """Return the modality of each channel, empty if its name gives none."""
     names = about.get("channel_names") or about.get("modality") or {}
     ordered = sorted((int(key), str(name)) for key, name in names.items() if str(key).isdecimal())
     return tuple(find_modality(name) or "" for _, name in ordered)
 
 
 def _convention_of(about: dict[str, Any]) -> str | None:
-    """Return the convention whose regions are those that ``dataset.json`` names."""
+    """Return the convention that matches the regions in ``dataset.json``."""
     labels = about.get("labels")
     if not isinstance(labels, dict):
         return None
@@ -359,7 +359,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def _parse_json(path: Path, changed: int) -> dict[str, Any]:
-    """Return what a file holds, read anew only once it has changed: every image of a folder asks for it."""
+    """Return a file's content, cached until it changes: every image in a folder asks for it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):

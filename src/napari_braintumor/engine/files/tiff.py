@@ -1,7 +1,7 @@
 """TIFF stacks <-> arrays with axes (Z, Y, X).
 
-A TIFF does not say how the head lies in it. Its axes are taken as stored: Z through the pages, taken to grow from
-inferior to superior, Y downwards to posterior, X rightwards to the patient's left.
+A TIFF file does not state its orientation. Its axes are taken as stored: Z through the pages, from inferior to
+superior, Y down to posterior, X right to the patient's left.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
     Parameters
     ----------
     path
-        A ``.tif`` or ``.tiff`` file: a slice, a stack of slices, or a stack with channels, plain, ImageJ or OME.
+        A ``.tif`` or ``.tiff`` file with a slice, a stack of slices, or a stack with channels: plain, ImageJ or OME.
 
     Returns
     -------
     tuple
-        The values as stored, ``(Z, Y, X)`` or ``(C, Z, Y, X)``; the grid, with `spacing_known` False and 1 mm where
-        the file (OME or ImageJ) states no size; and the names of the channels, empty where it states none.
+        The values as stored, ``(Z, Y, X)`` or ``(C, Z, Y, X)``; the grid, with `spacing_known` False and 1 mm if the
+        file (OME or ImageJ) states no size; and the names of the channels, empty if it states none.
 
     Raises
     ------
     DataError
-        If the file is missing, empty, damaged, of another format, or its axes cannot be told.
+        If the file is missing, empty or damaged, has another format, or its axes are unclear.
     """
     check_file(path, _foreign.TIFF)
     try:
@@ -66,9 +66,9 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
             spacing, names = _read_metadata(tiff)
     except DataError:
         raise
-    except Exception as error:  # tifffile raises nearly anything on files that are not what their name says
+    except Exception as error:  # tifffile raises almost anything for files that are not TIFF
         raise DataError(
-            f"'{path.name}' is damaged, cut short or not a TIFF file that can be read here "
+            f"'{path.name}' is damaged, truncated or not a readable TIFF file "
             f"({str(error).rstrip('.') or type(error).__name__}). Copy it again, or save it uncompressed."
         ) from error
     array = _order_axes(array, axes, path)
@@ -82,7 +82,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
 
 
 def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, tuple[str, ...]]:
-    """Read a stack stored as one TIFF a slice.
+    """Read a stack stored as one TIFF file per slice.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, t
             )
     array = np.concatenate([array for array, _, _ in slices], axis=-3)
     z, y, x = array.shape[-3:]
-    # How far slices of separate files lie apart is stated nowhere.
+    # Separate files do not state the distance between slices.
     return (
         array,
         default_grid(
@@ -125,7 +125,7 @@ def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, t
 
 
 def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path) -> None:
-    """Write labels as an OME-TIFF with axes ZYX, zlib compressed, with the voxel size where it is known.
+    """Write labels as an OME-TIFF with axes ZYX, zlib-compressed, with the voxel size if it is known.
 
     Parameters
     ----------
@@ -134,15 +134,15 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
     source
         The grid of the scan.
     path
-        Ending in ``.tif`` or ``.tiff``. It appears only when it is complete.
+        Ends in ``.tif`` or ``.tiff``. The file appears only when it is complete.
 
     Raises
     ------
     DataError
-        If the shape is not the source's, the name has another ending, or the file cannot be written.
+        If the shape differs from the source's, the suffix is wrong, or the file cannot be written.
     """
     if not path.name.lower().endswith(TIFF_SUFFIXES):
-        raise DataError(f"'{path.name}' is not a TIFF name. Expected a name ending in .tif or .tiff.")
+        raise DataError(f"'{path.name}' is not a TIFF file name. Expected a name ending in .tif or .tiff.")
     check_labels(labels_ZYX, source)
     metadata: dict[str, Any] = {"axes": "ZYX", "Name": "tumor labels"}
     if source.spacing_known:
@@ -155,8 +155,8 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
         )  # fmt: skip
 
 
-class _Complaints(logging.Handler):
-    """Hears what tifffile logs in this thread about pages that are not there."""
+class _MissingPageLog(logging.Handler):
+    """Collects what tifffile logs in this thread about missing pages."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -171,14 +171,14 @@ class _Complaints(logging.Handler):
 
 @contextmanager
 def _complete() -> Iterator[None]:
-    """Raise where tifffile only logs that pages are missing, and would return those it found."""
-    complaints = _Complaints()
+    """Raise an error if tifffile only logs that pages are missing and returns the ones it found."""
+    complaints = _MissingPageLog()
     log = logging.getLogger("tifffile")
     log.addHandler(complaints)
     try:
         yield
     except DataError:
-        if not complaints.messages:  # what was found wrong may come of what is missing
+        if not complaints.messages:  # other errors may be caused by the missing pages
             raise
     finally:
         log.removeHandler(complaints)
@@ -190,7 +190,7 @@ def _order_axes(array: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
     """Bring an array with tifffile's axis letters to (Z, Y, X) or (C, Z, Y, X)."""
     keep = [i for i, (size, axis) in enumerate(zip(array.shape, axes, strict=True)) if size > 1 or axis in "YX"]
     array, axes = array.reshape([array.shape[i] for i in keep]), "".join(axes[i] for i in keep)
-    if array.ndim == 4 and not set(axes) & set("CSZ"):  # axes that nobody named
+    if array.ndim == 4 and not set(axes) & set("CSZ"):  # unnamed axes
         axes = "ZYXC" if array.shape[-1] <= 4 else "CZYX" if array.shape[0] <= 4 else axes
     letters = ["C" if axis in "CS" else axis if axis in "YX" else "Z" for axis in axes]
     if sorted(letters) not in (["X", "Y"], ["X", "Y", "Z"], ["C", "X", "Y"], ["C", "X", "Y", "Z"]):
@@ -203,7 +203,7 @@ def _order_axes(array: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
 
 
 def _read_metadata(tiff: tifffile.TiffFile) -> tuple[tuple[float | None, float, float] | None, tuple[str, ...]]:
-    """Return the voxel size along Z, Y, X in mm, None where not stated, and the names of the channels."""
+    """Return the voxel size along Z, Y, X in mm, None if not stated, and the names of the channels."""
     if tiff.is_ome and tiff.ome_metadata:
         return _read_ome(tiff.ome_metadata)
     if tiff.is_imagej and tiff.imagej_metadata:
@@ -240,14 +240,14 @@ def _read_imagej(tiff: tifffile.TiffFile) -> tuple[tuple[float | None, float, fl
         if not pixels or not units:
             return None, names
         sizes.append(units / pixels * _MM[unit])
-    z_mm = abs(_as_size(metadata.get("spacing"))) * _MM[unit]  # ImageJ notes the direction by the sign
+    z_mm = abs(_as_size(metadata.get("spacing"))) * _MM[unit]  # ImageJ stores the direction in the sign
     return (z_mm or None, sizes[0], sizes[1]), names
 
 
 def _as_size(text: Any) -> float:
-    """Return a size that a file states, 0 where that is not a number, or not one of anything that is scanned."""
+    """Return a size that a file states; 0 if it is not a number, or is impossible for any scan."""
     try:
         size = float(text)
     except (TypeError, ValueError):
         return 0.0
-    return size if 1e-12 < abs(size) < 1e12 else 0.0  # NaN is neither
+    return size if 1e-12 < abs(size) < 1e12 else 0.0  # also rejects NaN

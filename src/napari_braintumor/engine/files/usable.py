@@ -1,4 +1,4 @@
-"""What cases there are among files, and which of them can be trained on; with the reason where not."""
+"""Find the cases among files, and say which can be used for training, or why not."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from napari_braintumor.engine.files.reading import read_reference
 
 @dataclass(frozen=True)
 class CaseReport:
-    """A case that was found.
+    """A case, and whether it can be used for training.
 
     Attributes
     ----------
     case
-        Its files.
+        The files of the case.
     shape
-        Voxels of its mask along Z, Y, X; None where it could not be read.
+        Voxels of its mask along Z, Y, X; None if it could not be read.
     regions
-        What its mask defines.
+        The regions that its mask defines.
     problem
-        Why it cannot be trained on, in one sentence; empty if it can.
+        Why it cannot be used for training, in one sentence; empty if it can.
     """
 
     case: CaseFiles
@@ -34,26 +34,26 @@ class CaseReport:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What images it has."""
+        """The modalities of its images."""
         return tuple(image.modality for image in self.case.images)
 
 
 def survey_cases(
     paths: Sequence[Path], modalities: Sequence[str] = (), regions: Sequence[str] = ()
 ) -> Iterator[CaseReport]:
-    """Look at every case among files; masks are read, images only as far as needed to compare their grids.
+    """Check every case among files. Masks are read; images only as far as needed to compare their grids.
 
     Parameters
     ----------
     paths
-        Case folders, or folders of them.
+        Case folders, or folders that contain them.
     modalities, regions
-        What is to be trained; a case needs at least one of each. Empty asks for nothing.
+        What is to be trained; a case needs at least one of each. If empty, every case is accepted.
 
     Yields
     ------
     CaseReport
-        One a case, as soon as it was looked at.
+        One for each case, as soon as it has been checked.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def survey_cases(
             continue
         has = [image.modality for image in case.images]
         if modalities and not set(has) & set(modalities):
-            yield CaseReport(case, problem=f"It has {', '.join(has)}, but {' or '.join(modalities)} is wanted.")
+            yield CaseReport(case, problem=f"It has {', '.join(has)}, but {' or '.join(modalities)} is needed.")
             continue
         if not case.reference:
             yield CaseReport(case, problem="It has no mask.")
@@ -81,5 +81,5 @@ def survey_cases(
         shape = next(iter(reference.regions.values())).shape
         problem = ""
         if regions and not set(defined) & set(regions):
-            problem = f"Its mask defines {', '.join(defined)}, but {' or '.join(regions)} is wanted."
+            problem = f"Its mask defines {', '.join(defined)}, but {' or '.join(regions)} is needed."
         yield CaseReport(case, shape, defined, problem)

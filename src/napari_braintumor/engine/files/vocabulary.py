@@ -1,4 +1,4 @@
-"""The words that scanners, converters and people put into the names of scans; all in lower case."""
+"""Words that scanners, converters and people use in the names of scans; all in lower case."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SEQUENCES = T1_SEQUENCES | _words(
     "starvibe thrive lava ns tgse",
 )
 SEQUENCES_BEHIND = _words("se ir tir space dark fluid da fl fs gre turbo view p2 p3 p4 w wi weighted brain head")
-"""Those that only count behind the modality; before it they may be a person's initials."""
+"""Words that only count after the modality; before it they may be a person's initials."""
 UNCLEAR_T2 = _words("tirm ir tir")
-"""Inversion recovery: a T2 with a long inversion time is FLAIR, with a short one it is not."""
+"""Inversion recovery: a T2 with a long inversion time is FLAIR; with a short one it is not."""
 OTHER_SEQUENCES = _words(
     "swi dwi adc dti ep2d epi asl perf perfusion dsc dce pwi cbv rcbv cbf mtt ttp tof angio mra mrv t1map t2map",
     "t2star t2s hemo localizer localiser scout bold fieldmap fmap subtraction subtract minip mip phase diff",
@@ -39,7 +39,7 @@ TREATMENT = _words(
 )
 
 TARGET = _words("reg registered coreg coregistered aligned align resliced resampled warped to in into on onto 2")
-"""What stands between an image and the one that it was registered to."""
+"""Words between the name of an image and the image that it was registered to."""
 REGISTERED = _words("reg registered coreg coregistered aligned align resliced warped warp mni mni152 sri sri24")
 STRIPPED = _words(
     "bet bet2 hdbet betted brain stripped strip skullstripped skullstrip noskull deskulled synthstrip robex masked",
@@ -61,9 +61,9 @@ TISSUE = _words(
 TUMOR = _words("tumor tumour tumors tumours lesion lesions glioma gtv")
 BY_HAND = _words("manual manually manuallycorrected corrected final expert reviewed approved rater reader truth ground")
 WEAK = TUMOR | _words("scan scans image images img mri mr vol volume ome head brain skull hd series gbm whole")
-"""Words that name nobody."""
+"""Words that identify nobody."""
 ID = _words("sub subject subj patient patientid pat case pid id participant proband glioma gbm brats lgg hgg")
-"""Words before a patient's number."""
+"""Words that may precede a patient's number."""
 OF_ANYBODY = _words(
     "data dataset datasets images image imagestr imagests labelstr train training val validation test testing cohort",
     "cases scans mri nifti nii raw study patients subjects derivatives hgg lgg tmp out output results input",
@@ -72,5 +72,5 @@ OF_ANYBODY = _words(
 
 
 def fold_word(word: str) -> str:
-    """Return a word as it is spelled here, whatever its letter case and the way its letters are encoded."""
+    """Return a word as spelled in this module, whatever its letter case and Unicode form."""
     return unicodedata.normalize("NFKC", word).casefold()

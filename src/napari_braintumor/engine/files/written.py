@@ -1,4 +1,4 @@
-"""Cases that this program writes: images, labels, and a sidecar that says what they are and what was reviewed."""
+"""Cases that this program writes: images, labels, and a sidecar that describes them and lists reviewed slices."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ SIDECAR = "case.json"
 _ENDING = ".nii.gz"
 _MOST_LETTERS = 200
 _FOLDER_LETTERS = 60
-"""Of a name that becomes a file's: file systems take 255 bytes, and a letter may have four."""
+"""Longest part of a name used in a file name: file systems allow 255 bytes, and a letter may take four."""
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.nii\.gz$", max_length=200)]
 
 
 class Sidecar(BaseModel):
-    """What a written case is. Its files lie beside it.
+    """The description of a written case. Its files are in the same folder.
 
     Attributes
     ----------
     images
-        For each modality its file.
+        The file of each modality.
     convention
-        What the labels' numbers mean, a key of `CONVENTIONS`.
+        The convention of the labels, a key of `CONVENTIONS`.
     reviewed
-        Slices along Z, from inferior, that a person has looked through; None means all.
+        Slices along Z, from inferior, that a person has reviewed; None means all.
     spacing_known
-        False where the voxel size is a guess.
+        False if the voxel size is a guess.
     fingerprints
-        For each modality a checksum of its voxels, by which the case is known again; none in cases of older versions.
+        A checksum of the voxels of each modality, to recognize the case; empty in cases of older versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,7 @@ class Sidecar(BaseModel):
 
 
 def corrected_folder() -> Path:
-    """Return the folder of the user's corrected cases; ``BRAINTUMOR_CASES`` in the environment moves it."""
+    """Return the folder of the user's corrected cases; the environment variable ``BRAINTUMOR_CASES`` overrides it."""
     chosen = os.environ.get("BRAINTUMOR_CASES")
     return Path(chosen) if chosen else user_data_path("napari-braintumor", appauthor=False) / "corrected"
 
@@ -83,27 +83,26 @@ def write_case(
     patient: str | None = None,
     reviewed: Sequence[int] | None = None,
 ) -> Path:
-    """Write a case with its labels, so that training finds it again.
+    """Write a case with its labels, so that it can be used for training.
 
-    A case is the same as one that was written before if it has the same name and shares an image with it, voxel by
-    voxel. Only then does it take that one's place; any other case gets a folder of its own, whatever it is called. At
-    every moment the old case or the new one is there whole: new files lie beside the old ones until the sidecar, which
-    says which of them count, is replaced at once.
+    A case replaces one written before only if it has the same name and an identical image. Any other case gets its own
+    folder, whatever its name. Either the old or the new case is complete at every moment: new files are written next to
+    the old ones until the sidecar, which lists the files that count, is replaced atomically.
 
     Parameters
     ----------
     folder
-        Gets a folder of the case's name, with a number where another case has that.
+        The parent folder; the case gets a subfolder with its name, and a number if another case has that name.
     volume
         The images.
     labels_ZYX
         ``(Z, Y, X)``, whole numbers, on the volume's grid.
     convention
-        What the numbers mean, a key of `CONVENTIONS`.
+        The convention of the labels, a key of `CONVENTIONS`.
     patient
-        Cases of one patient stay together in every split; left out, the case's name.
+        Cases of one patient stay together in every split; if left out, the case's name.
     reviewed
-        Slices along Z that a person has looked through, also where they left them empty; None means all.
+        Slices along Z that a person has reviewed, including those left empty; None means all.
 
     Returns
     -------
@@ -113,8 +112,8 @@ def write_case(
     Raises
     ------
     DataError
-        If labels and volume do not fit, the labels are not those of the convention, there is nothing to learn from,
-        or the folder cannot be written.
+        If labels and volume do not fit, the labels do not follow the convention, there is nothing to learn from, or
+        the folder cannot be written.
     """
     _check_can_be_learned(volume, labels_ZYX, convention, reviewed)
     name = volume.name.encode("utf-8", "replace").decode()[:_MOST_LETTERS] or "case"
@@ -148,7 +147,7 @@ def write_case(
 def _check_can_be_learned(
     volume: Volume, labels_ZYX: NDArray[np.integer[Any]], convention: str, reviewed: Sequence[int] | None
 ) -> None:
-    """Refuse labels that do not belong to the volume, or that nothing can be learned from."""
+    """Raise an error if labels do not fit the volume, or if nothing can be learned from them."""
     if labels_ZYX.shape != volume.shape:
         raise DataError(
             f"The labels {labels_ZYX.shape} and the scan {volume.shape} differ in shape. Labels must lie on the grid "
@@ -161,18 +160,18 @@ def _check_can_be_learned(
             "reviewed."
         )
     if outside := [z for z in reviewed or () if not 0 <= z < volume.shape[0]]:
-        raise DataError(f"Slice {outside[0]} was marked as reviewed, but the scan has {volume.shape[0]} slices.")
+        raise DataError(f"Slice {outside[0]} is marked as reviewed, but the scan has only {volume.shape[0]} slices.")
 
 
 def _find_home(folder: Path, sidecar: Sidecar) -> Path | None:
-    """Return the folder in which the same case was written before."""
+    """Return the folder to which the same case was written before."""
     wanted = set(sidecar.fingerprints.values())
     for path in sorted(folder.glob(f"*/{SIDECAR}")):
         try:
             known = read_sidecar(path)
             if known.name == sidecar.name and wanted & _fingerprints_of(known, path.parent):
                 return path.parent
-        except DataError:  # damaged, and so it is left alone
+        except DataError:  # damaged, so leave it alone
             continue
     return None
 
@@ -184,7 +183,7 @@ def _fingerprints_of(sidecar: Sidecar, home: Path) -> set[str]:
 
 
 def _fingerprint(image_ZYX: NDArray[np.float32]) -> str:
-    """Return a checksum of an image's shape and voxels; not of its place, which may be corrected later."""
+    """Return a checksum of an image's shape and voxels, but not of its position, which may be corrected later."""
     digest = hashlib.sha256(str(image_ZYX.shape).encode())
     digest.update(np.ascontiguousarray(image_ZYX, np.float32).data)
     return digest.hexdigest()
@@ -197,7 +196,7 @@ def _free_folder(folder: Path, name: str) -> Path:
 
 
 def _replace_in(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]], sidecar: Sidecar) -> None:
-    """Write a case anew: beside the old files, which go when the sidecar names them no more."""
+    """Write a case again: next to the old files, which are deleted once the sidecar no longer lists them."""
     old, token = read_sidecar(home / SIDECAR), secrets.token_hex(4)
     images = {modality: f"{_word(file)}_{token}{_ENDING}" for modality, file in sidecar.images.items()}
     sidecar = sidecar.model_copy(update={"images": images, "labels": f"{_word(sidecar.labels)}_{token}{_ENDING}"})
@@ -227,12 +226,12 @@ def _write_files(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """Read what a written case is.
+    """Read the sidecar of a written case.
 
     Raises
     ------
     DataError
-        If the file is damaged or names files that are not there.
+        If the file is damaged or lists files that are missing.
     """
     try:
         sidecar = Sidecar.model_validate_json(path.read_text(encoding="utf-8"))
@@ -243,15 +242,18 @@ def read_sidecar(path: Path) -> Sidecar:
             f"'{path}' does not describe a case: {describe_problem(error)}. Write the case again."
         ) from error
     if sidecar.convention not in CONVENTIONS:
-        raise DataError(f"'{path}' names the convention '{sidecar.convention}'. Known are: {', '.join(CONVENTIONS)}.")
+        raise DataError(
+            f"'{path}' has the unknown label convention '{sidecar.convention}'. Expected one of: "
+            f"{', '.join(CONVENTIONS)}."
+        )
     for name in (*sidecar.images.values(), sidecar.labels):
         if not (path.parent / name).is_file():
-            raise DataError(f"'{name}' is missing beside '{path}'. Copy the case again, with all its files.")
+            raise DataError(f"'{name}' is missing next to '{path}'. Copy the case again, with all its files.")
     return sidecar
 
 
 def is_sidecar(path: Path) -> bool:
-    """Whether a file is a sidecar of this program, and not another program's file of the same name."""
+    """Whether a file is a sidecar of this program, not another program's file of the same name."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -260,7 +262,7 @@ def is_sidecar(path: Path) -> bool:
 
 
 def _name_files(modalities: Sequence[str]) -> dict[str, str]:
-    """Return a file's name for each modality, no two alike."""
+    """Return a unique file name for each modality."""
     files: dict[str, str] = {}
     for modality in modalities:
         word = re.sub(r"[^A-Za-z0-9]+", "", modality).lower()[:_FOLDER_LETTERS] or "image"
@@ -273,7 +275,7 @@ def _name_files(modalities: Sequence[str]) -> dict[str, str]:
 
 
 def _compact(channel: NDArray[np.float32]) -> NDArray[Any]:
-    """Return whole numbers as int16, which need half the room."""
+    """Return whole numbers as int16, which takes half the space."""
     if np.abs(channel).max() < 2**15 and np.array_equal(channel, np.rint(channel)):
         return channel.astype(np.int16)
     return channel

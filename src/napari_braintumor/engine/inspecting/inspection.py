@@ -1,4 +1,4 @@
-"""A quick look at images before they are used: what is head and what is air, and what a user should look at twice."""
+"""A quick check of images before they are used: skull stripping, and what the user should look at again."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.inspecting.foreground import common_share, find_air
 
 LOW_OVERLAP = 0.6
-"""Registered scans of one head overlap by 0.8 and more; what is below this is worth a look."""
+"""Registered scans of one head overlap by 0.8 or more; a lower overlap than this is reported."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a quick look found.
+    """The result of a quick check.
 
     Attributes
     ----------
     skull_stripped
-        True if the background of all images is blank, as it is after skull stripping.
+        True if the background of all images is blank, as after skull stripping.
     findings
         One sentence for each thing that seems wrong.
     """
@@ -32,44 +32,44 @@ class Inspection:
 
 
 THUMBNAIL_SIDE = 32
-"""Voxels along a side that a quick look needs; with these it takes milliseconds, however large the scan is."""
+"""Voxels along each side that a quick check uses, so that it takes milliseconds for a scan of any size."""
 
 
 def inspect_images(images: Mapping[str, NDArray[Any]]) -> Inspection:
-    """Look at the modalities of a case, on every fourth voxel or fewer.
+    """Check the modalities of a case quickly, on every fourth voxel or fewer.
 
     Parameters
     ----------
     images
         For each modality an array of the same shape, three axes in any order.
     """
-    return inspect_few({name: make_thumbnail(image) for name, image in images.items()})
+    return inspect_thumbnails({name: make_thumbnail(image) for name, image in images.items()})
 
 
 def make_thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return voxels of an image, evenly spread, that are few enough for a quick look."""
+    """Return evenly spaced voxels of an image, few enough for a quick check."""
     steps = (max(4, -(-side // THUMBNAIL_SIDE)) for side in image.shape)
     return np.asarray(image[tuple(slice(None, None, step) for step in steps)], np.float32)
 
 
-def inspect_few(few: Mapping[str, NDArray[np.float32]]) -> Inspection:
-    """Look at the modalities of a case, of which only some voxels, evenly spread, are given."""
-    heads = {name: foreground(image) for name, image in few.items()}
-    shares = {name: common_share(image)[1] for name, image in few.items()}
+def inspect_thumbnails(thumbnails: Mapping[str, NDArray[np.float32]]) -> Inspection:
+    """Check the modalities of a case quickly, given their thumbnails from `make_thumbnail`."""
+    heads = {name: find_foreground(image) for name, image in thumbnails.items()}
+    shares = {name: common_share(image)[1] for name, image in thumbnails.items()}
     blank = all(share > 0.3 and share + heads[name].mean() > 0.97 for name, share in shares.items())
     findings = []
-    first = next(iter(few))
-    for name in list(few)[1:]:
+    first, *others = thumbnails
+    for name in others:
         union = (heads[first] | heads[name]).sum()
         overlap = (heads[first] & heads[name]).sum() / union if union else 1.0
         if overlap < LOW_OVERLAP:
             findings.append(
-                f"The heads in {first} and {name} overlap by only {overlap:.0%}: they may not be registered, or one is "
-                "another scan."
+                f"The heads in {first} and {name} overlap by only {overlap:.0%}: the scans may not be registered, or one "
+                "may be from another patient."
             )
     return Inspection(blank, tuple(findings))
 
 
-def foreground(image_ZYX: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Tell tissue from air in one image."""
-    return find_air(image_ZYX).tissue(image_ZYX)
+def find_foreground(image_ZYX: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return the foreground (tissue) mask of one image."""
+    return find_background(image_ZYX).find_tissue(image_ZYX)

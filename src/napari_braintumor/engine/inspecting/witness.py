@@ -1,4 +1,4 @@
-"""Whether images behave as the modalities that their names say: fluid is bright in T2 and dark in FLAIR."""
+"""Check whether images look like the modality in their name: fluid is bright in T2 and dark in FLAIR."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LIKE_FLAIR, _LIKE_T2 = 0.45, 0.55
 
 
 def doubt_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    """Say which images do not behave as they are called.
+    """Return which images do not look like their modality.
 
-    The ventricles lie in the middle of the head and are its darkest tissue in T1, T1ce and FLAIR. Among the voxels of
-    the middle that are darkest in T1 the mean rank of T2 is high (0.58 to 0.97 in 20 cases of BraTS), that of FLAIR low
-    (0.03 to 0.48). A T2 in the place of FLAIR is only noticed where there is a T2 to hold it against.
+    The ventricles are in the middle of the head and are its darkest tissue in T1, T1ce and FLAIR. Among the voxels in
+    the middle that are darkest in T1, the mean rank of T2 is high (0.58 to 0.97 in 20 BraTS cases) and that of FLAIR is
+    low (0.03 to 0.48). A T2 in place of FLAIR is noticed only if there is another T2 to compare it with.
 
     Parameters
     ----------
     images
-        For each modality an array ``(Z, Y, X)``, all of one shape. With fewer than 16 slices nothing is said.
+        For each modality an array ``(Z, Y, X)``, all of the same shape. Fewer than 16 slices are not checked.
 
     Returns
     -------
@@ -46,12 +46,12 @@ def doubt_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
         return ("T2 and FLAIR look swapped: fluid is dark in T2 and bright in FLAIR. Check which is which.",)
     seen = [ranks["T2"][fluid[name]].mean() for name in ("T1", "T1ce") if name in ranks and "T2" in ranks]
     if seen and max(seen) < _LIKE_FLAIR:
-        return ("T2 behaves like a FLAIR: fluid is dark in it. Check which sequence it is.",)
+        return ("T2 looks like a FLAIR: fluid is dark in it. Check which sequence it is.",)
     return ()
 
 
 def _sample_middle(images: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]] | None:
-    """Return the values of voxels in the middle of the head, those of air left out; None if that is too little."""
+    """Return the values of voxels in the middle of the head, without background; None if there are too few."""
     coarse = {name: image[:, ::2, ::2] for name, image in images.items()}
     shape = next(iter(coarse.values())).shape
     head = np.logical_and.reduce([image != image.flat[0] for image in coarse.values()])
@@ -75,7 +75,7 @@ def _sample_middle(images: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.f
 
 
 def _rank(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return where each value stands among all, from 0 to 1; equal values stand alike."""
+    """Return the rank of each value among all, from 0 to 1; equal values share a rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return ((last - (count + 1) / 2) / len(values))[place]

@@ -1,4 +1,4 @@
-"""Several models on one case: what each finds, how far they agree, and with a reference how right they are."""
+"""Compare several models on one case: what each finds, how well they agree, and how well they fit a reference."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume, Comparison, Reference, Segmentation, Volume
 
 SLAB_SLICES = 16
-"""Slices whose masks are in memory together."""
+"""Number of slices whose masks are in memory at once."""
 
 
 def compare(
     volume: AnyVolume, configs: Sequence[SegmentConfig], reference: Reference | None = None
 ) -> Iterator[CompareEvent]:
-    """Segment a volume with several models, one after another, and compare what they find.
+    """Segment a volume with several models, one after another, and compare the results.
 
     Parameters
     ----------
     volume
-        A case with the modalities that each of the models needs.
+        A case with the modalities that every model needs.
     configs
         One for each model, two or more.
     reference
@@ -48,16 +48,16 @@ def compare(
     Yields
     ------
     CompareEvent
-        What `segment` tells, with `SlicesDone` counted over all models; `ModelSegmented` after each model; `Compared`
+        The events of `segment`, with `SlicesDone` counted over all models; `ModelSegmented` after each model; `Compared`
         last.
 
     Raises
     ------
     BrainTumorError
-        If there are fewer than two models, they have no region in common, or the volume does not fit one of them.
+        If there are fewer than two models, they have no common region, or the volume does not fit one of them.
     """
     if len(configs) < 2:
-        raise SettingsError(f"{len(configs)} model is chosen. At least two are needed to compare. Choose another one.")
+        raise SettingsError(f"{len(configs)} model is selected. Comparing needs at least two. Select another one.")
     cards = [card for config in configs if (card := ModelStore().find(config.model).card) is not None]
     for card in cards:
         check_modalities(card, volume)
@@ -70,7 +70,7 @@ def compare(
         )
         raise SettingsError(
             f"The models have no region in common that {', '.join(volume.modalities)} can show ({each}). Choose models "
-            "that find the same, or add images."
+            "that predict the same regions, or add images."
         )
     names = _tell_apart([card.name for card in cards])
     found: list[Segmentation] = []
@@ -97,11 +97,11 @@ def compare_segmentations(
     Parameters
     ----------
     volume
-        What was segmented.
+        The volume that was segmented.
     names
-        What each of the models is called.
+        The name of each model.
     found
-        What each of them found, on the volume's grid.
+        The segmentation of each model, on the volume's grid.
     reference
         A mask drawn by people, on the same grid.
     """
@@ -159,12 +159,12 @@ def compare_segmentations(
 
 
 def count_dissenters(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """Return for each voxel how many models do not go with the majority, in the region where most of them do not.
+    """Return for each voxel how many models disagree with the majority, in the region where most do.
 
     Parameters
     ----------
     masks
-        For each region that all models have, bool ``(models, ...)``.
+        For each region that all models predict, bool ``(models, ...)``.
 
     Returns
     -------
@@ -177,12 +177,12 @@ def count_dissenters(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
 
 
 def _dice(both: int, one: int, other: int) -> float:
-    """As `metrics.volume_dice`, from counts of voxels."""
+    """Return the Dice of `metrics.volume_dice` from voxel counts."""
     return 2 * both / (one + other) if one + other else 1.0
 
 
 def _like_labels(volume: AnyVolume) -> Any:
-    """Return an array of zeros for labels: compressed where the volume is not in memory."""
+    """Return an array of zeros for labels, compressed if the volume is not in memory."""
     if isinstance(volume, Volume):
         return np.zeros(volume.shape, np.uint8)
     import zarr
@@ -194,5 +194,5 @@ def _like_labels(volume: AnyVolume) -> Any:
 
 
 def _tell_apart(names: Sequence[str]) -> list[str]:
-    """Give names that occur more than once a number."""
+    """Number the names that occur more than once."""
     return [name if names.count(name) == 1 else f"{name} ({names[:i].count(name) + 1})" for i, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""A model against reference masks, case by case: split by patient, volume Dice, thresholded, empty masks stated."""
+"""Compare a model with reference masks, case by case: thresholded, volume Dice, with defined values for empty masks."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
     Parameters
     ----------
     cases
-        Found by `find_cases`; those without a reference are passed over with a note, unless they show no tumor. What
-        is wrong with one of them costs that case alone.
+        Found by `find_cases`. Cases without a reference are skipped with a note, unless they are known to show no tumor.
+        An error in one case affects only that case.
     config
-        The model, which cases and slices are used, and what is measured.
+        The model, the cases and slices to use, and what to measure.
 
     Yields
     ------
     EvaluationEvent
-        `CaseEvaluated` or `CaseFailed` for each case, and `Noted`; `SeedEvaluated` and a `CalibrationEvaluated` for
-        each region last, where asked for. Dice is 1 where both masks are empty, 0 where one is.
+        `CaseEvaluated` or `CaseFailed` for each case, and `Noted`; finally, if requested, `SeedEvaluated` and a
+        `CalibrationEvaluated` for each region. Dice is 1 if both masks are empty, 0 if one is.
 
     Raises
     ------
     BrainTumorError
-        If there is no such model, or no case could be evaluated.
+        If the model does not exist, or no case could be evaluated.
     """
     card = ModelStore().find(config.segmentation.model).card
     assert card is not None
@@ -70,14 +70,14 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
     measured = failed = 0
     for case in chosen_cases:
         if lacking := _find_lack(case, config):
-            yield Noted(f"{case.name} is passed over: {lacking}.")
+            yield Noted(f"{case.name} is skipped: {lacking}.")
             continue
         try:
             started = time.perf_counter()
             volume = read_case(case)
             chosen = tuple(name for name in volume.modalities if config.modalities is None or name in config.modalities)
             if not chosen:
-                yield Noted(f"{case.name} is passed over: none of the wanted modalities is usable.")
+                yield Noted(f"{case.name} is skipped: none of the requested modalities is usable.")
                 continue
             volume = volume.with_modalities(chosen)
             reference = _empty_reference(volume, regions) if config.no_tumor else read_reference(case)
@@ -87,7 +87,7 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
             only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
             compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
             together.add(result, reference, only)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with one case, the others are measured
+        except Exception as error:  # noqa: BLE001  an error in one case must not stop the others
             failed += 1
             expected = isinstance(error, BrainTumorError)
             yield CaseFailed(case.name, describe_failure(error), "" if expected else traceback.format_exc())
@@ -97,19 +97,19 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
             yield Noted(f"{case.name}: {note}")
         yield compared
     if not measured:
-        need = ", and must be among the model's held-out patients" if config.held_out else ""
+        need = " and must be among the model's held-out patients" if config.held_out else ""
         why = f"{failed} failed" if failed else f"they need a reference mask{need}"
         raise DataError(f"None of the {len(cases)} cases found can be evaluated: {why}.")
     yield from together.events()
 
 
 class _PooledFigures:
-    """What is measured over the voxels of all cases together, where there are probabilities.
+    """Metrics over the voxels of all cases together, which need probabilities.
 
     Parameters
     ----------
     regions
-        The model's, outermost first.
+        The model's regions, outermost first.
     """
 
     def __init__(self, regions: Sequence[str]) -> None:
@@ -118,7 +118,7 @@ class _PooledFigures:
         self._calibration: dict[str, NDArray[np.float64]] = {}
 
     def add(self, result: Segmentation, reference: Reference, slices: NDArray[np.intp]) -> None:
-        """Take a case in."""
+        """Add a case."""
         if result.probabilities is None:
             return
         for probability, name in zip(result.probabilities, self._regions, strict=True):
@@ -130,7 +130,7 @@ class _PooledFigures:
                     self._seed.append(seed_sums(probability[slices], truth)[truth.any((1, 2))])
 
     def events(self) -> Iterator[EvaluationEvent]:
-        """Tell what came of it."""
+        """Yield the results."""
         if sum(map(len, self._seed)):
             sums = np.concatenate(self._seed)
             yield SeedEvaluated(self._regions[0], seed_dice(sums), len(sums))
@@ -140,7 +140,7 @@ class _PooledFigures:
 
 
 def _find_lack(case: CaseFiles, config: EvaluateConfig) -> str:
-    """Return why a case is not meant to be evaluated, or nothing; one that cannot be read is meant to be, and fails."""
+    """Return why a case is to be skipped, or an empty string; an unreadable case is not skipped, but fails."""
     if case.problem is not None:
         return ""
     if not (case.reference or config.no_tumor):
@@ -152,7 +152,7 @@ def _find_lack(case: CaseFiles, config: EvaluateConfig) -> str:
 
 
 def _empty_reference(volume: Volume, regions: Sequence[str]) -> Reference:
-    """Return the reference of a case without a tumor."""
+    """Return an empty reference, for a case without a tumor."""
     return Reference({name: np.zeros(volume.shape, bool) for name in regions}, "none", volume.source)
 
 

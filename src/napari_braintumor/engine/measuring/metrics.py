@@ -1,9 +1,9 @@
 """How well a segmentation agrees with a reference: Dice, surface distance, volume.
 
-To add a metric of a region, write a function and add a row to `METRICS`: `evaluate` and `compare` measure it, the
+To add a metric of a region, write a function and add a row to `METRICS`. Then `evaluate` and `compare` measure it, the
 command line prints it and writes its column, and the comparison in the Models dock shows it.
 
-Masks are bool ``(Z, Y, X)`` on one grid, which says where voxels lie and how large they are, sheared or not.
+Masks are bool ``(Z, Y, X)`` on one grid, which gives the position and size of the voxels and may be sheared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_braintumor.engine.grid import SourceGrid
 Mask = NDArray[np.bool_]
 
 HD95_OF_A_MISS_MM = 374.0
-"""The distance given where only one of two masks is empty: BraTS 2023's penalty, about the diagonal of its grid."""
+"""The distance if only one of two masks is empty: the penalty of BraTS 2023, about the diagonal of its grid."""
 
 
 def volume_dice(prediction: Mask, reference: Mask) -> float:
@@ -47,22 +47,22 @@ def volume_dice(prediction: Mask, reference: Mask) -> float:
 def hd95_mm(prediction: Mask, reference: Mask, grid: SourceGrid) -> float:
     """95th percentile of the Hausdorff distance between the surfaces of two masks.
 
-    A mask's surface is its voxels with a face neighbour outside the mask; beyond the volume counts as outside. From
-    each surface the distances to the nearest voxel of the other are taken and their 95th percentile (interpolated
-    linearly); the result is the **larger of the two directed percentiles**, MONAI's convention. The percentile of both
-    sets of distances pooled, which others use, is smaller or equal.
+    A mask's surface consists of its voxels with a face neighbor outside the mask; voxels beyond the volume count as
+    outside. For each surface, the 95th percentile (linearly interpolated) of the distances to the other surface is
+    taken. The result is the **larger of the two directed percentiles**, as in MONAI. The percentile of both sets of
+    distances pooled, which others use, is never larger.
 
     Parameters
     ----------
     prediction, reference
         bool ``(Z, Y, X)``, the same shape.
     grid
-        Where the voxels lie; the masks may be a part of it.
+        The grid of the voxels; the masks may cover only a part of it.
 
     Returns
     -------
     float
-        Millimetres. Two empty masks: 0. One empty mask: 374, as in BraTS 2023.
+        Millimeters. Two empty masks: 0. One empty mask: 374, as in BraTS 2023.
 
     References
     ----------
@@ -77,15 +77,15 @@ def hd95_mm(prediction: Mask, reference: Mask, grid: SourceGrid) -> float:
         return HD95_OF_A_MISS_MM
     box = _bounding_box(prediction | reference)
     a, b = (_surface_points(mask[box], grid) for mask in (prediction, reference))
-    # Surfaces are thin: a tree over their points beats a distance transform of the box, above all when a stray
-    # voxel makes the box as large as the head.
+    # Surfaces are thin: a tree over their points is faster than a distance transform of the box, above all when a
+    # stray voxel makes the box as large as the head.
     return max(float(np.percentile(KDTree(to).query(of)[0], 95)) for of, to in ((a, b), (b, a)))
 
 
 def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
     """Return how many lesions of the reference the prediction does not touch, and how many there are.
 
-    A lesion is a part whose voxels touch by a face, an edge or a corner (26-connected).
+    A lesion is a connected component (26-neighborhood: voxels that share a face, an edge or a corner).
     """
     from scipy.ndimage import label
 
@@ -94,9 +94,9 @@ def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
 
 
 def seed_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
-    """Return for each slice what `seed_dice` adds up: ``(Z, 6)``.
+    """Return the sums that `seed_dice` needs for each slice: ``(Z, 6)``.
 
-    Overlap, predicted and reference sums of the foreground, then the same of the background, in voxels.
+    Overlap, predicted and reference sums of the foreground, then the same for the background, in voxels.
     """
     p = probability_ZYX.astype(np.float64)
     t = reference_ZYX.astype(np.float64)
@@ -106,7 +106,7 @@ def seed_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDA
 
 
 def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
-    """Soft Dice as the original project measured it, for comparison only: it flatters.
+    """Soft Dice as the original project measured it. For comparison only: it is too optimistic.
 
     Probabilities are not thresholded, 16 slices are pooled, 1 is added to numerator and denominator, foreground and
     background are averaged, and the batches are averaged. An empty prediction scores about 0.5.
@@ -114,9 +114,9 @@ def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
     Parameters
     ----------
     sums
-        Of `seed_sums`, ``(slices, 6)``.
+        From `seed_sums`, ``(slices, 6)``.
     batch_size
-        Slices that are pooled.
+        Number of slices that are pooled.
     """
     scores = []
     for start in range(0, len(sums), batch_size):
@@ -128,15 +128,14 @@ def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
 CALIBRATION_BINS = 10
 
 UNDISPUTED = 0.01
-"""Voxels to which a model gives less are not counted: clear background would make any model look honest. What is tumor
-there shows in the Dice; counting that alone would make the lowest bin look dishonest."""
+"""Voxels with a lower probability are not counted: clear background would make any model look well calibrated. Tumor
+missed there shows in the Dice; counting only that tumor would make the lowest bin look badly calibrated."""
 
 
 def calibration_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
-    """Return what `calibration_error` adds up: for ten equal bins of probability ``(10, 3)``.
+    """Return the sums that `calibration_error` needs, for ten equal probability bins: ``(10, 3)``.
 
-    Voxels, the sum of their probabilities, and how many of them the reference holds. Voxels below `UNDISPUTED` are
-    left out.
+    Voxels, the sum of their probabilities, and how many are in the reference. Voxels below `UNDISPUTED` are left out.
     """
     p = np.asarray(probability_ZYX, np.float64)
     counted = p >= UNDISPUTED
@@ -147,23 +146,23 @@ def calibration_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask)
 
 
 def calibration_error(sums: NDArray[np.float64]) -> float:
-    """Return how far probabilities are from the share of voxels that are tumor: expected calibration error, 0 to 1.
+    """Return the expected calibration error, 0 to 1: how far probabilities are from the share of voxels that are tumor.
 
     Parameters
     ----------
     sums
-        Of `calibration_sums`, of any number of cases added up.
+        From `calibration_sums`, added up over any number of cases.
 
     References
     ----------
-    Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning; here in equal bins.
+    Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning; here with equal bins.
     """
     voxels = sums[:, 0].sum()
     return float(np.abs(sums[:, 1] - sums[:, 2]).sum() / voxels) if voxels else 0.0
 
 
 def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """95 % confidence interval of a mean over cases: percentile bootstrap, repeatable by its seed.
+    """95 % confidence interval of a mean over cases: percentile bootstrap, reproducible by its seed.
 
     References
     ----------
@@ -175,18 +174,18 @@ def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -
 
 
 def region_volume_ml(mask: Mask, grid: SourceGrid) -> float:
-    """Volume of a mask in mL: its voxels times the volume of one."""
+    """Volume of a mask in mL: its voxel count times the volume of a voxel."""
     return np.count_nonzero(mask) * grid.voxel_ml
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Return the smallest box that holds a mask, which must not be empty."""
+    """Return the bounding box of a mask, which must not be empty."""
     spans = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
     return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
 
 
 def _surface_points(mask: Mask, grid: SourceGrid) -> NDArray[np.float64]:
-    """Return the mm positions ``(N, 3)``, but for a shift, of the voxels of a mask with a face neighbour outside it."""
+    """Return the positions ``(N, 3)`` in mm, up to a shift, of the voxels of a mask with a face neighbor outside it."""
     from scipy.ndimage import binary_erosion
 
     return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64) @ grid.affine_ZYX[:3, :3].T
@@ -194,22 +193,22 @@ def _surface_points(mask: Mask, grid: SourceGrid) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of one region in one case.
+    """A metric of one region in one case.
 
     Attributes
     ----------
     name
         Its column in files, and its key in `CaseEvaluated.figures`.
     title, unit
-        What it is called in tables.
+        Its name and unit in tables.
     measure
-        Takes what the model found, what the reference marks, and their grid.
+        Computes it from the model's mask, the reference mask, and their grid.
     needs
-        The masks that it is made of. Where both are needed it says how far they agree.
+        The masks that it uses. If it uses both, it measures their agreement.
     decimals
-        In files, and in tables.
+        Decimals in files and in tables.
     averages
-        Those over cases that `evaluate` prints.
+        The averages over cases that `evaluate` prints.
     """
 
     name: str
@@ -222,15 +221,15 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Title and unit."""
+        """Title and unit, as a table heading."""
         return f"{self.title} {self.unit}".strip()
 
     def write(self, value: float) -> str:
-        """Return a figure as files hold it."""
+        """Format a value for files."""
         return f"{value:.{self.decimals[0]}f}"
 
     def show(self, value: float) -> str:
-        """Return a figure as tables show it."""
+        """Format a value for tables."""
         return f"{value:.{self.decimals[1]}f}"
 
 
@@ -265,5 +264,5 @@ METRICS: list[Metric] = [
 
 
 def list_agreement_metrics() -> list[Metric]:
-    """Return the metrics that say how far two masks agree."""
+    """Return the metrics that measure the agreement of two masks."""
     return [metric for metric in METRICS if metric.needs == "both"]

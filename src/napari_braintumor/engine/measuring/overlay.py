@@ -1,4 +1,4 @@
-"""A picture of a segmentation on its scan, for reports and for a quick look without a viewer."""
+"""Draw a picture of a segmentation on its scan, for reports and for a quick look without a viewer."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _INK, _PAPER = "#f2f2f2", "#111111"
 
 
 def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, reference: Reference | None = None) -> None:
-    """Write a PNG of the axial slices that show most tumor, with the segmentation drawn over the scan.
+    """Write a PNG of the axial slices with the most tumor, with the segmentation drawn over the scan.
 
     Columns are up to three slices, rows up to two modalities. Labels are tinted and outlined in their colors; regions
-    of a reference are outlined in blue. Pixels are as large as the voxels' spacing says. pyplot is not involved, so
-    no display is needed and any thread may call this.
+    of a reference are outlined in blue. Pixels have the aspect ratio of the voxels. pyplot is not used, so no display
+    is needed and any thread may call this.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, referen
     segmentation
         Its segmentation, on the same grid.
     path
-        The file to write; its folder is made if need be, a file that is there is replaced.
+        The file to write; its folder is created if needed, and an existing file is replaced.
     reference
         A mask drawn by people, on the same grid.
 
@@ -71,7 +71,7 @@ def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, referen
             _draw_reference(panel, reference, z)
             panel.set_title(f"{modality}, slice {z + 1} of {volume.shape[0]}", color=_INK, fontsize=8, parse_math=False)
             panel.set_axis_off()
-    if volume.source.format == "nifti":  # only there are left and right known
+    if volume.source.format == "nifti":  # only NIfTI states left and right
         for side, x in (("R", 0.02), ("L", 0.95)):
             panels[0, 0].text(x, 0.5, side, color=_INK, fontsize=8, transform=panels[0, 0].transAxes)
 
@@ -91,25 +91,25 @@ def save_overlay(volume: Volume, segmentation: Segmentation, path: Path, referen
     legend.get_title().set_color(_INK)
     FigureCanvasAgg(figure)
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # of names in scripts that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in scripts that the font lacks
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(temporary, format="png", dpi=120)
 
 
 def choose_slices(tumor: NDArray[np.bool_], count: int = 3) -> list[int]:
-    """Choose the axial slices with most tumor, a little apart so that they are not one picture thrice.
+    """Choose the axial slices with the most tumor, far enough apart that they do not all look the same.
 
     Parameters
     ----------
     tumor
         bool ``(Z, Y, X)``.
     count
-        How many at most.
+        The largest number of slices.
 
     Returns
     -------
     list of int
-        Indices along Z, ascending; evenly spaced where there is no tumor.
+        Indices along Z, ascending; evenly spaced if there is no tumor.
     """
     area = np.count_nonzero(tumor, axis=(1, 2))
     filled = np.flatnonzero(area)
@@ -124,7 +124,7 @@ def choose_slices(tumor: NDArray[np.bool_], count: int = 3) -> list[int]:
 
 
 def _gray_window(scan: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the gray levels shown as black and white: all but the extremes of what is not background."""
+    """Return the gray levels shown as black and white, which cut off the extremes of the foreground."""
     inside = scan[scan != 0]
     if not inside.size:
         return 0.0, 1.0
@@ -143,7 +143,7 @@ def _draw_labels(panel: Axes, segmentation: Segmentation, z: int) -> None:
 
 
 def _draw_reference(panel: Axes, reference: Reference | None, z: int) -> None:
-    """Outline every region of a reference in a slice, each in its own kind of line."""
+    """Outline every region of a reference in a slice, each in its own line style."""
     if reference is not None:
         for mask, style in zip(reference.regions.values(), _REFERENCE_STYLES, strict=False):
             _outline(panel, mask[z], _REFERENCE_COLOR, style)
@@ -151,7 +151,7 @@ def _draw_reference(panel: Axes, reference: Reference | None, z: int) -> None:
 
 def _outline(panel: Axes, mask: NDArray[np.bool_], color: str, style: str = "solid") -> None:
     """Draw the border of a mask ``(Y, X)``."""
-    # Padding closes the outline at the edge of the slice, and keeps contour() from warning of a full one.
+    # Padding closes the outline at the edge of the slice, and keeps contour() from warning about a full mask.
     height, width = mask.shape
     if mask.any():
         panel.contour(
@@ -166,9 +166,9 @@ def _outline(panel: Axes, mask: NDArray[np.bool_], color: str, style: str = "sol
 
 
 def _describe_volumes(segmentation: Segmentation) -> str:
-    """Write the regions and their volumes in one line."""
+    """Format the regions and their volumes in one line."""
     volumes = "  ·  ".join(f"{region} {ml:.1f} mL" for region, ml in segmentation.volumes_ml.items())
-    return volumes if segmentation.source.spacing_known else f"{volumes}\n(the file states no voxel size: a guess)"
+    return volumes if segmentation.source.spacing_known else f"{volumes}\n(guesses: the voxel size is not known)"
 
 
 def _legend_entries(segmentation: Segmentation, reference: Reference | None) -> list[Artist]:

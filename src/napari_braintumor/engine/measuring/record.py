@@ -1,4 +1,4 @@
-"""What is kept of a segmentation on disk: the labels on the source's own grid, and a JSON record beside them."""
+"""Save a segmentation to disk: the labels on the source's own grid, and a JSON record next to them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from napari_braintumor.engine.volumes import Segmentation
 
 _PICTURE = ".png"
 _MOST_BYTES = 200
-"""Of a case's name that become a file's: file systems take 255, and an ending and a number follow."""
+"""Bytes of a case's name used in a file name: file systems allow 255, and a suffix and a number follow."""
 
 
 def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
-    """Return a segmentation's record: what was measured, by which model, from which file; JSON values only."""
+    """Return a segmentation's record: the measurements, the model and the source file; JSON values only."""
     source = segmentation.source
     return {
         "case": segmentation.name,
@@ -50,20 +50,20 @@ def describe_corrected(
     reviewed: Sequence[int],
     grid: SourceGrid,
 ) -> dict[str, Any]:
-    """Return the record of labels as they are now, which a person may have changed since a model gave them.
+    """Return the record of labels as they are now, which a person may have edited since the model made them.
 
     Parameters
     ----------
     record
-        Of what the model gave, as `describe_segmentation` returns it.
+        The record of the model's result, from `describe_segmentation`.
     volumes_ml, model_ml
-        Of each region, as it is now and as the model gave it.
+        The volume of each region, as it is now and as the model drew it.
     label_names, label_ml
-        Of each label as it is now; NaN where the scans cannot show it.
+        The name and volume of each label as it is now; the volume is NaN if the scans cannot show it.
     edited, reviewed
-        Slices along Z, from inferior, that are not as the model gave them, and that a person marked as reviewed.
+        Slices along Z, from inferior, that differ from the model's result, and those that a person marked as reviewed.
     grid
-        Where the labels lie now.
+        The current grid of the labels.
     """
     return {
         **record,
@@ -88,22 +88,22 @@ def save_segmentation(
 ) -> tuple[Path, Path]:
     """Write a segmentation's labels and record as ``<case>_tumor.nii.gz`` and ``<case>_tumor.json``.
 
-    The record says of which scan the labels were made, and has a checksum of every file that was written with it. Only
-    files that were made of the same scan and that nobody changed since are replaced; otherwise the new ones get a
-    number: ``<case>_tumor_2.nii.gz``.
+    The record names the scan that the labels were made from, and has a checksum of every file written with it. Files are
+    replaced only if they were made from the same scan and have not changed since; otherwise the new files get a number:
+    ``<case>_tumor_2.nii.gz``.
 
     Parameters
     ----------
     segmentation
-        What to write.
+        The segmentation to write.
     folder
-        Made if it is not there.
+        The target folder; created if it does not exist.
     suffix
-        ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``; left out, the source's own kind.
+        ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``; if left out, the source's own format.
     overwrite
-        Replace files that were changed, or that were not written here, too; never those of another scan.
+        Also replace files that were changed or not written by this function; never those of another scan.
     picture
-        Writes a picture to the path that it is given: ``<case>_tumor.png``.
+        Called to write a picture to the path it is given: ``<case>_tumor.png``.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def save_segmentation(
         record, files = _claim(folder / f"{name_result(segmentation.name)}.json", suffix, origin, overwrite)
     except OSError as error:
         raise DataError(
-            f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
+            f"Cannot write to the folder '{folder}': {error.strerror}. Choose another folder."
         ) from error
     try:
         labels = write_labels(segmentation.labels, segmentation.source, _beside(record, suffix))
@@ -141,9 +141,9 @@ def save_segmentation(
 
 
 def write_record(content: Mapping[str, Any], labels: Path) -> Path:
-    """Write the record of labels that a person saved, beside them; files of that name that are not theirs stay.
+    """Write the record of labels that a person saved, next to them; other files with that name are not replaced.
 
-    Without the checksums that `save_segmentation` writes, so that it never takes these labels for its own.
+    The record has no checksums, so `save_segmentation` never mistakes these labels for its own.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _is_record_of(record: Path, labels: Path) -> bool:
 
 
 def name_result(case: str) -> str:
-    """Return how the names of a case's results begin where nothing else has that name: ``<case>_tumor``."""
+    """Return the base name of a case's results, if it is not taken: ``<case>_tumor``."""
     word = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", case)
     while len(os.fsencode(word)) > _MOST_BYTES:
         word = word[:-1]
@@ -176,7 +176,7 @@ def name_result(case: str) -> str:
 
 
 def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
-    """Return of which scan labels were made: its path, and its content, for another scan may come to lie there."""
+    """Return the scan that labels were made from: its path, and its content in case another scan replaces it."""
     path = segmentation.source.path
     try:
         return None if path is None else {"path": str(path.resolve()), "sha256": file_sha256(path)}
@@ -185,14 +185,14 @@ def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
 
 
 def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: bool) -> tuple[Path, dict[str, str]]:
-    """Return the first record that may be written, and the checksums of the files beside it that stay as they are."""
+    """Return the first record that may be written, and the checksums of files next to it that stay unchanged."""
     for record in numbered(first, ".json"):
         endings = (*(suffix for each in FORMATS for suffix in each.suffixes), _PICTURE, ".json")
         names = {fold(_beside(record, ending).name) for ending in endings}
         there = [path for name, path in taken_names(record.parent).items() if name in names]
         if not there:
             with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
-                json.dump({"written": {"files": {}, "from": origin}}, file)  # a claim: no other process takes the name
+                json.dump({"written": {"files": {}, "from": origin}}, file)  # a claim, so that no other process takes the name
                 return record, {}
             continue
         files, known = _read_written(record)
@@ -208,7 +208,7 @@ def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: b
 
 
 def _is_claim(record: Path) -> bool:
-    """Tell whether a record is only there to hold its name."""
+    """Whether a record only reserves its name."""
     try:
         return list(json.loads(record.read_bytes())) == ["written"]
     except (OSError, ValueError):
@@ -216,7 +216,7 @@ def _is_claim(record: Path) -> bool:
 
 
 def _read_written(record: Path) -> tuple[dict[str, str], object]:
-    """Return what a record says was written with it, each file's checksum, and the scan; nothing where it says none."""
+    """Return the checksum of each file written with a record, and its scan; empty if the record states none."""
     try:
         written = json.loads(record.read_bytes())["written"]
         return dict(written["files"]), written["from"]
