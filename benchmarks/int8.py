@@ -110,7 +110,7 @@ def draw_slices(card: ModelCard, cases: list[CaseFiles]) -> Iterator[np.ndarray]
     divisor = find_architecture(card.architecture).divisor
     for case in cases:
         prepared = prepare_for(card, read_case(case), divisor, crop=False)
-        slices = np.flatnonzero(prepared.head.any((1, 2)))
+        slices = np.flatnonzero(prepared.foreground.any((1, 2)))
         for index in slices[:: max(1, len(slices) // CALIBRATION_SLICES)]:
             yield np.ascontiguousarray(prepared.data[None, :, index])
 

@@ -45,7 +45,7 @@ from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.transforms import prepare_for
-from napari_braintumor.engine.segmenting.regions import AIR_LOGIT, nest_logits, restore_slices
+from napari_braintumor.engine.segmenting.regions import BACKGROUND_LOGIT, nest_logits, restore_slices
 from napari_braintumor.engine.volumes import Volume
 
 # MONAI's arrays are (C, X, Y, Z); the working grid, and with it the network's output, is (C, Z, Y, X).
@@ -211,8 +211,8 @@ class RestoreToCased(MapTransform):
         for key in self.key_iterator(result):
             prepared = result["prepared"]
             logits_ZRYX = nest_logits(result[key].transpose(0, 1))
-            outside = torch.from_numpy(~prepared.head)[:, None]
-            logits_RZYX = restore_slices(prepared, logits_ZRYX.masked_fill(outside, AIR_LOGIT).transpose(0, 1))
+            outside = torch.from_numpy(~prepared.foreground)[:, None]
+            logits_RZYX = restore_slices(prepared, logits_ZRYX.masked_fill(outside, BACKGROUND_LOGIT).transpose(0, 1))
             result[key] = MetaTensor(logits_RZYX.permute(TO_ZYX), meta=result["meta"])
         return result
 

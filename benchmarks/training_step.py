@@ -347,7 +347,7 @@ class PlainLoop(_Loop):
             items = [
                 {
                     "image": part.case.prepared.data[:, z].astype(np.float32),
-                    "masks": np.stack([*part.case.regions[:, z], part.case.prepared.head[z]]).astype(np.float32),
+                    "masks": np.stack([*part.case.regions[:, z], part.case.prepared.foreground[z]]).astype(np.float32),
                 }
                 for part in self.parts
                 for z in part.slices

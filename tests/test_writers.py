@@ -44,7 +44,7 @@ def test_napari_saves_labels_of_other_plugins(tmp_path, name, plugins):
 
 
 def test_labels_above_255_are_refused(tmp_path):
-    with pytest.raises(DataError, match="Labels reach from 0 to 300"):
+    with pytest.raises(DataError, match="Labels range from 0 to 300"):
         write_layer(str(tmp_path / "x.nii.gz"), np.array([[[0, 300]]]), {"name": "cells"})
 
 

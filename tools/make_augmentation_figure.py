@@ -44,7 +44,7 @@ def main() -> None:
     z = int(mask.sum((1, 2)).argmax())
     item = {
         "image": torch.from_numpy(prepared.data[:, z]),
-        "masks": torch.from_numpy(np.stack([mask[z], prepared.head[z]]).astype(np.float32)),
+        "masks": torch.from_numpy(np.stack([mask[z], prepared.foreground[z]]).astype(np.float32)),
     }
     still = {"rotation": 0.0, "zoom": 0.0, "shift_px": 0.0}
     steps: dict[str, Any] = {

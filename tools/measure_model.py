@@ -22,9 +22,9 @@ from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
-from napari_braintumor.engine.inspecting.inspection import foreground
+from napari_braintumor.engine.inspecting.inspection import find_foreground
 from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
-from napari_braintumor.engine.preparing.transforms import fill_head
+from napari_braintumor.engine.preparing.transforms import fill_foreground
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 
@@ -162,7 +162,7 @@ def draw_outlines(case: CaseFiles, config: SegmentConfig) -> dict:
     region, truth = next(iter(reference.regions.items()))
     predicted = region_from_labels(run(volume, config).labels, region)
     z = int(truth.sum((1, 2)).argmax())
-    head = fill_head(np.logical_or.reduce([foreground(image) for image in volume.data]))
+    head = fill_foreground(np.logical_or.reduce([find_foreground(image) for image in volume.data]))
     return {
         "region": region,
         "slice": z + 1,

@@ -22,11 +22,11 @@ from napari_braintumor.layers import LayerData, default_placement, image_layer, 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 MOST_CASES = 4
-"""Cases opened at once; more would fill memory and the layer list."""
+"""Most cases opened at once; more would fill memory and the layer list."""
 
 
 def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
-    """Offer to read NIfTI files, and those TIFF files and folders that are cases; napari's reader entry point.
+    """Return a reader for NIfTI files, and for TIFF files and folders that are cases; napari's reader entry point.
 
     Parameters
     ----------
@@ -36,15 +36,15 @@ def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
     Returns
     -------
     callable or None
-        None leaves the path to other readers: for ordinary TIFF pictures, and for folders without anything medical.
-        Folders of DICOM, Analyze pairs and the like are refused by what they hold, rather than left unexplained.
+        None leaves the path to other readers: for ordinary TIFF pictures, and for folders without medical images.
+        Folders of DICOM files, Analyze pairs and similar formats raise an error that explains their content.
     """
     paths = _as_paths(path)
     folders = [item for item in paths if item.is_dir()]
     if not all(item in folders or find_format(item) is not None for item in paths):
         return None
     if all(_is_scan(item) for item in paths) or any(_holds_scan(folder) for folder in folders):
-        return read_layers  # from here on, what cannot be read is told, not left to others
+        return read_layers  # from here on, errors are reported, not left to other readers
     try:
         cases = find_cases(paths)
         if len(cases) > MOST_CASES:
@@ -62,19 +62,19 @@ def read_layers(path: Paths) -> list[LayerData]:
     Parameters
     ----------
     path
-        A file, a folder, or several. A NIfTI file that is given by itself and is not part of a case becomes a plain
-        image layer, or a label layer if it is a mask by its name and by what it holds.
+        A file, a folder, or several. A single NIfTI file that is not part of a case becomes a plain image layer, or a
+        label layer if its name and content are those of a mask.
 
     Returns
     -------
     list of LayerData
-        One image layer for each modality; the mask of a case folder as hidden label layer. What the user should know
-        of a case is shown as a warning, one for each case.
+        One image layer for each modality, and the mask of a case folder as a hidden label layer. Notes for the user are
+        shown as one warning for each case.
 
     Raises
     ------
     DataError
-        If no file can be read, or a folder holds more than `MOST_CASES` cases.
+        If no file can be read, or a folder contains more than `MOST_CASES` cases.
     """
     paths = _as_paths(path)
     try:
@@ -85,7 +85,7 @@ def read_layers(path: Paths) -> list[LayerData]:
         return [layer for item in paths for layer in _read_plain(item)]
     if len(cases) > MOST_CASES:
         raise DataError(
-            f"'{paths[0].name}' holds {len(cases)} cases, from '{cases[0].name}' to '{cases[-1].name}'. "
+            f"'{paths[0].name}' contains {len(cases)} cases, from '{cases[0].name}' to '{cases[-1].name}'. "
             f"At most {MOST_CASES} can be open at once. Open the folder of one case."
         )
     sound = [case for case in cases if case.problem is None]
@@ -95,14 +95,14 @@ def read_layers(path: Paths) -> list[LayerData]:
     layers: list[LayerData] = []
     for case in cases:
         if case.problem is not None and alone and not folders:
-            show_warning(f"{case.problem} The files are opened as they are.")
+            show_warning(f"{case.problem} The files are opened as separate layers.")
             continue
         try:
             layers += _read_case(case, folders or set(case.reference) <= set(paths), alone)
         except DataError as error:
             if len(cases) == 1:
                 raise
-            show_warning(f"Case '{case.name}' is not opened. {error}")
+            show_warning(f"Case '{case.name}' was not opened. {error}")
     layers += [layer for item in alone for layer in _read_plain(item)]
     if not layers:
         raise DataError(f"None of the cases in '{paths[0].name}' can be read. {cases[0].problem or ''}")
@@ -110,7 +110,7 @@ def read_layers(path: Paths) -> list[LayerData]:
 
 
 def _read_case(case: CaseFiles, with_reference: bool, alone: Iterable[Path]) -> list[LayerData]:
-    """Read a case, and say in one warning what the user should know of it."""
+    """Read a case, and show its notes for the user in one warning."""
     volume = read_case(case)
     opened = [f"'{path.name}'" for path in alone]
     notes = [note for note in volume.notes if not any(name in note for name in opened)]
@@ -120,7 +120,7 @@ def _read_case(case: CaseFiles, with_reference: bool, alone: Iterable[Path]) -> 
             reference = read_reference(case)
             notes += reference.notes if reference is not None else ()
         except DataError as error:
-            notes.append(f"The scan is opened without its mask. {error}")
+            notes.append(f"The scan was opened without its mask. {error}")
     if notes:
         show_warning(f"{case.name}: {' '.join(notes)}")
     return layers_from_case(volume, reference)
@@ -131,7 +131,7 @@ def _files_of(case: CaseFiles) -> list[Path]:
 
 
 def _read_plain(path: Path) -> list[LayerData]:
-    """Read a file that is not part of a case: a scan of unknown modality, several in one file, or a mask."""
+    """Read a file that is not part of a case: a scan of unknown modality, several scans in one file, or a mask."""
     data, grid = check_readable(path).read(path)
     place = default_placement(grid)
     stem = strip_suffix(path)
@@ -146,7 +146,7 @@ def _read_plain(path: Path) -> list[LayerData]:
 
 
 def _is_scan(path: Path) -> bool:
-    """Whether a file's name says that it can only be a scan or a mask."""
+    """Whether a file can only be a scan or a mask, by its suffix."""
     form = find_format(path)
     return form is not None and form.always_scan
 
@@ -160,7 +160,7 @@ def _holds_scan(folder: Path) -> bool:
 
 
 def _holds_foreign(folder: Path) -> bool:
-    """Whether a folder holds no image that is read, but something that this program has a name for."""
+    """Whether a folder contains no supported image, but files of a kind that this program recognizes."""
     images, others = list_files(folder)
     return not images and bool(describe_others(others))
 

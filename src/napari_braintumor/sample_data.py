@@ -8,5 +8,5 @@ from napari_braintumor.readers import read_layers
 
 
 def open_sample() -> list[LayerData]:
-    """Open the synthetic case that ships with the package: four modalities and the mask they were made from."""
+    """Open the synthetic case that ships with the package: four modalities and the mask used to make them."""
     return read_layers(sample_folder())

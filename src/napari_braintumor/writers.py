@@ -21,7 +21,7 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path
-        Ending in ``.nii.gz``, ``.nii``, ``.tif`` or ``.tiff``.
+        Ends in ``.nii.gz``, ``.nii``, ``.tif`` or ``.tiff``.
     data
         The layer's array.
     meta
@@ -30,13 +30,13 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Returns
     -------
     list of str
-        The files that were written.
+        The written files.
 
     Raises
     ------
     DataError
-        If the layer is not three-dimensional, a label is above 255, the file cannot be written, or it is not clear on
-        which scan the labels lie.
+        If the layer is not three-dimensional, a label is above 255, the file cannot be written, or it is unclear which
+        scan the labels belong to.
     """
     viewer = napari.current_viewer()
     layer = Layer.create(data, meta, "labels")
@@ -44,26 +44,26 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 
 def save_labels(layer: Labels, path: Path, others: Iterable[Layer] = ()) -> list[Path]:
-    """Write a label layer as it is now, with the corrections made to it, onto the grid of its scan.
+    """Write a label layer as it is now, including corrections, onto the grid of its scan.
 
     Parameters
     ----------
     layer
-        The layer. Of one that a model made, the record is written beside it.
+        The layer. If a model made it, its record is written next to the file.
     path
-        As `write_layer`.
+        See `write_layer`.
     others
-        The layers that are open beside it: labels of another origin are written on the grid of the scan they lie on.
+        The other open layers: labels from other sources are written on the grid of the scan they lie on.
 
     Returns
     -------
     list of Path
-        The label file; and of a model's result its record.
+        The label file, and for a model's result its record.
 
     Raises
     ------
     DataError
-        As `write_layer`.
+        See `write_layer`.
     """
     landing = labels_from_layer(layer, others)
     labels = write_labels(landing.labels_ZYX, landing.grid, path)

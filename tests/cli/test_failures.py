@@ -276,7 +276,7 @@ def test_a_stated_voxel_size_is_used_and_labels_stay_on_the_scan_s_grid(case_fol
     assert np.array_equal(nib.load(tmp_path / "case7_tumor.nii.gz").affine, scan.affine)
     wrong = run(app, ["segment", str(case_folder / "case7"), *options, "--spacing", "600,1,1"])
     assert wrong.exit_code == 1
-    assert "cannot be those of a scan" in wrong.output
+    assert "are not possible for a scan" in wrong.output
 
 
 def test_the_convention_of_masks_can_be_stated(case_folder, toy_model, tmp_path) -> None:

@@ -102,9 +102,9 @@ def test_a_folder_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["no-folder/a.txt", "a-file/a.txt"])
 def test_what_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path: Path, place: str) -> None:
     (tmp_path / "a-file").write_text("a file")
-    with pytest.raises(DataError, match=r"cannot be written: .*Choose a folder that exists"), \
+    with pytest.raises(DataError, match=r"cannot be written: .*Choose an existing folder"), \
             replacing(tmp_path / place) as temporary:  # fmt: skip
         temporary.write_text("a")
-    with pytest.raises(DataError, match=r"is a folder. Give the name of a file to write"), replacing(tmp_path):
+    with pytest.raises(DataError, match=r"is a folder. Give a file name"), replacing(tmp_path):
         pass
     assert names_in(tmp_path) == ["a-file"]

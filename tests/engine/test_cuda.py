@@ -89,7 +89,7 @@ def test_labels_on_the_card_are_those_of_the_cpu(card, volume, expected, precisi
 
 
 @needs_card
-@pytest.mark.parametrize(("room", "said"), [(0.5, "slices at a time"), (0.0, "slower, on the CPU")])
+@pytest.mark.parametrize(("room", "said"), [(0.5, "slices at a time"), (0.0, "on the CPU, more slowly")])
 def test_labels_are_the_same_where_the_card_has_too_little_memory(card, volume, expected, limited, room, said) -> None:
     settings = {"device": "cuda", "precision": "float32", "batch_size": 64, "search_step_mm": 0}
     run_to_end(volume, **settings)  # the network is there now

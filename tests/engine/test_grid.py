@@ -68,7 +68,7 @@ def test_scans_stored_along_different_axes_are_one_grid_where_their_voxels_lie_a
         ({"steps": (0.9, 0.9, 5.1)}, r"\(5 x 0\.9 x 0\.9 mm\) and 'b\.nii' \(5\.1 x 0\.9 .* differ in voxel size"),
         ({"move": (0, 0, 0.6)}, r"'a\.nii' and 'b\.nii' lie up to 0\.6 mm apart"),
         ({"turn": 0.25}, r"lie up to .* mm apart"),
-        ({"turn": 0.3, "spacing_known": False}, "are turned against each other"),
+        ({"turn": 0.3, "spacing_known": False}, "are rotated relative to each other"),
         ({"orientation_known": False}, r"'b\.nii' does not state its orientation .* but 'a\.nii' does"),
         ({"orientation_known": False, "format": "tiff", "steps": (0.8, 0.8, 5)}, "differ in voxel size"),
     ],
@@ -80,8 +80,8 @@ def test_grids_that_differ_are_refused_with_what_differs(other, message) -> None
 
 def test_what_a_file_does_not_state_is_not_compared_but_noted() -> None:
     stack = default_grid((10, 24, 30), format="tiff", spacing_known=False, orientation_known=False)
-    assert "'b.nii' does not say how the head lies in it" in check(make_grid(), stack)
-    assert "'a.nii' does not say how the head lies in it" in check(stack, make_grid())
+    assert "'b.nii' does not state its orientation" in check(make_grid(), stack)
+    assert "'a.nii' does not state its orientation" in check(stack, make_grid())
     assert check(stack, stack) is None
     guessed = make_grid((1, 1, 1), (-80, 0, 3), spacing_known=False)
     assert "voxel size of 'b.nii' is not known" in check(make_grid(), guessed)
@@ -101,5 +101,7 @@ def test_a_voxel_size_given_by_the_user_replaces_that_of_the_file(turn) -> None:
 
 @pytest.mark.parametrize("spacing", [(0, 1, 1), (1, -1, 1), (1, 1, np.nan), (np.inf, 1, 1), (1, 1000, 1), (1, 1, 25)])
 def test_a_voxel_size_that_no_head_has_is_refused(spacing) -> None:
-    with pytest.raises(SettingsError, match=r"cannot be those of a scan of 10 x 24 x 30 voxels.*Give the voxel size"):
+    with pytest.raises(
+        SettingsError, match=r"are not possible for a scan of 10 x 24 x 30 voxels.*Enter the voxel size"
+    ):
         make_grid().with_spacing(spacing)

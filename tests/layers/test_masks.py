@@ -89,9 +89,9 @@ def test_a_reference_of_another_origin_is_read_by_its_numbers(volume):
     assert [int(mask.any((1, 2)).sum()) for mask in read.regions.values()] == [3, 2, 1]
     one = reference_from_labels((labels == 4) * 7, {}, volume.source)
     assert list(one.regions) == ["whole tumor"]
-    with pytest.raises(DataError, match=r"holds the values 0, 3, 7, which may mean different things"):
+    with pytest.raises(DataError, match=r"contains the values 0, 3, 7, which may mean different things"):
         reference_from_labels(labels // 4 * 4 + labels // 4 * 3 * (labels == 4) + 3 * (labels == 1), {}, volume.source)
-    with pytest.raises(DataError, match=r"holds the values 0, which may"):
+    with pytest.raises(DataError, match=r"contains the values 0, which may"):
         reference_from_labels(np.zeros_like(labels), {}, volume.source)
 
 

@@ -56,7 +56,7 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
     from napari_braintumor.engine.models.registry import build_network, find_architecture
     from napari_braintumor.engine.models.store import load_weights, read_card
     from napari_braintumor.engine.preparing.transforms import prepare_for
-    from napari_braintumor.engine.segmenting.regions import AIR_LOGIT, nest_logits, restore_slices
+    from napari_braintumor.engine.segmenting.regions import BACKGROUND_LOGIT, nest_logits, restore_slices
 
     card = read_card(path)
     network = build_network(card.architecture, in_channels=4, out_channels=3, options=card.options)
@@ -67,7 +67,7 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
     with torch.no_grad():
         for z in range(volume.shape[0]):
             logits = network(torch.from_numpy(prepared.data[None, :, z]))
-            logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.head[z]), AIR_LOGIT)
+            logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.foreground[z]), BACKGROUND_LOGIT)
             regions[:, z] = (restore_slices(prepared, logits.transpose(0, 1))[:, 0] > 0).numpy()
     parts, count = ndimage.label(regions.any(0), np.ones((3, 3, 3)))
     sizes_ml = np.bincount(parts.ravel(), minlength=count + 1) * float(np.prod(volume.spacing)) / 1000

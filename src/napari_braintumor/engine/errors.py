@@ -32,7 +32,7 @@ class NameTaken(ModelError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"There is already a model named '{name}'. Give the new model another name, or remove the old one."
+            f"There is another model '{name}' already. Give the new one another name, or remove the old one."
         )
         self.name = name
 

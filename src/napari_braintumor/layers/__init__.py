@@ -1,4 +1,4 @@
-"""napari layers <-> `Volume` and `Segmentation`: the only folder that knows both worlds. No Qt."""
+"""napari layers <-> `Volume` and `Segmentation`: the only folder that knows both. No Qt."""
 
 from napari_braintumor.layers.cases import (
     Case,

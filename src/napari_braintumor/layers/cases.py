@@ -1,4 +1,4 @@
-"""Which open layers belong to one case, and showing one case's alone."""
+"""Find which open layers belong to one case, and show the layers of one case only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The open scans of one patient at one time.
+    """The open scans of one patient at one time point.
 
     Attributes
     ----------
     key
-        By what the case is known again.
+        Identifies the case.
     name
-        What it is called, also where two cases have the same name.
+        Its name in the docks, unique even if two cases have the same name.
     scans
         In the viewer's order.
     """
@@ -38,11 +38,11 @@ class Case:
 
 
 def cases_in(layers: Iterable[Layer]) -> list[Case]:
-    """Return the cases that are open, that of the topmost scan last.
+    """Return the open cases; the case of the topmost scan comes last.
 
-    Scans belong together if their readers noted the same case or, where another plugin opened them, if their names
-    leave the same beside the modality. Where a modality is there twice, as in two studies that name their patients
-    alike, the folders set the cases apart. Scans whose names say nothing belong to no case.
+    Scans belong together if their readers noted the same case or, if another plugin opened them, if their names are
+    equal apart from the modality. If a modality occurs twice, as in two studies with equal patient names, the cases are
+    distinguished by folder. Scans whose names say nothing belong to no case.
     """
     groups: dict[str, list[Image]] = {}
     for scan in scans_in(layers):
@@ -56,7 +56,7 @@ def cases_in(layers: Iterable[Layer]) -> list[Case]:
 
 
 def _join_nameless(groups: dict[str, list[Image]]) -> None:
-    """Count scans that are called nothing but their modality to the one other case, if there is but one."""
+    """Add scans named only by modality to the other case, if there is exactly one."""
     named = [name for name in groups if name]
     if "" in groups and len(named) == 1 and not any(case_of(scan) for scan in groups[named[0]]):
         theirs, ours = ({modality_of(scan) for scan in groups[name]} for name in (named[0], ""))
@@ -86,19 +86,19 @@ def _folder_of(scan: Layer) -> str:
 
 
 def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> dict[str, Image]:
-    """Find the layers of one case by their metadata and names.
+    """Find the layers of one case by metadata and name.
 
     Parameters
     ----------
     layers
         In the viewer's order.
     anchor
-        A layer of the case that is meant; left out, the case of the topmost scan of known modality.
+        A layer of the case; if left out, the case of the topmost scan with a known modality.
 
     Returns
     -------
     dict
-        For each modality its layer, in the order of `MODALITIES`. Where two layers would do, the upper one.
+        The layer of each modality, in the order of `MODALITIES`. If two layers fit, the upper one.
     """
     cases = cases_in(layers)
     case = find_case(cases, anchor) or next((case for case in reversed(cases) if _first_of(case) is not None), None)
@@ -118,12 +118,12 @@ def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> di
 
 
 def _first_of(case: Case) -> Image | None:
-    """Return the topmost scan of known modality."""
+    """Return the topmost scan with a known modality."""
     return next((scan for scan in reversed(case.scans) if modality_of(scan)), None)
 
 
 def find_case(cases: Iterable[Case], layer: Layer | None) -> Case | None:
-    """Return the case that a layer belongs to, be it a scan or something that was made of one."""
+    """Return the case of a layer, which may be a scan or made from one."""
     if layer is None:
         return None
     made_from = {scan["unique_id"] for scan in layer.metadata.get(KEY, {}).get("made_from", {}).values()}
@@ -137,7 +137,7 @@ def find_case(cases: Iterable[Case], layer: Layer | None) -> Case | None:
 
 
 def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
-    """Return the topmost scan of the case that a layer belongs to: the layer itself if it is a scan."""
+    """Return the topmost scan of the case of a layer, or the layer itself if it is a scan."""
     if layer is None or layer in scans_in(layers):
         return layer
     case = find_case(cases_in(layers), layer)
@@ -145,7 +145,7 @@ def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
 
 
 def layers_on(layers: Iterable[Layer], scan: Layer) -> list[Layer]:
-    """Return what lies voxel on voxel with a scan and does not belong to another case, the scan included."""
+    """Return the layers with the same voxels as a scan, including the scan, that do not belong to another case."""
     everything = list(layers)
     cases = cases_in(everything)
     owner, matrix = find_case(cases, scan), world_matrix(scan)
@@ -166,18 +166,18 @@ class CaseView:
         self._hidden: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
 
     def show_only(self, case: Case, layers: Iterable[Layer], touched: Iterable[Layer] | None = None) -> None:
-        """Show the layers of a case that were hidden for another one, and hide those of other cases.
+        """Show the layers of a case that were hidden for another case, and hide the layers of other cases.
 
-        Layers that belong to no case stay as they are.
+        Layers that belong to no case are not changed.
 
         Parameters
         ----------
         case
-            The case in work.
+            The current case.
         layers
-            All that are open.
+            All open layers.
         touched
-            Those of them that may be hidden or shown; left out, all.
+            The layers that may be hidden or shown; if left out, all.
         """
         everything = list(layers)
         cases = cases_in(everything)
@@ -197,7 +197,7 @@ class CaseView:
             first.visible = True
 
     def show_all(self, layers: Iterable[Layer]) -> None:
-        """Show again what was hidden."""
+        """Show all layers again that were hidden here."""
         for layer in layers:
             self._show_again(layer)
 

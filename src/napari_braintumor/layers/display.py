@@ -16,13 +16,13 @@ from napari_braintumor.layers.placement import Placement, default_placement, not
 from napari_braintumor.layers.views import make_colormap
 
 LayerData = tuple[Any, dict[str, Any], str]
-"""What napari's readers return: data, arguments of the layer, kind of layer."""
+"""What napari's readers return: data, layer arguments, layer type."""
 
 _SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
 
 
 def layers_from_case(volume: Volume, reference: Reference | None = None) -> list[LayerData]:
-    """Make an image layer of each modality, and a hidden label layer of the reference.
+    """Make an image layer for each modality, and a hidden label layer for the reference.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def image_layer(
     modality: str | None = None,
     visible: bool = True,
 ) -> LayerData:
-    """Make an image layer of a scan with axes (Z, Y, X)."""
+    """Make an image layer from a scan with axes (Z, Y, X)."""
     low, high = _contrast_limits(array_ZYX)
     options = {
         **place.options,
@@ -82,28 +82,28 @@ def label_layer(
     tallies: Iterable[SliceTally] | None = None,
     **more: Any,
 ) -> LayerData:
-    """Make a label layer that knows what its labels are called and how many milliliters each has.
+    """Make a label layer that knows the name and the volume in mL of each label.
 
     Parameters
     ----------
     array
-        In the order of the layer's own array.
+        The labels, in the axis order of the layer.
     place
-        Where it goes.
+        The position of the layer.
     name
-        Of the layer.
+        The layer's name.
     names, colors
-        For each label; the background and all other labels are transparent.
+        The name and color of each label; the background and all other labels are transparent.
     case
-        Whose labels they are.
+        The case of the labels.
     role
         ``tumor`` for results of a model, ``reference`` for masks drawn by people.
     visible
-        Whether it is shown.
+        Whether the layer is shown.
     tallies
-        What the array's slices hold, where they are counted already.
+        The content of the array's slices, if already counted.
     **more
-        Kept in the layer's metadata.
+        Stored in the layer's metadata.
     """
     follow_window()
     counts = add_up(tally_slices(array) if tallies is None else tallies)
@@ -125,7 +125,7 @@ def label_layer(
 
 
 def own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, *, case: str, role: str) -> LayerData:
-    """Make a label layer of labels with the numbers of `LABELS`; those that do not nest are named where they occur.
+    """Make a label layer from labels with the numbers of `LABELS`; labels of regions that do not nest only if present.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, *, ca
 
 
 def _contrast_limits(array_ZYX: NDArray[Any]) -> tuple[float, float]:
-    """Return a gray range that shows the brain: percentiles over what is not background, from a part of the voxels."""
+    """Return contrast limits that show the brain: percentiles over the foreground, from some of the voxels."""
     some = np.asarray(array_ZYX[::2, ::3, ::3], np.float32)
     inside = some[some > some.min()]
     if not inside.size:

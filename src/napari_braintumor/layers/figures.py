@@ -1,7 +1,7 @@
-"""What a label layer holds as it is now: counted when it is edited, and shown by napari's status bar.
+"""The current content of a label layer: counted when it is edited, and shown in napari's status bar.
 
-Slices are counted one by one, and after an edit only those that it touched. A result also knows what its model gave, so
-that it can be told which slices were changed by hand.
+Slices are counted one by one, and after an edit only those it changed. A result also stores what its model produced, so
+that slices edited by hand can be found.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from napari_braintumor.layers.placement import KEY, Placement, bare, find_placem
 from napari_braintumor.layers.views import make_colormap, show_region, shown_region
 
 AT_ONCE_VOXELS = 10_000_000
-"""Arrays in memory up to this size are counted while the window waits, which takes some 30 ms; others bit by bit."""
+"""Arrays in memory up to this size are counted at once, which takes about 30 ms; others bit by bit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a model gave: kept in the metadata of its layer, whatever becomes of the labels there.
+    """What a model produced: stored in the metadata of its layer, however the labels there are edited.
 
     Attributes
     ----------
     record
-        As `describe_segmentation` returns it.
+        The record from `describe_segmentation`.
     label_names, label_colors
-        For each label that the model can give.
+        The name and color of each label that the model can produce.
     regions
-        For each region the labels that make it, outermost first.
+        The labels that make up each region, outermost first.
     volumes_ml
-        Of each region that was drawn.
+        The volume of each region that was drawn.
     not_measurable
-        For each region that the scans cannot show, the reason.
+        The reason for each region that the scans cannot show.
     notes
-        What the user was told during the run.
+        Notes shown to the user during the run.
     voxel_ml
-        Of the grid it was made on.
+        The voxel volume of the grid it was made on.
     slices
-        What it holds, for each slice along Z. Where another model's slice was kept because it was reviewed, that one's.
+        The content of each slice along Z; of another model's slice if that was kept because it had been reviewed.
     """
 
     record: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Answer:
 
 
 def answer_of(segmentation: Segmentation, notes: Iterable[str] = ()) -> Answer:
-    """Return what is kept of a segmentation with its layer."""
+    """Return the part of a segmentation that is stored with its layer."""
     return Answer(
         record=describe_segmentation(segmentation),
         label_names=dict(segmentation.label_names),
@@ -79,12 +79,12 @@ def answer_of(segmentation: Segmentation, notes: Iterable[str] = ()) -> Answer:
 
 
 class Figures:
-    """What a label layer holds, followed while it lives.
+    """The current content of a label layer, updated as long as the layer exists.
 
     Attributes
     ----------
     events
-        ``changed`` is sent after anything here has become another.
+        ``changed`` is emitted after any of these values has changed.
     """
 
     def __init__(self, layer: Labels) -> None:
@@ -94,7 +94,7 @@ class Figures:
         self._slices: list[SliceTally] = list(answer.slices) if isinstance(answer, Answer) else []
         self._voxels = add_up(self._slices)
         self._uncounted: set[int] = set()
-        self._soon: set[int] = set()  # of those, what is to be counted as soon as napari has drawn it
+        self._soon: set[int] = set()  # of those, the slices to count as soon as napari has drawn them
         self._steps: tuple[int | None, ...] = ()
         self._view = ""
         self._own_change = False
@@ -107,7 +107,7 @@ class Figures:
         self._note_steps(layer)
         self._doubt_all(layer)
 
-    # ---------------------------------------------------------------------------------------------- what it holds
+    # ---------------------------------------------------------------------------------------------- content
 
     @property
     def layer(self) -> Labels:
@@ -118,37 +118,37 @@ class Figures:
 
     @property
     def complete(self) -> bool:
-        """Whether every slice is counted as it is now."""
+        """Whether the counts of all slices are up to date."""
         return not self._uncounted
 
     @property
     def slices(self) -> tuple[SliceTally, ...]:
-        """What each slice along Z holds, as far as it is counted."""
+        """The content of each slice along Z, as far as it is counted."""
         return tuple(self._slices)
 
     @property
     def answer(self) -> Answer | None:
-        """What the model gave: of its last two answers the nearer one, as a run can be undone."""
+        """What the model produced: the closer of its last two answers, because a run can be undone."""
         known = self.layer.metadata.get(KEY, {})
         answers = [answer for answer in (known.get("answer"), known.get("earlier")) if isinstance(answer, Answer)]
         return min(answers, key=lambda answer: len(self._changed_since(answer)), default=None)
 
     @property
     def edited(self) -> tuple[int, ...]:
-        """The slices along Z that are not as the model gave them."""
+        """The slices along Z that differ from the model's answer."""
         answer = self.answer
         return self._changed_since(answer) if answer is not None else ()
 
     @property
     def label_names(self) -> dict[int, str]:
-        """What the labels are called: those that the layer names, and those that are painted besides."""
+        """The names of the labels: those that the layer names, and any others that are painted."""
         answer = self.answer
         names = dict(answer.label_names) if answer is not None else _named_in(self.layer)
         return {**names, **{label: f"label {label}" for label in sorted(self._voxels) if label not in names}}
 
     @property
     def label_colors(self) -> dict[int, str]:
-        """``#rrggbb`` for each of the labels of a result."""
+        """``#rrggbb`` for each label of a result."""
         answer = self.answer
         own = dict(answer.label_colors) if answer is not None else {}
         extra = [label for label in self.label_names if label not in own]
@@ -156,7 +156,7 @@ class Figures:
 
     @property
     def label_ml(self) -> dict[int, float]:
-        """Milliliters of each label; NaN where the scans cannot show it and nobody has painted it."""
+        """Volume of each label in mL; NaN if the scans cannot show it and nobody has painted it."""
         voxel_ml, answer = self._voxel_ml(), self.answer
         hidden = [answer.regions[region][0] for region in answer.not_measurable] if answer is not None else []
         return {
@@ -166,7 +166,7 @@ class Figures:
 
     @property
     def region_ml(self) -> dict[str, float]:
-        """Milliliters of each region of a result; those that the scans cannot show are left out, unless painted."""
+        """Volume of each region of a result in mL; regions that the scans cannot show are left out, unless painted."""
         answer = self.answer
         if answer is None:
             return {}
@@ -176,14 +176,14 @@ class Figures:
 
     @property
     def model_ml(self) -> dict[str, float]:
-        """Milliliters of each region as the model gave it, by the voxel size that the layer has now."""
+        """Volume of each region in mL as the model drew it, with the current voxel size of the layer."""
         answer = self.answer
         if answer is None:
             return {}
         return {name: ml * self._voxel_ml() / answer.voxel_ml for name, ml in answer.volumes_ml.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Return the record of a result: what the model gave and what stands now; JSON values only."""
+        """Return the record of a result: the model's answer and the current state; JSON values only."""
         answer = self.answer
         assert answer is not None
         grid = find_placement(self.layer).grid
@@ -201,18 +201,18 @@ class Figures:
     # ---------------------------------------------------------------------------------------------- counting
 
     def settle(self) -> None:
-        """Finish counting; arrays in memory are counted anew, as they may have changed without napari being told."""
+        """Finish counting; arrays in memory are counted again, because napari may have missed changes."""
         if _is_in_memory(level_0(self.layer)):
             self._uncounted = set(range(_depth(find_placement(self.layer))))
         self.count_some(np.inf)
 
     def count_some(self, budget_s: float) -> None:
-        """Count slices that may have changed, until they are done or the time is used up."""
+        """Count slices that may have changed, until all are counted or the time is up."""
         if self._layer() is not None and self._uncounted:
             self._count_slices(sorted(self._uncounted), budget_s)
 
     def _count_slices(self, which: Iterable[int], budget_s: float = np.inf) -> bool:
-        """Count slices, and say whether any has changed."""
+        """Count slices, and return whether any has changed."""
         layer = self.layer
         array_ZYX = find_placement(layer).from_layer(level_0(layer))
         until_s = time.perf_counter() + budget_s
@@ -243,10 +243,10 @@ class Figures:
     # ---------------------------------------------------------------------------------------------- following
 
     def _paint(self, event: Any) -> None:
-        """Count what a stroke, a fill or a call of data_setitem touched.
+        """Count the slices changed by a stroke, a fill or a call of data_setitem.
 
-        napari says so after a stroke, but before anything else that it does: then the slices are still as they were,
-        and are counted when it draws them.
+        napari emits this event after a stroke, but before any other edit. In that case the slices are still unchanged,
+        and are counted when napari draws them.
         """
         self._note_steps(self.layer)
         touched = _touched(event.value, self.layer)
@@ -270,7 +270,7 @@ class Figures:
         self._doubt_all(self.layer)
 
     def _redraw(self, _: Any) -> None:
-        """Find out why napari draws the layer anew: an undo, another slice that is looked at, or who knows."""
+        """Find out why napari redraws the layer: an undo, a change of the displayed slice, or an unknown reason."""
         layer = self.layer
         before, view = self._steps, self._view
         self._note_steps(layer)
@@ -282,7 +282,7 @@ class Figures:
             self._doubt_all(layer)
 
     def _note_steps(self, layer: Labels) -> None:
-        """Note how many steps can be undone and redone, and what is looked at."""
+        """Note how many steps can be undone and redone, and which slice is displayed."""
         histories = (getattr(layer, name, None) for name in ("_undo_history", "_redo_history"))
         self._steps = tuple(None if history is None else len(history) for history in histories)
         self._view = repr(getattr(layer, "_slice_input", None))
@@ -297,7 +297,7 @@ class Figures:
             self.events.changed()
 
     def publish(self, _: Any = None) -> None:
-        """Tell the status bar, give labels that nobody knows a color, and show labels again if a region was shown."""
+        """Update the status bar, give unknown labels a color, and show labels again if a region was shown."""
         layer = self.layer
         names, ml = self.label_names, self.label_ml
         table = layer.features
@@ -327,7 +327,7 @@ _FIGURES: WeakKeyDictionary[Labels, Figures] = WeakKeyDictionary()
 
 
 def figures_of(layer: Labels) -> Figures:
-    """Return what a label layer of this plugin holds; from the first call on, it is followed."""
+    """Return the figures of a label layer of this plugin; from the first call on, they are kept up to date."""
     layer = bare(layer)
     if layer not in _FIGURES:
         _FIGURES[layer] = Figures(layer)
@@ -335,20 +335,20 @@ def figures_of(layer: Labels) -> Figures:
 
 
 def follow_labels(viewer: Any) -> None:
-    """Keep the figures of all label layers of this plugin that are in a viewer, now or later."""
+    """Keep the figures of all label layers of this plugin in a viewer up to date, now and later."""
     viewer.layers.events.inserted.connect(_begin_following)
     for layer in viewer.layers:
         _follow(layer)
 
 
 def follow_window() -> None:
-    """Do so in the window that is open, if any: a layer that is made goes there."""
+    """Call `follow_labels` for the open window, if any: new layers go there."""
     if (viewer := napari.current_viewer()) is not None:
         follow_labels(viewer)
 
 
 def is_result(layer: Any) -> bool:
-    """Whether a layer holds the tumor that a model drew."""
+    """Whether a layer contains the tumor that a model drew."""
     return isinstance(layer, Labels) and isinstance(layer.metadata.get(KEY, {}).get("answer"), Answer)
 
 
@@ -377,7 +377,7 @@ def _depth(place: Placement) -> int:
 
 
 def _touched(step: Iterable[Any], layer: Labels) -> set[int]:
-    """Return which slices along Z a step of napari's history changes."""
+    """Return the slices along Z that a step of napari's history changes."""
     place = find_placement(layer)
     axis, size = (place.grid.axes[0], _depth(place)) if place.in_source_order else (0, _depth(place))
     found: set[int] = set()
@@ -389,7 +389,7 @@ def _touched(step: Iterable[Any], layer: Labels) -> set[int]:
 
 
 def _stepped(layer: Labels, before: Any) -> set[int] | None:
-    """Return which slices the last undo or redo changed; None if napari does not say."""
+    """Return the slices that the last undo or redo changed; None if napari does not say."""
     undo, redo = (getattr(layer, name, None) for name in ("_undo_history", "_redo_history"))
     if undo is None or redo is None:
         return None

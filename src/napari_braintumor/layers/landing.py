@@ -1,7 +1,7 @@
-"""Where labels are to be written: on the grid of the scan that they were drawn on.
+"""Find the grid to write labels on: the grid of the scan that they were drawn on.
 
-Oblique scans are shown unrotated, so what lies on them in the window does not lie where the window says. Labels that
-know no file of their own, as napari's new layers, take the grid of the scan whose voxels they share.
+Oblique scans are shown unrotated, so labels drawn on them are not where the window shows them. Labels without a file of
+their own, like napari's new layers, take the grid of the scan whose voxels they share.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from napari_braintumor.layers.placement import (
 from napari_braintumor.layers.selection import case_of
 
 _SAME_VOXEL = 0.1
-"""How far, in voxels, grids may lie apart and still be one."""
+"""Largest distance, in voxels, between grids that count as the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class Landing:
-    """Labels as they are to be written.
+    """Labels ready to be written, with their grid.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Landing:
     grid
         The grid to write them on.
     note
-        What the user should know of the choice, in a sentence; empty if there is nothing to say.
+        What the user should know about the choice of grid, in one sentence; empty if there is nothing to say.
     """
 
     labels_ZYX: NDArray[np.integer[Any]]
@@ -53,7 +53,7 @@ class Landing:
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """A scan on whose voxels labels may lie, and by how many voxels of it they are shifted."""
+    """A scan whose voxels labels may share, and the offset of the labels in its voxels."""
 
     name: str
     case: str | None
@@ -67,17 +67,17 @@ def labels_from_layer(layer: Labels, others: Iterable[Layer] = ()) -> Landing:
     Parameters
     ----------
     layer
-        A layer that was opened from a file, or made by a model, has the grid of that file or scan. Any other takes the
-        grid of the scan whose voxels it shares, be it larger or smaller than the scan. Where there is none it is
-        written where it is shown.
+        A layer that was opened from a file, or made by a model, has the grid of that file or scan. Any other layer
+        takes the grid of the scan whose voxels it shares, even if it is larger or smaller than the scan. If there is
+        no such scan, it is written where it is shown.
     others
-        The layers that are open beside it.
+        The other open layers.
 
     Raises
     ------
     DataError
-        If the layer is not three-dimensional; if it lies on scans whose files differ; if labels lie outside of the
-        scan; or if it shares no voxels with an oblique scan that it lies over.
+        If the layer is not three-dimensional, it lies on scans whose grids differ, labels lie outside the scan, or it
+        overlaps an oblique scan without sharing its voxels.
     """
     check_three_dimensional(layer)
     place = find_placement(layer)
@@ -91,12 +91,12 @@ def labels_from_layer(layer: Labels, others: Iterable[Layer] = ()) -> Landing:
     if closed and all(_is_same(closed[0], scan) for scan in closed):
         return _land(layer, array, closed[0])
     _refuse_oblique(layer, place, array.shape, open_scans)
-    note = f"Labels '{layer.name}' share their voxels with no open scan, so they are written where they are shown."
+    note = f"Labels '{layer.name}' do not match the voxels of any open scan, so they are written where they are shown."
     return Landing(place.from_layer(array), place.grid, note)
 
 
 def _fitting(place: Placement, array: NDArray[Any], scans: Iterable[_Scan]) -> list[_Scan]:
-    """Return the scans whose voxels labels share: those of the same frame if there are any, else those around them."""
+    """Return the scans whose voxels labels share: those with the same frame if any, otherwise overlapping ones."""
     found = []
     for scan in scans:
         offset = _whole_offset(place, array.shape, scan.place)
@@ -110,7 +110,7 @@ def _fitting(place: Placement, array: NDArray[Any], scans: Iterable[_Scan]) -> l
 
 
 def _whole_offset(place: Placement, shape: tuple[int, ...], scan: Placement) -> tuple[int, int, int] | None:
-    """Return by how many voxels of a scan labels are shifted; None if their voxels are others."""
+    """Return the offset of labels in voxels of a scan; None if they do not share its voxels."""
     to_scan = np.linalg.inv(scan.matrix) @ place.matrix
     corners = np.array([(*corner, 1.0) for corner in product(*((0, size - 1) for size in shape))])
     apart = (corners @ to_scan.T - corners)[:, :3]
@@ -122,7 +122,7 @@ def _whole_offset(place: Placement, shape: tuple[int, ...], scan: Placement) -> 
 
 
 def _choose(layer: Labels, fitting: list[_Scan]) -> _Scan:
-    """Return the scan that labels belong to: that of their case or name, where the files of several differ."""
+    """Return the scan that labels belong to. If several scans have different grids, case or name decides."""
     case = case_of(layer)
     for candidates in (
         fitting,
@@ -134,8 +134,8 @@ def _choose(layer: Labels, fitting: list[_Scan]) -> _Scan:
             return candidates[0]
     names = ", ".join(f"'{scan.name}'" for scan in fitting)
     raise DataError(
-        f"Labels '{layer.name}' lie on {names}, whose files lie in different places. Labels are written onto one scan. "
-        "Close the other scans, or put the scan's name into the name of the labels."
+        f"Labels '{layer.name}' lie on {names}, whose files have different positions. Labels are written onto one "
+        "scan. Close the other scans, or put the scan's name into the name of the labels."
     )
 
 
@@ -148,7 +148,7 @@ def _is_same(one: _Scan, two: _Scan) -> bool:
 
 
 def _land(layer: Labels, array: NDArray[Any], scan: _Scan) -> Landing:
-    """Put labels into the frame of a scan."""
+    """Copy labels into the frame of a scan."""
     shape = _shape(scan.place)
     if shape == array.shape and not any(scan.offset):
         return Landing(scan.place.from_layer(array), scan.place.grid)
@@ -167,7 +167,7 @@ def _land(layer: Labels, array: NDArray[Any], scan: _Scan) -> Landing:
 
 
 def _common(shape: tuple[int, ...], scan: _Scan) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the voxels that labels and a scan have in common: in the labels, and in the scan."""
+    """Return the overlap of labels and a scan: as slices of the labels, and of the scan."""
     spans = [
         (max(0, -step), min(size, frame - step))
         for size, frame, step in zip(shape, _shape(scan.place), scan.offset, strict=True)
@@ -187,13 +187,13 @@ def _count_outside(array: NDArray[Any], scan: _Scan) -> int:
 
 
 def _refuse_oblique(layer: Labels, place: Placement, shape: tuple[int, ...], scans: Iterable[_Scan]) -> None:
-    """Refuse labels over a scan that is shown elsewhere than it lies: nobody knows what they were drawn on."""
+    """Raise an error for labels over a scan that is not shown at its true position: it is unclear what they mark."""
     low, high = _box(place, shape)
     for scan in scans:
         scan_low, scan_high = _box(scan.place, _shape(scan.place))
         if _is_shown_elsewhere(scan.place) and np.all(low <= scan_high) and np.all(scan_low <= high):
             raise DataError(
-                f"Labels '{layer.name}' {shape} do not share the voxels of the oblique scan '{scan.name}' "
+                f"Labels '{layer.name}' {shape} do not match the voxels of the oblique scan '{scan.name}' "
                 f"{_shape(scan.place)}, so they cannot be written where they are shown. Select the scan, press New "
                 "labels layer, and draw there."
             )
@@ -213,7 +213,7 @@ def _box(place: Placement, shape: tuple[int, ...]) -> tuple[NDArray[np.float64],
 
 
 def _shape(place: Placement) -> tuple[int, int, int]:
-    """Return the shape of the array of the layer that lies there."""
+    """Return the array shape of the layer with this placement."""
     return place.grid.shape if place.in_source_order else place.grid.shape_ZYX
 
 

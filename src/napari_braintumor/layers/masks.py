@@ -1,4 +1,4 @@
-"""Label layers as masks: which of them serve, what their numbers mean, and which slices a person has reviewed."""
+"""Label layers as masks: which can be used, what their numbers mean, and which slices a person has reviewed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_braintumor.layers.selection import Selection, is_same_scan
 
 
 def masks_in(layers: Iterable[Layer]) -> list[Labels]:
-    """Return the label layers that may serve as a mask: not the preview of a training, nor where models disagree."""
+    """Return the label layers that can be used as a mask, so not training previews or disagreement layers."""
     return [
         layer
         for layer in layers
@@ -28,7 +28,7 @@ def masks_in(layers: Iterable[Layer]) -> list[Labels]:
 
 
 def find_reference(layers: Iterable[Layer], case: str) -> Labels | None:
-    """Return the topmost mask drawn by people that was opened with a case."""
+    """Return the topmost mask drawn by people and opened with a case."""
     of_case = {"case": case, "role": "reference"}.items()
     found = [layer for layer in masks_in(layers) if of_case <= _known_words(layer).items()]
     return found[-1] if found else None
@@ -37,24 +37,24 @@ def find_reference(layers: Iterable[Layer], case: str) -> Labels | None:
 def reference_from_labels(
     labels_ZYX: NDArray[np.integer[Any]], names: Mapping[int, str], source: SourceGrid, convention: str | None = None
 ) -> Reference:
-    """Read the labels of a layer as regions that models can be held against.
+    """Read the labels of a layer as regions that models can be compared with.
 
     Parameters
     ----------
     labels_ZYX
-        As `labels_for` returns them.
+        From `labels_for`.
     names
-        What the layer calls its labels, as `label_names` returns them. A layer of this plugin has its own numbers. Of
-        any other the numbers tell the convention; a single number stands for the whole tumor.
+        The label names of the layer, from `label_names`. A layer of this plugin uses the numbers of `LABELS`. For any
+        other layer the convention is guessed from the numbers; a single number stands for the whole tumor.
     source
         The grid of the scans.
     convention
-        What the user says that the numbers mean, a key of `CONVENTIONS`.
+        The label convention chosen by the user, a key of `CONVENTIONS`.
 
     Raises
     ------
     DataError
-        If the labels fit no convention, or several and nobody says which.
+        If the labels fit no convention, or several and none is chosen.
     """
     if names and convention is None:
         drawn = [region.name for region in REGIONS if region.label in names]
@@ -63,15 +63,15 @@ def reference_from_labels(
     convention = convention or guess_convention(values) or ("whole" if len(set(values) - {0}) == 1 else None)
     if convention is None:
         raise DataError(
-            f"The reference holds the values {', '.join(map(str, values))}, which may mean different things: "
-            "BraTS 2013, BraTS 2023 and the Decathlon number them differently. Choose what they mean below the "
-            "reference, or open the mask with its scan and say it in its file name, as in 'seg_brats2023.nii.gz'."
+            f"The reference contains the values {', '.join(map(str, values))}, which may mean different things: "
+            "BraTS 2013, BraTS 2023 and the Decathlon number labels differently. Choose the convention below the "
+            "reference, or put it into the mask's file name, as in 'seg_brats2023.nii.gz', and open it with its scan."
         )
     return reference_from_values(labels_ZYX, convention, source)
 
 
 def label_names(layer: Labels) -> dict[int, str]:
-    """Return what a label layer of this plugin calls its labels; nothing for a layer of another origin."""
+    """Return the label names of a label layer of this plugin; empty for other layers."""
     if not layer.metadata.get(KEY, {}).get("role") or "name" not in layer.features:
         return {}
     table = layer.features
@@ -79,38 +79,38 @@ def label_names(layer: Labels) -> dict[int, str]:
 
 
 def _known_words(layer: Layer) -> dict[str, str]:
-    """Return what this plugin noted of a layer, as far as it is text."""
+    """Return the text values of this plugin's metadata of a layer."""
     return {name: value for name, value in layer.metadata.get(KEY, {}).items() if isinstance(value, str)}
 
 
 def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:
-    """Return a label layer's array with axes (Z, Y, X), checked to lie where the scans lie.
+    """Return a label layer's array with axes (Z, Y, X), after checking that it lies on the scans.
 
     Raises
     ------
     DataError
-        If it is not a three-dimensional layer, if it is known to belong to another case, or if it lies elsewhere or
-        has another shape: then it belongs to another scan.
+        If the layer is not three-dimensional, is known to belong to another case, or differs from the scans in
+        position or shape.
     """
     check_three_dimensional(layer)
     check_same_case(selection, layer)
     place = find_placement(layer)
     shape = tuple(place.grid.shape[axis] for axis in place.grid.axes)
-    # A layer that was drawn on a scan lies where napari shows the scan, whatever either knows of its file.
+    # A layer drawn on a scan has the displayed position of the scan, whatever is known about the files.
     here, there = (np.asarray(each.matrix) for each in (selection.placement, place))
     if shape != selection.shape or (layer.data.ndim == 3 and not np.allclose(here, there, atol=1e-3)):
         raise DataError(
-            f"Labels '{layer.name}' {shape} do not lie on the scans {selection.shape}: they belong to another image. "
-            "Choose the labels that were drawn on these scans."
+            f"Labels '{layer.name}' {shape} do not lie on the scans {selection.shape}, so they belong to another "
+            "image. Choose the labels that were drawn on these scans."
         )
     return selection.placement.from_layer(np.asarray(level_0(layer)))
 
 
 def check_same_case(selection: Selection, layer: Labels) -> None:
-    """Refuse labels that are known to belong to another case: in many data sets all cases share shape and place.
+    """Raise an error for labels of another case. In many data sets all cases share shape and position.
 
-    Labels know the scans that they were made from, or the case that they were opened with. Those that a user has
-    painted know neither, and are taken for what they lie on.
+    Labels know the scans they were made from, or the case they were opened with. Labels painted by the user know
+    neither, and are taken to belong to the scans they lie on.
 
     Raises
     ------
@@ -127,8 +127,8 @@ def check_same_case(selection: Selection, layer: Labels) -> None:
         belongs = not case or not owners or case.casefold() in owners
     if not belongs:
         raise DataError(
-            f"Labels '{layer.name}' belong to other scans, of case '{case}', than those of '{selection.name}'. Labels "
-            "and scans must be of one case, even where they lie in the same place. Choose the labels of "
+            f"Labels '{layer.name}' belong to the scans of case '{case}', not to those of '{selection.name}'. Labels "
+            "and scans must belong to the same case, even if they share a position. Choose the labels of "
             f"'{selection.name}', or the scans that the labels were made from."
         )
 
@@ -139,13 +139,13 @@ def reviewed_slices(layer: Labels) -> tuple[int, ...]:
 
 
 def mark_reviewed(layer: Labels, z: int, reviewed: bool = True) -> None:
-    """Mark a slice along Z as looked through by a person, or take the mark back."""
+    """Mark a slice along Z as reviewed by a person, or remove the mark."""
     marks = set(reviewed_slices(layer)) - {z} | ({z} if reviewed else set())
     layer.metadata = {**layer.metadata, KEY: {**layer.metadata.get(KEY, {}), "reviewed": tuple(sorted(marks))}}
 
 
 def slice_at(layer: Layer, point: Iterable[float]) -> int | None:
-    """Return which slice of a layer, along Z from inferior, a point of the world lies in; None outside of it.
+    """Return the slice of a layer, along Z from inferior, that contains a point in world coordinates; None if outside.
 
     Raises
     ------

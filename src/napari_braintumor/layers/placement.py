@@ -1,8 +1,8 @@
 """Where a layer's voxels lie, and on which grid of a file.
 
-A layer's array is either in our own order (Z, Y, X), as this plugin's readers leave it, or in an order of its own,
-which its scale, translate and affine describe. A `Placement` holds the difference, so that labels come back to exactly
-where the image lies, whichever plugin opened it.
+A layer's array is either in our own order (Z, Y, X), as in layers from this plugin's readers, or in another order,
+which its scale, translate and affine describe. A `Placement` stores the difference, so that labels get exactly the
+position of the image, whichever plugin opened it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid, grid_from_affine
 
 KEY = "braintumor"
-"""Where a layer's ``metadata`` keeps what this plugin knows of it."""
+"""The key of this plugin's values in a layer's ``metadata``."""
 
 AXES = ("z", "y", "x")
 # A displayed (z, y, x) is (superior, posterior, left).
 _WORLD_TO_RAS = np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]], float)
-# The only orientation of which napari-nifti (up to 0.0.20) shows the axes superior, anterior, right as it means to.
+# The only orientation for which napari-nifti (up to 0.0.20) shows the axes superior, anterior, right as intended.
 _SAR_ORDER = "RAS+"
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a layer's voxels lie, kept apart from the layer, which may be deleted while a model runs.
+    """Where a layer's voxels lie, stored separately from the layer, which may be deleted while a model runs.
 
     Attributes
     ----------
     grid
-        The grid of the layer's file where that is known, otherwise that of the layer's array as displayed.
+        The grid of the layer's file if known, otherwise the grid of the layer's array as displayed.
     in_source_order
-        True if the layer's array has the axes of `grid`; False if it has been reordered to (Z, Y, X).
+        True if the layer's array has the axes of `grid`; False if it was reordered to (Z, Y, X).
     options
         scale, translate, rotate, shear, affine, units and axis labels, as `Layer` takes them.
     matrix
@@ -52,15 +52,15 @@ class Placement:
     matrix: NDArray[np.float64]
 
     def to_layer(self, array_ZYX: NDArray[Any]) -> NDArray[Any]:
-        """Give an array with axes (Z, Y, X) the order of the layer's array."""
+        """Reorder an array with axes (Z, Y, X) to the order of the layer's array."""
         return self.grid.to_source(array_ZYX) if self.in_source_order else array_ZYX
 
     def from_layer(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Give an array like the layer's the axes (Z, Y, X)."""
+        """Reorder an array in the layer's order to axes (Z, Y, X)."""
         return self.grid.from_source(array) if self.in_source_order else array
 
     def remember(self, **more: Any) -> dict[str, Any]:
-        """Return layer metadata by which `find_placement` knows the layer again."""
+        """Return layer metadata that `find_placement` recognizes the layer by."""
         known = {"source": self.grid, "in_source_order": self.in_source_order, "matrix": self.matrix}
         return {KEY: {**more, **known}}
 
@@ -69,7 +69,7 @@ _SCANS: WeakSet[Placement] = WeakSet()
 
 
 def note_scan(place: Placement) -> Placement:
-    """Note where a scan is shown, for as long as its layer lives, so that labels drawn on it find its grid."""
+    """Note where a scan is shown, as long as its layer exists, so that labels drawn on it find its grid."""
     _SCANS.add(place)
     return place
 
@@ -80,9 +80,9 @@ def known_scans() -> list[Placement]:
 
 
 def default_placement(grid: SourceGrid) -> Placement:
-    """Return where this plugin shows a case: reordered to (Z, Y, X), in mm, on the scanner's coordinates.
+    """Return where this plugin shows a case: reordered to (Z, Y, X), in mm, in scanner coordinates.
 
-    Without a known voxel size the units stay pixels. Oblique grids are shown unrotated; the grid keeps the angle.
+    If the voxel size is not known, the units stay pixels. Oblique grids are shown unrotated; the grid keeps the angle.
     """
     matrix = np.diag([*grid.spacing, 1.0])
     matrix[:3, 3] = grid.origin
@@ -92,21 +92,21 @@ def default_placement(grid: SourceGrid) -> Placement:
 
 
 def source_of(layer: Layer) -> SourceGrid:
-    """Return the grid on which a three-dimensional layer's voxels are to be written; see `find_placement`."""
+    """Return the grid for writing a three-dimensional layer's voxels; see `find_placement`."""
     return find_placement(layer).grid
 
 
 def find_placement(layer: Layer) -> Placement:
     """Find where a three-dimensional layer lies.
 
-    A layer of this plugin that was neither reshaped nor moved keeps the grid of its file. A layer of the napari-nifti
-    plugin keeps its header's affine. Any other is taken as displayed: down the slider is superior, down the screen
-    posterior, to the right the patient's left; lengths in the layer's units, pixels being mm.
+    A layer of this plugin that was not reshaped or moved has the grid of its file. A layer of the napari-nifti plugin
+    has the affine of its header. Any other layer is taken as displayed: the slider runs to superior, down the screen is
+    posterior, and right is the patient's left; lengths are in the layer's units, with pixels as mm.
 
     Raises
     ------
     DataError
-        If napari-nifti shows the axes of the file in another order than it says.
+        If napari-nifti shows the axes of the file in a different order than it states.
     """
     options = {
         "scale": tuple(layer.scale),
@@ -138,29 +138,29 @@ def find_placement(layer: Layer) -> Placement:
 
 
 def has_own_grid(layer: Layer, place: Placement) -> bool:
-    """Whether a layer's grid is that of its own file or scan, and not merely what is displayed."""
+    """Whether a layer's grid comes from its own file or scan, and not only from what is displayed."""
     return place.grid is layer.metadata.get(KEY, {}).get("source") or "coordinate_system" in layer.metadata
 
 
 def is_taken_as_shown(layer: Layer) -> bool:
-    """Whether nothing but its display says how a scan lies: then down the slider is taken for superior."""
+    """Whether only the display gives a scan's orientation, so that the slider is assumed to run to superior."""
     return np.ndim(level_0(layer)) == 3 and not has_own_grid(layer, find_placement(layer))
 
 
 def display_affine(place: Placement) -> NDArray[np.float64]:
-    """Return the affine from an index of a layer's array to the RAS mm where it is shown."""
+    """Return the affine from an index of a layer's array to the displayed position in RAS mm."""
     affine = np.eye(4)
     affine[:3] = _WORLD_TO_RAS @ place.matrix[:3]
     return affine
 
 
 def bare(layer: Any) -> Any:
-    """Return a layer without the wrapper in which napari hands it to plugins: wrappers come and go."""
+    """Return a layer without the temporary wrapper in which napari passes it to plugins."""
     return getattr(layer, "__wrapped__", layer)
 
 
 def set_spacing(layer: Layer, spacing: tuple[float, float, float]) -> None:
-    """Give a three-dimensional layer the voxel size that a user states: what is displayed, measured and written.
+    """Give a three-dimensional layer the voxel size entered by the user, for display, measurements and writing.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def set_spacing(layer: Layer, spacing: tuple[float, float, float]) -> None:
     Raises
     ------
     SettingsError
-        If no scan of a head has such voxels.
+        If no scan of a head can have such voxels.
     """
     place = find_placement(layer)
     grid = place.grid.with_spacing(spacing)
@@ -188,11 +188,11 @@ def set_spacing(layer: Layer, spacing: tuple[float, float, float]) -> None:
         layer.scale, layer.translate = shown.options["scale"], shown.options["translate"]
     if "source" in known:
         layer.metadata = {**layer.metadata, **shown.remember(**known)}
-    layer.units = ("mm",) * 3  # last, as whoever follows the layer then finds all of it
+    layer.units = ("mm",) * 3  # last, so that listeners find everything updated
 
 
 def check_three_dimensional(layer: Layer) -> None:
-    """Refuse a layer that does not have three dimensions."""
+    """Raise an error if a layer does not have three dimensions."""
     shape = tuple(np.shape(level_0(layer)))
     if len(shape) != 3:
         how = "Open the whole scan." if len(shape) < 3 else "Right-click the layer and choose Split Stack."
@@ -200,16 +200,16 @@ def check_three_dimensional(layer: Layer) -> None:
 
 
 def _affine_of_napari_nifti(layer: Layer) -> NDArray[np.float64]:
-    """Return the affine of the array that napari-nifti shows; the one in its metadata is that of the transpose."""
+    """Return the affine of the array that napari-nifti shows; its metadata has that of the transposed array."""
     order = layer.metadata["coordinate_system"]
     if order != _SAR_ORDER:
         raise DataError(
             f"Layer '{layer.name}' was opened by napari-nifti, which shows scans stored along {order} in "
-            "another order than it says. Expected superior, anterior, right. "
+            "a different order than it states. Expected superior, anterior, right. "
             "Open the file with Brain Tumor instead."
         )
     affine = np.array(layer.metadata["affine"], np.float64)[:, [2, 1, 0, 3]]
-    # A voxel size that the user has corrected in the layer is meant.
+    # A voxel size that the user corrected in the layer takes precedence.
     affine[:3, :3] *= np.abs(layer.scale) / np.linalg.norm(affine[:3, :3], axis=0)
     return affine
 

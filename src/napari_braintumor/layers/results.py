@@ -1,4 +1,4 @@
-"""Results as layers. A second run takes the place of the first, but never that of what a person drew or reviewed."""
+"""Results as layers. A second run replaces the first, but never what a person drew or reviewed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 MadeFrom = Mapping[str, Mapping[str, str | None]]
-"""The scans of a result: for each modality what `describe_scan` returns."""
+"""The scans of a result: for each modality, the description from `describe_scan`."""
 
 
 def labels_from_segmentation(
@@ -43,7 +43,7 @@ def labels_from_segmentation(
     model_path: Path | None = None,
     notes: Iterable[str] = (),
 ) -> LayerData:
-    """Make the label layer of a result.
+    """Make the label layer for a result.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def labels_from_segmentation(
         The result. The layer gets its own copy of the labels, to be corrected with the brush; labels of a streamed
         volume are shared with it.
     place
-        Of the image layer that the result was made from; left out, where this plugin's readers put the case.
+        The placement of the image layer that the result was made from; if left out, that of this plugin's readers.
     by
-        The model, where there are layers of several.
+        The name of the model, if several models have layers.
     made_from
-        The scans, as `Selection` has them.
+        The scans, see `Selection.made_from`.
     model_path
         The model's file.
     notes
-        What the user was told during the run; left out, what the segmentation's own record says.
+        Notes shown to the user during the run; if left out, those in the segmentation's record.
     """
     place = place or default_placement(segmentation.source)
     labels = place.to_layer(segmentation.labels)
@@ -100,10 +100,10 @@ def update_or_add_labels(
     model_path: Path | None = None,
     notes: Iterable[str] = (),
 ) -> Labels:
-    """Show a result: in the layer of the last result of the same scans if that is still there, else in a new one.
+    """Show a result in the layer of the last result from the same scans if it still exists, otherwise in a new layer.
 
-    Slices that a person has changed or marked as reviewed since stay as they are: `kept_slices` tells which, and
-    `replace_kept` takes the model's answer there too. napari's undo (Ctrl+Z) brings back what the layer held before.
+    Slices that a person has since edited or marked as reviewed stay unchanged: `kept_slices` returns them, and
+    `replace_kept` replaces them by the model's answer. napari's undo (Ctrl+Z) restores the previous labels.
 
     Parameters
     ----------
@@ -112,15 +112,15 @@ def update_or_add_labels(
     segmentation
         The result.
     place
-        Of the image layer that it was made from.
+        The placement of the image layer that it was made from.
     by
-        The model, where several are compared: each has a layer of its own.
+        The name of the model, if several are compared: each has its own layer.
     made_from
-        The scans, as `Selection` has them.
+        The scans, see `Selection.made_from`.
     model_path
         The model's file.
     notes
-        What the user was told during the run.
+        Notes shown to the user during the run.
     """
     follow_labels(viewer)
     data, options, _ = labels_from_segmentation(
@@ -134,13 +134,13 @@ def update_or_add_labels(
 
 
 def kept_slices(layer: Labels) -> tuple[int, ...]:
-    """Return the slices along Z, from inferior, in which the last run did not replace what a person had done."""
+    """Return the slices along Z, from inferior, in which the last run kept what a person had done."""
     known = layer.metadata.get(KEY, {})
     return tuple(known.get("kept", {})) if figures_of(layer).answer is known.get("answer") else ()
 
 
 def replace_kept(layer: Labels) -> None:
-    """Replace, undoably, the slices that the last run kept by what the model gave there, and take their marks back."""
+    """Replace the slices that the last run kept by the model's answer, and remove their marks. Can be undone."""
     known = layer.metadata[KEY]
     kept: dict[int, bytes] = known.get("kept", {})
     _, rows, columns = find_placement(layer).from_layer(level_0(layer)).shape
@@ -154,14 +154,14 @@ def replace_kept(layer: Labels) -> None:
 
 
 def _merge(layer: Labels, segmentation: Segmentation, options: Mapping[str, Any]) -> None:
-    """Put a new answer into a layer, but for the slices that a person has changed or reviewed."""
+    """Put a new answer into a layer, except for slices that a person has edited or reviewed."""
     figures = figures_of(layer)
     figures.settle()
     before = layer.metadata[KEY]
     last, edited = figures.answer, figures.edited
     kept = sorted({*edited, *before.get("reviewed", ())})
     answer = options["metadata"][KEY]["answer"]
-    if last is not None:  # a reviewed slice that nobody changed is still a model's, though another's
+    if last is not None:  # a reviewed slice without edits is still a model's answer, but of the earlier model
         stays = set(kept) - set(edited)
         slices = tuple(last.slices[z] if z in stays else tally for z, tally in enumerate(answer.slices))
         answer = replace(answer, slices=slices)
@@ -176,7 +176,7 @@ def _merge(layer: Labels, segmentation: Segmentation, options: Mapping[str, Any]
 
 
 def _set_slices(layer: Labels, slices_YX: Mapping[int, NDArray[np.uint8]]) -> None:
-    """Set slices along Z of a layer, as one step that can be undone."""
+    """Set slices along Z of a layer as a single step that can be undone."""
     place = find_placement(layer)
     in_order = place.grid.is_in_order or not place.in_source_order
     with layer.block_history():
@@ -191,7 +191,7 @@ def _set_slices(layer: Labels, slices_YX: Mapping[int, NDArray[np.uint8]]) -> No
 
 
 def _in_source_order(place: Placement, at_ZYX: tuple[NDArray[np.intp], ...]) -> tuple[NDArray[np.intp], ...]:
-    """Turn indices along Z, Y, X into those of the source's own axes."""
+    """Convert indices along Z, Y, X to indices along the source's own axes."""
     grid = place.grid
     turned = [
         grid.shape[axis] - 1 - index if flip else index
@@ -201,7 +201,7 @@ def _in_source_order(place: Placement, at_ZYX: tuple[NDArray[np.intp], ...]) -> 
 
 
 def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation, place: Placement) -> list[Image]:
-    """Show the probability of each region that is drawn as a hidden image layer, where the result has them."""
+    """Show the probability of each drawn region as a hidden image layer, if the result has probabilities."""
     layers: list[Image] = []
     if segmentation.probabilities is None:
         return layers
@@ -209,7 +209,7 @@ def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation,
         if region in segmentation.not_measurable:
             continue
         role = f"probability of {region}"
-        data = place.to_layer(array_ZYX).astype(np.float32)  # graphics cards have no use for float16
+        data = place.to_layer(array_ZYX).astype(np.float32)  # GPUs cannot display float16
         layer = find_result(viewer, Image, segmentation.name, role, data.shape, place)
         if layer is not None:
             layer.data = data
@@ -230,16 +230,16 @@ def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation,
 
 
 def update_or_add_disagreement(viewer: ViewerModel, comparison: Comparison, place: Placement) -> Labels:
-    """Show where models disagree: each label tells how many of them do not go with the majority.
+    """Show where models disagree: each label is the number of models that disagree with the majority.
 
     Parameters
     ----------
     viewer
         The viewer, or its model.
     comparison
-        Of models on one case.
+        The comparison of models on one case.
     place
-        Of the image layer that their results were made from.
+        The placement of the image layer that their results were made from.
     """
     many = len(comparison.models)
     names = {n: f"{n} of {many} models {'differs' if n == 1 else 'differ'}" for n in range(1, many // 2 + 1)}
@@ -257,9 +257,9 @@ def update_or_add_disagreement(viewer: ViewerModel, comparison: Comparison, plac
 
 
 def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDArray[np.uint8]) -> Labels | None:
-    """Show what a network in training predicts in one slice of a case, where its scans are open.
+    """Show the prediction of a network in training for one slice of a case, if its scans are open.
 
-    What is selected stays selected: whoever is painting goes on in their own layer.
+    The selection does not change, so that the user can go on painting in another layer.
 
     Parameters
     ----------
@@ -270,12 +270,12 @@ def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDA
     z
         The slice, from inferior.
     labels_YX
-        With the numbers of `LABELS`.
+        The predicted labels, with the numbers of `LABELS`.
 
     Returns
     -------
     Labels or None
-        The layer; None where no scan of that case and size is open.
+        The layer; None if no scan of that case and size is open.
     """
     for scan in scans_in(viewer.layers):
         if np.ndim(level_0(scan)) != 3 or case not in (case_of(scan), case_name([scan])):
@@ -299,7 +299,7 @@ def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDA
 
 
 def _add_unselected(viewer: Any, layer: Layer) -> None:
-    """Add a layer and leave selected what was: napari selects what is new."""
+    """Add a layer without changing the selection: napari selects new layers."""
     selection = viewer.layers.selection
     before, active = {bare(each) for each in selection}, selection.active
     viewer.add_layer(layer)
@@ -320,7 +320,7 @@ def find_result(
     by: str | None = None,
     made_from: MadeFrom | None = None,
 ) -> Any:
-    """Find the layer of an earlier result of the same case and scans in the same place."""
+    """Find the layer of an earlier result for the same case and scans at the same position."""
     for layer in viewer.layers:
         known = layer.metadata.get(KEY, {})
         alike = isinstance(layer, kind) and tuple(map(known.get, ("case", "role", "by"))) == (case, role, by)
@@ -332,7 +332,7 @@ def find_result(
 
 
 def is_result_of(layer: Layer, selection: Selection) -> bool:
-    """Whether a layer holds the tumor that a model drew in these scans."""
+    """Whether a layer contains the tumor that a model drew in these scans."""
     known = layer.metadata.get(KEY, {})
     made_from = known.get("made_from", {})
     if not is_result(layer):
@@ -341,7 +341,7 @@ def is_result_of(layer: Layer, selection: Selection) -> bool:
 
 
 def same_scans(before: MadeFrom, now: MadeFrom) -> bool:
-    """Whether two results are of the same scans: equal names and grids are no proof, many cases share both."""
+    """Whether two results are from the same scans. Names and grids do not prove it, because many cases share both."""
     if not before or not now:
         return True
     return any(is_same_scan(one, two) for one in before.values() for two in now.values())

@@ -1,4 +1,4 @@
-"""Which layers make a case: found by metadata and name, checked for fitting each other, read as a `Volume`."""
+"""Layers that make up a case: found by metadata and name, checked against each other, and read as a `Volume`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_braintumor.engine.files.assembling import same_image, volume_from_mo
 from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
 from napari_braintumor.engine.grid import check_same_grid
-from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_few, make_thumbnail
+from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_thumbnails, make_thumbnail
 from napari_braintumor.engine.inspecting.witness import doubt_modalities
 from napari_braintumor.engine.volumes import AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
@@ -31,22 +31,22 @@ from napari_braintumor.layers.placement import (
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Layers that make a case: checked for fitting each other, their voxels not read yet.
+    """Layers that make up a case, checked against each other; their voxels are not read yet.
 
     Attributes
     ----------
     arrays
-        For each modality the layer's array, NumPy or lazy, and how to bring it to (Z, Y, X).
+        For each modality, the layer's array, NumPy or lazy, and the placement that reorders it to (Z, Y, X).
     placement
-        That of the first layer; labels made from the case go there.
+        The placement of the first layer; labels made from the case get the same.
     name
         The case's name.
     shape
         Voxels along Z, Y, X.
     notes
-        What was guessed of where the voxels lie and how large they are, a sentence each.
+        What was guessed about the position and size of the voxels, one sentence each.
     made_from
-        For each modality which layer it is, as `describe_scan` returns it; a result keeps this.
+        For each modality, its layer as described by `describe_scan`; a result stores this.
     """
 
     arrays: Mapping[str, tuple[Any, Placement]]
@@ -58,7 +58,7 @@ class Selection:
 
 
 def modality_of(layer: Layer) -> str | None:
-    """Tell a layer's modality from what its reader noted, else from its name, else from its file's name."""
+    """Return a layer's modality, from its reader, its name or its file's name, in this order."""
     known = layer.metadata.get(KEY, {}).get("modality")
     if known:
         return str(known)
@@ -67,7 +67,7 @@ def modality_of(layer: Layer) -> str | None:
 
 
 def scans_in(layers: Iterable[Layer]) -> list[Image]:
-    """Return the layers that may be scans: images that this plugin did not make from a result."""
+    """Return the layers that may be scans: image layers that this plugin did not make from a result."""
     return [
         layer
         for layer in layers
@@ -76,7 +76,7 @@ def scans_in(layers: Iterable[Layer]) -> list[Image]:
 
 
 def select_layers(layers: Mapping[str, Layer]) -> Selection:
-    """Check that layers make a case, without reading their voxels.
+    """Check that layers make up a case, without reading their voxels.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
     Raises
     ------
     DataError
-        If there is none, one is no three-dimensional gray image, one was chosen twice, or they differ in shape, voxel
-        size or place.
+        If there are no layers, a layer is not a three-dimensional gray image, a layer was chosen twice, or layers
+        differ in shape, voxel size or position.
     """
     if not layers:
         raise DataError("No image is chosen. At least one modality is needed. Open a scan and choose its layer.")
@@ -110,8 +110,8 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
 
 
 def describe_scan(layer: Layer) -> dict[str, str | None]:
-    """Return by what a scan is known again: its ``unique_id`` while it is open, its ``path``, ``name`` and ``case``."""
-    path = find_placement(layer).grid.path or layer.source.path  # napari knows only the folder, where one was opened
+    """Describe a scan to recognize it by: ``unique_id`` (while it is open), ``path``, ``name`` and ``case``."""
+    path = find_placement(layer).grid.path or layer.source.path  # napari knows only the folder, if one was opened
     return {
         "unique_id": str(layer.unique_id),
         "name": str(layer.name),
@@ -121,7 +121,7 @@ def describe_scan(layer: Layer) -> dict[str, str | None]:
 
 
 def is_same_scan(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> bool:
-    """Whether two descriptions are of one layer, or of one case's files that were opened twice."""
+    """Whether two descriptions are of the same layer, or of files of the same case that were opened twice."""
     if one["unique_id"] == two["unique_id"]:
         return True
     if not one["path"] or not two["path"]:
@@ -131,11 +131,11 @@ def is_same_scan(one: Mapping[str, str | None], two: Mapping[str, str | None]) -
     if not all(cases):
         return first == second
     beside = first == second or first.parent in (second, second.parent) or second.parent == first
-    return beside and cases[0] == cases[1]  # a folder may hold several cases
+    return beside and cases[0] == cases[1]  # a folder may contain several cases
 
 
 def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
-    """Return, for each modality, the scan that a result was made from, as far as it is still open."""
+    """Return, for each modality, the scan that a result was made from, if it is still open."""
     made_from = result.metadata.get(KEY, {}).get("made_from", {})
     open_now = {str(scan.unique_id): scan for scan in scans_in(layers)}
     found = {modality: open_now.get(str(scan["unique_id"])) for modality, scan in made_from.items()}
@@ -143,20 +143,20 @@ def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
 
 
 class Inspector:
-    """Looks at each scan once, however often layers change around it: a look takes the window's thread."""
+    """Checks each scan only once, however often layers change, because a check runs in the window's thread."""
 
     def __init__(self) -> None:
         self._thumbnails: dict[tuple[int, bool], tuple[ref[Any], NDArray[np.float32]]] = {}
         self._last: tuple[list[NDArray[np.float32]], Inspection] | None = None
 
     def inspect(self, selection: Selection) -> Inspection | None:
-        """Take a quick look at the images of a selection; None where a layer is lazy and looking would take long."""
+        """Check the images of a selection quickly; None if a layer is lazy, because that would take long."""
         if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
             return None
         few = {modality: self._thumbnail(data, place) for modality, (data, place) in selection.arrays.items()}
         images = list(few.values())
         if self._last is None or list(map(id, self._last[0])) != list(map(id, images)):
-            self._last = images, inspect_few(few)
+            self._last = images, inspect_thumbnails(few)
         return self._last[1]
 
     def _thumbnail(self, data: NDArray[Any], place: Placement) -> NDArray[np.float32]:
@@ -168,17 +168,17 @@ class Inspector:
 
 
 def inspect_selection(selection: Selection) -> Inspection | None:
-    """Take a quick look at the images of a selection; None where a layer is lazy and looking would take long."""
+    """Check the images of a selection quickly; None if a layer is lazy, because that would take long."""
     return Inspector().inspect(selection)
 
 
 def stream_selection(selection: Selection) -> AnyVolume:
-    """Return a selection as a case to segment: layers that are not in memory are read while it is used.
+    """Return a selection as a case to segment; layers that are not in memory are read as needed.
 
     Raises
     ------
     DataError
-        As `volume_from_selection`, for layers in memory; for others if two modalities hold the same image.
+        See `volume_from_selection` for layers in memory; for other layers, if two modalities are the same image.
     """
     if all(_is_in_memory(data) for data, _ in selection.arrays.values()):
         return volume_from_selection(selection)
@@ -196,12 +196,12 @@ def stream_selection(selection: Selection) -> AnyVolume:
 
 
 def volume_from_selection(selection: Selection) -> Volume:
-    """Read the voxels of a selection; may take seconds where layers are lazy, so do it in a worker.
+    """Read the voxels of a selection. This may take seconds if layers are lazy, so do it in a worker thread.
 
     Raises
     ------
     DataError
-        If an image holds NaN, infinity or nothing but one value, or two modalities hold the same image.
+        If an image contains NaN, infinity or only one value, or two modalities are the same image.
     """
     arrays = {modality: place.from_layer(np.asarray(data)) for modality, (data, place) in selection.arrays.items()}
     volume = volume_from_modalities(arrays, selection.placement.grid, selection.name)
@@ -214,7 +214,7 @@ def _is_in_memory(data: Any) -> bool:
 
 
 def _make_lazy(data: Any) -> Any:
-    """Return an array whose axes can be reordered without reading it: one of dask, if it is not one of NumPy."""
+    """Return an array whose axes can be reordered without reading it: a NumPy array, or else a dask array."""
     if isinstance(data, np.ndarray):
         return data
     import dask.array
@@ -225,7 +225,7 @@ def _make_lazy(data: Any) -> Any:
 
 
 def volume_from_layers(layers: Mapping[str, Layer]) -> Volume:
-    """Make a volume of image layers, whichever plugin opened them.
+    """Make a volume from image layers, whichever plugin opened them.
 
     Parameters
     ----------
@@ -235,13 +235,13 @@ def volume_from_layers(layers: Mapping[str, Layer]) -> Volume:
     Raises
     ------
     DataError
-        As `select_layers` and `volume_from_selection`.
+        See `select_layers` and `volume_from_selection`.
     """
     return volume_from_selection(select_layers(layers))
 
 
 def _find_scan_placement(layer: Layer) -> Placement:
-    """Return where a scan lies, refusing layers that are none."""
+    """Return where a scan lies; raises an error if the layer is not a scan."""
     if not isinstance(layer, Image):
         raise DataError(f"Layer '{layer.name}' is not an image layer. A scan is needed. Choose an image layer.")
     if layer.rgb:
@@ -254,7 +254,7 @@ def _find_scan_placement(layer: Layer) -> Placement:
 
 
 def _check_fit(one: Placement, two: Placement, first: str, second: str) -> str | None:
-    """Refuse two layers whose voxels do not lie in the same places, as files are refused."""
+    """Raise an error if the voxels of two layers do not lie in the same places, with the rules for files."""
     remedy = (
         "The modalities of a case must share one grid. "
         f"Register and resample '{second}' to '{first}' first, or correct the layers' scale and translate."
@@ -263,18 +263,18 @@ def _check_fit(one: Placement, two: Placement, first: str, second: str) -> str |
 
 
 def case_of(layer: Layer) -> str | None:
-    """Return the case that a layer was opened from, None where another plugin opened it."""
+    """Return the case that a layer was opened from; None if another plugin opened it."""
     case: str | None = layer.metadata.get(KEY, {}).get("case")
     return case
 
 
 def whose(layer: Layer) -> str | None:
-    """Return whose scan a layer is: the case that its reader noted, else what its name leaves beside the modality.
+    """Return whose scan a layer is: the case that its reader noted, or else the layer's name without the modality.
 
     Returns
     -------
     str or None
-        Empty where a name holds nothing but the modality; None where it holds no modality, and so says nothing.
+        Empty if the name contains only the modality; None if it contains no modality, and so says nothing.
     """
     case = case_of(layer)
     if case:
@@ -290,7 +290,7 @@ def _owner_in(name: str) -> str:
 
 
 def case_name(layers: list[Layer]) -> str:
-    """Name a case by what its layers' readers noted, else by what the layers' names share."""
+    """Name a case after the case its readers noted, or else after the common part of the layers' names."""
     owners = {whose(layer) for layer in layers}
     if case := case_of(layers[0]) or (owners.pop() if len(owners) == 1 else None):
         return case

@@ -1,4 +1,4 @@
-"""How labels are colored: each by its own color, or all that make a region alike, in which case the brush is locked."""
+"""Label colors: each label in its own color, or all labels of a region in one color, which locks the brush."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DRAWING = ("paint", "polygon", "fill", "erase")
 
 
 def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None, alike: str = "") -> Any:
-    """Color labels each by its own color, or those that make a region all alike.
+    """Make a colormap with a color for each label, or with one color for all labels of a region.
 
     Parameters
     ----------
     colors
         ``#rrggbb`` for each label; the background and all other labels are transparent.
     labels
-        Those that make the region; the others are transparent. Left out, every label has its own color.
+        The labels of the region; others are transparent. If left out, every label has its own color.
     alike
         The region's color.
     """
@@ -34,16 +34,16 @@ def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None
 
 
 def shown_region(layer: Labels) -> str | None:
-    """Return the region that a result is shown as, None where its labels are shown."""
+    """Return the region that a result is shown as; None if its labels are shown."""
     region: str | None = layer.metadata.get(KEY, {}).get("shown")
     return region
 
 
 def show_region(layer: Labels, region: str | None, colors: Mapping[int, str], labels: Iterable[int] = ()) -> None:
-    """Show a result as one of its regions; None shows its labels. The labels themselves stay as they are.
+    """Show a result as one of its regions; None shows its labels. The labels themselves do not change.
 
-    While a region is shown nobody sees which label a voxel has, so the brush is put away, and again whenever it is
-    taken up.
+    While a region is shown, the label of a voxel is not visible, so the brush is put away, also when it is selected
+    again.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ def show_region(layer: Labels, region: str | None, colors: Mapping[int, str], la
     region
         The region's name.
     colors
-        For each label.
+        The color of each label.
     labels
-        Those that make the region.
+        The labels that make up the region.
     """
     layer.metadata = {**layer.metadata, KEY: {**layer.metadata.get(KEY, {}), "shown": region}}
     if region is None:
@@ -64,14 +64,16 @@ def show_region(layer: Labels, region: str | None, colors: Mapping[int, str], la
     labels = tuple(labels) or REGION_LABELS.get(region, ())
     fallback = next((colors[label] for label in labels if label in colors), EXTRA_COLORS[0])
     layer.colormap = make_colormap(colors, labels, own.get(region, fallback))
-    layer.events.mode.connect(_put_brush_away, position="last")  # once: napari passes over what is connected already
+    layer.events.mode.connect(_put_brush_away, position="last")  # napari ignores callbacks that are already connected
     if str(layer.mode) in _DRAWING:
         layer.mode = "pan_zoom"
 
 
 def explain_lock(region: str) -> str:
-    """Say why the brush is locked, and what to do."""
-    return f"The brush is locked while {region} is shown, as its labels look alike. Choose Show labels to paint."
+    """Explain why the brush is locked, and what to do."""
+    return (
+        f"The brush is locked while {region} is shown, because all its labels look alike. Choose Show labels to paint."
+    )
 
 
 def _put_brush_away(event: Any) -> None:

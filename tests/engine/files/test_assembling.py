@@ -50,8 +50,8 @@ def bad(value, at=(1, 2, 3)):
         ({"T1": ramp((5, 6, 3), np.uint8)}, r"'T1' \(5, 6, 3\) is a color picture.*\(Z, Y, X\)"),
         ({"T1": ramp((9, 5, 6, 4), np.uint8)}, r"'T1' .* is a color picture"),
         ({"T1": ramp((0, 5, 6))}, "'T1' .* has no voxels"),
-        ({"T1": ramp().astype(np.complex64)}, "'T1' holds values of kind complex64.*real numbers"),
-        ({"T1": ramp().astype(str)}, "'T1' holds values of kind"),
+        ({"T1": ramp().astype(np.complex64)}, "'T1' has values of type complex64.*real numbers"),
+        ({"T1": ramp().astype(str)}, "'T1' has values of type"),
         (
             {"T1": ramp(), "FLAIR": ramp((4, 5, 7))},
             r"'T1' \(4, 5, 6\) and 'FLAIR' \(4, 5, 7\) differ in shape.*Resample 'FLAIR' to 'T1'",

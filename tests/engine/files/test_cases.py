@@ -81,7 +81,7 @@ def test_the_early_brats_names_are_found_though_metaimage_is_not_read(tmp_path):
         dict(zip(ALL, ([f"VSD.Brain.XX.O.{name}.mha"] for name in names), strict=True)), [f"{mask}.mha"],
     )  # fmt: skip
     assert (case.name, case.patient, case.convention) == ("brats_tcia_pat100_1", "brats_tcia_pat100", "brats2013")
-    with pytest.raises(DataError, match=r"is a MetaImage file\. MetaImage is not read yet\. Convert it to NIfTI"):
+    with pytest.raises(DataError, match=r"is a MetaImage file\. MetaImage is not supported yet\. Convert it to NIfTI"):
         read_case(case)
 
 
@@ -344,7 +344,7 @@ def test_a_folder_without_cases_is_refused_with_what_was_looked_for(tmp_path):
 
 
 def test_a_folder_of_masks_alone_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds only masks, no images"):
+    with pytest.raises(DataError, match="contains only masks, no images"):
         find_cases(touch(tmp_path, "BraTS2021_00000_seg.nii.gz"))
 
 
@@ -356,7 +356,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.dcm", r"is a DICOM file\. DICOM is not read yet"),
+        ("a.dcm", r"is a DICOM file\. DICOM is not supported yet"),
         ("a.mha", "MetaImage"),
         ("a.jpg", "is a JPEG picture, not a scan"),
         ("a.xyz", "cannot be read. Expected NIfTI"),
@@ -497,7 +497,7 @@ def test_the_same_name_in_both_forms_of_unicode_is_one_name(tmp_path):
 def test_masks_and_images_left_apart_are_noted(tmp_path):
     touch(tmp_path, "anna_t1.nii", "anna_t2.nii", "bert_seg.nii")
     (case,) = find_cases(tmp_path)
-    assert "Mask 'bert_seg.nii' was left out: by its name it belongs to another case" in case.notes[0]
+    assert "Mask 'bert_seg.nii' was left out: by name it belongs to a different case" in case.notes[0]
     touch(tmp_path / "two", "anna_t1.nii", "bert_flair.nii")
     anna, _ = find_cases(tmp_path / "two")
     assert "'bert_flair.nii' in the same folder was taken for another patient or time point" in anna.notes[0]
@@ -671,7 +671,7 @@ def test_results_beside_the_scans_are_neither_scan_nor_reference(tmp_path):
     assert "'P5_tumor.nii.gz' was left out: this program's own result" in case.notes[0]
     touch(tmp_path / "flair", "flair_tumor.nii.gz")
     (tmp_path / "flair/flair_tumor.json").write_text(record)
-    with pytest.raises(DataError, match="holds only results of this program"):
+    with pytest.raises(DataError, match="contains only results of this program"):
         find_cases(tmp_path / "flair")
 
 

@@ -69,7 +69,9 @@ def test_a_format_that_has_no_row_is_not_read(tmp_path: Path) -> None:
     write(np.zeros((2, 2, 2)), None, tmp_path / "t1.npy")
     with pytest.raises(DataError, match=r"'t1\.npy' cannot be read\. Expected NIfTI .* or TIFF"):
         find_cases(tmp_path / "t1.npy")
-    with pytest.raises(DataError, match=r"Labels cannot be written as 'a\.npy'\. Expected \.nii\.gz, \.nii, \.tif or"):
+    with pytest.raises(
+        DataError, match=r"Labels cannot be written as 'a\.npy'\. Expected a name ending in \.nii\.gz, \.nii, \.tif or"
+    ):
         write_labels(np.zeros((2, 2, 2), np.uint8), default_grid((2, 2, 2)), tmp_path / "a.npy")
 
 

@@ -67,7 +67,7 @@ def test_a_mask_without_orientation_is_laid_on_its_scan_as_stored_with_a_note(tm
     np.testing.assert_array_equal(reference.regions["whole tumor"], expected)
     assert np.array_equal(reference.source.affine, volume.source.affine)
     (note,) = reference.notes
-    assert "'p_mask_whole.nii' does not say how the head lies in it" in note
+    assert "'p_mask_whole.nii' does not state its orientation" in note
     assert "Check that left and right are not swapped" in note
 
 
@@ -93,7 +93,8 @@ def test_a_mask_without_orientation_that_does_not_lie_in_the_head_is_refused(tmp
     save(turned(np.flip(TUMOR, axes), codes), tmp_path / "p_mask_whole.nii", oriented=False)
     (case,) = find_cases(tmp_path)
     with pytest.raises(
-        DataError, match=r"'p_mask_whole\.nii' does not say how.*would be if it were mirrored from.*Save the"
+        DataError,
+        match=r"'p_mask_whole\.nii' does not state its orientation.*would be if it were mirrored from.*Save the",
     ):
         read_reference(case)
 
@@ -148,7 +149,9 @@ def test_the_modality_that_states_most_gives_the_grid(tmp_path):
     volume = read_case(case)
     assert volume.source.spacing == pytest.approx((10, 4, 4))
     assert volume.source.spacing_known
-    assert volume.notes == ("The voxel size of 'p_t1.nii' is not known; it was put on 'p_flair.nii' voxel by voxel.",)
+    assert volume.notes == (
+        "The voxel size of 'p_t1.nii' is not known; it was matched to 'p_flair.nii' voxel by voxel.",
+    )
 
 
 def test_a_voxel_size_given_by_the_user_takes_the_place_of_a_guess_and_its_note(tmp_path):
@@ -171,4 +174,4 @@ def test_a_tiff_modality_beside_a_nifti_one_is_put_on_it_slice_by_slice_with_a_n
     volume = read_case(case)
     np.testing.assert_array_equal(volume.data[0], ours + 1)
     assert volume.source.path.name == "p_flair.nii"
-    assert any("'p_t1.tif' does not say how the head lies in it" in note for note in volume.notes)
+    assert any("'p_t1.tif' does not state its orientation" in note for note in volume.notes)

@@ -236,10 +236,10 @@ def test_an_interrupted_writing_leaves_the_older_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gone/labels.nii", r"labels\.nii' cannot be written: No such file.*Choose a folder"),
+        ("gone/labels.nii", r"labels\.nii' cannot be written: No such file.*Choose an existing folder"),
         ("scan.nii/labels.nii", r"labels\.nii' cannot be written: Not a directory"),
         ("folder.nii", r"folder\.nii' is a folder"),
-        ("labels.mha", r"'labels\.mha' is not a NIfTI name"),
+        ("labels.mha", r"'labels\.mha' is not a NIfTI file name"),
     ],
 )
 def test_labels_that_cannot_be_written_there_are_refused(tmp_path, name, message):
@@ -279,7 +279,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, share):
     path = save(tmp_path / f"scan{suffix}", noise)
     whole = path.read_bytes()
     path.write_bytes(whole[: max(1, int(len(whole) * share))])
-    with pytest.raises(DataError, match="damaged, cut short or not a NIfTI file"):
+    with pytest.raises(DataError, match="damaged, truncated or not a NIfTI file"):
         read_nifti(path)
 
 
@@ -290,13 +290,13 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, share):
 def test_a_foreign_file_is_refused(tmp_path, suffix, content):
     path = tmp_path / f"scan{suffix}"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="damaged, cut short or not a NIfTI file"):
+    with pytest.raises(DataError, match="damaged, truncated or not a NIfTI file"):
         read_nifti(path)
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6, 2, 2)])
 def test_a_file_of_another_dimension_is_refused(tmp_path, shape):
-    with pytest.raises(DataError, match=r"has the shape .* Expected three axes"):
+    with pytest.raises(DataError, match=r"has shape .* Expected three axes"):
         read_nifti(save(tmp_path / "scan.nii", ramp(shape)))
 
 

@@ -59,7 +59,7 @@ def test_a_header_as_programs_write_it_who_lost_the_scans_is_noted(tmp_path):
     nib.save(nib.Nifti1Image(np.ones((9, 8, 7), np.uint8), np.eye(4)), tmp_path / "a.nii")
     _, grid = read_nifti(tmp_path / "a.nii")
     assert len(grid.notes) == 1
-    assert "'a.nii' states what a file does whose header was lost" in grid.notes[0]
+    assert "The header of 'a.nii' may have been lost" in grid.notes[0]
 
 
 @pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 4)])
@@ -85,7 +85,7 @@ def test_a_head_of_an_impossible_size_is_read_with_a_guess_that_is_noted(tmp_pat
     assert grid.spacing == pytest.approx(guess[::-1])
     assert len(grid.notes) == 1
     assert grid.notes[0].startswith("'a.nii' states voxels of ")
-    assert "which cannot be right; 5 x 2 x 2 mm were assumed" in grid.notes[0]
+    assert "which cannot be right. 5 x 2 x 2 mm was assumed" in grid.notes[0]
     write_nifti_labels(np.ones(SHAPE[::-1], np.uint8), grid, tmp_path / "labels.nii")
     assert np.array_equal(nib.load(path).affine, nib.load(tmp_path / "labels.nii").affine)
 
@@ -95,7 +95,7 @@ def test_where_only_one_side_is_impossible_nothing_is_known_and_1_mm_assumed(tmp
     _, grid = read_nifti(save(tmp_path / "a.nii", sides))
     assert grid.spacing == pytest.approx((1, 1, 1))
     assert not grid.spacing_known
-    assert "1 x 1 x 1 mm were assumed" in grid.notes[0]
+    assert "1 x 1 x 1 mm was assumed" in grid.notes[0]
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
@@ -216,5 +216,5 @@ def test_a_header_that_declares_more_than_the_file_can_hold_is_refused_before_an
     content[40:48] = struct.pack("<4h", 3, size, size, size)
     (tmp_path / name).write_bytes(content if name == "a.nii" else gzip.compress(content, 1))
     for read in (read_nifti, read_nifti_grid):
-        with pytest.raises(DataError, match=r"its header declares [\d,]+ bytes, more than there can be in it"):
+        with pytest.raises(DataError, match=r"its header declares [\d,]+ bytes, more than it can contain"):
             read(tmp_path / name)

@@ -144,7 +144,7 @@ def test_lgg_slices_are_read_as_one_stack(tmp_path):
 
 def test_a_missing_slice_is_noticed(tmp_path):
     save_slices(tmp_path, (0, 1, 3, 5))
-    with pytest.raises(DataError, match=r"Slices 3, 5 are missing beside 'TCGA_CS_4942_19970222_1\.tif'"):
+    with pytest.raises(DataError, match=r"Slices 3, 5 are missing next to 'TCGA_CS_4942_19970222_1\.tif'"):
         read_case(*find_cases(tmp_path))
 
 
@@ -188,7 +188,7 @@ def test_a_mask_whose_values_fit_several_conventions_is_refused_with_how_to_name
     save_nifti(tmp_path / "t1.nii", ramp())
     save_nifti(tmp_path / "seg.nii", np.array([0, *values])[ramp() % (len(values) + 1)].astype(np.uint8))
     shown = ", ".join(map(str, (0, *values)))
-    with pytest.raises(DataError, match=rf"'seg\.nii' holds the values {shown}, which do not .*'{example}'.*whole"):
+    with pytest.raises(DataError, match=rf"'seg\.nii' contains the values {shown}, which fit .*whole.*'{example}'"):
         read_reference(*find_cases(tmp_path))
     (tmp_path / "seg.nii").rename(tmp_path / f"{example}.nii")
     assert read_reference(*find_cases(tmp_path)).convention == example.removeprefix("seg_")

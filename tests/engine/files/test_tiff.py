@@ -145,7 +145,7 @@ def test_a_tiff_of_an_impossible_size_is_read_with_a_guess_that_is_noted(tmp_pat
     assert not grid.spacing_known
     assert grid.spacing == pytest.approx((5, 10, 8), rel=1e-4)
     assert "'scan.tif' states voxels of" in grid.notes[0]
-    assert "5 x 10 x 8 mm were assumed" in grid.notes[0]
+    assert "5 x 10 x 8 mm was assumed" in grid.notes[0]
 
 
 def test_slices_in_files_of_their_own_are_stacked_in_the_order_given(tmp_path):
@@ -199,7 +199,7 @@ def test_labels_of_a_nifti_scan_are_written_with_axes_zyx(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("labels.png", STACK.shape, r"'labels\.png' is not a TIFF name"),
+        ("labels.png", STACK.shape, r"'labels\.png' is not a TIFF file name"),
         ("labels.tif", (7, 20, 31), r"Labels \(7, 20, 31\) and their scan \(7, 20, 30\) differ in shape"),
         ("gone/labels.tif", STACK.shape, r"labels\.tif' cannot be written: No such file"),
     ],
@@ -231,7 +231,7 @@ def test_a_truncated_file_is_never_read_in_part(tmp_path, options):
         try:
             array, _, _ = read_tiff(path)
         except DataError as error:
-            assert "damaged, cut short or not a TIFF file" in str(error)  # noqa: PT017
+            assert "damaged, truncated or not a readable TIFF file" in str(error)  # noqa: PT017
             refused += 1
         else:  # what was cut off was not of the image
             np.testing.assert_array_equal(array, STACK)
@@ -242,7 +242,7 @@ def test_a_truncated_file_is_never_read_in_part(tmp_path, options):
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "scan.tif"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="damaged, cut short or not a TIFF file"):
+    with pytest.raises(DataError, match="damaged, truncated or not a readable TIFF file"):
         read_tiff(path)
 
 

@@ -86,7 +86,9 @@ def test_pages_of_several_sizes_or_kinds_are_refused(tmp_path, others, message):
     path = append(tmp_path / "scan.tif", STACK, **GRAY)
     for other in others:
         tifffile.imwrite(path, other, append=True, photometric="rgb" if other.ndim == 3 else "minisblack")
-    with pytest.raises(DataError, match=rf"'scan\.tif' .*{message}.*Expected one stack of slices of one size and kind"):
+    with pytest.raises(
+        DataError, match=rf"'scan\.tif' .*{message}.*Expected one stack of slices of the same size and type"
+    ):
         read_tiff(path)
 
 
@@ -106,7 +108,7 @@ def test_several_stacks_in_a_file_are_refused(tmp_path, one, two):
     for array in (one, two):
         photometric = "rgb" if array.ndim == 4 else "minisblack"
         tifffile.imwrite(path, array, append=path.exists(), photometric=photometric)
-    with pytest.raises(DataError, match=r"'scan\.tif' holds 2 images: .*Save the stack that is meant"):
+    with pytest.raises(DataError, match=r"'scan\.tif' holds 2 images: .*Save the stack you need"):
         read_tiff(path)
 
 
@@ -185,7 +187,7 @@ def test_a_scan_in_several_ome_files_is_read_whole_and_refused_where_one_is_miss
     companions(tmp_path)
     np.testing.assert_array_equal(read_tiff(tmp_path / "part0.ome.tif")[0], [*STACK, STACK[0]])
     (tmp_path / "part1.ome.tif").unlink()
-    with pytest.raises(DataError, match=r"one part of a scan in several files, and 4 of its 8 slices are not there"):
+    with pytest.raises(DataError, match=r"one part of a scan in several files, and 4 of its 8 slices are missing"):
         read_tiff(tmp_path / "part0.ome.tif")
 
 
@@ -210,6 +212,6 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_anything_is_allocate
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags[tag].overwrite(2_000_000_000)
     with pytest.raises(
-        DataError, match=r"'scan\.tif' is damaged, cut short.*declares [\d,]+ bytes, more than there can be"
+        DataError, match=r"'scan\.tif' is damaged, truncated.*declares [\d,]+ bytes, more than it can contain"
     ):
         read_tiff(path)

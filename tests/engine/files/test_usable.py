@@ -31,7 +31,7 @@ def test_every_case_is_told_with_the_reason_why_it_cannot_be_used(folder: Path) 
     problems = [report.problem for report in reports]
     assert problems[0] == ""
     assert problems[1] == "It has no mask."
-    assert "holds the values 77" in problems[2]
+    assert "contains the values 77" in problems[2]
     assert "differ in shape" in problems[3]
     assert "is damaged" in problems[4]
     assert reports[0].regions == ("whole tumor", "tumor core", "enhancing tumor")
@@ -52,7 +52,7 @@ def test_a_case_that_cannot_be_read_is_told_with_its_problem_and_the_others_are_
 
 def test_what_is_wanted_must_be_there(case_folder: Path) -> None:
     (report,) = survey_cases([case_folder / "case0"], modalities=("DWI",))
-    assert report.problem == "It has T1, T1ce, T2, FLAIR, but DWI is wanted."
+    assert report.problem == "It has T1, T1ce, T2, FLAIR, but DWI is needed."
     (report,) = survey_cases([case_folder / "case0"], regions=("cavity",))
     assert report.problem.startswith("Its mask defines whole tumor, tumor core, enhancing tumor, but cavity")
 

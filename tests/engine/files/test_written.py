@@ -217,9 +217,9 @@ def test_two_that_write_one_name_at_once_get_a_folder_each(make_volume, tmp_path
     ("change", "message"),
     [
         (lambda labels: (labels[:5], "brats2023", None), r"The labels \(5, 72, 64\) and the scan .* differ in shape"),
-        (lambda labels: (labels + 6, "brats2023", None), "holds the values 6, 7, 8, 9"),
+        (lambda labels: (labels + 6, "brats2023", None), "contains the values 6, 7, 8, 9"),
         (lambda labels: (labels * 0, "brats2023", None), "The labels of 'case1' are empty"),
-        (lambda labels: (labels, "brats2023", [40]), "Slice 40 was marked as reviewed, but the scan has 12 slices"),
+        (lambda labels: (labels, "brats2023", [40]), "Slice 40 is marked as reviewed, but the scan has only 12 slices"),
         (lambda labels: (labels, "klingon", None), "no label convention 'klingon'"),
     ],
 )
@@ -248,8 +248,8 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_left(case, tmp_p
     ("change", "message"),
     [
         ({"images": {"T1": "../secret.nii.gz"}}, "does not describe a case: images.T1 = .*: String should match"),
-        ({"convention": "klingon"}, "names the convention 'klingon'"),
-        ({"labels": "gone.nii.gz"}, "'gone.nii.gz' is missing beside"),
+        ({"convention": "klingon"}, "unknown label convention 'klingon'"),
+        ({"labels": "gone.nii.gz"}, "'gone.nii.gz' is missing next to"),
         ({"colour": "red"}, "does not describe a case: colour = .*: Extra inputs"),
         ({"images": {}}, "does not describe a case: images"),
     ],

@@ -76,8 +76,8 @@ def in_another_way(data: np.ndarray, way: str) -> np.ndarray:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_head_is_that_of_the_plain_scan_whatever_its_air_became(make_volume, way: str) -> None:
     volume, _ = make_volume(3)
-    plain = survey(volume, MODALITIES, crop=False).head
-    head = survey(replace(volume, data=in_another_way(volume.data, way)), MODALITIES, crop=False).head
+    plain = survey(volume, MODALITIES, crop=False).foreground
+    head = survey(replace(volume, data=in_another_way(volume.data, way)), MODALITIES, crop=False).foreground
     assert volume_dice(head, plain) > 0.96  # a rim of one voxel is 4 % here
 
 
@@ -86,7 +86,9 @@ def test_a_field_of_view_without_air_is_all_head(make_volume, way: str) -> None:
     volume, _ = make_volume(3)
     data = np.ascontiguousarray(in_another_way(volume.data, way)[:, 3:9, 20:52, 18:46])
     assert (
-        survey(replace(volume, data=data), MODALITIES, crop=False).head[:, : data.shape[2], : data.shape[3]].mean()
+        survey(replace(volume, data=data), MODALITIES, crop=False)
+        .foreground[:, : data.shape[2], : data.shape[3]]
+        .mean()
         > 0.98
     )
 

@@ -37,7 +37,7 @@ def test_images_that_are_what_they_are_called_are_not_doubted(missing, change):
 @pytest.mark.parametrize("others", [("T1",), ("T1ce",), ("T1", "T1ce")])
 def test_a_t2_that_behaves_like_a_flair_is_said(others):
     (note,) = doubt_modalities(stored(T2="FLAIR", **{name: name for name in others}))
-    assert note.startswith("T2 behaves like a FLAIR")
+    assert note.startswith("T2 looks like a FLAIR")
 
 
 @pytest.mark.parametrize("others", [(), ("T1",), ("T1", "T1ce")])

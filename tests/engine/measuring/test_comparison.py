@@ -109,7 +109,7 @@ def test_two_models_of_one_name_can_be_told_apart(fake: list[str], volume: Volum
 
 
 def test_one_model_cannot_be_compared(fake: list[str], volume: Volume) -> None:
-    with pytest.raises(SettingsError, match=r"1 model is chosen\. At least two are needed"):
+    with pytest.raises(SettingsError, match=r"1 model is selected\. Comparing needs at least two"):
         list(engine.compare(volume, configs("a")))
 
 

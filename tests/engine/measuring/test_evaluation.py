@@ -111,7 +111,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 @pytest.mark.parametrize(
     ("place", "error", "reason"),
     [
-        ("read_case", MemoryError(), "There was not enough memory for it"),
+        ("read_case", MemoryError(), "There was not enough memory"),
         ("read_case", EOFError("ended"), "Unexpected error: EOFError: ended"),
         ("read_reference", DataError("Two masks."), "Two masks."),
         ("segment", RuntimeError("no\n  luck"), "Unexpected error: RuntimeError: no luck."),

@@ -8,10 +8,10 @@ from monai.transforms import NormalizeIntensity
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import default_grid
-from napari_braintumor.engine.inspecting.inspection import foreground
+from napari_braintumor.engine.inspecting.inspection import find_foreground
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.preparing.transforms import (
-    fill_head,
+    fill_foreground,
     prepare,
     prepare_for,
     prepare_slices,
@@ -25,10 +25,10 @@ from toy_cases import make_case
 def test_intensities_become_z_scores_over_the_head_and_zero_outside(make_volume) -> None:
     volume, _ = make_volume(0)
     prepared = prepare(volume, MODALITIES)
-    values = prepared.data[3][prepared.head]
+    values = prepared.data[3][prepared.foreground]
     assert values.mean() == pytest.approx(0, abs=0.05)
     assert values.std() == pytest.approx(1, abs=0.1)
-    assert (prepared.data[:, ~prepared.head] == 0).all()
+    assert (prepared.data[:, ~prepared.foreground] == 0).all()
 
 
 def test_a_card_may_ask_for_the_z_scores_of_monai_s_bundles(make_volume) -> None:
@@ -69,7 +69,7 @@ def test_the_crop_holds_the_head_and_its_sides_and_corner_are_multiples_of_the_d
     volume, _ = make_volume(0)
     prepared = prepare(volume, MODALITIES, divisor=16)
     full = prepare(volume, MODALITIES, divisor=16, crop=False)
-    assert prepared.head.sum() == full.head.sum()
+    assert prepared.foreground.sum() == full.foreground.sum()
     assert all(s.start % 16 == 0 and (s.stop - s.start) % 16 == 0 for s in prepared.box[1:])
 
 
@@ -90,7 +90,7 @@ def test_a_head_is_told_from_noisy_air() -> None:
     random = np.random.default_rng(0)
     image = np.abs(random.normal(0, 8, (8, 64, 64))).astype(np.float32)
     image[:, 16:48, 20:44] += 400
-    found = fill_head(foreground(image))
+    found = fill_foreground(find_foreground(image))
     assert found[:, 16:48, 20:44].all()
     assert found.mean() == pytest.approx(32 * 24 / 64**2, abs=0.02)
 
@@ -98,8 +98,8 @@ def test_a_head_is_told_from_noisy_air() -> None:
 def test_negative_intensities_of_a_brain_on_a_zero_background_belong_to_the_head(make_volume) -> None:
     volume, _ = make_volume(0)
     standardised = np.where(volume.data != 0, (volume.data - 100) / 10, 0).astype(np.float32)
-    head = prepare(volume, MODALITIES, crop=False).head
-    found = prepare(replace(volume, data=standardised), MODALITIES, crop=False).head
+    head = prepare(volume, MODALITIES, crop=False).foreground
+    found = prepare(replace(volume, data=standardised), MODALITIES, crop=False).foreground
     assert (head ^ found).sum() < 0.02 * head.sum()
 
 
@@ -123,8 +123,8 @@ def test_intensities_of_any_size_are_scaled_alike(make_volume, factor: float, st
     scaled = replace(volume, data=(volume.data * np.float64(factor)).astype(np.float32))
     given = StreamedVolume(tuple(scaled.data), volume.modalities, volume.source) if streamed else scaled
     known = survey(given, MODALITIES, (None, 1.3, 1.3))
-    assert np.array_equal(known.head, plain.head)
-    data = prepare_slices(given, MODALITIES, known, np.arange(len(known.head)))
+    assert np.array_equal(known.foreground, plain.foreground)
+    data = prepare_slices(given, MODALITIES, known, np.arange(len(known.foreground)))
     np.testing.assert_allclose(data, plain.data, atol=1e-4)
 
 
@@ -142,9 +142,9 @@ def test_a_stream_of_any_chunks_is_prepared_as_the_volume_in_memory(slices: int,
     image = dask.array.from_array(volume.data[0], chunks=chunks)
     streamed = StreamedVolume((image,), volume.modalities, volume.source, slab_slices=max(image.chunks[0]))
     known = survey(streamed, MODALITIES)
-    assert np.array_equal(known.head, plain.head)
+    assert np.array_equal(known.foreground, plain.foreground)
     assert np.array_equal(known.scales, plain.scales)
-    some = np.array([0, 1, 255, 256, 300, len(known.head) - 1])
+    some = np.array([0, 1, 255, 256, 300, len(known.foreground) - 1])
     assert np.array_equal(
         prepare_slices(streamed, MODALITIES, known, some), prepare_slices(volume, MODALITIES, plain, some)
     )

@@ -14,7 +14,7 @@ from napari_braintumor.engine.segmenting.regions import nest_logits, restore_sli
 def test_logits_that_do_not_fit_the_card_are_restored_on_the_cpu(make_volume, monkeypatch) -> None:
     volume, _ = make_volume(7)
     known = survey(volume, MODALITIES)
-    logits = torch.randn(2, 3, *known.head.shape[1:])
+    logits = torch.randn(2, 3, *known.foreground.shape[1:])
     expected, _ = threshold_slices(known, np.array([3, 4]), logits, 0.5, GLIOMA_REGIONS)
     tried = []
     real = regions.nest_logits

@@ -60,8 +60,8 @@ def test_when_memory_runs_out_smaller_batches_are_tried_and_said(no_cuda_calls) 
     assert torch.equal(logits.cpu(), BATCH * 2)
     assert runner.sizes == [16, 8, 4, 4, 4, 4]
     assert network.notes == [
-        "Memory ran out on cuda; going on with 8 slices at a time.",
-        "Memory ran out on cuda; going on with 4 slices at a time.",
+        "Memory ran out on cuda; continuing with 8 slices at a time.",
+        "Memory ran out on cuda; continuing with 4 slices at a time.",
     ]
 
 
@@ -81,7 +81,7 @@ def test_when_the_gpu_has_no_room_left_the_cpu_does_the_whole_batch(no_cuda_call
     assert not isinstance(logits, OnCard)
     assert torch.equal(logits, BATCH[:4] * 2)
     assert network.runner.device == CPU
-    assert "with a single slice; going on, slower, on the CPU" in network.notes[-1]
+    assert "with a single slice; continuing on the CPU, more slowly" in network.notes[-1]
 
 
 def test_a_network_that_does_not_fit_the_gpu_starts_on_the_cpu_and_the_user_is_told(no_cuda_calls) -> None:
@@ -90,7 +90,7 @@ def test_a_network_that_does_not_fit_the_gpu_starts_on_the_cpu_and_the_user_is_t
 
     network = start_with_fallback(full, lambda: FakeRunner(99, CPU), None)
     assert torch.equal(network(BATCH), BATCH * 2)
-    assert network.notes == ["The model does not fit into the memory that is free; going on, slower, on the CPU."]
+    assert network.notes == ["The model does not fit into the free memory; continuing on the CPU, more slowly."]
 
     def broken() -> FakeRunner:
         raise RuntimeError("a bug")

@@ -111,7 +111,7 @@ def test_a_card_that_runs_full_at_any_moment_changes_nothing_but_the_time(
     assert np.array_equal(result.labels, expected.labels)
     if settings.get("probabilities"):
         np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=1e-3)
-    full = Noted("Memory ran out on cuda with a single slice; going on, slower, on the CPU.")
+    full = Noted("Memory ran out on cuda with a single slice; continuing on the CPU, more slowly.")
     assert (full in events) == (calls < 99) == (full.text in result.provenance["notes"])
     assert result.provenance["device"] == ("cuda" if calls == 99 else "cpu")
 
@@ -245,7 +245,7 @@ def test_memory_that_runs_out_halfway_is_noted_and_changes_nothing(make_volume, 
     monkeypatch.setattr(network, "start_runner", start_cramped)
     events = list(segment(volume, SegmentConfig(model=str(toy_model), device="cpu", runtime="torch", batch_size=8)))
     assert [event.text for event in events if isinstance(event, Noted)][-1].endswith(
-        "going on with 2 slices at a time."
+        "continuing with 2 slices at a time."
     )
     assert np.array_equal(events[-1].segmentation.labels, expected)
 

@@ -33,10 +33,10 @@ def test_an_archive_gives_back_the_cases_it_was_made_of(toy_plan, cases, archive
             assert np.array_equal(getattr(after, name), getattr(before, name))
         for name in ("box", "frame", "shape", "normalization"):
             assert getattr(after.prepared, name) == getattr(before.prepared, name)
-        assert np.array_equal(after.prepared.head, before.prepared.head)
+        assert np.array_equal(after.prepared.foreground, before.prepared.foreground)
         moved = np.abs(after.prepared.data.astype(float) - before.prepared.data.astype(float))
         assert moved.max() <= STEP_Z / 2 + 0.003
-        assert not after.prepared.data[:, ~after.prepared.head].any()
+        assert not after.prepared.data[:, ~after.prepared.foreground].any()
 
 
 def test_missing_modalities_and_regions_stay_missing(toy_plan, cases, tmp_path) -> None:
@@ -75,7 +75,7 @@ def test_every_second_slice_keeps_its_place_in_the_scan(cases) -> None:
     assert half.slices.tolist() == case.slices[::2].tolist()
     assert half.counted.tolist() == [0, 2]
     assert np.array_equal(half.regions, case.regions[:, ::2])
-    assert half.prepared.data.shape[1] == len(half.slices) == len(half.prepared.head)
+    assert half.prepared.data.shape[1] == len(half.slices) == len(half.prepared.foreground)
 
 
 @pytest.mark.parametrize(

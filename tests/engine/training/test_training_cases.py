@@ -166,7 +166,7 @@ def test_cases_beyond_the_memory_bound_are_kept_in_files_and_read_the_same(toy_p
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 21
     for one, two in zip(data.training, mapped.training, strict=True):
         assert np.array_equal(one.case.prepared.data, two.case.prepared.data)
-        assert np.array_equal(one.case.prepared.head, two.case.prepared.head)
+        assert np.array_equal(one.case.prepared.foreground, two.case.prepared.foreground)
         assert np.array_equal(one.case.regions, two.case.regions)
 
 

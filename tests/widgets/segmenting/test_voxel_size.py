@@ -90,7 +90,7 @@ def test_an_impossible_voxel_size_is_refused_and_changes_nothing(dock, viewer, v
     open_arrays(viewer, volume)
     for wrong in ((0, 1, 1), (500, 1, 1)):
         state(dock, *wrong)
-        assert "cannot be those of a scan" in dock.voxel_size.line.text()
+        assert "are not possible for a scan" in dock.voxel_size.line.text()
         assert all(tuple(layer.scale) == (1, 1, 1) for layer in viewer.layers)
 
 

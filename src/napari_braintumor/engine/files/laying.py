@@ -11,7 +11,7 @@ from scipy.ndimage import binary_fill_holes
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.inspecting.inspection import foreground
+from napari_braintumor.engine.inspecting.inspection import find_foreground
 
 _INSIDE = 0.9
 """The least share of a correctly placed mask that lies in the head."""
@@ -55,7 +55,7 @@ def lay_on_scan(
             )
         laid = scan.from_source(stored)
     marked = laid != 0
-    head = np.stack([binary_fill_holes(plane) for plane in foreground(np.asarray(scan_ZYX, np.float32))])
+    head = np.stack([binary_fill_holes(plane) for plane in find_foreground(np.asarray(scan_ZYX, np.float32))])
     if _share_inside(marked, head) < _INSIDE:
         turns = [axes for n in (1, 2, 3) for axes in combinations(range(3), n)]
         best = max(turns, key=lambda axes: _share_inside(np.flip(marked, axes), head))

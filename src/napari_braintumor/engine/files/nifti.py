@@ -226,7 +226,7 @@ def _scale(raw: NDArray[Any], stored: _StoredFile) -> NDArray[np.float32]:
 
 def _damaged(path: Path, error: BaseException) -> DataError:
     return DataError(
-        f"'{path.name}' is damaged, cut short or not a NIfTI file ({str(error).rstrip('.') or type(error).__name__}). "
+        f"'{path.name}' is damaged, truncated or not a NIfTI file ({str(error).rstrip('.') or type(error).__name__}). "
         "Copy or download it again."
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.inspecting.foreground import common_share, find_air
+from napari_braintumor.engine.inspecting.foreground import common_share, find_background
 
 LOW_OVERLAP = 0.6
 """Registered scans of one head overlap by 0.8 or more; a lower overlap than this is reported."""
@@ -64,8 +64,8 @@ def inspect_thumbnails(thumbnails: Mapping[str, NDArray[np.float32]]) -> Inspect
         overlap = (heads[first] & heads[name]).sum() / union if union else 1.0
         if overlap < LOW_OVERLAP:
             findings.append(
-                f"The heads in {first} and {name} overlap by only {overlap:.0%}: the scans may not be registered, or one "
-                "may be from another patient."
+                f"The heads in {first} and {name} overlap by only {overlap:.0%}: the scans may not be registered, or "
+                "one may be from another patient."
             )
     return Inspection(blank, tuple(findings))
 

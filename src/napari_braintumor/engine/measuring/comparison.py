@@ -48,8 +48,8 @@ def compare(
     Yields
     ------
     CompareEvent
-        The events of `segment`, with `SlicesDone` counted over all models; `ModelSegmented` after each model; `Compared`
-        last.
+        The events of `segment`, with `SlicesDone` counted over all models; `ModelSegmented` after each model;
+        `Compared` last.
 
     Raises
     ------
@@ -194,5 +194,5 @@ def _like_labels(volume: AnyVolume) -> Any:
 
 
 def _tell_apart(names: Sequence[str]) -> list[str]:
-    """Number the names that occur more than once."""
+    """Add a number to names that occur more than once."""
     return [name if names.count(name) == 1 else f"{name} ({names[:i].count(name) + 1})" for i, name in enumerate(names)]

@@ -43,8 +43,8 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
     Parameters
     ----------
     cases
-        Found by `find_cases`. Cases without a reference are skipped with a note, unless they are known to show no tumor.
-        An error in one case affects only that case.
+        Found by `find_cases`. Cases without a reference are skipped with a note, unless they are known to show no
+        tumor. An error in one case affects only that case.
     config
         The model, the cases and slices to use, and what to measure.
 

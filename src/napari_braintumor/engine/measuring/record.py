@@ -88,9 +88,9 @@ def save_segmentation(
 ) -> tuple[Path, Path]:
     """Write a segmentation's labels and record as ``<case>_tumor.nii.gz`` and ``<case>_tumor.json``.
 
-    The record names the scan that the labels were made from, and has a checksum of every file written with it. Files are
-    replaced only if they were made from the same scan and have not changed since; otherwise the new files get a number:
-    ``<case>_tumor_2.nii.gz``.
+    The record names the scan that the labels were made from, and has a checksum of every file written with it. Files
+    are replaced only if they were made from the same scan and have not changed since; otherwise the new files get a
+    number: ``<case>_tumor_2.nii.gz``.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def save_segmentation(
         record, files = _claim(folder / f"{name_result(segmentation.name)}.json", suffix, origin, overwrite)
     except OSError as error:
         raise DataError(
-            f"Cannot write to the folder '{folder}': {error.strerror}. Choose another folder."
+            f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
         ) from error
     try:
         labels = write_labels(segmentation.labels, segmentation.source, _beside(record, suffix))
@@ -192,7 +192,9 @@ def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: b
         there = [path for name, path in taken_names(record.parent).items() if name in names]
         if not there:
             with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
-                json.dump({"written": {"files": {}, "from": origin}}, file)  # a claim, so that no other process takes the name
+                json.dump(
+                    {"written": {"files": {}, "from": origin}}, file
+                )  # a claim, so that no other process takes the name
                 return record, {}
             continue
         files, known = _read_written(record)

@@ -1,4 +1,4 @@
-"""Connected components of a mask that is read slab by slab: its numbering never has to fit into memory at once."""
+"""Connected components of a mask that is read slab by slab, so that the numbering never has to fit in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 SLAB_SLICES = 32
-"""Slices that are numbered at once."""
+"""Slices that are numbered together."""
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.signedinteger[Any]]
@@ -24,9 +24,9 @@ class ConnectedComponents:
     Parameters
     ----------
     read
-        Returns the slices from a first to before a last one: bool ``(n, Y, X)``, the same whenever it is asked.
+        Returns the slices from a start up to a stop: bool ``(n, Y, X)``. It must return the same values every time.
     slices
-        How many the mask has.
+        The number of slices in the mask.
     diagonal
         True if voxels that share only an edge or a corner are connected (26 neighbors), False if they must share a face
         (6 neighbors).
@@ -34,9 +34,9 @@ class ConnectedComponents:
     Attributes
     ----------
     sizes
-        Voxels of each component.
+        Number of voxels of each component.
     spans
-        Over how many slices each component reaches.
+        Number of slices that each component spans.
     """
 
     def __init__(self, read: Callable[[int, int], Mask], slices: int, diagonal: bool) -> None:
@@ -72,17 +72,17 @@ class ConnectedComponents:
         self._parts_in = np.split(part_of, np.cumsum([len(each) for each in sizes])[:-1])
 
     def keep(self, kept: Mask) -> Iterator[tuple[int, int, Mask]]:
-        """Yield the mask slab by slab with only some of its components.
+        """Yield the mask slab by slab, with only some of its components.
 
         Parameters
         ----------
         kept
-            For each component, whether it stays.
+            Whether each component stays.
 
         Yields
         ------
         tuple
-            First slice, slice after the last, and the mask between them.
+            Start slice, stop slice, and the mask between them.
         """
         for (start, stop), parts in zip(self._slabs, self._parts_in, strict=True):
             if kept[parts].all():
@@ -92,9 +92,9 @@ class ConnectedComponents:
                 yield start, stop, np.concatenate([[False], kept[parts]])[numbered]
 
     def measure_slices(self) -> tuple[Numbers, Mask]:
-        """Return for each component its voxels in the slice where it has most, and whether it reaches the stack's ends.
+        """Return each component's largest area in a slice, in voxels, and whether it reaches the first or last slice.
 
-        What reaches the first or the last slice may go on beyond.
+        A component that reaches the first or last slice may continue beyond it.
         """
         areas, at_ends = np.zeros(len(self.sizes), np.intp), np.zeros(len(self.sizes), np.bool_)
         for (start, stop), parts in zip(self._slabs, self._parts_in, strict=True):
@@ -108,17 +108,17 @@ class ConnectedComponents:
         return areas, at_ends
 
     def _number(self, start: int, stop: int) -> tuple[Numbers, int, tuple[slice, ...]]:
-        """Return a slab with its components numbered, how many they are, and the box around them all."""
+        """Return a slab with its components numbered, their count, and the bounding box of all of them."""
         mask = self._read(start, stop)
         numbered = np.zeros(mask.shape, np.int32)
         around = tuple(_range(np.asarray(mask.any(axes))) for axes in ((1, 2), (0, 2), (0, 1)))
-        # Most slabs are empty but for a corner, and looking for components takes longer than looking for that.
+        # Most slabs are empty except for a corner, and finding components takes longer than finding that corner.
         found = ndimage.label(mask[around], self._structure, output=numbered[around])
         return numbered, int(found), around
 
     def _meet(self, one_YX: Numbers, next_YX: Numbers) -> Numbers:
-        """Return which numbers of one slice touch which of the next: ``(pairs, 2)``."""
-        base = int(next_YX.max()) + 1  # makes one number of a pair, which sorts much faster
+        """Return which components of one slice touch which of the next: ``(pairs, 2)``."""
+        base = int(next_YX.max()) + 1  # encodes a pair as one number, which sorts much faster
         rows, columns = one_YX.shape
         around = np.pad(next_YX, 1)
         pairs = []
@@ -130,6 +130,6 @@ class ConnectedComponents:
 
 
 def _range(hit: Mask) -> slice:
-    """Return from where to where something is hit."""
+    """Return the range from the first to the last True value."""
     where = np.flatnonzero(hit)
     return slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, 0)

@@ -1,7 +1,7 @@
-"""From region depth to labels: small components and regions too small to believe are removed, the rest is counted.
+"""From region depth to labels: remove small components and implausibly small regions, and measure the rest.
 
 Everything works in place and slab by slab, since arrays may be larger than memory. The region depth of a voxel is the
-number of nested regions that it lies in, or the place on the card of a region that does not nest and covers it.
+number of nested regions that contain it, or the place on the card of a region that does not nest and covers it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> tuple[dict[str, float], list[str
     Parameters
     ----------
     depth_ZYX
-        Region depth as the network says; labels afterwards. An array of NumPy or zarr.
+        Region depth from the network; labels afterwards. A NumPy or zarr array.
     task
-        What is kept and what is drawn.
+        What to keep and what to draw.
     """
     card, left_out, voxel_ml = task.card, task.not_measurable, task.volume.source.voxel_ml
     min_vox = round(task.min_volume_ml / voxel_ml)
@@ -39,7 +39,7 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> tuple[dict[str, float], list[str
     leave_out(depth_ZYX, card, left_out)
     nested, keep_largest = count_nested(card.regions), task.config.keep_largest
     remove_small_components(depth_ZYX, min_vox, keep_largest, section_vox, task.min_slices, range(1, nested + 1))
-    for place in range(nested + 1, len(card.regions) + 1):  # a cavity is no tumor, so the largest tumor may be another
+    for place in range(nested + 1, len(card.regions) + 1):  # a cavity is not tumor, so it is filtered by itself
         remove_small_components(depth_ZYX, min_vox, False, section_vox, task.min_slices, range(place, place + 1))
     drop_small_regions(depth_ZYX, card, voxel_ml, left_out)
     notes = fill_solid_core(depth_ZYX, task)
@@ -50,7 +50,7 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> tuple[dict[str, float], list[str
 
 
 def largest_section(volume: AnyVolume, ml: float) -> int:
-    """Return how many voxels the largest slice through a sphere of some volume has on a case's grid."""
+    """Return the voxels in the largest slice through a sphere of the given volume, on a case's grid."""
     radius_mm = (3000 * ml / (4 * np.pi)) ** (1 / 3)
     pixel_mm2 = 1000 * volume.source.voxel_ml / volume.spacing[0]
     return max(1, round(float(np.pi * radius_mm**2 / pixel_mm2)))
@@ -66,23 +66,23 @@ def remove_small_components(
 ) -> None:
     """Remove small and thin connected components of tumor, or of another region (26-neighborhood), in place.
 
-    Of a tumor that reaches the first or the last slice, or lies in a stack of few slices, the stack shows a part only.
-    It stays where that part is, in one of the slices, as large as the smallest tumor that is kept would be there.
+    A stack of few slices, or one that ends inside a tumor, shows only part of the tumor. Such a component is kept if it
+    is, in one slice, as large as the smallest tumor that is kept would be there.
 
     Parameters
     ----------
     depth_ZYX
-        Region depth. An array of NumPy or zarr.
+        Region depth. A NumPy or zarr array.
     min_vox
-        Components of fewer voxels are removed.
+        Components with fewer voxels are removed.
     keep_largest
-        Remove all but the largest.
+        Remove all components but the largest.
     section_vox
-        From `largest_section`; None goes by the voxels alone.
+        From `largest_section`; None uses only the voxel count.
     min_slices
-        Components that reach over fewer slices are removed, unless they touch the first or the last slice.
+        Components that span fewer slices are removed, unless they touch the first or the last slice.
     depths
-        What is looked at: neighbors of any of these depths are connected, others stay as they are.
+        Depths that form components: neighbors with any of these depths are connected, others stay unchanged.
     """
 
     def is_inside(start: int, stop: int) -> NDArray[np.bool_]:
@@ -109,7 +109,7 @@ def remove_small_components(
 
 
 def count_voxels(depth_ZYX: Any, card: ModelCard) -> list[int]:
-    """Return how many voxels each of a model's regions has; what another region covers does not count."""
+    """Return the voxels of each region of a model; those covered by another region do not count."""
     regions, nested = card.regions, count_nested(card.regions)
     reached = np.zeros(len(regions) + 2, np.int64)  # voxels of at least this depth
     for start, stop in _slabs(depth_ZYX):
@@ -120,9 +120,9 @@ def count_voxels(depth_ZYX: Any, card: ModelCard) -> list[int]:
 
 
 def leave_out(depth_ZYX: Any, card: ModelCard, names: Collection[str]) -> None:
-    """Count, in place, what lies in regions that are left out as the region around them that is not.
+    """Assign, in place, the voxels of left-out regions to the nearest region around them that is drawn.
 
-    So no voxel is painted as one of them; what lies in none of the others becomes 0, and what lies further in stays.
+    No voxel is painted as a left-out region. Voxels in no other region become 0; regions further inside stay.
     """
     if not names:
         return
@@ -134,7 +134,7 @@ def leave_out(depth_ZYX: Any, card: ModelCard, names: Collection[str]) -> None:
 
 
 def drop_small_regions(depth_ZYX: Any, card: ModelCard, voxel_ml: float, left_out: Collection[str] = ()) -> None:
-    """Empty, in place, the regions of which less was found than a card says is worth believing, and all within them."""
+    """Empty, in place, the regions smaller than the least plausible volume on the card, and all regions inside them."""
     if not any(region.least_ml for region in card.regions):
         return
     depths = list(range(len(card.regions) + 1))
@@ -152,9 +152,9 @@ def drop_small_regions(depth_ZYX: Any, card: ModelCard, voxel_ml: float, left_ou
 
 
 def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
-    """Count the solid middle of a tumor in which hardly any core was found as core, in place, if the card says so.
+    """Count the solid center of a tumor as core, in place, if hardly any core was found and the card says so.
 
-    Nothing changes where the modalities cannot show the core or enhancing tumor. Enhancing tumor stays what it is.
+    Nothing changes if the modalities cannot show the core or enhancing tumor. Enhancing tumor stays unchanged.
 
     Returns
     -------
@@ -218,12 +218,12 @@ def _find_box(depth_ZYX: Any, margin: int) -> tuple[slice, slice, slice]:
 
 
 def paint_labels(depth_ZYX: Any, card: ModelCard) -> None:
-    """Replace, in place, region depth by the label of the region that a voxel is painted as."""
+    """Replace, in place, region depth by the label of the region."""
     _replace_numbers(depth_ZYX, [0, *(region.label for region in card.regions)])
 
 
 def _replace_numbers(array_ZYX: Any, by: Sequence[int]) -> None:
-    """Replace, in place, each number by that which stands in its place; 0 stays 0."""
+    """Replace, in place, each number n by entry n of a list; 0 stays 0."""
     table = np.array(by, np.uint8)
     for start, stop in _slabs(array_ZYX):
         slab = array_ZYX[start:stop]

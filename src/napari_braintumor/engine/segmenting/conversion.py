@@ -1,8 +1,7 @@
-"""Networks converted for OpenVINO, kept in the user's cache: a model is converted once, not at each start.
+"""Networks converted for OpenVINO, cached for the user: a model is converted once, not at every start.
 
-A conversion runs in a process of its own, ``python -m napari_braintumor.engine.segmenting.conversion``: it keeps
-Python's lock for up to half a second at a time, in which a window would stand still, and takes memory that is better
-given back.
+A conversion runs in its own process, ``python -m napari_braintumor.engine.segmenting.conversion``: it holds Python's
+lock for up to half a second at a time, which would freeze a window, and takes memory that is then released.
 """
 
 from __future__ import annotations
@@ -29,37 +28,37 @@ from napari_braintumor.engine.models.registry import ONNX
 from napari_braintumor.engine.models.store import load_weights, read_card
 
 MOST_BYTES = 2 * 2**30
-"""What the cache may take; the models not used for longest go."""
+"""Size limit of the cache; the models unused for longest are removed."""
 
 EXAMPLE_SIDES = {2: 64, 3: 32}
-"""Of the image that a network is traced with, by its dimensions."""
+"""Side of the image that a network is traced with, by number of dimensions."""
 
 _CONVERTING = Lock()
-"""One at a time: a click while a dock warms up waits for what is nearly there."""
+"""One conversion at a time: a click while a dock warms up waits for the conversion that is running."""
 
 logger = logging.getLogger("napari_braintumor")
 
 
 def cache_folder() -> Path:
-    """Return where converted models are kept; ``BRAINTUMOR_CACHE`` in the environment moves it."""
+    """Return where converted models are cached; the environment variable ``BRAINTUMOR_CACHE`` overrides it."""
     chosen = os.environ.get("BRAINTUMOR_CACHE")
     return Path(chosen) if chosen else user_cache_path("napari-braintumor", appauthor=False) / "converted"
 
 
 def load_converted(path: Path, sha256: str) -> Any:
-    """Return a model's network as a model of OpenVINO, converted now or before.
+    """Return a model's network as an OpenVINO model, converted now or earlier.
 
     Parameters
     ----------
     path
         The model's file.
     sha256
-        Of that file.
+        The checksum of that file.
 
     Returns
     -------
     openvino.Model
-        In float32, for images of any size that the network takes. A new one at each call.
+        In float32, for images of any size that the network accepts. A new object at each call.
 
     Raises
     ------
@@ -75,38 +74,38 @@ def load_converted(path: Path, sha256: str) -> Any:
         _convert_apart(path, sha256)
         if (kept := _read(folder)) is not None:
             return kept
-    return _convert(path)  # nothing can be kept here, or no process be started
+    return _convert(path)  # the cache is not writable, or no process could be started
 
 
 def convert(path: Path, sha256: str) -> None:
-    """Convert a model and keep it.
+    """Convert a model and cache it.
 
     Raises
     ------
     ModelError
         As `load_converted`.
     OSError, RuntimeError
-        If it cannot be kept.
+        If it cannot be cached.
     """
     _write(_convert(path), _folder(sha256))
 
 
 def _convert_apart(path: Path, sha256: str) -> None:
     command = [sys.executable, "-m", "napari_braintumor.engine.segmenting.conversion", str(path), sha256]
-    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # of Windows
+    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     try:
-        told = subprocess.run(
+        finished = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, creationflags=flags
         )
     except OSError as error:
-        logger.info("No process can be started to convert the model: %s", error)
+        logger.info("Could not start a process to convert the model: %s", error)
         return
-    if told.returncode != 0:
-        logger.info("The model could not be converted and kept:\n%s", told.stderr)
+    if finished.returncode != 0:
+        logger.info("The model could not be converted and cached:\n%s", finished.stderr)
 
 
 def _folder(sha256: str) -> Path:
-    """Return where a model is kept: another version of OpenVINO or of the program may make another network of it."""
+    """Return where a model is cached. The path contains the versions that affect the result."""
     import openvino
 
     return cache_folder() / f"{sha256[:40]}-{openvino.__version__.split('-')[0]}-{__version__}"
@@ -116,18 +115,18 @@ def _convert(path: Path) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    # Not openvino.convert_model: that reports its use to a web analytics service, and no scan's program should.
+    # Not openvino.convert_model: it reports its use to a web analytics service, which medical software should not.
     network, card = load_network(path), read_card(path)
     example = torch.zeros(1, len(card.modalities), *(EXAMPLE_SIDES[card.spatial_dims],) * card.spatial_dims)
     decoder = TorchScriptPythonDecoder(network, example_input=example)
     front_end = FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))
-    model.network = network  # whose weights it goes on using
+    model.network = network  # the model keeps using its weights
     return model
 
 
 def _read(folder: Path) -> Any | None:
-    """Read a model that was kept; None where there is none, or it is damaged."""
+    """Read a cached model; None if there is none or it is damaged."""
     try:
         expected = json.loads((folder / "sha256.json").read_text(encoding="utf-8"))
         if expected != _checksums(folder):
@@ -136,12 +135,12 @@ def _read(folder: Path) -> Any | None:
     except (OSError, ValueError, RuntimeError):
         return None
     with suppress(OSError):
-        (folder / "sha256.json").touch()  # was used now
+        (folder / "sha256.json").touch()  # mark as used now
     return model
 
 
 def _write(model: Any, folder: Path) -> None:
-    """Keep a model: written beside its place, and moved there when it is complete."""
+    """Cache a model: write it to a temporary folder, and move it into place when it is complete."""
     from openvino import save_model
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +149,7 @@ def _write(model: Any, folder: Path) -> None:
         new.mkdir()
         save_model(model, new / "model.xml", compress_to_fp16=False)
         (new / "sha256.json").write_text(json.dumps(_checksums(new)), encoding="utf-8")
-        _remove(folder)  # damaged, or it would have been read
+        _remove(folder)  # it is damaged, or it would have been read
         new.rename(folder)
     room = MOST_BYTES
     for kept in sorted(folder.parent.glob("*/sha256.json"), key=_last_used, reverse=True):
@@ -171,7 +170,7 @@ def _last_used(kept: Path) -> float:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a kept model, without looking at anything else that may lie there."""
+    """Remove a cached model, without touching anything else in its folder."""
     for name in ("sha256.json", "model.xml", "model.bin"):
         (folder / name).unlink(missing_ok=True)
     if folder.exists():

@@ -1,6 +1,6 @@
-"""A model ready to run: prepared images in, the logits of its regions out."""
+"""A model ready to run: prepared images in, logits of its regions out."""
 
-# N batch, M modality, R region; then the axes that the network knows: two of a slice, three of a window
+# N batch, M modality, R region; then the network's spatial axes: two for a slice, three for a window
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Network:
     Parameters
     ----------
     task
-        Which model, and where it runs.
+        The model, and where it runs.
     sides
-        Of the slices or windows that will come: Y, X or Z, Y, X.
+        Sides of the slices or windows to come: Y, X or Z, Y, X.
 
     Attributes
     ----------
     runner
-        Runs batches; what it had to change because memory ran out is in its notes.
+        Runs batches; its notes say what it changed because memory ran out.
     """
 
     def __init__(self, task: SegmentTask, sides: tuple[int, ...]) -> None:
@@ -44,16 +44,16 @@ class Network:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits ``(N, R, ...)`` of the card's regions, of images ``(N, M, ...)`` in the network's axes.
+        """Return the logits ``(N, R, ...)`` of the card's regions for images ``(N, M, ...)`` in the network's axes.
 
-        With test-time mirroring they are the mean of those of the images and of the images mirrored left to right.
+        With test-time mirroring, the logits are averaged over the images and their left-right mirror images.
         """
         logits = self._run(images)
         if not self.task.config.test_time_mirroring:
             return logits
         left_right = -1 if self.task.card.axes == "LPS zyx" else -3
         mirrored = self._run(images.flip(left_right)).flip(left_right)
-        if mirrored.device != logits.device:  # memory ran out in between
+        if mirrored.device != logits.device:  # memory ran out between the two runs
             logits, mirrored = logits.cpu(), mirrored.cpu()
         return (logits + mirrored) / 2
 

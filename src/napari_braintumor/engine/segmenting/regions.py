@@ -1,4 +1,4 @@
-"""The way back: logits on the crop become regions on the scan's own grid, nested and thresholded there."""
+"""Turn logits on the crop into regions on the scan's own grid, made to nest and thresholded there."""
 
 # N slice of a batch, R region, C channel, Z slice, Y row, X column; z, y, x: the same on the crop
 
@@ -19,22 +19,22 @@ from napari_braintumor.engine.segmenting.resolve import SegmentTask
 from napari_braintumor.engine.segmenting.runtime import with_room
 from napari_braintumor.engine.volumes import AnyVolume, Volume
 
-AIR_LOGIT = -30.0
-"""The logit of what lies outside the head: surely no tumor, and still a number to interpolate with."""
+BACKGROUND_LOGIT = -30.0
+"""The logit of background: certainly not tumor, but still finite for interpolation."""
 
 
 @dataclass(frozen=True, eq=False)
 class RegionMaps:
-    """What a network finds in a case, on the case's own grid; filled slice by slice or as a whole.
+    """What a network finds in a case, on the case's own grid; filled slice by slice or all at once.
 
     Attributes
     ----------
     depth
-        uint8 ``(Z, Y, X)``, the region depth: the number of nested regions that a voxel lies in, or the place on the
+        uint8 ``(Z, Y, X)``, the region depth: the number of nested regions that contain a voxel, or the place on the
         card, counted from 1, of a region that does not nest and covers it; 0 outside all. A NumPy array, or a zarr
-        array for a case that is streamed.
+        array for a streamed case.
     probabilities
-        float16 ``(R, Z, Y, X)``, likewise, if the task asks for them.
+        float16 ``(R, Z, Y, X)``, also NumPy or zarr, if the task asks for them.
     """
 
     depth: Any
@@ -42,7 +42,7 @@ class RegionMaps:
 
     @classmethod
     def empty(cls, task: SegmentTask) -> RegionMaps:
-        """Return maps of a task in which nothing is found yet."""
+        """Return the maps of a task, still empty."""
         shape = task.volume.shape
         wanted = task.config.probabilities
         return cls(
@@ -54,23 +54,23 @@ class RegionMaps:
 def fill_slices(
     maps: RegionMaps, task: SegmentTask, survey: Survey, slices: NDArray[np.intp], logits_NRyx: Tensor
 ) -> list[int]:
-    """Enter the logits of some slices into the maps.
+    """Write the regions of some slices to the maps, from their logits.
 
     Parameters
     ----------
     maps
-        Those of the task.
+        The maps of the task.
     task, survey
         The task, and the survey of its volume.
     slices
-        Which slices of the crop.
+        Slices of the crop.
     logits_NRyx
         Their logits on the crop.
 
     Returns
     -------
     list of int
-        The slices, of those given, in which tumor is found.
+        Those of the slices in which tumor is found.
     """
     regions, hidden = task.card.regions, task.not_measurable
     depth_NYX, logits_RNYX = threshold_slices(survey, slices, logits_NRyx, task.threshold, regions, hidden)
@@ -87,12 +87,12 @@ def fill_slices(
 
 
 def fill_volume(maps: RegionMaps, task: SegmentTask, survey: Survey, logits_Rzyx: Tensor) -> None:
-    """Enter the logits of a whole crop into the maps."""
-    outside = torch.from_numpy(~survey.head)[:, None]
+    """Write the regions of a whole crop to the maps, from its logits."""
+    outside = torch.from_numpy(~survey.foreground)[:, None]
     regions = task.card.regions
-    logits_Rzyx = _nest(logits_Rzyx.transpose(0, 1), regions).masked_fill(outside, AIR_LOGIT).transpose(0, 1)
+    logits_Rzyx = _nest(logits_Rzyx.transpose(0, 1), regions).masked_fill(outside, BACKGROUND_LOGIT).transpose(0, 1)
     limit = _logit(task.threshold)
-    for index, region in enumerate(regions):  # one at a time, on the case's own grid each is as large as a scan
+    for index, region in enumerate(regions):  # one at a time, because on the case's own grid each is as large as a scan
         region_ZYX = restore_volume(survey, logits_Rzyx[index : index + 1])[0]
         for z, plane in enumerate(region_ZYX):
             inside = (plane > limit).numpy()
@@ -112,18 +112,18 @@ def threshold_slices(
     regions: Sequence[Region],
     hidden: Collection[str] = (),
 ) -> tuple[NDArray[np.uint8], Tensor]:
-    """Bring the logits of some slices to the case's own grid and threshold them, on the device where they are.
+    """Resample the logits of some slices to the case's own grid and threshold them, on their device.
 
     Parameters
     ----------
     survey, slices, logits_NRyx
-        As in `fill_slices`.
+        See `fill_slices`.
     threshold
-        The probability from which on a voxel lies in a region.
+        The probability from which a voxel belongs to a region.
     regions
-        Those of the model, nested ones first. A region that does not nest covers those before it.
+        The model's regions, nested ones first. A region that does not nest covers those before it.
     hidden
-        Names of regions that are not drawn: those that do not nest cover nothing.
+        Names of regions that are not drawn; if they do not nest, they cover nothing.
 
     Returns
     -------
@@ -133,8 +133,8 @@ def threshold_slices(
     """
 
     def threshold_there(logits: Tensor) -> tuple[NDArray[np.uint8], Tensor]:
-        outside = torch.from_numpy(~survey.head[slices])[:, None].to(logits.device)
-        agreeing = _nest(logits, regions).masked_fill(outside, AIR_LOGIT)
+        outside = torch.from_numpy(~survey.foreground[slices])[:, None].to(logits.device)
+        agreeing = _nest(logits, regions).masked_fill(outside, BACKGROUND_LOGIT)
         logits_RNYX = restore_slices(survey, agreeing.transpose(0, 1))
         inside_RNYX = logits_RNYX > _logit(threshold)
         depth_NYX = inside_RNYX[: count_nested(regions)].sum(0, dtype=torch.uint8)
@@ -147,7 +147,7 @@ def threshold_slices(
 
 
 def _nest(logits_NRyx: Tensor, regions: Sequence[Region]) -> Tensor:
-    """Make the nested regions agree, and leave the others as they are."""
+    """Make the nested regions consistent, and leave the others unchanged."""
     nested = count_nested(regions)
     if nested == len(regions):
         return nest_logits(logits_NRyx)
@@ -155,21 +155,21 @@ def _nest(logits_NRyx: Tensor, regions: Sequence[Region]) -> Tensor:
 
 
 def nest_logits(logits_NRyx: Tensor) -> Tensor:
-    """Make nested regions agree: no inner region is more likely than the one around it.
+    """Make nested regions consistent: no inner region is more likely than the one around it.
 
-    Where a network contradicts itself, the logits of the regions concerned are averaged; elsewhere nothing changes.
-    Taking the outer region's word alone would lose enhancing tumor where a missing modality hides the rest; taking the
-    inner region's word alone would add its false alarms to the whole tumor.
+    Where a network contradicts itself, the logits of the affected regions are averaged; elsewhere nothing changes.
+    Trusting only the outer region would lose enhancing tumor where a missing modality hides the rest; trusting only the
+    inner region would add its false positives to the whole tumor.
 
     Parameters
     ----------
     logits_NRyx
-        Regions outermost first.
+        Logits, with regions outermost first.
 
     Returns
     -------
     Tensor
-        The closest logits, in the least-squares sense, that do not rise from outer to inner regions.
+        The closest logits, by least squares, that do not increase from outer to inner regions.
 
     References
     ----------
@@ -191,47 +191,47 @@ def nest_logits(logits_NRyx: Tensor) -> Tensor:
 
 
 def restore_slices(survey: Survey, crop_CNyx: Tensor) -> Tensor:
-    """Bring slices of the crop to the in-plane grid of the case.
+    """Resample slices of the crop to the in-plane grid of the case.
 
     Parameters
     ----------
     survey
-        Of the case.
+        The survey of the case.
     crop_CNyx
-        Logits on the crop, of some of its slices or of all.
+        Logits on the crop, for some or all of its slices.
 
     Returns
     -------
     Tensor
-        ``(C, N, Y, X)``; outside the crop the logits are -inf, or `AIR_LOGIT` where they had to be interpolated.
+        ``(C, N, Y, X)``; outside the crop the logits are -inf, or `BACKGROUND_LOGIT` where they had to be interpolated.
     """
     _, frame_y, frame_x = survey.frame
     (y0, y1), (x0, x1) = ((side.start, side.stop) for side in survey.box[1:])
     inside = crop_CNyx[..., : min(y1, frame_y) - y0, : min(x1, frame_x) - x0]
     same_grid = survey.frame[1:] == survey.shape[1:]
-    # Interpolation must not mix with -inf.
-    whole = inside.new_full((*inside.shape[:2], frame_y, frame_x), -torch.inf if same_grid else AIR_LOGIT)
+    # -inf must not enter the interpolation.
+    whole = inside.new_full((*inside.shape[:2], frame_y, frame_x), -torch.inf if same_grid else BACKGROUND_LOGIT)
     whole[..., y0 : y0 + inside.shape[-2], x0 : x0 + inside.shape[-1]] = inside
     return whole if same_grid else resize(whole, (whole.shape[1], *survey.shape[1:]))
 
 
 def restore_volume(survey: Survey, crop_Czyx: Tensor) -> Tensor:
-    """Bring a whole crop to the case's own grid, along Z too.
+    """Resample a whole crop to the case's own grid, also along Z.
 
     Parameters
     ----------
     survey
-        Of the case.
+        The survey of the case.
     crop_Czyx
         Logits on the crop.
 
     Returns
     -------
     Tensor
-        ``(C, Z, Y, X)``; outside the crop the logits are `AIR_LOGIT`.
+        ``(C, Z, Y, X)``; outside the crop the logits are `BACKGROUND_LOGIT`.
     """
     stops = [min(side.stop, size) for side, size in zip(survey.box, survey.frame, strict=True)]
-    frame = crop_Czyx.new_full((len(crop_Czyx), *survey.frame), AIR_LOGIT)
+    frame = crop_Czyx.new_full((len(crop_Czyx), *survey.frame), BACKGROUND_LOGIT)
     inside = tuple(slice(side.start, stop) for side, stop in zip(survey.box, stops, strict=True))
     sizes = tuple(slice(0, side.stop - side.start) for side in inside)
     frame[(slice(None), *inside)] = crop_Czyx[(slice(None), *sizes)]
@@ -243,7 +243,7 @@ def _logit(probability: float) -> float:
 
 
 def _zeros(volume: AnyVolume, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Return an array of zeros: of NumPy, or for a case that is streamed of zarr, compressed in memory."""
+    """Return an array of zeros: NumPy, or for a streamed case zarr, compressed in memory."""
     if isinstance(volume, Volume):
         return np.zeros(shape, dtype)
     import zarr

@@ -1,4 +1,4 @@
-"""A volume, a model and settings are checked against each other once; what comes out is ready to run."""
+"""Check a volume, a model and settings against each other once; the result is ready to run."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume
 
 FEW_SLICES = 5
-"""A stack of no more slices shows a tumor in part, wherever it lies, and is searched in full."""
+"""A stack of this many slices or fewer shows only part of any tumor, so all slices are searched."""
 
 SHEET_MM = 3.0
-"""What reaches over less than this along Z is a sheet, however wide, and no tumor. So a search with slices no farther
-apart misses nothing that is kept."""
+"""A component that spans less than this along Z is a sheet, not a tumor, however wide it is. So a search with slices
+at most this far apart misses nothing that would be kept."""
 
 _ROUNDING_MM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentTask:
-    """All that is decided before the first voxel is read. Nothing in it needs another check.
+    """Everything that is decided before the first voxel is read. Nothing in it needs to be checked again.
 
     Attributes
     ----------
     volume, config
-        As the user gave them.
+        As given by the user.
     card, path, sha256
-        The model: its card, its file and that file's checksum.
+        The model: its card, its file and the file's checksum.
     device, runtime
         Where the network runs, and what runs it: ``"openvino"`` or ``"torch"``.
     divisor
         The sides of what the network sees must be multiples of this.
     search_step
-        Every how many slices tumor is searched for; 1 looks at all slices.
+        Tumor is searched for in every n-th slice; 1 searches all slices.
     threshold
         Probability above which a voxel belongs to a region.
     min_volume_ml
-        Smaller connected components of tumor are removed.
+        Connected components of tumor smaller than this are removed.
     min_slices
-        Connected components that reach over fewer slices are removed too, unless they touch the first or last slice.
+        Connected components that span fewer slices are also removed, unless they touch the first or last slice.
     not_measurable
-        The regions that are not drawn, each with the reason.
+        Regions that are not drawn, each with the reason.
     notes
-        What the user should know before the network starts.
+        Notes for the user before the network starts.
     """
 
     volume: AnyVolume
@@ -77,18 +77,18 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     Parameters
     ----------
     volume
-        One to all of the model's modalities on one grid.
+        One or more of the model's modalities, on one grid.
     config
         The model and how to run it.
     all_regions
-        Draw also the regions that the model's card says these modalities cannot show.
+        Also draw the regions that these modalities cannot show according to the model's card.
 
     Raises
     ------
     ModelError
-        If there is no such model, or it does not fit the volume.
+        If the model does not exist, or does not fit the volume.
     SettingsError
-        If the device, the runtime or the precision is not available, or does not fit the model.
+        If the device, the runtime or the precision is not available or does not fit the model.
     """
     model = ModelStore().find(config.model)
     card = model.card
@@ -127,8 +127,8 @@ def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
     """
     if card.spatial_dims == 2 and card.spacing[0] is not None:
         raise ModelError(
-            f"The model '{card.name}' works on slices of {card.spacing[0]:g} mm, but a 2-D model takes slices as they "
-            "are. Train it with a plan whose spacing along Z is null."
+            f"The model '{card.name}' works on slices of {card.spacing[0]:g} mm, but a 2-D model must take slices as "
+            "they are. Train it with a plan whose spacing along Z is null."
         )
     if missing := card.lacks(volume.modalities):
         raise ModelError(
@@ -162,18 +162,18 @@ def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, 
 
 
 def choose_runtime(asked: str, device: torch.device) -> str:
-    """Return ``"openvino"`` or ``"torch"``.
+    """Choose the runtime, ``"openvino"`` or ``"torch"``.
 
     Raises
     ------
     SettingsError
-        If OpenVINO is asked for but not installed, or on a device it is not used for.
+        If OpenVINO is requested but not installed, or is not used on this device.
     """
     installed = find_spec("openvino") is not None
     if asked == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
     if asked == "openvino" and not installed:
-        raise SettingsError("The runtime OpenVINO is not installed. Run 'pip install openvino', or choose torch.")
+        raise SettingsError("OpenVINO is not installed. Run 'pip install openvino', or choose the runtime torch.")
     if asked == "openvino" and device.type != "cpu":
         raise SettingsError(
             f"OpenVINO runs on the CPU here, not on '{device.type}'. Choose the device cpu, or the runtime torch."
@@ -182,12 +182,12 @@ def choose_runtime(asked: str, device: torch.device) -> str:
 
 
 def check_precision(asked: str, runtime: str, device: torch.device) -> None:
-    """Refuse a reduced precision that a device has no instructions for.
+    """Raise an error for a reduced precision that a device does not support.
 
     Raises
     ------
     SettingsError
-        If it has none.
+        If the precision is not supported.
     """
     if asked != "bfloat16":
         return
@@ -196,26 +196,26 @@ def check_precision(asked: str, runtime: str, device: torch.device) -> None:
     elif runtime == "openvino":
         able = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     else:
-        able = False  # torch would be slower than in float32
+        able = False  # torch would be slower than with float32
     if not able:
         raise SettingsError(
-            f"There are no instructions for bfloat16 here ({device.type}, {runtime}), so it would be slower, not "
-            "faster. Choose the precision auto."
+            f"bfloat16 is not supported here ({device.type}, {runtime}), so it would be slower, not faster. Choose the "
+            "precision auto."
         )
 
 
 def choose_min_slices(volume: AnyVolume, min_volume_ml: float) -> int:
-    """Return over how many slices a tumor reaches at least; 1 where thin tumor is kept."""
+    """Return the least number of slices that a tumor spans; 1 if thin tumor is kept."""
     if _keeps_thin_tumor(volume, min_volume_ml):
         return 1
     return max(1, int((SHEET_MM + _ROUNDING_MM) // volume.spacing[0]))
 
 
 def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: float) -> int:
-    """Return every how many slices tumor is searched for; 1 looks at all slices.
+    """Return the step between slices in which tumor is searched for; 1 searches all slices.
 
-    All slices are looked at where thin tumor is kept, where probabilities are asked for, and where slices are stored
-    many together: reading some would cost as much as reading all.
+    All slices are searched if thin tumor is kept, if probabilities are requested, or if many slices are stored
+    together, because reading some would then cost as much as reading all.
     """
     if config.probabilities or volume.slab_slices > 1 or _keeps_thin_tumor(volume, min_volume_ml):
         return 1
@@ -223,7 +223,7 @@ def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: 
 
 
 def _keeps_thin_tumor(volume: AnyVolume, min_volume_ml: float) -> bool:
-    """Return whether nothing is too small to be kept, the stack has few slices, or their thickness is not known."""
+    """Return whether every voxel is kept, the stack has few slices, or the slice thickness is not known."""
     every_voxel_counts = round(min_volume_ml / volume.source.voxel_ml) <= 1
     return every_voxel_counts or not volume.source.spacing_known or volume.shape[0] <= FEW_SLICES
 

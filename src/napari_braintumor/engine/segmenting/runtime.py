@@ -21,7 +21,7 @@ from napari_braintumor.engine.segmenting.conversion import load_converted
 
 GPU_BATCH = 16
 OPENVINO_BATCH = 8
-"""Slices handed to OpenVINO together; it runs as many of them at a time as suits the cores."""
+"""Slices given to OpenVINO together; it runs as many at a time as suits the cores."""
 
 
 class Runner(Protocol):
@@ -39,19 +39,19 @@ class Runner(Protocol):
     device: torch.device
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)``, float32 on the CPU or on CUDA, of images ``(N, M, H, W)`` on the CPU."""
+        """Return logits ``(N, R, H, W)``, float32 on the CPU or on CUDA, for images ``(N, M, H, W)`` on the CPU."""
 
 
 def choose_batch(runtime: str, device: torch.device) -> int:
-    """Return how many slices go through a network at a time. Torch on the CPU gains nothing from more than one."""
+    """Return how many slices to run at a time. Torch on the CPU gains nothing from more than one."""
     return OPENVINO_BATCH if runtime == "openvino" else 1 if device.type == "cpu" else GPU_BATCH
 
 
 class TorchRunner:
     """Runs a network with torch.
 
-    On CUDA images are copied from pinned memory, cuDNN looks for its fastest kernels (all batches but the last have one
-    shape), and logits stay on the card.
+    On CUDA, images are copied from pinned memory, cuDNN selects its fastest kernels (all batches but the last have the
+    same shape), and logits stay on the GPU.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class TorchRunner:
         self.network = network.to(device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)``, float32, of images ``(N, M, H, W)``."""
+        """Return logits ``(N, R, H, W)``, float32, for images ``(N, M, H, W)``."""
         on_cuda = self.device.type == "cuda"
         with torch.inference_mode(), fixed_shapes() if on_cuda else nullcontext():
             batch = batch_NMHW.contiguous(memory_format=self.memory_format)
@@ -84,7 +84,7 @@ class TorchRunner:
 
 
 def fixed_shapes() -> AbstractContextManager[None]:
-    """Let cuDNN measure which of its kernels is fastest, once for each shape."""
+    """Let cuDNN measure which of its kernels is fastest, once per shape."""
     cudnn = torch.backends.cudnn
     flags: AbstractContextManager[None] = cudnn.flags(
         enabled=True, benchmark=True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32
@@ -100,7 +100,7 @@ class OpenVinoRunner:
     model
         From `load_converted`.
     shape
-        Of the images that will come, ``(1, M, H, W)``, or with a depth before the height.
+        Shape of the images to come, ``(1, M, H, W)``, or with a depth before the height.
     precision
         ``"bfloat16"``, or anything else for float32.
     """
@@ -109,7 +109,7 @@ class OpenVinoRunner:
     device = torch.device("cpu")
 
     def __init__(self, model: Any, shape: tuple[int, ...], precision: str = "auto") -> None:
-        self.model = model  # it may own the weights that the compiled one uses
+        self.model = model  # it may own the weights that the compiled model uses
         model.reshape(shape)
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -119,7 +119,7 @@ class OpenVinoRunner:
         self.at_once = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)`` of images ``(N, M, H, W)``."""
+        """Return logits ``(N, R, H, W)`` for images ``(N, M, H, W)``."""
         from openvino import AsyncInferQueue
 
         images = np.ascontiguousarray(batch_NMHW.numpy())
@@ -128,7 +128,7 @@ class OpenVinoRunner:
         def keep(request: Any, number: int) -> None:
             logits[number] = request.get_output_tensor(0).data[0]
 
-        queue = AsyncInferQueue(self.compiled, min(self.at_once, len(images)))  # of its own: two docks may run at once
+        queue = AsyncInferQueue(self.compiled, min(self.at_once, len(images)))  # its own: two docks may run
         queue.set_callback(keep)
         for number, image in enumerate(images):
             queue.start_async({0: image[None]}, number)
@@ -145,20 +145,20 @@ def start_runner(
     shape: tuple[int, ...],
     precision: str = "auto",
 ) -> Runner:
-    """Load a model onto its runtime; a second start with the same model and shape is quick.
+    """Load a model into its runtime; a second start with the same model and shape is fast.
 
     Parameters
     ----------
     path
         The model's file.
     sha256
-        Of the file, so that a file that was replaced is loaded anew.
+        The file's checksum, so that a replaced file is loaded again.
     runtime
         ``"openvino"`` or ``"torch"``.
     device
         From `choose_device`.
     shape
-        Modalities and sides of the images that will come.
+        Modalities and sides of the images to come.
     precision
         ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 
@@ -176,7 +176,7 @@ Result = TypeVar("Result")
 
 
 def with_room(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
-    """Apply a function to a tensor where it lies, or on the CPU if memory runs out there."""
+    """Apply a function to a tensor on its device, or on the CPU if memory runs out there."""
     try:
         return function(tensor)
     except Exception as error:
@@ -186,7 +186,7 @@ def with_room(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
 
 
 def _unless_out_of_memory(function: Callable[[], Result]) -> Result | None:
-    """Return what a function gives, None if memory runs out; the failure, which holds memory too, is let go."""
+    """Return the result of a function, or None if memory runs out; the error, which also holds memory, is dropped."""
     try:
         return function()
     except Exception as error:
@@ -196,21 +196,21 @@ def _unless_out_of_memory(function: Callable[[], Result]) -> Result | None:
 
 
 class FallbackRunner:
-    """Runs batches, and when memory runs out tries smaller batches, then the CPU, and says so.
+    """Runs batches. When memory runs out, tries smaller batches, then the CPU, and adds a note.
 
     Parameters
     ----------
     runner
-        What to begin with.
+        The first runner.
     batch_size
-        Slices at a time, at first.
+        Initial number of slices at a time.
     fall_back
-        Makes the CPU's runner, when even one slice does not fit the device.
+        Creates the runner on the CPU, used if even one slice does not fit on the device.
 
     Attributes
     ----------
     batch_size
-        Slices at a time, now.
+        Current number of slices at a time.
     notes
         What had to change, one sentence each.
     """
@@ -223,24 +223,24 @@ class FallbackRunner:
 
     @property
     def device(self) -> torch.device:
-        """Where batches run now."""
+        """The current device."""
         return self.runner.device
 
     @property
     def runtime(self) -> str:
-        """What runs them now: ``"openvino"`` or ``"torch"``."""
+        """The current runtime: ``"openvino"`` or ``"torch"``."""
         return self.runner.runtime
 
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
-        """Return logits ``(N, R, H, W)``, in as many pieces as memory asks for; all of them lie where the last one ran.
+        """Return logits ``(N, R, H, W)``, run in as many batches as memory requires; all are on the last device used.
 
         Raises
         ------
         SettingsError
-            If one slice does not fit into the computer's own memory.
+            If one slice does not fit in main memory.
         """
 
-        def run() -> Tensor:  # all of the batch each time: what an earlier try left may lie on another device
+        def run() -> Tensor:  # the whole batch each time: partial results may be on another device
             return torch.cat([self.runner(piece) for piece in batch_NMHW.split(self.batch_size)])
 
         while (logits := _unless_out_of_memory(run)) is None:
@@ -253,11 +253,11 @@ class FallbackRunner:
         if self.batch_size > 1:
             self.batch_size //= 2
             self.notes.append(
-                f"Memory ran out on {self.runner.device.type}; going on with {self.batch_size} slices at a time."
+                f"Memory ran out on {self.runner.device.type}; continuing with {self.batch_size} slices at a time."
             )
         elif self.runner.device.type != "cpu":
             self.notes.append(
-                f"Memory ran out on {self.runner.device.type} with a single slice; going on, slower, on the CPU."
+                f"Memory ran out on {self.runner.device.type} with a single slice; continuing on the CPU, more slowly."
             )
             self.runner = self.fall_back()
         else:
@@ -269,18 +269,18 @@ class FallbackRunner:
 def start_with_fallback(
     start: Callable[[], Runner], fall_back: Callable[[], Runner], batch_size: int | None
 ) -> FallbackRunner:
-    """Return a runner that begins on a device, or on the CPU if the network does not fit there.
+    """Return a runner that starts on a device, or on the CPU if the network does not fit on the device.
 
     Parameters
     ----------
     start, fall_back
-        Make the runner of the device and that of the CPU.
+        Create the runner on the device and the one on the CPU.
     batch_size
-        Slices at a time, at first; None chooses by device.
+        Initial number of slices at a time; None chooses by device.
     """
     started = _unless_out_of_memory(start)
     runner = started or fall_back()
     chosen = FallbackRunner(runner, batch_size or choose_batch(runner.runtime, runner.device), fall_back)
     if started is None:
-        chosen.notes.append("The model does not fit into the memory that is free; going on, slower, on the CPU.")
+        chosen.notes.append("The model does not fit into the free memory; continuing on the CPU, more slowly.")
     return chosen

@@ -1,4 +1,4 @@
-"""A volume and settings in, events and a segmentation out: `segment` shows the whole flow from top to bottom."""
+"""Segment a volume: volume and settings in, events and a segmentation out. `segment` shows the whole flow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from napari_braintumor.engine.anatomy import labels_by_region
 from napari_braintumor.engine.devices import describe_device
 from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, Started
-from napari_braintumor.engine.inspecting.inspection import inspect_few
+from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
 from napari_braintumor.engine.models.store import ModelStore, file_sha256
 from napari_braintumor.engine.preparing.transforms import survey_for
 from napari_braintumor.engine.segmenting.cleaning import clean
@@ -27,23 +27,23 @@ from napari_braintumor.engine.volumes import AnyVolume, Segmentation
 def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False) -> Iterator[SegmentEvent]:
     """Segment a volume.
 
-    Regions that the model's card says these modalities cannot show are not drawn; `Segmentation.not_measurable` names
-    them.
+    Regions that these modalities cannot show, according to the model's card, are not drawn;
+    `Segmentation.not_measurable` lists them.
 
     Parameters
     ----------
     volume
-        One to all of the model's modalities on one grid.
+        One or more of the model's modalities, on one grid.
     config
         The model and how to run it.
     all_regions
-        Draw every region all the same: for measuring, since it is from there that the card knows.
+        Draw every region anyway: for the measurements that the card is based on.
 
     Yields
     ------
     SegmentEvent
-        `Noted` for what the user should know, `Started` when the network is ready, `SlicesDone` after each chunk, and
-        `Segmented` last.
+        `Noted` for anything the user should know, `Started` when the network is ready, `SlicesDone` after each chunk,
+        and `Segmented` last.
 
     Raises
     ------
@@ -55,10 +55,10 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     yield from map(Noted, task.notes)
 
     survey = survey_for(task.card, volume, task.divisor)
-    findings = inspect_few(survey.thumbnails).findings
+    findings = inspect_thumbnails(survey.thumbnails).findings
     yield from map(Noted, findings)
 
-    network = Network(task, choose_window(task.card, survey.head.shape, task.divisor))
+    network = Network(task, choose_window(task.card, survey.foreground.shape, task.divisor))
     runner = network.runner
     yield from map(Noted, runner.notes)
     reported = len(runner.notes)
@@ -91,7 +91,7 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
 
 
 def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], seconds: float) -> dict[str, Any]:
-    """Return what a record says of how a segmentation was made: JSON values only."""
+    """Describe for the record how a segmentation was made: JSON values only."""
     return {
         "program": "napari-braintumor",
         "model": task.card.name,
@@ -109,12 +109,12 @@ def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], secon
 
 
 def warm_up(config: SegmentConfig) -> None:
-    """Load the runtime, and convert the model if it has to be, so that the first segmentation starts sooner.
+    """Load the runtime, and convert the model if needed, so that the first segmentation starts sooner.
 
     Raises
     ------
     BrainTumorError
-        If the settings do not fit this computer, or there is no such model.
+        If the settings do not fit this computer, or the model does not exist.
     """
     model = ModelStore().find(config.model)
     assert model.card is not None

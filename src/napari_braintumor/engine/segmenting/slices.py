@@ -1,4 +1,4 @@
-"""A two-dimensional network over a case: slices in chunks, the next one prepared while one runs."""
+"""Run a 2-D network over a case: slices in chunks, with the next chunk prepared while one runs."""
 
 # N slice of a batch, M modality, R region, C channel; Z, Y, X on the case's grid; y, x on the crop
 
@@ -19,12 +19,12 @@ from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_slices
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 
 CHUNK_SLICES = 8
-"""Slices that go through the network together; logits of three such chunks are in memory at most."""
+"""Slices in a chunk; the logits of at most three chunks are in memory."""
 
 
 def look_through_slices(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
-    """Enter into the maps what a 2-D network finds in the slices that hold head."""
-    slices = np.flatnonzero(survey.head.any((1, 2)))
+    """Write to the maps what a 2-D network finds in the slices with foreground."""
+    slices = np.flatnonzero(survey.foreground.any((1, 2)))
     hits: list[int] = []
     done = 0
     for looked_at in search(slices, hits, task.search_step):
@@ -37,16 +37,16 @@ def look_through_slices(task: SegmentTask, survey: Survey, network: Network, map
 
 
 def search(slices: NDArray[np.intp], hits: list[int], step: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the slices that are searched, and then those that are nearer than a step to one that was hit meanwhile.
+    """Yield the slices to search, and then those closer than a step to a slice in which tumor was found meanwhile.
 
-    Any `step` slices in a row hold one that is searched, and the first and the last slice are searched too. So a
-    connected component that reaches over `step` slices, or touches one of these two, is looked at in all of its slices.
-    Any other is too thin to be kept, however many of its slices are looked at.
+    One of any `step` consecutive slices is searched, and so are the first and the last slice. So a connected component
+    that spans `step` slices, or touches the first or last slice, is segmented in all of its slices. Any other component
+    is too thin to be kept anyway.
 
     Yields
     ------
     ndarray
-        Slices, rising.
+        Slices, in ascending order.
     """
     searched = slices[(slices % step == 0) | np.isin(slices, slices[[0, -1]])]
     yield searched
@@ -59,7 +59,7 @@ def predict(
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Run slices of a surveyed case through the network.
 
-    While one chunk runs, the one before is with the caller and the next is read and prepared.
+    While one chunk runs, the caller works on the previous one and the next one is read and prepared.
 
     Yields
     ------
@@ -83,7 +83,7 @@ def predict(
 def _prepared_chunks(
     task: SegmentTask, survey: Survey, slices: NDArray[np.intp], size: int
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """Yield slices in chunks of at most some size, with their images ``(N, M, y, x)``."""
+    """Yield slices in chunks of limited size, with their images ``(N, M, y, x)``."""
     volume, first = task.volume, survey.box[0].start
     together = read_together(volume) if volume.slab_slices > 1 else None
     slabs = _chunks(slices, size) if together is None else (s - first for s in group_slices(slices + first, together))

@@ -1,4 +1,4 @@
-"""A three-dimensional network over a whole case: one window where it fits, else overlapping ones."""
+"""Run a 3-D network over a whole case: in one window if the case fits, otherwise in overlapping windows."""
 
 # M modality, R region, C channel (either), Z slice, Y row, X column
 
@@ -23,25 +23,25 @@ from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_volume
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 
 OVERLAP = 0.5
-"""Of neighboring windows, as in MONAI's bundle for BraTS."""
+"""Overlap of neighboring windows, as in MONAI's bundle for BraTS."""
 
 
-class _Stopped(Exception):
-    """Nobody waits for the windows any more."""
+class _InferenceCancelled(Exception):
+    """The caller no longer needs the windows."""
 
 
 def choose_window(card: ModelCard, shape: tuple[int, ...], divisor: int) -> tuple[int, ...]:
-    """Return what a network sees at once: the sides Z, Y, X of its windows, or Y, X of its slices.
+    """Return the sides of a network's input: Z, Y, X of its windows, or Y, X of its slices.
 
     Parameters
     ----------
     card
-        The model's. A 2-D model sees whole slices, a 3-D model windows no larger than the case, and without a window on
-        its card the whole case at once.
+        The model's card. A 2-D model sees whole slices; a 3-D model sees windows no larger than the case, or the whole
+        case if its card states no window.
     shape
-        Of the crop: Z, Y, X.
+        Shape of the crop: Z, Y, X.
     divisor
-        What the sides must be multiples of.
+        The sides must be multiples of this.
     """
     if card.spatial_dims == 2:
         return shape[1:]
@@ -50,9 +50,9 @@ def choose_window(card: ModelCard, shape: tuple[int, ...], divisor: int) -> tupl
 
 
 def look_through_windows(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
-    """Enter into the maps what a 3-D network finds in the whole case."""
-    slices = len(survey.head)
-    window = choose_window(task.card, survey.head.shape, task.divisor)
+    """Write to the maps what a 3-D network finds in the whole case."""
+    slices = len(survey.foreground)
+    window = choose_window(task.card, survey.foreground.shape, task.divisor)
     data_MZYX = torch.from_numpy(prepare_slices(task.volume, task.card.modalities, survey, np.arange(slices)))
     running = run_windows(data_MZYX, task.card, window, network)
     try:
@@ -83,19 +83,19 @@ def run_windows(
     window
         From `choose_window`.
     run
-        Gives output for windows ``(N, M, ...)`` in the network's axes.
+        Returns the output for windows ``(N, M, ...)`` in the network's axes.
 
     Yields
     ------
     tuple
-        How many windows are done, and how many there are.
+        Number of windows done, and number of all windows.
 
     Returns
     -------
     Tensor
         ``(C, z, y, x)``.
     """
-    from monai.inferers import SlidingWindowInferer  # takes seconds, which a 2-D network must not wait for
+    from monai.inferers import SlidingWindowInferer  # takes seconds, so 2-D networks avoid it
 
     turned = to_network_axes(data_MZYX[None], card)
     roi = order_for_network(window, card)
@@ -105,7 +105,7 @@ def run_windows(
 
     def run_one(batch: torch.Tensor) -> torch.Tensor:
         if stop.is_set():
-            raise _Stopped
+            raise _InferenceCancelled
         output = run(batch).cpu()
         done.put(True)
         return output

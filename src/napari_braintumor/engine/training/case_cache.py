@@ -48,7 +48,7 @@ class CaseCache:
                 self._map(f"{_identify(files)}-{name}.npy", array)
                 for name, array in (
                     ("image", case.prepared.data),
-                    ("head", case.prepared.head),
+                    ("head", case.prepared.foreground),
                     ("regions", case.regions),
                 )
             )
@@ -56,7 +56,7 @@ class CaseCache:
             raise DataError(
                 f"'{case.name}' cannot be cached in '{self.folder}': {error}. Make room there, or raise cache_gb."
             ) from error
-        return replace(case, prepared=replace(case.prepared, data=data, head=head), regions=regions)
+        return replace(case, prepared=replace(case.prepared, data=data, foreground=head), regions=regions)
 
     def _map(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         path = self.folder / name

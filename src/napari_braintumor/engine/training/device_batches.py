@@ -125,7 +125,7 @@ class DeviceSlices:
         self.images_SMHW = torch.zeros((count, modalities, height, width), dtype=torch.float16, device=device)
         self.masks_SKHW = torch.zeros((count, masks, height, width), dtype=torch.uint8, device=device)
         self.case_of_slice = np.repeat(np.arange(len(cases)), [len(case.slices) for case in cases])
-        self.sizes = np.array([case.prepared.head.shape[1:] for case in cases])
+        self.sizes = np.array([case.prepared.foreground.shape[1:] for case in cases])
         self.present = np.array([case.prepared.present for case in cases])
         self.known = np.array([case.known for case in cases])
         first = 0
@@ -133,8 +133,10 @@ class DeviceSlices:
         for case in cases:
             starts[id(case)] = first
             part = slice(first, first := first + len(case.slices))
-            y, x = case.prepared.head.shape[1:]
-            shares_KSHW = np.concatenate([case.regions, case.prepared.head[None]], dtype=np.float32, casting="unsafe")
+            y, x = case.prepared.foreground.shape[1:]
+            shares_KSHW = np.concatenate(
+                [case.regions, case.prepared.foreground[None]], dtype=np.float32, casting="unsafe"
+            )
             image = torch.from_numpy(np.ascontiguousarray(case.prepared.data)).transpose(0, 1)
             mask = torch.from_numpy(np.rint(shares_KSHW * 255).astype(np.uint8)).transpose(0, 1)
             self.images_SMHW[part, :, :y, :x] = image.to(device)
@@ -255,7 +257,7 @@ def _cases_of(dataset: SliceDataset) -> list[TrainingCase]:
 def _canvas_of(cases: Sequence[TrainingCase]) -> tuple[int, int]:
     if not cases:
         raise DataError("No slice is left to learn from.")
-    height, width = np.max([case.prepared.head.shape[1:] for case in cases], axis=0)
+    height, width = np.max([case.prepared.foreground.shape[1:] for case in cases], axis=0)
     return int(height), int(width)
 
 

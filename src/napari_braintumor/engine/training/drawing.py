@@ -55,7 +55,7 @@ class SliceDataset(Dataset[Any]):
         is_old = int((number + 1) * self.old_share) > int(number * self.old_share)
         part, z = (self.old if self.old and is_old else self.new).draw(random)
         case = part.case
-        planes = (case.prepared.data[:, z], case.regions[:, z], case.prepared.head[None, z])
+        planes = (case.prepared.data[:, z], case.regions[:, z], case.prepared.foreground[None, z])
         stacked = torch.from_numpy(cut_patch(planes, self.plan.patch, random))
         modalities = len(case.prepared.present)
         with _use_one_thread():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
-from napari_braintumor.engine.preparing.transforms import CLIP_Z, Prepared
+from napari_braintumor.engine.preparing.transforms import CLIP_Z, PreparedCase
 from napari_braintumor.engine.training.plan import TrainPlan
 
 SUFFIX = ".cases.zip"
@@ -63,7 +63,7 @@ class TrainingCase:
     name: str
     patient: str
     group: str
-    prepared: Prepared
+    prepared: PreparedCase
     regions: NDArray[Any]
     known: NDArray[np.bool_]
     slices: NDArray[np.intp]
@@ -73,7 +73,7 @@ class TrainingCase:
     @property
     def nbytes(self) -> int:
         """What its arrays take."""
-        return int(self.prepared.data.nbytes + self.prepared.head.nbytes + self.regions.nbytes)
+        return int(self.prepared.data.nbytes + self.prepared.foreground.nbytes + self.regions.nbytes)
 
 
 def is_archive(path: Path) -> bool:
@@ -84,7 +84,7 @@ def is_archive(path: Path) -> bool:
 def take_slices(case: TrainingCase, every: int) -> TrainingCase:
     """Return a case with only every so many of its slices: thin ones hardly differ from their neighbors."""
     taken = np.arange(0, len(case.slices), every)
-    prepared = replace(case.prepared, data=case.prepared.data[:, taken], head=case.prepared.head[taken])
+    prepared = replace(case.prepared, data=case.prepared.data[:, taken], foreground=case.prepared.foreground[taken])
     return replace(
         case,
         prepared=prepared,
@@ -208,7 +208,7 @@ def _reading(path: Path, read: Callable[[zipfile.ZipFile], _Read]) -> _Read:
 def _to_arrays(case: TrainingCase) -> dict[str, NDArray[Any]]:
     prepared = case.prepared
     steps = np.rint(prepared.data[prepared.present].astype(np.float32) / STEP_Z)
-    planes = np.concatenate([prepared.head[None], case.regions]).astype(np.uint8)
+    planes = np.concatenate([prepared.foreground[None], case.regions]).astype(np.uint8)
     bits = (planes << np.arange(len(planes), dtype=np.uint8)[:, None, None, None]).sum(0, dtype=np.uint8)
     return {
         "images": (steps + _MIDDLE).astype(np.uint8),
@@ -228,8 +228,8 @@ def _from_arrays(
     data[present] = ((arrays["images"].astype(np.float32) - _MIDDLE) * entry["step_z"]).clip(-CLIP_Z, CLIP_Z)
     data[:, ~head] = 0
     z, y, x = (slice(*side) for side in entry["box"])
-    prepared = Prepared(
-        head=head,
+    prepared = PreparedCase(
+        foreground=head,
         present=present,
         normalization=entry.get("normalization") or entry["normalisation"],  # as earlier versions wrote
         limits=tuple(entry["limits"]),

@@ -15,7 +15,7 @@ from torch import nn
 
 from napari_braintumor.engine.anatomy import labels_from_regions
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.segmenting.regions import AIR_LOGIT, restore_slices
+from napari_braintumor.engine.segmenting.regions import BACKGROUND_LOGIT, restore_slices
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.scoring import predict_logits
 from napari_braintumor.engine.training.training_cases import Part
@@ -55,7 +55,7 @@ def save_preview(
     area = (np.asarray(case.regions)[:, part.slices] > 0.5).sum((0, 2, 3))
     z = int(part.slices[int(area.argmax())])
     logits = next(iter(predict_logits(network, case, np.array([z]), 1, device)))[0]
-    logits = logits.masked_fill(torch.from_numpy(~prepared.head[z]), AIR_LOGIT)
+    logits = logits.masked_fill(torch.from_numpy(~prepared.foreground[z]), BACKGROUND_LOGIT)
 
     def on_own_grid(array_CYX: NDArray[Any]) -> NDArray[np.float32]:
         planes_CYX = restore_slices(prepared, torch.from_numpy(array_CYX)[:, None].float())[:, 0]
@@ -65,12 +65,12 @@ def save_preview(
         return labels_from_regions(dict(zip(plan.regions, planes_RYX > 0, strict=True)))
 
     channel = np.flatnonzero(prepared.present)[-1]
-    image = np.where(prepared.head[z], prepared.data[channel, z].astype(np.float32), AIR_Z)
+    image = np.where(prepared.foreground[z], prepared.data[channel, z].astype(np.float32), AIR_Z)
     with replacing(path) as temporary:
         np.savez(
             temporary,
             image=on_own_grid(image[None])[0].clip(AIR_Z),
-            reference=labels(on_own_grid(np.where(case.regions[:, z] > 0.5, -AIR_LOGIT, AIR_LOGIT))),
+            reference=labels(on_own_grid(np.where(case.regions[:, z] > 0.5, -BACKGROUND_LOGIT, BACKGROUND_LOGIT))),
             predicted=labels(on_own_grid(logits.numpy())),
             z=int(case.slices[z]),
             case=case.name,

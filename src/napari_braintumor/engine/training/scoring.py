@@ -39,7 +39,7 @@ def validate(network: nn.Module, parts: Sequence[Part], plan: TrainPlan, device:
         case = part.case
         logits = predict_logits(network, case, part.slices, plan.batch_size, device)
         predicted_ZRHW = np.concatenate([(each > 0).numpy() for each in logits])
-        predicted_RZHW = predicted_ZRHW.swapaxes(0, 1) & case.prepared.head[part.slices]
+        predicted_RZHW = predicted_ZRHW.swapaxes(0, 1) & case.prepared.foreground[part.slices]
         for index, name in enumerate(plan.regions):
             if case.known[index]:
                 dice[name].append(volume_dice(predicted_RZHW[index], case.regions[index, part.slices] > 0.5))

@@ -274,7 +274,7 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
         )
     divisor = find_architecture(plan.architecture).divisor
     prepared = prepare(volume, plan.modalities, plan.spacing, divisor, margin_vox=TRAINING_MARGIN_VOX)
-    regions = np.zeros((len(plan.regions), *prepared.head.shape), bool)
+    regions = np.zeros((len(plan.regions), *prepared.foreground.shape), bool)
     for index, name in enumerate(plan.regions):
         if known[index]:
             mask = torch.from_numpy(reference.regions[name].astype(np.float32))[None]

@@ -20,7 +20,7 @@ from monai.inferers import SlidingWindowInferer
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
-from scripts.head import find_air  # type: ignore[import-not-found]
+from scripts.head import find_background  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.nn import functional
 
@@ -67,7 +67,7 @@ class PrepareCase:
         working_MZYX = np.stack([_resize(each[None], frame)[0].numpy() for each in case_MZYX])
         every = -(-frame[0] // 192)
         sampled = working_MZYX[:, every // 2 :: every]
-        finders = [find_air(some).tissue for some in sampled]
+        finders = [find_background(some).find_tissue for some in sampled]
         head = _fill(np.any([find(each) for find, each in zip(finders, working_MZYX, strict=True)], axis=0))
         if not head.any():
             raise ValueError("No head was found: the images seem to hold only background.")
