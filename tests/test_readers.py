@@ -102,7 +102,7 @@ def test_a_mask_that_cannot_be_understood_does_not_keep_the_scan_closed(tmp_path
     )
     notification_manager.records.clear()
     assert len(read(folder)) == 4
-    assert "The scan is opened without its mask." in notification_manager.records[-1].message
+    assert "The scan was opened without its mask." in notification_manager.records[-1].message
 
 
 def scan_like(shape, dtype=np.uint8):
@@ -150,7 +150,7 @@ def test_a_bad_case_beside_others_is_named_and_they_are_opened(tmp_path, synthet
         write_case(tmp_path, synthetic_volume(("T1", "FLAIR"), name=name), mask=False)
     (tmp_path / "bert" / "bert_t1.nii.gz").write_bytes(b"damaged")
     (message,) = warnings_of(tmp_path)
-    assert message.startswith("Case 'bert' is not opened. 'bert_t1.nii.gz'")
+    assert message.startswith("Case 'bert' was not opened. 'bert_t1.nii.gz'")
     assert [layer.name for layer in read(tmp_path)] == ["T1 [anna]", "FLAIR [anna]"]
 
 

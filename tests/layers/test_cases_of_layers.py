@@ -69,7 +69,7 @@ def test_labels_of_one_case_are_refused_with_the_scans_of_another(viewer, volume
     assert labels_for(select_layers({"T1": first["T1"]}), result).any()
     mixed = {"T1": first["T1"], "T2": second["T2"]}
     for others in (second, {"FLAIR": second["FLAIR"]}, mixed):
-        with pytest.raises(DataError, match="belong to other scans, of case 'patient7', than those of"):
+        with pytest.raises(DataError, match="belong to the scans of case 'patient7', not to those of"):
             labels_for(select_layers(others), result)
 
 
@@ -100,7 +100,7 @@ def test_arrays_of_two_patients_with_the_same_names_are_not_mixed_up_by_their_re
     small = Labels(np.ones((3, 4, 5), np.uint8), metadata={"braintumor": {"made_from": selection.made_from}})
     viewer.add_layer(small)
     assert labels_for(selection, small).all()
-    with pytest.raises(DataError, match="belong to other scans"):
+    with pytest.raises(DataError, match="belong to the scans of case"):
         labels_for(select_layers(second), small)
 
 
@@ -114,7 +114,7 @@ def test_a_file_that_was_opened_again_is_the_same_scan(tmp_path: Path):
     labels = Labels(np.ones((3, 4, 5), np.uint8), metadata={"braintumor": {"made_from": selection.made_from}})
     for again in (tmp_path / "p" / "p_t1.nii.gz", tmp_path / "p"):
         assert labels_for(select_layers(opened(again)), labels).all()
-    with pytest.raises(DataError, match="belong to other scans"):
+    with pytest.raises(DataError, match="belong to the scans of case"):
         labels_for(select_layers(opened(tmp_path / "q" / "p_t1.nii.gz")), labels)
 
 
@@ -128,7 +128,7 @@ def test_two_cases_that_were_opened_with_one_folder_are_two(viewer, volume, synt
         scans.append(select_layers(opened))
     labels = update_or_add_labels(viewer, segmentation, scans[0].placement, made_from=scans[0].made_from)
     assert labels_for(scans[0], labels).any()
-    with pytest.raises(DataError, match="belong to other scans"):
+    with pytest.raises(DataError, match="belong to the scans of case"):
         labels_for(scans[1], labels)
 
 

@@ -111,7 +111,7 @@ def test_labels_over_an_oblique_scan_whose_voxels_they_do_not_share_are_refused(
     layer = new_labels(viewer, tilted.name)
     for name, value in change.items():
         setattr(layer, name, np.array(value) if name == "scale" else np.array(getattr(layer, name)) + value)
-    with pytest.raises(DataError, match=r"do not share the voxels of the oblique scan .* Select the scan, press New"):
+    with pytest.raises(DataError, match=r"do not match the voxels of the oblique scan .* Select the scan, press New"):
         labels_from_layer(layer, viewer.layers)
 
 
@@ -129,7 +129,7 @@ def test_labels_on_two_scans_of_different_files_that_are_shown_alike_go_by_case_
         np.zeros(placed.data.shape, int), scale=placed.scale, translate=placed.translate, units="mm", name="mine"
     )
     layer.data[4, 3, 2] = 2
-    with pytest.raises(DataError, match=r"'mine' lie on 'T1 \[one\]', 'T1 \[two\]', whose files lie in different"):
+    with pytest.raises(DataError, match=r"'mine' lie on 'T1 \[one\]', 'T1 \[two\]', whose files have different"):
         labels_from_layer(layer, viewer.layers)
     layer.name = "T1 [two] - Labels"
     check_marked(labels_from_layer(layer, viewer.layers), other)
@@ -153,7 +153,7 @@ def test_labels_of_another_plugin_on_no_scan_are_written_where_they_are_shown_wi
     assert landing.grid.flips == (False, True, False)
     assert landing.grid.spacing == (3, 1.5, 1)
     np.testing.assert_allclose(landing.grid.affine @ (0, 0, 0, 1), (-30, -20, 10, 1))
-    assert "'own' share their voxels with no open scan, so they are written where they are shown" in landing.note
+    assert "'own' do not match the voxels of any open scan, so they are written where they are shown" in landing.note
 
 
 def test_labels_that_are_no_scans_size_but_lie_on_an_upright_one_may_be_written_where_they_are_shown(

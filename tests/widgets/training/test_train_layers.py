@@ -115,10 +115,10 @@ def test_labels_of_one_case_are_not_learned_from_with_the_scans_of_another(
     first, second = open_case(viewer, volume), open_case(viewer, synthetic_volume(name="patient8"))
     add_result(viewer, first, segmentation)
     pick(train.data.layers_page.slots["FLAIR"], second["FLAIR"])
-    with pytest.raises(DataError, match="belong to other scans, of case 'patient7', than those of 'patient8'"):
+    with pytest.raises(DataError, match="belong to the scans of case 'patient7', not to those of 'patient8'"):
         train.data.layers_page.open_case()
     train.data.layers_page.keep_button.click()
-    assert "belong to other scans" in train.message.text()
+    assert "belong to the scans of case" in train.message.text()
 
 
 def test_painted_labels_are_named_after_the_scans_that_they_lie_on(train, viewer, volume):
