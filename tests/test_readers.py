@@ -198,14 +198,14 @@ def test_a_few_cases_open_together(tmp_path, synthetic_volume):
 def test_many_cases_are_refused_by_number(tmp_path, synthetic_volume):
     for i in range(5):
         write_case(tmp_path / "cohort", synthetic_volume(("T1",), name=f"p{i}"), mask=False)
-    with pytest.raises(DataError, match=r"'cohort' holds 5 cases, from 'p0' to 'p4'. At most 4 can be open at once"):
+    with pytest.raises(DataError, match=r"'cohort' contains 5 cases, from 'p0' to 'p4'. At most 4 can be open at once"):
         read(tmp_path / "cohort")
 
 
 def test_many_tiff_cases_are_refused_by_number(tmp_path):
     for i in range(5):
         tifffile.imwrite(tmp_path / f"TCGA_DU_000{i}_19950101.tif", np.zeros((3, 8, 8, 3), np.uint8), photometric="rgb")
-    with pytest.raises(DataError, match="holds 5 cases"):
+    with pytest.raises(DataError, match="contains 5 cases"):
         read(tmp_path)
 
 

@@ -15,9 +15,9 @@ from napari_braintumor.layers import (
     Placement,
     Selection,
     find_placement,
+    find_scan_of,
     match_modalities,
     modality_of,
-    scan_beside,
     select_layers,
     stream_selection,
     update_or_add_labels,
@@ -165,10 +165,10 @@ def test_the_case_that_is_meant_is_that_of_the_selected_layer(viewer, volume, se
     result = update_or_add_labels(viewer, segmentation, find_placement(first["T1"]))
     second = open_case(viewer, synthetic_volume(name="patient8"))
     strange = viewer.add_points([[0, 0, 0]])
-    assert scan_beside(viewer.layers, first["T1"]) is first["T1"]
-    assert scan_beside(viewer.layers, result) is first["FLAIR"]
-    assert scan_beside(viewer.layers, strange) is None
-    assert match_modalities(viewer.layers, scan_beside(viewer.layers, None)) == second
+    assert find_scan_of(viewer.layers, first["T1"]) is first["T1"]
+    assert find_scan_of(viewer.layers, result) is first["FLAIR"]
+    assert find_scan_of(viewer.layers, strange) is None
+    assert match_modalities(viewer.layers, find_scan_of(viewer.layers, None)) == second
 
 
 def test_each_scan_is_looked_at_once_and_quickly_however_often_layers_change(monkeypatch):

@@ -264,7 +264,7 @@ def guess_convention(values: Iterable[int]) -> str | None:
     return "brats2017" if len(present) > 1 and present <= {1, 2, 4} and 4 in present else None
 
 
-def fitting_conventions(values: Iterable[int]) -> list[str]:
+def find_fitting_conventions(values: Iterable[int]) -> list[str]:
     """Return the conventions that define all values of a mask, those with several regions first."""
     present = set(values)
     return [name for name, convention in CONVENTIONS.items() if convention.binary or present <= convention.values]

@@ -278,7 +278,7 @@ def _check_size(first: SourceGrid, second: SourceGrid, one: str, two: str, remed
     sides = np.array([first.spacing, second.spacing])
     drift_vox = np.abs(sides[1] / sides[0] - 1) * (np.array(first.shape_ZYX) - 1)
     if first.spacing_known and second.spacing_known and drift_vox.max() > TOLERANCE_VOX:
-        of_one, of_two = (by_text(grid.spacing) for grid in (first, second))
+        of_one, of_two = (format_sides(grid.spacing) for grid in (first, second))
         raise DataError(f"{one} ({of_one} mm) and {two} ({of_two} mm) differ in voxel size. {remedy}")
 
 
@@ -310,7 +310,7 @@ def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
         return grid
     name = f"'{grid.path.name}'" if grid.path else "The scan"
     longest = max(side * n for side, n in zip(grid.spacing, grid.shape_ZYX, strict=True))
-    stated = f"{name} states voxels of {by_text(grid.spacing)} mm (Z x Y x X), a scan {longest:.3g} mm long"
+    stated = f"{name} states voxels of {format_sides(grid.spacing)} mm (Z x Y x X), a scan {longest:.3g} mm long"
     factor = 10.0 ** -floor(log10(longest / _LEAST_HEAD_MM))
     z, y, x = (float(f"{side * factor:.6g}") for side in grid.spacing)
     return guess_spacing(grid, (z, y, x), stated)
@@ -330,13 +330,13 @@ def guess_spacing(grid: SourceGrid, guess: tuple[float, float, float], stated: s
     """
     guess = guess if _is_a_head(grid.shape_ZYX, guess) else (1.0, 1.0, 1.0)
     note = (
-        f"{stated}, which cannot be right. {by_text(guess)} mm was assumed, so mm and mL are guesses. "
+        f"{stated}, which cannot be right. {format_sides(guess)} mm was assumed, so mm and mL are guesses. "
         "Enter the right voxel size, or correct the file's header."
     )
     return replace(grid.rescaled(guess), spacing_known=False, spacing_note=note)
 
 
-def by_text(sides: Sequence[float]) -> str:
+def format_sides(sides: Sequence[float]) -> str:
     """Format sizes as text, for instance ``5 x 0.9 x 0.9``."""
     return " x ".join(f"{side:.4g}" for side in sides)
 

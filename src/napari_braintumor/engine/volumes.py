@@ -70,10 +70,10 @@ class Volume:
         notes = tuple(note for note in self.notes if note != self.source.spacing_note)
         return replace(self, source=self.source.with_spacing(spacing), notes=notes)
 
-    def with_modalities(self, wanted: tuple[str, ...]) -> Volume:
+    def with_modalities(self, modalities: tuple[str, ...]) -> Volume:
         """Return the same case with only these of its modalities, in this order."""
-        index = [self.modalities.index(name) for name in wanted]
-        return replace(self, data=self.data[index], modalities=tuple(wanted))
+        index = [self.modalities.index(name) for name in modalities]
+        return replace(self, data=self.data[index], modalities=tuple(modalities))
 
 
 @dataclass(frozen=True, eq=False)

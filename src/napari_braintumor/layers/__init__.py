@@ -5,9 +5,9 @@ from napari_braintumor.layers.cases import (
     CaseView,
     cases_in,
     find_case,
+    find_scan_of,
     layers_on,
     match_modalities,
-    scan_beside,
 )
 from napari_braintumor.layers.display import (
     LayerData,
@@ -38,12 +38,12 @@ from napari_braintumor.layers.masks import (
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
-    bare,
     default_placement,
     find_placement,
     is_taken_as_shown,
     set_spacing,
     source_of,
+    unwrap_layer,
 )
 from napari_braintumor.layers.results import (
     is_result_of,
@@ -61,6 +61,7 @@ from napari_braintumor.layers.selection import (
     Selection,
     case_of,
     describe_scan,
+    find_owner,
     inspect_selection,
     modality_of,
     scans_in,
@@ -69,7 +70,6 @@ from napari_braintumor.layers.selection import (
     stream_selection,
     volume_from_layers,
     volume_from_selection,
-    whose,
 )
 from napari_braintumor.layers.views import (
     explain_lock,
@@ -89,7 +89,6 @@ __all__ = [
     "LayerData",
     "Placement",
     "Selection",
-    "bare",
     "case_of",
     "cases_in",
     "check_same_case",
@@ -98,8 +97,10 @@ __all__ = [
     "explain_lock",
     "figures_of",
     "find_case",
+    "find_owner",
     "find_placement",
     "find_reference",
+    "find_scan_of",
     "follow_labels",
     "image_layer",
     "inspect_selection",
@@ -124,7 +125,6 @@ __all__ = [
     "replace_kept",
     "reviewed_slices",
     "same_scans",
-    "scan_beside",
     "scans_in",
     "scans_of",
     "select_layers",
@@ -134,11 +134,11 @@ __all__ = [
     "slice_at",
     "source_of",
     "stream_selection",
+    "unwrap_layer",
     "update_or_add_disagreement",
     "update_or_add_labels",
     "update_or_add_preview",
     "update_or_add_probabilities",
     "volume_from_layers",
     "volume_from_selection",
-    "whose",
 ]

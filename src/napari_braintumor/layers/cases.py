@@ -12,8 +12,8 @@ from napari.layers import Image, Labels, Layer
 
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.files.naming import read_owner
-from napari_braintumor.layers.placement import KEY, bare, level_0, world_matrix
-from napari_braintumor.layers.selection import case_of, modality_of, scans_in, whose
+from napari_braintumor.layers.placement import KEY, level_0, unwrap_layer, world_matrix
+from napari_braintumor.layers.selection import case_of, find_owner, modality_of, scans_in
 
 _SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
 
@@ -46,7 +46,7 @@ def cases_in(layers: Iterable[Layer]) -> list[Case]:
     """
     groups: dict[str, list[Image]] = {}
     for scan in scans_in(layers):
-        name = whose(scan)
+        name = find_owner(scan)
         if name is not None:
             groups.setdefault(name.casefold() if case_of(scan) else read_owner(name), []).append(scan)
     _join_nameless(groups)
@@ -66,7 +66,7 @@ def _join_nameless(groups: dict[str, list[Image]]) -> None:
 
 def _split_by_folder(scans: list[Image]) -> list[Case]:
     modalities = [modality_of(scan) for scan in scans]
-    name = next((found for scan in scans if (found := whose(scan))), None) or str(scans[0].name)
+    name = next((found for scan in scans if (found := find_owner(scan))), None) or str(scans[0].name)
     by_folder: dict[str, list[Image]] = {}
     for scan in scans:
         by_folder.setdefault(_folder_of(scan), []).append(scan)
@@ -133,10 +133,10 @@ def find_case(cases: Iterable[Case], layer: Layer | None) -> Case | None:
             return case
     if made_from or name is None or (isinstance(layer, Image) and layer in scans_in([layer])):
         return None
-    return next((case for case in cases if name in map(whose, case.scans)), None)
+    return next((case for case in cases if name in map(find_owner, case.scans)), None)
 
 
-def scan_beside(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
+def find_scan_of(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
     """Return the topmost scan of the case of a layer, or the layer itself if it is a scan."""
     if layer is None or layer in scans_in(layers):
         return layer
@@ -186,7 +186,7 @@ class CaseView:
             if owner is not None and owner.key == case.key:
                 self._show_again(layer)
             elif owner is not None and layer.visible:
-                self._hidden[bare(layer)] = True
+                self._hidden[unwrap_layer(layer)] = True
                 layer.visible = False
 
     def show_some(self, case: Case) -> None:
@@ -202,5 +202,5 @@ class CaseView:
             self._show_again(layer)
 
     def _show_again(self, layer: Layer) -> None:
-        if self._hidden.pop(bare(layer), False):
+        if self._hidden.pop(unwrap_layer(layer), False):
             layer.visible = True

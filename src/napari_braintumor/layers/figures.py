@@ -21,7 +21,7 @@ from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.measuring.record import describe_corrected, describe_segmentation
 from napari_braintumor.engine.tally import EMPTY, SliceTally, add_up, tally_slice
 from napari_braintumor.engine.volumes import Segmentation
-from napari_braintumor.layers.placement import KEY, Placement, bare, find_placement, level_0
+from napari_braintumor.layers.placement import KEY, Placement, find_placement, level_0, unwrap_layer
 from napari_braintumor.layers.views import make_colormap, show_region, shown_region
 
 AT_ONCE_VOXELS = 10_000_000
@@ -328,7 +328,7 @@ _FIGURES: WeakKeyDictionary[Labels, Figures] = WeakKeyDictionary()
 
 def figures_of(layer: Labels) -> Figures:
     """Return the figures of a label layer of this plugin; from the first call on, they are kept up to date."""
-    layer = bare(layer)
+    layer = unwrap_layer(layer)
     if layer not in _FIGURES:
         _FIGURES[layer] = Figures(layer)
     return _FIGURES[layer]

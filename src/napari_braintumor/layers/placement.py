@@ -154,7 +154,7 @@ def display_affine(place: Placement) -> NDArray[np.float64]:
     return affine
 
 
-def bare(layer: Any) -> Any:
+def unwrap_layer(layer: Any) -> Any:
     """Return a layer without the temporary wrapper in which napari passes it to plugins."""
     return getattr(layer, "__wrapped__", layer)
 

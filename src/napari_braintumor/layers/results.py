@@ -19,10 +19,10 @@ from napari_braintumor.layers.figures import answer_of, figures_of, follow_label
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
-    bare,
     default_placement,
     find_placement,
     level_0,
+    unwrap_layer,
     world_matrix,
 )
 from napari_braintumor.layers.selection import Selection, case_name, case_of, is_same_scan, scans_in
@@ -301,10 +301,10 @@ def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDA
 def _add_unselected(viewer: Any, layer: Layer) -> None:
     """Add a layer without changing the selection: napari selects new layers."""
     selection = viewer.layers.selection
-    before, active = {bare(each) for each in selection}, selection.active
+    before, active = {unwrap_layer(each) for each in selection}, selection.active
     viewer.add_layer(layer)
     if active is not None:
-        selection.active = bare(active)
+        selection.active = unwrap_layer(active)
     else:
         selection.clear()
         selection.update(before)

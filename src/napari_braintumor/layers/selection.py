@@ -18,7 +18,7 @@ from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
 from napari_braintumor.engine.grid import check_same_grid
 from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_thumbnails, make_thumbnail
-from napari_braintumor.engine.inspecting.witness import doubt_modalities
+from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 from napari_braintumor.engine.volumes import AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
@@ -116,7 +116,7 @@ def describe_scan(layer: Layer) -> dict[str, str | None]:
         "unique_id": str(layer.unique_id),
         "name": str(layer.name),
         "path": str(path) if path else None,
-        "case": whose(layer),
+        "case": find_owner(layer),
     }
 
 
@@ -205,7 +205,7 @@ def volume_from_selection(selection: Selection) -> Volume:
     """
     arrays = {modality: place.from_layer(np.asarray(data)) for modality, (data, place) in selection.arrays.items()}
     volume = volume_from_modalities(arrays, selection.placement.grid, selection.name)
-    doubts = doubt_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
+    doubts = find_suspect_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
     return replace(volume, notes=(*selection.notes, *doubts))
 
 
@@ -268,7 +268,7 @@ def case_of(layer: Layer) -> str | None:
     return case
 
 
-def whose(layer: Layer) -> str | None:
+def find_owner(layer: Layer) -> str | None:
     """Return whose scan a layer is: the case that its reader noted, or else the layer's name without the modality.
 
     Returns
@@ -291,7 +291,7 @@ def _owner_in(name: str) -> str:
 
 def case_name(layers: list[Layer]) -> str:
     """Name a case after the case its readers noted, or else after the common part of the layers' names."""
-    owners = {whose(layer) for layer in layers}
+    owners = {find_owner(layer) for layer in layers}
     if case := case_of(layers[0]) or (owners.pop() if len(owners) == 1 else None):
         return case
     names = [str(layer.name) for layer in layers]

@@ -453,8 +453,8 @@ def test_files_of_unread_formats_in_the_folder_of_a_case_are_noted(tmp_path):
     touch(tmp_path / "anna", "t1.nii.gz", "flair.nrrd", "t2.dcm", "report.txt", "qc.png")
     (case,) = find_cases(tmp_path)
     text = " ".join(case.notes)
-    assert "'flair.nrrd' was left out: it is an NRRD file" in text
-    assert "'t2.dcm' was left out: it is a DICOM file" in text
+    assert "'flair.nrrd' was left out because it is an NRRD file" in text
+    assert "'t2.dcm' was left out because it is a DICOM file" in text
     assert "qc" not in text
     assert "report" not in text
 
@@ -696,7 +696,7 @@ def test_relative_and_absolute_paths_may_be_mixed_and_name_a_file_twice(tmp_path
         (("t1.hdr", "t1.img"), "half of an Analyze or NIfTI pair"),
         (("1.png", "2.png"), "a PNG picture, not a scan"),
         (("t1.nrrd",), "an NRRD file"),
-        (("swi.nii", "adc.nii"), r"holds no T1, T1ce, T2 or FLAIR, only other sequences such as 'adc\.nii'"),
+        (("swi.nii", "adc.nii"), r"contains no T1, T1ce, T2 or FLAIR, only other sequences such as 'adc\.nii'"),
     ],
 )
 def test_a_folder_of_something_else_is_refused_by_what_it_holds(tmp_path, files, message):

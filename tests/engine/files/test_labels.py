@@ -83,7 +83,7 @@ def test_a_reference_paints_the_labels_of_this_plugin():
         ),
         ("brats2017", mask_of(3), r"contains the values 3, .* \(it has 0, 1, 2, 4\)"),
         ("brats1999", mask_of(1), "no label convention 'brats1999'. Choose one of: brats2012"),
-        ("brats2023", mask_of(1.5, dtype=np.float32), "holds fractions"),
+        ("brats2023", mask_of(1.5, dtype=np.float32), "contains fractions"),
         ("brats2023", mask_of(-1, 2, dtype=np.int16), "contains values from -1 to 2. Expected labels from 0"),
         ("whole", mask_of(np.nan, 1, dtype=np.float32), "contains values from nan to nan"),
         ("whole", mask_of(1e9, dtype=np.float64), r"contains values from 1e\+09 to 1e\+09"),
@@ -127,7 +127,7 @@ def test_fractions_near_whole_numbers_are_rounded_with_a_note(dtype, by):
 @pytest.mark.parametrize("value", [0.5, 0.98, 2.02, -0.02])
 def test_other_fractions_are_refused(value):
     mask = mask_of(0, 1, value, dtype=np.float32)
-    with pytest.raises(DataError, match=r"holds (fractions|values from -0)"):
+    with pytest.raises(DataError, match=r"contains (fractions|values from -0)"):
         reference_from_values(mask, "brats2023", default_grid(mask.shape))
 
 

@@ -302,7 +302,7 @@ def test_a_file_of_another_dimension_is_refused(tmp_path, shape):
 
 @pytest.mark.parametrize("dtype", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
 def test_colors_and_complex_numbers_are_refused(tmp_path, dtype):
-    with pytest.raises(DataError, match=r"holds (colors|complex numbers).*Expected a scan of real numbers"):
+    with pytest.raises(DataError, match=r"contains (colors|complex numbers).*Expected a scan of real numbers"):
         read_nifti(save(tmp_path / "scan.nii", np.zeros(SHAPE, dtype)))
 
 

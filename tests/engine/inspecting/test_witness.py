@@ -3,7 +3,7 @@ import pytest
 
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.inspecting.witness import doubt_modalities
+from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 
 SHAPE = (40, 96, 96)
 FLUID = {"T1": 30, "T1ce": 35, "T2": 220, "FLAIR": 25}
@@ -31,26 +31,26 @@ RIGHT = {"T1": "T1", "T1ce": "T1ce", "T2": "T2", "FLAIR": "FLAIR"}
 @pytest.mark.parametrize("change", [lambda a: a, lambda a: a - 300, lambda a: a * 1e-7, lambda a: a.astype(np.int16)])
 def test_images_that_are_what_they_are_called_are_not_doubted(missing, change):
     images = stored(**{name: modality for name, modality in RIGHT.items() if name != missing})
-    assert doubt_modalities({name: change(image) for name, image in images.items()}) == ()
+    assert find_suspect_modalities({name: change(image) for name, image in images.items()}) == ()
 
 
 @pytest.mark.parametrize("others", [("T1",), ("T1ce",), ("T1", "T1ce")])
 def test_a_t2_that_behaves_like_a_flair_is_said(others):
-    (note,) = doubt_modalities(stored(T2="FLAIR", **{name: name for name in others}))
+    (note,) = find_suspect_modalities(stored(T2="FLAIR", **{name: name for name in others}))
     assert note.startswith("T2 looks like a FLAIR")
 
 
 @pytest.mark.parametrize("others", [(), ("T1",), ("T1", "T1ce")])
 def test_t2_and_flair_that_are_swapped_are_said(others):
-    (note,) = doubt_modalities(stored(T2="FLAIR", FLAIR="T2", **{name: name for name in others}))
+    (note,) = find_suspect_modalities(stored(T2="FLAIR", FLAIR="T2", **{name: name for name in others}))
     assert note.startswith("T2 and FLAIR look swapped")
 
 
 def test_nothing_is_said_of_what_cannot_be_judged():
-    assert doubt_modalities(stored(T2="FLAIR")) == ()
-    assert doubt_modalities({name: image[:8] for name, image in stored(T1="T1", T2="FLAIR").items()}) == ()
-    assert doubt_modalities({name: np.zeros(SHAPE) for name in RIGHT}) == ()
-    assert doubt_modalities({name: np.ones(SHAPE) for name in RIGHT}) == ()
+    assert find_suspect_modalities(stored(T2="FLAIR")) == ()
+    assert find_suspect_modalities({name: image[:8] for name, image in stored(T1="T1", T2="FLAIR").items()}) == ()
+    assert find_suspect_modalities({name: np.zeros(SHAPE) for name in RIGHT}) == ()
+    assert find_suspect_modalities({name: np.ones(SHAPE) for name in RIGHT}) == ()
 
 
 @pytest.mark.real_data
@@ -59,7 +59,7 @@ def test_real_t2_and_flair_are_told_apart(real_data, folder):
     for case in find_cases(real_data / folder):
         volume = read_case(case)
         images = dict(zip(volume.modalities, volume.data, strict=True))
-        assert doubt_modalities(images) == ()
+        assert find_suspect_modalities(images) == ()
         if "T2" in images:
-            assert doubt_modalities(images | {"T2": images["FLAIR"], "FLAIR": images["T2"]})
-            assert doubt_modalities({"T1": images["T1"], "T2": images["FLAIR"]})
+            assert find_suspect_modalities(images | {"T2": images["FLAIR"], "FLAIR": images["T2"]})
+            assert find_suspect_modalities({"T1": images["T1"], "T2": images["FLAIR"]})

@@ -9,9 +9,9 @@ from napari_braintumor.engine.segmenting.runtime import (
     FallbackRunner,
     TorchRunner,
     choose_batch,
+    run_with_cpu_fallback,
     start_runner,
     start_with_fallback,
-    with_room,
 )
 
 CPU = torch.device("cpu")
@@ -105,9 +105,9 @@ def test_what_does_not_fit_the_gpu_is_worked_out_on_the_cpu() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return tensor / 2
 
-    assert torch.equal(with_room(halve, put_on_card(BATCH)), BATCH / 2)
+    assert torch.equal(run_with_cpu_fallback(halve, put_on_card(BATCH)), BATCH / 2)
     with pytest.raises(ZeroDivisionError):
-        with_room(lambda _: 1 // 0, put_on_card(BATCH))
+        run_with_cpu_fallback(lambda _: 1 // 0, put_on_card(BATCH))
 
 
 def test_when_one_slice_does_not_fit_the_computer_the_user_is_told() -> None:

@@ -13,10 +13,10 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
 from napari_braintumor.engine.files.formats import FORMATS, find_format, is_listed, join_words, strip_suffix
 from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_folder
-from napari_braintumor.engine.files.listing import describe_others, list_beside, list_files, natural
+from napari_braintumor.engine.files.listing import describe_others, list_files, list_neighbors, natural_sort_key
 from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, read_folder, read_modalities
 from napari_braintumor.engine.files.owners import find_patient
-from napari_braintumor.engine.files.schemes import NamedFile, is_result, name_channel, name_freely, read_scheme
+from napari_braintumor.engine.files.schemes import NamedFile, is_result, name_channel, read_free_name, read_scheme
 from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
 
 _UNUSABLE = ("sequence", "tissue", "mask", "result")
@@ -133,7 +133,7 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
     if not cases:
         raise _nothing_found(paths, named, others)
     cases += broken + [_broken_case(item.case or item.root.name, _explain_unused(item)) for item in homeless]
-    return sorted(_name_apart(cases), key=lambda case: natural(case.name))
+    return sorted(_name_apart(cases), key=lambda case: natural_sort_key(case.name))
 
 
 # ------------------------------------------------------------------------------------------------------ what they are
@@ -150,14 +150,14 @@ def _name_files(files: Iterable[Path]) -> list[NamedFile]:
         beside = [path for path in sorted(folder.iterdir()) if is_listed(path)]
         words = dict(zip(beside, read_folder([strip_suffix(path) for path in beside]), strict=True))
         for file in members:
-            found[file] = name_freely(file, words[file])
+            found[file] = read_free_name(file, words[file])
     named = [item for item in found.values() if item is not None]
     return [replace(item, kind=None, channels=(), why_not="result") if is_result(item.path) else item for item in named]
 
 
 def _masks_of(path: Path) -> list[Path]:
     """Return the masks next to a file that belong to it."""
-    this, *others = _name_files([path, *list_beside(path)])
+    this, *others = _name_files([path, *list_neighbors(path)])
     return [other.path for other in others if other.kind == "mask" and _are_one(this, other)]
 
 

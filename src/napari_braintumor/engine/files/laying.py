@@ -19,7 +19,7 @@ _INSIDE = 0.9
 _AXES = {0: "feet to head", 1: "front to back", 2: "right to left"}
 
 
-def lay_on_scan(
+def match_to_scan(
     mask_ZYX: NDArray[Any], grid: SourceGrid, scan: SourceGrid, scan_ZYX: NDArray[Any], one: str, two: str
 ) -> tuple[NDArray[Any], str]:
     """Match a mask to its scan, voxel by voxel as stored, if the marked voxels then lie in the head.

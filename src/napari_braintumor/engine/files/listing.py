@@ -45,14 +45,14 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
             subfolders.clear()
             images.append(Path(folder, SIDECAR))
             continue
-        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural)
-        for name in sorted(names, key=natural):
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_sort_key)
+        for name in sorted(names, key=natural_sort_key):
             if not name.startswith("."):
                 (images if is_listed(Path(name)) else others).append(Path(folder, name))
     return images, others
 
 
-def list_beside(path: Path) -> list[Path]:
+def list_neighbors(path: Path) -> list[Path]:
     """List the other image files in a file's folder, and those in the Decathlon's label folder."""
     labels = path.parent.parent / path.parent.name.replace("images", "labels")
     return [
@@ -76,6 +76,6 @@ def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.FileKind
     return found
 
 
-def natural(text: str) -> list[tuple[int, str]]:
+def natural_sort_key(text: str) -> list[tuple[int, str]]:
     """Return a sort key that puts 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text.lower())]

@@ -23,7 +23,7 @@ from napari_braintumor.engine.files import _foreign
 from napari_braintumor.engine.files._access import check_file, check_labels
 from napari_braintumor.engine.grid import (
     SourceGrid,
-    by_text,
+    format_sides,
     grid_from_affine,
     guess_spacing,
     replace_impossible_spacing,
@@ -161,7 +161,7 @@ def _find_grid(
     )
     sizes = [float(side) for side in header["pixdim"][1:4]]
     if not by_sform and min(sizes) <= 0:
-        stated = f"'{path.name}' states voxels of {by_text(sizes)}, as stored"
+        stated = f"'{path.name}' states voxels of {format_sides(sizes)}, as stored"
         return guess_spacing(source, source.spacing if 0 not in sizes else (1.0, 1.0, 1.0), stated)
     if int(header["xyzt_units"]) & 7 not in _MM and np.array_equal(np.abs(affine), np.eye(4)):
         note = (
@@ -181,9 +181,9 @@ def _read_values(stored: _StoredFile) -> NDArray[Any]:
     filled = 0
     with stored.path.open("rb") as file:
         for part in _unpacked(file):  # to the end, where the checksum is
-            wanted = part[: buffer.size - filled]
-            buffer[filled : filled + len(wanted)] = np.frombuffer(wanted, np.uint8)
-            filled += len(wanted)
+            taken = part[: buffer.size - filled]
+            buffer[filled : filled + len(taken)] = np.frombuffer(taken, np.uint8)
+            filled += len(taken)
     if filled < buffer.size:
         raise EOFError(f"only {filled:,} of {buffer.size:,} bytes are present")
     return buffer[stored.offset :].view(stored.dtype)

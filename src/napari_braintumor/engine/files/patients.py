@@ -33,9 +33,9 @@ class WhoIsWho:
             members[patient].append(name)
         self._nodes: dict[str, frozenset[str]] = {}
         for patient, names in members.items():
-            told = {stated.get(name) for name in names}
-            told_apart = None not in told and len(told) > 1 and patient not in stated
-            self._nodes[patient] = frozenset(names if told_apart else [patient])
+            people = {stated.get(name) for name in names}
+            are_separate = None not in people and len(people) > 1 and patient not in stated
+            self._nodes[patient] = frozenset(names if are_separate else [patient])
         self._united: dict[str, str] = {}
         ends: set[str] = set()
         for name, patient in stated.items():

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.anatomy import fitting_conventions, guess_convention
+from napari_braintumor.engine.anatomy import find_fitting_conventions, guess_convention
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.assembling import volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import find_label_values, reference_from_values
-from napari_braintumor.engine.files.laying import lay_on_scan
+from napari_braintumor.engine.files.laying import match_to_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.grid import SourceGrid, check_same_grid
-from napari_braintumor.engine.inspecting.witness import doubt_modalities
+from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 from napari_braintumor.engine.volumes import Reference, Volume
 
 _LGG_SLICE_MM = 5.0
@@ -80,7 +80,7 @@ def read_case(case: CaseFiles) -> Volume:
     if not case.spacing_known:
         source = replace(source, spacing_known=False)
     volume = volume_from_modalities(arrays, source, case.name)
-    notes += doubt_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
+    notes += find_suspect_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
     return replace(volume, notes=tuple(notes))
 
 
@@ -90,8 +90,8 @@ def read_reference(case: CaseFiles) -> Reference | None:
     Raises
     ------
     DataError
-        If the file cannot be read, is not on the grid of its images (see `check_same_grid` and `lay_on_scan`), contains
-        values that its convention does not define, or the convention is unclear.
+        If the file cannot be read, is not on the grid of its images (see `check_same_grid` and `match_to_scan`),
+        contains values that its convention does not define, or the convention is unclear.
     """
     if case.problem is not None:
         raise DataError(case.problem)
@@ -104,7 +104,7 @@ def read_reference(case: CaseFiles) -> Reference | None:
     data, grid, note = _on_its_scan(case, data, grid)
     convention = case.convention or guess_convention(values := find_label_values(data, grid))
     if convention is None:
-        fitting = fitting_conventions(values)
+        fitting = find_fitting_conventions(values)
         example = "whole" if len({*values} - {0}) < 2 else "brats2023" if "brats2023" in fitting else fitting[0]
         example = f"{strip_suffix(case.reference[0])}_{example}"
         raise DataError(
@@ -124,7 +124,7 @@ def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple
         return mask, grid, check_same_grid(scan, grid, _name(scan), _name(grid), _ON_ITS_SCAN)
     data, _ = _read_image(image.paths, case.group)
     data = data if image.channel is None else data[image.channel]
-    laid, note = lay_on_scan(mask, grid, scan, data, _name(scan), _name(grid))
+    laid, note = match_to_scan(mask, grid, scan, data, _name(scan), _name(grid))
     return laid, scan, note
 
 

@@ -130,7 +130,7 @@ def read_scheme(path: Path) -> NamedFile | None:
     return None
 
 
-def name_freely(path: Path, words: Words) -> NamedFile:
+def read_free_name(path: Path, words: Words) -> NamedFile:
     """Read the words of a name that follows no scheme."""
     case = "_".join(words.rest)
     convention = words.convention or (_convention_of(_describe_labels(path.parent)) if words.mask else None)

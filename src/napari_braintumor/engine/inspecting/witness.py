@@ -16,7 +16,7 @@ _FLUID = 0.04
 _LIKE_FLAIR, _LIKE_T2 = 0.45, 0.55
 
 
-def doubt_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+def find_suspect_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
     """Return which images do not look like their modality.
 
     The ventricles are in the middle of the head and are its darkest tissue in T1, T1ce and FLAIR. Among the voxels in

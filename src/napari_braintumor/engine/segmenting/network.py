@@ -12,9 +12,9 @@ from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 from napari_braintumor.engine.segmenting.runtime import (
     FallbackRunner,
+    run_with_cpu_fallback,
     start_runner,
     start_with_fallback,
-    with_room,
 )
 
 
@@ -58,7 +58,7 @@ class Network:
         return (logits + mirrored) / 2
 
     def _run(self, images: Tensor) -> Tensor:
-        return with_room(lambda output: to_regions(output, self.task.card), self.runner(images))
+        return run_with_cpu_fallback(lambda output: to_regions(output, self.task.card), self.runner(images))
 
 
 def to_regions(output: Tensor, card: ModelCard) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_braintumor.engine.anatomy import Region, count_nested
 from napari_braintumor.engine.preparing.transforms import Survey, resize
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
-from napari_braintumor.engine.segmenting.runtime import with_room
+from napari_braintumor.engine.segmenting.runtime import run_with_cpu_fallback
 from napari_braintumor.engine.volumes import AnyVolume, Volume
 
 BACKGROUND_LOGIT = -30.0
@@ -82,7 +82,7 @@ def fill_slices(
             hits.append(int(index))
     if maps.probabilities is not None:
         for index, logits in zip(slices, logits_RNYX.transpose(0, 1), strict=True):
-            maps.probabilities[:, first + index] = with_room(torch.sigmoid, logits).half().cpu().numpy()
+            maps.probabilities[:, first + index] = run_with_cpu_fallback(torch.sigmoid, logits).half().cpu().numpy()
     return hits
 
 
@@ -143,7 +143,7 @@ def threshold_slices(
                 depth_NYX = depth_NYX.masked_fill(inside_RNYX[place], place + 1)
         return depth_NYX.cpu().numpy(), logits_RNYX
 
-    return with_room(threshold_there, logits_NRyx)
+    return run_with_cpu_fallback(threshold_there, logits_NRyx)
 
 
 def _nest(logits_NRyx: Tensor, regions: Sequence[Region]) -> Tensor:

@@ -175,7 +175,7 @@ def start_runner(
 Result = TypeVar("Result")
 
 
-def with_room(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
+def run_with_cpu_fallback(function: Callable[[Tensor], Result], tensor: Tensor) -> Result:
     """Apply a function to a tensor on its device, or on the CPU if memory runs out there."""
     try:
         return function(tensor)

@@ -18,8 +18,8 @@ from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.segmenting.regions import RegionMaps
 from napari_braintumor.engine.segmenting.resolve import SegmentTask, choose_where, resolve
 from napari_braintumor.engine.segmenting.runtime import FallbackRunner
-from napari_braintumor.engine.segmenting.slices import look_through_slices
-from napari_braintumor.engine.segmenting.windows import choose_window, look_through_windows
+from napari_braintumor.engine.segmenting.slices import segment_slices
+from napari_braintumor.engine.segmenting.windows import choose_window, segment_windows
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume, Segmentation
 
@@ -65,7 +65,7 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     yield Started(describe_device(runner.device), runner.runtime)
 
     maps = RegionMaps.empty(task)
-    look_through = look_through_windows if task.card.spatial_dims == 3 else look_through_slices
+    look_through = segment_windows if task.card.spatial_dims == 3 else segment_slices
     for done in look_through(task, survey, network, maps):
         yield from map(Noted, runner.notes[reported:])
         reported = len(runner.notes)

@@ -22,7 +22,7 @@ CHUNK_SLICES = 8
 """Slices in a chunk; the logits of at most three chunks are in memory."""
 
 
-def look_through_slices(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
+def segment_slices(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
     """Write to the maps what a 2-D network finds in the slices with foreground."""
     slices = np.flatnonzero(survey.foreground.any((1, 2)))
     hits: list[int] = []

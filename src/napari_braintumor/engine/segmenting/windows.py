@@ -49,7 +49,7 @@ def choose_window(card: ModelCard, shape: tuple[int, ...], divisor: int) -> tupl
     return tuple(fitting if card.window is None else map(min, fitting, card.window))
 
 
-def look_through_windows(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
+def segment_windows(task: SegmentTask, survey: Survey, network: Network, maps: RegionMaps) -> Iterator[SlicesDone]:
     """Write to the maps what a 3-D network finds in the whole case."""
     slices = len(survey.foreground)
     window = choose_window(task.card, survey.foreground.shape, task.divisor)

@@ -20,13 +20,13 @@ from napari_braintumor.engine.volumes import Comparison
 from napari_braintumor.layers import (
     Selection,
     find_reference,
+    find_scan_of,
     kept_slices,
     label_names,
     labels_for,
     masks_in,
     match_modalities,
     reference_from_labels,
-    scan_beside,
     select_layers,
     stream_selection,
     update_or_add_disagreement,
@@ -103,7 +103,7 @@ class CaseComparison(QGroupBox):
         """
         layers = self._viewer.layers
         try:
-            selection = select_layers(match_modalities(layers, scan_beside(layers, layers.selection.active)))
+            selection = select_layers(match_modalities(layers, find_scan_of(layers, layers.selection.active)))
             self._offer_references(selection.name)
             _check_models(models, selection)
         except BrainTumorError as error:

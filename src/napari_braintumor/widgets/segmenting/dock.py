@@ -29,11 +29,11 @@ from napari_braintumor.layers import (
     KEY,
     Inspector,
     Selection,
-    bare,
     same_scans,
     scans_of,
     select_layers,
     stream_selection,
+    unwrap_layer,
     update_or_add_labels,
     update_or_add_probabilities,
 )
@@ -322,7 +322,7 @@ class SegmentDock(Dock):
             notes=self._notes,
         )
         if not in_work:  # the user has gone on with another case, and may be painting there
-            self._viewer.layers.selection.active = bare(selected)
+            self._viewer.layers.selection.active = unwrap_layer(selected)
             self.result_card.blockSignals(False)
             self.message.tell(f"The tumor of '{segmentation.name}' is in layer '{layer.name}'.")
         update_or_add_probabilities(self._viewer, segmentation, place)

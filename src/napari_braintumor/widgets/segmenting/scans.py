@@ -16,11 +16,11 @@ from napari_braintumor.layers import (
     CaseView,
     cases_in,
     find_case,
+    find_owner,
     is_taken_as_shown,
     match_modalities,
     modality_of,
     scans_in,
-    whose,
 )
 from napari_braintumor.widgets.shared.following import follow, follow_names
 from napari_braintumor.widgets.shared.parts import (
@@ -83,7 +83,7 @@ class CaseBar(QWidget):
         """The scans that may be chosen: those of the case, and those that say nothing of whose they are."""
         case = self.case
         scans = scans_in(self._viewer.layers)
-        return scans if case is None else [scan for scan in scans if scan in case.scans or whose(scan) is None]
+        return scans if case is None else [scan for scan in scans if scan in case.scans or find_owner(scan) is None]
 
     def refill(self, newest: Layer | None = None) -> None:
         """List the cases that are open now.
@@ -205,7 +205,7 @@ class ScansForm(QGroupBox):
         found = []
         if any(is_taken_as_shown(layer) for layer in self.chosen.values()):
             found.append("Taken as shown: the slider runs from foot to head, and the patient's left is on the right.")
-        owners = {m: owner for m, layer in self.chosen.items() if (owner := whose(layer))}
+        owners = {m: owner for m, layer in self.chosen.items() if (owner := find_owner(layer))}
         if len({owner.casefold() for owner in owners.values()}) > 1:
             mixed = ", ".join(f"{modality} of '{owner}'" for modality, owner in owners.items())
             found.append(f"The names say that these are scans of different cases: {mixed}.")
@@ -264,7 +264,7 @@ class ScansForm(QGroupBox):
     def _take_new(self, event: Any) -> None:
         layer = event.value
         if isinstance(layer, Image):  # a new label layer takes napari long enough
-            self.refill(newest=layer if scans_in([layer]) and whose(layer) is not None else None)
+            self.refill(newest=layer if scans_in([layer]) and find_owner(layer) is not None else None)
         self.case_bar.show_layers(new=[layer])
 
     def _take_case(self) -> None:

@@ -34,7 +34,6 @@ from napari_braintumor.layers import (
     KEY,
     Figures,
     Selection,
-    bare,
     case_of,
     explain_lock,
     figures_of,
@@ -46,6 +45,7 @@ from napari_braintumor.layers import (
     replace_kept,
     show_region,
     shown_region,
+    unwrap_layer,
 )
 from napari_braintumor.widgets.shared.following import follow
 from napari_braintumor.widgets.shared.parts import Combo, copy_text, make_line, name_widget
@@ -171,8 +171,8 @@ class ResultCard(QGroupBox):
 
     def _choose(self, _: Any = None) -> None:
         """Show the selected tumor layer, else the last one if it is still there and of the case in work."""
-        results = [bare(layer) for layer in self._viewer.layers if is_result(layer)]
-        active, last = bare(self._viewer.layers.selection.active), self.layer
+        results = [unwrap_layer(layer) for layer in self._viewer.layers if is_result(layer)]
+        active, last = unwrap_layer(self._viewer.layers.selection.active), self.layer
         if active in results:
             chosen = active
             if not self._fits(active):

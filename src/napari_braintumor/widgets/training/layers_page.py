@@ -17,13 +17,13 @@ from napari_braintumor.layers import (
     KEY,
     cases_in,
     find_case,
+    find_scan_of,
     labels_for,
     layers_on,
     mark_reviewed,
     masks_in,
     match_modalities,
     reviewed_slices,
-    scan_beside,
     scans_in,
     scans_of,
     select_layers,
@@ -157,7 +157,7 @@ class LayersPage(QWidget):
         self._picked = {m: layer for m, layer in self._picked.items() if layer is None or layer in scans}
         anchor = next((layer for layer in reversed(list(self._picked.values())) if layer is not None), None)
         made_from = scans_of(scans, labels) if labels is not None and anchor is None else {}
-        matched = made_from or match_modalities(scans, anchor or scan_beside(self._viewer.layers, labels))
+        matched = made_from or match_modalities(scans, anchor or find_scan_of(self._viewer.layers, labels))
         for modality in matched:
             self._add_slot(modality)
         for modality, slot in self.slots.items():
