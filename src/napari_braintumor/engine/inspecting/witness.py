@@ -17,7 +17,7 @@ _LIKE_FLAIR, _LIKE_T2 = 0.45, 0.55
 
 
 def find_suspect_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    """Return which images do not look like their modality.
+    """Describe the images that do not look like their modality.
 
     The ventricles are in the middle of the head and are its darkest tissue in T1, T1ce and FLAIR. Among the voxels in
     the middle that are darkest in T1, the mean rank of T2 is high (0.58 to 0.97 in 20 BraTS cases) and that of FLAIR is

@@ -192,9 +192,8 @@ def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: b
         there = [path for name, path in taken_names(record.parent).items() if name in names]
         if not there:
             with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
-                json.dump(
-                    {"written": {"files": {}, "from": origin}}, file
-                )  # a claim, so that no other process takes the name
+                # An empty record claims the name, so that no other process takes it.
+                json.dump({"written": {"files": {}, "from": origin}}, file)
                 return record, {}
             continue
         files, known = _read_written(record)

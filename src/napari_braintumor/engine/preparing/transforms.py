@@ -198,7 +198,7 @@ def survey_for(card: ModelCard, volume: AnyVolume, divisor: int, *, crop: bool =
 
 
 def prepare_slices(
-    volume: AnyVolume, modalities: tuple[str, ...], known: Survey, slices: NDArray[np.intp]
+    volume: AnyVolume, modalities: tuple[str, ...], case_survey: Survey, slices: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Prepare some slices of a surveyed case.
 
@@ -206,7 +206,7 @@ def prepare_slices(
     ----------
     volume, modalities
         The volume and modalities that were surveyed.
-    known
+    case_survey
         Their survey.
     slices
         Slices of the crop, in ascending order.
@@ -216,16 +216,16 @@ def prepare_slices(
     ndarray
         float32 ``(M, len(slices), y, x)`` on the crop, normalized as the survey says; absent modalities are zero.
     """
-    foreground = known.foreground[slices]
+    foreground = case_survey.foreground[slices]
     prepared = np.zeros((len(modalities), *foreground.shape), np.float32)
-    for index in np.flatnonzero(known.present):
-        working = read_working(volume, modalities[index], known.frame, slices + known.box[0].start)
-        mean, deviation = known.scales[index]
-        cropped = _cut(working, (slice(0, len(slices)), *known.box[1:]))
-        scaled = (np.clip(cropped, *known.limits) - mean) / deviation
-        if known.normalization == "head z-score":
+    for index in np.flatnonzero(case_survey.present):
+        working = read_working(volume, modalities[index], case_survey.frame, slices + case_survey.box[0].start)
+        mean, deviation = case_survey.scales[index]
+        cropped = _cut(working, (slice(0, len(slices)), *case_survey.box[1:]))
+        scaled = (np.clip(cropped, *case_survey.limits) - mean) / deviation
+        if case_survey.normalization == "head z-score":
             scaled = np.where(foreground, np.clip(scaled, -CLIP_Z, CLIP_Z), 0)
-        elif known.normalization == "nonzero z-score":
+        elif case_survey.normalization == "nonzero z-score":
             scaled = np.where(cropped != 0, scaled, 0)
         prepared[index] = scaled
     return prepared
@@ -244,19 +244,19 @@ def prepare(
 
     Parameters and errors are those of `survey`.
     """
-    known = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox)
-    return _prepare_all(volume, modalities, known)
+    case_survey = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox)
+    return _prepare_all(volume, modalities, case_survey)
 
 
 def prepare_for(card: ModelCard, volume: Volume, divisor: int, *, crop: bool = True) -> PreparedCase:
     """Prepare a case as a model's card says."""
-    known = survey_for(card, volume, divisor, crop=crop)
-    return _prepare_all(volume, card.modalities, known)
+    case_survey = survey_for(card, volume, divisor, crop=crop)
+    return _prepare_all(volume, card.modalities, case_survey)
 
 
-def _prepare_all(volume: AnyVolume, modalities: tuple[str, ...], known: Survey) -> PreparedCase:
-    data = prepare_slices(volume, modalities, known, np.arange(len(known.foreground)))
-    return PreparedCase(**vars(known), data=data)
+def _prepare_all(volume: AnyVolume, modalities: tuple[str, ...], case_survey: Survey) -> PreparedCase:
+    data = prepare_slices(volume, modalities, case_survey, np.arange(len(case_survey.foreground)))
+    return PreparedCase(**vars(case_survey), data=data)
 
 
 def working_shape(
