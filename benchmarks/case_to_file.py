@@ -18,9 +18,9 @@ from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, labels_by_region
 
 CASES = ("BraTS2021_00024", "BraTS2021_00002")
 ROUNDS, QUICK_ROUNDS = 5, 2
-LEAST_RATIO = 4.0
-LEAST_DICE = 0.999
-MOST_MB = 1200
+MIN_RATIO = 4.0
+MIN_DICE = 0.999
+MAX_MB = 1200
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -158,14 +158,14 @@ def describe(result: Mapping[str, Any]) -> str:
     verdict = "\n".join(
         [
             judge(
-                f"at least {LEAST_RATIO:g} times as fast as the reference",
-                met([row["ratio"] >= LEAST_RATIO for row in rows]),
+                f"at least {MIN_RATIO:g} times as fast as the reference",
+                met([row["ratio"] >= MIN_RATIO for row in rows]),
             ),
             judge(
-                f"Dice between the two files at least {LEAST_DICE}",
-                met([min(row["dice"].values()) >= LEAST_DICE for row in rows]),
+                f"Dice between the two files at least {MIN_DICE}",
+                met([min(row["dice"].values()) >= MIN_DICE for row in rows]),
             ),
-            judge(f"at most {MOST_MB} MB above imports", met([row["ours"]["peak_mb"] <= MOST_MB for row in rows])),
+            judge(f"at most {MAX_MB} MB above imports", met([row["ours"]["peak_mb"] <= MAX_MB for row in rows])),
         ]
     )
     sections = [

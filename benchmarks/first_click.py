@@ -34,10 +34,10 @@ ROUNDS = 2
 PATIENCE_S = 300
 BEAT_MS = 4
 
-MOST_DOCK_S = 0.3
-MOST_FIRST_S = 15.0
-MOST_SECOND_S = 5.0
-MOST_SILENCE_S = 0.2
+MAX_DOCK_S = 0.3
+MAX_FIRST_S = 15.0
+MAX_SECOND_S = 5.0
+MAX_SILENCE_S = 0.2
 
 
 class Window:
@@ -174,12 +174,12 @@ def describe(result: dict[str, Any]) -> str:
         return {name: row[action]["seconds"] < limit_s for name, row in series.items()}
 
     verdicts = [
-        judge(f"dock open in under {MOST_DOCK_S} s", under(MOST_DOCK_S, "dock")),
-        judge(f"first click under {MOST_FIRST_S:g} s", under(MOST_FIRST_S, "first")),
-        judge(f"second click under {MOST_SECOND_S:g} s", under(MOST_SECOND_S, "second")),
+        judge(f"dock open in under {MAX_DOCK_S} s", under(MAX_DOCK_S, "dock")),
+        judge(f"first click under {MAX_FIRST_S:g} s", under(MAX_FIRST_S, "first")),
+        judge(f"second click under {MAX_SECOND_S:g} s", under(MAX_SECOND_S, "second")),
         judge(
-            f"the window is never silent for over {1000 * MOST_SILENCE_S:g} ms",
-            {name: max(each["silence"] for each in row.values()) <= MOST_SILENCE_S for name, row in series.items()},
+            f"the window is never silent for over {1000 * MAX_SILENCE_S:g} ms",
+            {name: max(each["silence"] for each in row.values()) <= MAX_SILENCE_S for name, row in series.items()},
         ),
     ]
     return "\n\n".join(

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from napari_braintumor.engine.training.training_cases import TrainingData
 
 PLANS = sorted((Path(__file__).parents[1] / "tools" / "plans").glob("glioma_*_v2.json"))
-MOST_CASE_S = 0.5
-LEAST_SLICES = 3000.0
-MOST_WAITING = 0.1
+MAX_CASE_S = 0.5
+MIN_SLICES = 3000.0
+MAX_WAITING = 0.1
 WARM_UP = 8
 """Steps before the clock starts."""
 
@@ -374,7 +374,7 @@ def describe(result: Mapping[str, Any]) -> str:
         "The sample case, default model. A click is the engine's part in a fresh process, the first one with all "
         "imports; case to file reads and writes NIfTI. Plain MONAI is the pipeline of *From a case on disk to labels "
         f"on disk*, on the same device. The processor beside the card has {result['cores']} cores, all of them used. "
-        f"Aimed at: a case in {MOST_CASE_S} s.",
+        f"Aimed at: a case in {MAX_CASE_S} s.",
         make_table(
             [
                 *("plan", "batch", "slices/s", "the same batch again, slices/s", "plain MONAI, slices/s"),
@@ -385,7 +385,7 @@ def describe(result: Mapping[str, Any]) -> str:
         "Training steps with everything that belongs to them; batches are drawn and varied on the card. The share of "
         "waiting is what a step gains when it gets the same batch again and again. Plain MONAI is CacheDataset, "
         "DataLoader with a worker for each core but one, and float32. Aimed at: U²-Net small "
-        f"{LEAST_SLICES:.0f} slices/s, waiting under {MOST_WAITING:.0%}.",
+        f"{MIN_SLICES:.0f} slices/s, waiting under {MAX_WAITING:.0%}.",
     ]
     return "\n\n".join(sections)
 

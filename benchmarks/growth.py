@@ -27,8 +27,8 @@ LARGE = (600, 512, 512)
 FACTORS = (1, 2, 4, 8)
 CHUNK_SLICES = 32
 
-MOST_GROWTH = 0.15
-MOST_BEND = 0.10
+MAX_GROWTH = 0.15
+MAX_BEND = 0.10
 
 
 class Streamed:
@@ -192,16 +192,16 @@ def describe(result: dict[str, Any]) -> str:
             memory = row["own_mb"] / first["own_mb"]
             growth = f"{per_slice:.2f}", f"{memory:.2f}"
             if row["factor"] > 1:
-                flat[f"{titles[row['kind']]} {row['factor']}x"] = memory <= 1 + MOST_GROWTH
-                straight[f"{titles[row['kind']]} {row['factor']}x"] = abs(per_slice - 1) <= MOST_BEND
+                flat[f"{titles[row['kind']]} {row['factor']}x"] = memory <= 1 + MAX_GROWTH
+                straight[f"{titles[row['kind']]} {row['factor']}x"] = abs(per_slice - 1) <= MAX_BEND
         lines.append([*cells, growth[0], str(row["own_mb"]), growth[1], str(row["mapped_mb"])])
     header = [
         "images", "voxels Z x Y x X x M", "seconds", "a slice, against 1x", "own memory, MB", "against 1x",
         "mapped files and libraries, MB",
     ]  # fmt: skip
     verdicts = [
-        judge(f"Memory grows by at most {MOST_GROWTH:.0%} from {BASE[0]} slices on", flat),
-        judge(f"Time for a slice changes by at most {MOST_BEND:.0%}", straight),
+        judge(f"Memory grows by at most {MAX_GROWTH:.0%} from {BASE[0]} slices on", flat),
+        judge(f"Time for a slice changes by at most {MAX_BEND:.0%}", straight),
     ]
     return "\n\n".join(
         [

@@ -2,7 +2,7 @@
 
 NNCF comes with a library that reports its use to a web service, so it is no dependency, not even of development:
 ``pip install nncf`` to run this part. What int8 would gain in time stands beside what it changes: the Dice of the
-patients that the weights were chosen by. It would be offered where no region's mean changes by more than `MOST_CHANGE`.
+patients that the weights were chosen by. It would be offered where no region's mean changes by more than `MAX_CHANGE`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CALIBRATION_SLICES = 10
 """Of each case, evenly spread over the head."""
 
 ROUNDS = 9
-MOST_CHANGE = 0.005
+MAX_CHANGE = 0.005
 
 
 class Int8Rounds:
@@ -206,7 +206,7 @@ def describe(result: dict[str, Any]) -> str:
         name: max(abs(row["dice"]["int8"][region] - value) for region, value in row["dice"]["float32"].items())
         for name, row in rows.items()
     }
-    met = {f"{name}, {change:.4f}": change <= MOST_CHANGE for name, change in changes.items()}
+    met = {f"{name}, {change:.4f}": change <= MAX_CHANGE for name, change in changes.items()}
     return "\n\n".join(
         [
             "## int8",
@@ -215,6 +215,6 @@ def describe(result: dict[str, Any]) -> str:
             f"slices of each of {some['calibration_cases']} training cases; Dice is the mean over those of the "
             f"{some['validation_cases']} validation cases that define the region. Medians of {result['rounds']} rounds "
             "in turn.",
-            judge(f"mean Dice of each region within {MOST_CHANGE} of float32", met),
+            judge(f"mean Dice of each region within {MAX_CHANGE} of float32", met),
         ]
     )

@@ -29,7 +29,7 @@ from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import DEFAULT_MODEL
 
 __all__ = [
-    "MOST_OTHERS",
+    "MAX_OTHERS",
     "THREADS",
     "MatrixProduct",
     "Others",
@@ -55,7 +55,7 @@ THREADS = 2
 T = TypeVar("T")
 
 PACKAGES = ("napari-braintumor", "torch", "openvino", "monai", "napari", "numpy")
-MOST_OTHERS = 0.05
+MAX_OTHERS = 0.05
 """Share of the cores that other programs may take; with more, waiting threads of torch make its times several-fold."""
 
 PAUSE_S = 0.3

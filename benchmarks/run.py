@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from measuring import MOST_OTHERS, Others, describe_machine, machine_as_text
+from measuring import MAX_OTHERS, Others, describe_machine, machine_as_text
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "records"
@@ -41,7 +41,7 @@ def main() -> None:
         with Others() as others:
             result = module.measure(options.quick)
         print(f"{module.describe(result)}\n", flush=True)
-        if others.share > MOST_OTHERS:
+        if others.share > MAX_OTHERS:
             print(f"Other programs took {others.share:.0%} of the cores: measure {part} again.", file=sys.stderr)
         if not options.quick:
             save_record(part, result, others.share, RECORDS)

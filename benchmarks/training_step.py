@@ -22,7 +22,7 @@ STEPS, ROUNDS = 8, 5
 QUICK_STEPS, QUICK_ROUNDS = 3, 2
 CURVE_STEPS, CURVE_SEEDS, WINDOW = 150, 4, 20
 QUICK_CURVE_STEPS, QUICK_SEEDS, QUICK_WINDOW = 10, 2, 5
-LEAST_RATIO = 1.3
+MIN_RATIO = 1.3
 WORKERS = (0, 2)
 """Of the plain loop's DataLoader; the faster counts."""
 
@@ -192,7 +192,7 @@ def describe(result: Mapping[str, Any]) -> str:
         for name, (difference, noise) in compared.items()
     ]
     within = {name: abs(compared[name][0]) < compared[name][1] for name in ([*parts][-1], "all")}
-    met = {f"{row['patch']} {row['augmentation']}": median(row["ratios"]) >= LEAST_RATIO for row in result["speed"]}
+    met = {f"{row['patch']} {row['augmentation']}": median(row["ratios"]) >= MIN_RATIO for row in result["speed"]}
     header = ["patch", "variation", "ours, images/s", *(f"plain, {workers} workers" for workers in WORKERS), "ratio"]
     sections = [
         "## A training step",
@@ -203,7 +203,7 @@ def describe(result: Mapping[str, Any]) -> str:
         "CacheDataset of the prepared slices, DataLoader and dictionary transforms, eager NCHW and torch's AdamW, "
         "without a running average; the ratio, with its least and most, is over the faster of its two. The last two "
         "columns are how long a step waits for its batch, with no workers.",
-        judge(f"at least {LEAST_RATIO} times the images per second of the plain loop", met),
+        judge(f"at least {MIN_RATIO} times the images per second of the plain loop", met),
         "Loss, mean over the seeds:",
         make_table(["steps", "ours", "plain", "difference", "between seeds"], windows),
         f"{curves['seeds']} seeds of {curves['steps']} steps, patch {curves['patch']}, {curves['preset']} variation, "

@@ -75,7 +75,7 @@ def test_a_pack_that_is_too_large_is_said_to_be(tmp_path, monkeypatch) -> None:
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "a").write_bytes(bytes(2000))
     packing.report(tmp_path)
-    monkeypatch.setattr(packing, "MOST_MB", 0.001)
+    monkeypatch.setattr(packing, "MAX_MB", 0.001)
     with pytest.raises(SystemExit, match="too large"):
         packing.report(tmp_path)
 

@@ -34,7 +34,7 @@ LGG_STEP = 5
 """Every fifth LGG patient is enough to choose by."""
 
 COMPONENTS_ML = (0.2, 0.5, 1.0, 2.0, 5.0)
-LEAST_ENHANCING_ML = (0.1, 0.3, 0.5, 1.0)
+MIN_ENHANCING_ML = (0.1, 0.3, 0.5, 1.0)
 THRESHOLDS = (0.3, 0.4, 0.6, 0.7, 0.8)
 SOLID_BELOW = 0.05
 SOLID_RIMS = (0.15, 0.2, 0.3, 0.4)
@@ -82,7 +82,7 @@ def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple
     for ml in COMPONENTS_ML:
         yield f"components under {ml} mL", changed(found, remove_small_components, round(ml / voxel_ml), False)
     yield "only the largest component", changed(found, remove_small_components, 0, True)
-    for ml in LEAST_ENHANCING_ML:
+    for ml in MIN_ENHANCING_ML:
         least = card.model_copy(update={"regions": (whole, core, enhancing.model_copy(update={"least_ml": ml}))})
         yield f"enhancing under {ml} mL", changed(found, drop_small_regions, least, voxel_ml)
     for share in SOLID_RIMS:

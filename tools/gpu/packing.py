@@ -30,8 +30,8 @@ from napari_braintumor.engine.training.training_cases import load_training_case
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "gpu_pack"
 PLANS = ("glioma_u2net_v2", "glioma_res_unet_v2", "glioma_unet_v2")
-MOST_MB = 40 * 2**20 / 1e6
-MOST_SLICES = 100
+MAX_MB = 40 * 2**20 / 1e6
+MAX_SLICES = 100
 """Of a case with more, every second slice is packed: slices 1 mm apart hardly differ."""
 
 MISSING = (
@@ -94,7 +94,7 @@ def pack_cases(plans: list[TrainPlan], data: Path, folder: Path, held_out_too: b
                 except DataError as error:
                     print(f"{case.name} is left out: {error}")
                     continue
-                yield take_slices(prepared, 2) if len(prepared.slices) > MOST_SLICES else prepared
+                yield take_slices(prepared, 2) if len(prepared.slices) > MAX_SLICES else prepared
 
         for side in ("training", "validation", *(["held_out"] if held_out_too else [])):
             path = folder / f"{side}.cases.zip"
@@ -142,6 +142,6 @@ def report(output: Path) -> None:
         size = sum(file.stat().st_size for file in part.rglob("*") if file.is_file()) / 1e6
         print(f"{part.name:10} {size:6.1f} MB")
         total += size
-    print(f"{'together':10} {total:6.1f} MB of at most {MOST_MB:.1f}")
-    if total > MOST_MB:
+    print(f"{'together':10} {total:6.1f} MB of at most {MAX_MB:.1f}")
+    if total > MAX_MB:
         raise SystemExit("The pack is too large.")

@@ -38,13 +38,13 @@ STARTING_S = 25.0
 SLACK = {"cuda": 1.0, "cpu": 4.0}
 """A rehearsal is about whether all of it runs: on a busy CPU, tests and measurements may take so much longer."""
 
-LEAST_S = {"cuda": 30.0, "cpu": 0.0}
+MIN_S = {"cuda": 30.0, "cpu": 0.0}
 """Less than this is not worth a training's start; a rehearsal starts each of them, for as long as it takes."""
 
 PATIENCE_S = {"cuda": 20.0, "cpu": 120.0}
 """How long a training that was asked to stop may take to write its checkpoint."""
 
-PART_BYTES, MOST_PARTS = 15 * 2**20, 4
+PART_BYTES, MAX_PARTS = 15 * 2**20, 4
 """Results come back as few files of limited size."""
 
 REHEARSAL = {"device": "cpu", "threads": 1, "batch_size": 2, "steps_per_epoch": 1000, "preview_every": 0}
@@ -185,7 +185,7 @@ def train(bench: Bench) -> None:
     for number, path in enumerate(plans):
         seconds = bench.seconds_left * shares[number] / sum(shares[number:])
         seconds = max(seconds, 0.0)
-        if seconds < LEAST_S[bench.options.device]:
+        if seconds < MIN_S[bench.options.device]:
             bench.say(f"no time is left for {path.stem}")
             continue
         plan = json.loads(path.read_text(encoding="utf-8"))
@@ -253,7 +253,7 @@ def describe_pace(run: Path, batch_size: int) -> str:
 def write_results(bench: Bench) -> None:
     """Write the runs into parts of limited size, checkpoints last and only as long as there is room."""
     archive = bench.work / "runs.zip"
-    room = PART_BYTES * MOST_PARTS - 2**20
+    room = PART_BYTES * MAX_PARTS - 2**20
     runs = sorted((bench.work / "runs").glob("*/plan.json"))
     order = [str(json.loads(plan.read_text(encoding="utf-8"))["name"]) for plan in packed_plans(bench)]
     runs = sorted((plan.parent for plan in runs), key=lambda run: order.index(run.name))
@@ -271,7 +271,7 @@ def write_results(bench: Bench) -> None:
     for old in bench.out.glob("runs.zip.*"):
         old.unlink()
     with archive.open("rb") as whole:
-        for number in range(MOST_PARTS):
+        for number in range(MAX_PARTS):
             if part := whole.read(PART_BYTES):
                 (bench.out / f"runs.zip.{number}").write_bytes(part)
     for file in sorted(bench.out.iterdir()):

@@ -65,7 +65,7 @@ def test_entries_of_folders_are_not_files(tmp_path: Path) -> None:
 )
 def test_a_name_that_leads_outside_is_refused(tmp_path: Path, name: str) -> None:
     path = write_zip(tmp_path / "evil.zip", {"fine": b"1", name: b"2"})
-    with pytest.raises(ModelError, match=r"would lie outside of it\. It is refused as malicious"), Archive(path):
+    with pytest.raises(ModelError, match=r"would lie outside it\. It is refused as malicious"), Archive(path):
         pass
 
 
@@ -109,7 +109,7 @@ def test_encrypted_files_and_odd_packings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="'a' in 'the archive' is encrypted"), Archive(bytes(content)):
         pass
     with (
-        pytest.raises(ModelError, match="packed in a way that is not known"),
+        pytest.raises(ModelError, match="packed in an unknown way"),
         Archive(write_zip(tmp_path / "b.zip", {"a": b"1" * 99}, zipfile.ZIP_LZMA)),
     ):
         pass
@@ -123,11 +123,11 @@ def test_more_files_or_bytes_than_a_model_has_are_refused(tmp_path: Path, monkey
     path = write_zip(tmp_path / "many.zip", {str(number): b"12345" for number in range(6)})
     for source in (folder, path):
         with monkeypatch.context() as patch:
-            patch.setattr(archive, "MOST_MEMBERS", 5)
+            patch.setattr(archive, "MAX_MEMBERS", 5)
             with pytest.raises(ModelError, match="holds more than 5 files"), Archive(source):
                 pass
-            patch.setattr(archive, "MOST_MEMBERS", 6)
-            patch.setattr(archive, "MOST_BYTES", 29)
+            patch.setattr(archive, "MAX_MEMBERS", 6)
+            patch.setattr(archive, "MAX_BYTES", 29)
             with pytest.raises(ModelError, match="declares 30 bytes"), Archive(source):
                 pass
 
@@ -157,7 +157,7 @@ def test_a_caller_may_expect_less(tmp_path: Path) -> None:
 def test_damaged_zips_and_missing_files_are_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
     whole = write_zip(tmp_path / "a.zip", members).read_bytes()
     for content in (b"", b"PK\x03\x04", whole[:-9], whole[: len(whole) // 2], b"text" * 99):
-        with pytest.raises(ModelError, match="damaged or no zip file"), Archive(content):
+        with pytest.raises(ModelError, match="damaged or not a zip file"), Archive(content):
             pass
     flipped = bytearray(whole)
     flipped[whole.index(b"model.pt") + 12] ^= 255

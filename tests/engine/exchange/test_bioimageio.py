@@ -237,7 +237,7 @@ def test_a_package_may_be_a_folder_or_lie_in_one(package: Path, tmp_path: Path) 
 
 
 def test_a_package_of_another_program_needs_a_description(package: Path) -> None:
-    with pytest.raises(DescriptionNeeded, match="does not tell its modalities and regions"):
+    with pytest.raises(DescriptionNeeded, match="does not state its modalities and regions"):
         bioimageio.load(as_foreign(package))
 
 

@@ -16,7 +16,7 @@ from napari_braintumor.engine.events import Downloaded, Installed, Noted
 from napari_braintumor.engine.exchange import fetching
 from napari_braintumor.engine.exchange.catalogue import (
     FILE_NAME,
-    MOST_CATALOGUE_BYTES,
+    MAX_CATALOGUE_BYTES,
     Entry,
     download,
     downloads_folder,
@@ -177,7 +177,7 @@ def test_nothing_is_said_on_the_terminal(entry: Entry, capfd: pytest.CaptureFixt
 
 def test_a_download_whose_end_is_missing_is_not_taken_for_whole(entry: Entry, content: bytes, server: Server) -> None:
     server.answers["/far.safetensors"] = give_without_length(content[:-1])
-    with pytest.raises(ModelError, match="does not fit its checksum"):
+    with pytest.raises(ModelError, match="does not match its checksum"):
         run(entry)
     assert stored() == parts() == []
 
@@ -213,7 +213,7 @@ def test_the_next_address_is_tried_where_one_fails(entry: Entry, server: Server)
     events = run(moved(entry, urls=(f"{server.address}/gone", *entry.urls)))
     notes = [event.text for event in events if isinstance(event, Noted)]
     assert notes == [
-        "Another address is tried. '127.0.0.1' does not give 'far.safetensors': 404 Not Found. "
+        "Another address is tried. '127.0.0.1' does not provide 'far.safetensors': 404 Not Found. "
         "Download it from elsewhere."
     ]
     assert isinstance(events[-1], Installed)
@@ -275,7 +275,7 @@ def test_a_file_that_was_changed_is_refused_and_nothing_of_it_is_kept(
 ) -> None:
     server.files["/far.safetensors"] = content[:-1] + bytes([content[-1] ^ 1])
     with pytest.raises(
-        ModelError, match=r"does not fit its checksum: it was damaged or changed. Nothing of it was kept"
+        ModelError, match=r"does not match its checksum: it was damaged or changed. Nothing of it was kept"
     ):
         run(entry)
     assert stored() == parts() == []
@@ -338,7 +338,7 @@ def test_a_larger_file_is_refused_before_it_is_fetched(entry: Entry, content: by
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(entry: Entry, server: Server) -> None:
-    with pytest.raises(ModelError, match=r"'127.0.0.1' does not give 'far.safetensors': 404 Not Found"):
+    with pytest.raises(ModelError, match=r"'127.0.0.1' does not provide 'far.safetensors': 404 Not Found"):
         run(moved(entry, urls=(f"{server.address}/gone",)))
 
 
@@ -350,7 +350,7 @@ def test_a_server_that_is_not_there_is_said_to_be_unreachable(entry: Entry) -> N
 @pytest.mark.parametrize("status", [401, 403, 416, 500, 503])
 def test_an_answer_without_a_file_is_refused(entry: Entry, server: Server, status: int) -> None:
     server.answers["/far.safetensors"] = lambda handler: handler.send_error(status)
-    with pytest.raises(ModelError, match=f"does not give 'far.safetensors': {status}"):
+    with pytest.raises(ModelError, match=f"does not provide 'far.safetensors': {status}"):
         run(entry)
 
 
@@ -400,7 +400,7 @@ def test_a_download_from_a_server_that_hangs_is_cancelled_at_once(
 
 def test_a_name_that_is_taken_is_told_before_anything_is_fetched(entry: Entry, server: Server) -> None:
     save_model(ModelStore().folder / "far.safetensors", {"a": torch.zeros(3)}, CARD)
-    with pytest.raises(ModelError, match="There is another model 'far' already, so nothing was downloaded"):
+    with pytest.raises(ModelError, match="You already have another model 'far', so nothing was downloaded"):
         run(entry)
     assert server.asked == []
 
@@ -542,19 +542,19 @@ def test_unknown_fields_and_names_given_twice_are_refused(content: bytes, tmp_pa
 
 
 def test_a_catalogue_that_is_too_large_is_not_read(server: Server, tmp_path: Path) -> None:
-    large = b" " * (MOST_CATALOGUE_BYTES + 2 * CHUNK_BYTES)
+    large = b" " * (MAX_CATALOGUE_BYTES + 2 * CHUNK_BYTES)
     (tmp_path / "large.json").write_bytes(large)
     server.files["/large.json"] = large
     server.answers["/untold.json"] = give_without_length(large)
     for source in (tmp_path / "large.json", f"{server.address}/large.json", f"{server.address}/untold.json"):
-        with pytest.raises(ModelError, match=f"is larger than (the expected )?{MOST_CATALOGUE_BYTES} bytes"):
+        with pytest.raises(ModelError, match=f"is larger than (the expected )?{MAX_CATALOGUE_BYTES} bytes"):
             read_catalogue(source)
 
 
 def test_a_catalogue_that_cannot_be_had_is_said_so(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none.json' cannot be read: No such file"):
         read_catalogue(tmp_path / "none.json")
-    with pytest.raises(ModelError, match=r"does not give 'none.json': 404"):
+    with pytest.raises(ModelError, match=r"does not provide 'none.json': 404"):
         read_catalogue(f"{server.address}/none.json")
     with pytest.raises(ModelError, match="Expected an address with http or https, or a path"):
         read_catalogue("file:///etc/passwd")

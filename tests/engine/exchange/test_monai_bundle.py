@@ -469,7 +469,7 @@ def test_other_ways_to_prepare_images_need_a_description(
 ) -> None:
     steps = [{"_target_": "ScaleIntensityd", "keys": "image"}]
     configuration = changed(PUBLIC_CONFIGURATION, "preprocessing/transforms", steps)
-    with pytest.raises(DescriptionNeeded, match="other ways are not known"):
+    with pytest.raises(DescriptionNeeded, match="other ways are not supported"):
         reading.load(write_bundle(tmp_path / "bundle", public_weights, configuration=configuration))
 
 
@@ -571,7 +571,7 @@ def test_intensities_that_are_scaled_by_stated_numbers_need_a_description(
     tmp_path: Path, public_weights: dict[str, torch.Tensor]
 ) -> None:
     configuration = changed(PUBLIC_CONFIGURATION, "preprocessing/transforms/1/subtrahend", [1, 2, 3, 4])
-    with pytest.raises(DescriptionNeeded, match="other ways are not known"):
+    with pytest.raises(DescriptionNeeded, match="other ways are not supported"):
         reading.load(write_bundle(tmp_path / "bundle", public_weights, configuration=configuration))
 
 

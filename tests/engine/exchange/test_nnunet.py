@@ -195,7 +195,7 @@ def test_a_zip_of_the_folder_does_too(tmp_path: Path) -> None:
 def test_classes_are_asked_for_and_come_in_by_a_description(tmp_path: Path) -> None:
     dataset = {**DATASET, "labels": {"background": 0, "edema": 1, "core": 2}}
     folder = trained(tmp_path, network(), {"3d_fullres": configuration(False)}, dataset)
-    with pytest.raises(DescriptionNeeded, match="the labels edema, core, which do not tell modalities and regions"):
+    with pytest.raises(DescriptionNeeded, match="the labels edema, core, which do not state modalities and regions"):
         nnunet.load(folder)
     described = ModelCard(
         name="classes",
@@ -234,7 +234,7 @@ def test_classes_are_asked_for_and_come_in_by_a_description(tmp_path: Path) -> N
 )
 def test_what_is_computed_otherwise_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     folder = trained(tmp_path, network(), {"3d_fullres": configuration(False, **changes)})
-    with pytest.raises(ModelError, match="cannot be imported: its network is none of nnU-Net's plain U-Nets"):
+    with pytest.raises(ModelError, match="cannot be imported: its network is not one of nnU-Net's plain U-Nets"):
         nnunet.load(folder)
 
 
@@ -269,7 +269,7 @@ def test_what_is_no_trained_folder_is_refused(tmp_path: Path) -> None:
     (folder / "fold_0" / "checkpoint_5.pth").rename(folder / "fold_0" / "checkpoint_best.pth")
     for content in ("[]", "{", "[" * 10**5, "{}", '{"configurations": []}', '{"configurations": {"a": 3}}'):
         (folder / "plans.json").write_text(content)
-        with pytest.raises(ModelError, match=r"not JSON|no names and values|cannot be understood|none of nnU"):
+        with pytest.raises(ModelError, match=r"not JSON|no names and values|cannot be understood|not one of nnU"):
             nnunet.load(folder)
     (folder / "plans.json").unlink()
     with pytest.raises(ModelError, match=r"holds no plans\.json, so it is not a trained folder"):

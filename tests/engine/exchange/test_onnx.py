@@ -148,7 +148,7 @@ def written(path: Path, proto: onnx.ModelProto) -> Path:
 
 def test_a_foreign_graph_needs_a_description(tmp_path: Path) -> None:
     path = written(tmp_path / "foreign.onnx", make_graph())
-    with pytest.raises(DescriptionNeeded, match="2-D ONNX graph with 2 channels in, but does not tell which"):
+    with pytest.raises(DescriptionNeeded, match="2-D ONNX graph with 2 channels in, but does not state which"):
         exchange.load(path)
     weights, card = exchange.load(path, DESCRIBED)
     assert card == DESCRIBED
@@ -268,7 +268,7 @@ def no_graph(proto: onnx.ModelProto) -> None:
         (integers, "32-bit numbers"),
         (classifies, "takes 4 axes and gives 2"),
         (unknown, "cannot be run here"),
-        (shrinks, "does not do for these images: for .* it gives"),
+        (shrinks, "does not work for these images: for .* it gives"),
         (no_graph, "damaged or not an ONNX file"),
     ],
 )
@@ -307,7 +307,7 @@ def test_a_stored_graph_is_held_against_its_card(tmp_path: Path) -> None:
         ({**weights, "more": torch.ones(1)}, "should hold an ONNX graph"),
         ({"graph": weights["graph"].float()}, "should hold an ONNX graph"),
         ({"graph": weights["graph"][:-9]}, "is damaged"),
-        ({"graph": ended}, "ends with sigmoid, which belongs behind it"),
+        ({"graph": ended}, "ends with sigmoid, which must not be part of it"),
     ):
         with pytest.raises(ModelError, match=told):
             exchange.check(wrong, card, "stored")
@@ -324,7 +324,7 @@ def test_a_card_in_the_file_is_checked(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_refused_before_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MOST_BYTES", 100)
+    monkeypatch.setattr(exchange, "MAX_BYTES", 100)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelError, match="bytes; expected an ONNX file of up to 100"):
         exchange.load(written(tmp_path / "large.onnx", make_graph()), DESCRIBED)

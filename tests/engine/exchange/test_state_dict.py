@@ -100,8 +100,8 @@ def test_code_in_a_checkpoint_is_named_and_not_run(monkeypatch: pytest.MonkeyPat
     ("content", "told"),
     [
         ({}, "holds no weights"),
-        ([torch.ones(2)], "holds a list and no state dict"),
-        (torch.ones(2), "holds a Tensor and no state dict"),
+        ([torch.ones(2)], "holds a list and not a state dict"),
+        (torch.ones(2), "holds a Tensor and not a state dict"),
         ({"a": torch.ones(2), "b": 3}, "holds 'b', a int that is not a plain weight"),
         ({"a": torch.ones(2), 7: torch.ones(2)}, "holds '7', a Tensor that is not a plain weight"),
         ({"epoch": 3}, "holds 'epoch', a int"),

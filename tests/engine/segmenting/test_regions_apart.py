@@ -167,5 +167,5 @@ def test_a_card_states_regions_in_the_order_in_which_they_are_painted() -> None:
 
 
 def test_a_bundle_for_monai_refuses_a_region_that_does_not_nest(model, tmp_path) -> None:
-    with pytest.raises(ModelError, match="'apart' has a region that does not nest"):
+    with pytest.raises(ModelError, match="'apart' has a region that is not nested"):
         export(ModelStore().find(str(model)), tmp_path / "bundle")

@@ -1,4 +1,4 @@
-"""Models that come from elsewhere and models that go there: files of other programs, read without running any."""
+"""Import models of other programs and export models for them; no foreign code is run."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ KINDS: Mapping[str, str] = {
     "onnx": "ONNX",
     "monai": "MONAI bundle",
 }
-"""What a model can be written as."""
+"""The formats that a model can be written in."""
 
 SUFFIXES: Mapping[str, str] = {"safetensors": SUFFIX, "bioimageio": ".zip", "onnx": ".onnx", "monai": ".zip"}
-"""How the name of a file of each kind ends."""
+"""The suffix of a file of each kind."""
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
 
@@ -58,7 +58,7 @@ def export_model(model: StoredModel, kind: str, target: Path) -> Path:
     Raises
     ------
     ModelError
-        If the model is damaged, or cannot be told in this kind.
+        If the model is damaged, or cannot be written in this format.
     SettingsError
         If a package for it is not installed.
     DataError
@@ -96,21 +96,21 @@ def import_model(
         A file of this plugin, a bioimage.io package, a MONAI bundle or a trained nnU-Net (a zip file or a folder), an
         ONNX graph, or weights as torch saves them.
     description
-        What the channels are, for files that do not tell.
+        What the channels are, for files that do not state it.
     store
         Where it goes; the user's own if left out.
     name
-        What it is called there, if not as the file says.
+        Its name there; default: the name in the file.
 
     Returns
     -------
     StoredModel
-        As it lies in the store.
+        The model in the store.
 
     Raises
     ------
     DescriptionNeeded
-        If the file does not tell its modalities and regions, and no description is given.
+        If the file does not state its modalities and regions, and no description is given.
     NameTaken
         If the store has another model of its name.
     ModelError
@@ -164,7 +164,7 @@ def _load(path: Path, description: ModelCard | None) -> tuple[dict[str, Tensor],
 
 
 def _check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
-    """Hold weights against their card before they are installed."""
+    """Check weights against their card before they are installed."""
     from napari_braintumor.engine.exchange.state_dict import check_finite, fit_card
     from napari_braintumor.engine.models.registry import ONNX
 

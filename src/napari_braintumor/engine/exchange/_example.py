@@ -15,7 +15,7 @@ from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import find_divisor
 from napari_braintumor.engine.preparing.transforms import prepare_for
 
-LEAST_VOX = 48
+MIN_VOX = 48
 """Sides of a 3-D example: enough to see tumor in, and still a small file."""
 
 
@@ -45,7 +45,7 @@ def make_example(card: ModelCard) -> NDArray[np.float32]:
         data_MYX = prepared.data[:, center[0]]
         short = [max(0, 2 * divisor - side) for side in data_MYX.shape[1:]]
         return np.pad(data_MYX, [(0, 0), *((0, missing) for missing in short)])[None]
-    side = max(2 * divisor, -(-LEAST_VOX // divisor) * divisor)
+    side = max(2 * divisor, -(-MIN_VOX // divisor) * divisor)
     padded = np.pad(prepared.data, [(0, 0), *[(side, side)] * 3])
     cut = tuple(slice(at + side - side // 2, at + side - side // 2 + side) for at in center)
     patch_MZYX = torch.from_numpy(padded[(slice(None), *cut)])

@@ -1,4 +1,4 @@
-"""What lies in a zip file or a folder, read in memory: nothing is ever unpacked, so nothing can land anywhere."""
+"""The files of a zip file or a folder, read in memory: nothing is unpacked to disk, so nothing can land anywhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import BinaryIO, Self
 
 from napari_braintumor.engine.errors import ModelError
 
-MOST_MEMBERS = 10_000
-MOST_MEMBER_BYTES = 2**30
-MOST_BYTES = 2**31
-"""Of all members together, unpacked."""
+MAX_MEMBERS = 10_000
+MAX_MEMBER_BYTES = 2**30
+MAX_BYTES = 2**31
+"""The limit for all members together, unpacked."""
 
 SUSPICIOUS_RATIO = 200
 UNSUSPICIOUS_BYTES = 64 * 2**20
-"""Weights hardly shrink when they are packed: what grows this much beyond this size is a bomb."""
+"""Weights hardly compress: an archive beyond this size that grows this much is a zip bomb."""
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 
@@ -37,12 +37,12 @@ class Archive:
     source
         The zip file, its content, or a folder.
     name
-        How messages call it; the path's own name if left out.
+        Its name in messages; default: the path's name.
 
     Raises
     ------
     ModelError
-        On entering and on reading: if it cannot be read, is damaged, or holds what no honest archive holds.
+        On entering and on reading: if it cannot be read, is damaged, or holds what no honest archive does.
     """
 
     def __init__(self, source: Path | bytes, name: str = "") -> None:
@@ -61,7 +61,9 @@ class Archive:
         except OSError as error:
             raise ModelError(f"'{self.name}' cannot be read: {error.strerror or error}. Check the path.") from error
         except _DAMAGED as error:
-            raise ModelError(f"'{self.name}' is damaged or no zip file: {error}. Copy or download it again.") from error
+            raise ModelError(
+                f"'{self.name}' is damaged or not a zip file: {error}. Copy or download it again."
+            ) from error
         try:
             self._check_members(self._zip.infolist())
         except ModelError:
@@ -80,7 +82,7 @@ class Archive:
         return sorted(self._sizes)
 
     def size(self, name: str) -> int:
-        """Return how many bytes a file has, as far as the archive tells.
+        """Return the size of a file in bytes, as the archive states it.
 
         Raises
         ------
@@ -88,18 +90,18 @@ class Archive:
             If there is no such file.
         """
         if name not in self._sizes:
-            raise ModelError(f"'{self.name}' holds no file '{shown(name)}'. It is not complete: copy it again.")
+            raise ModelError(f"'{self.name}' holds no file '{shorten(name)}'. It is not complete: copy it again.")
         return self._sizes[name]
 
-    def read(self, name: str, most_bytes: int = MOST_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
         """Return a file's content.
 
         Parameters
         ----------
         name
             One of `names`.
-        most_bytes
-            What is larger is refused before it is read.
+        max_bytes
+            Larger files are refused before they are read.
 
         Raises
         ------
@@ -107,9 +109,9 @@ class Archive:
             If there is no such file, it is too large, or it is damaged.
         """
         size = self.size(name)
-        if size > most_bytes:
+        if size > max_bytes:
             raise ModelError(
-                f"'{shown(name)}' in '{self.name}' has {size:,} bytes; expected at most {most_bytes:,}. "
+                f"'{shorten(name)}' in '{self.name}' has {size:,} bytes; expected at most {max_bytes:,}. "
                 "Use the archive as it was published."
             )
         try:
@@ -117,15 +119,15 @@ class Archive:
                 content = file.read(size + 1)
         except OSError as error:
             raise ModelError(
-                f"'{shown(name)}' in '{self.name}' cannot be read: {error.strerror or error}. Copy it again."
+                f"'{shorten(name)}' in '{self.name}' cannot be read: {error.strerror or error}. Copy it again."
             ) from error
         except _DAMAGED as error:
             raise ModelError(
-                f"'{shown(name)}' in '{self.name}' is damaged: {error}. Copy or download it again."
+                f"'{shorten(name)}' in '{self.name}' is damaged: {error}. Copy or download it again."
             ) from error
         if len(content) != size:
             raise ModelError(
-                f"'{shown(name)}' in '{self.name}' has another size than is declared. Copy or download it again."
+                f"'{shorten(name)}' in '{self.name}' does not have the size it declares. Copy or download it again."
             )
         return content
 
@@ -164,16 +166,16 @@ class Archive:
             self._check_name(name)
             self._check_kind(name, member.external_attr >> 16)
             if member.flag_bits & 1:
-                raise ModelError(f"'{shown(name)}' in '{self.name}' is encrypted. Unpack it and pack it without.")
+                raise ModelError(f"'{shorten(name)}' in '{self.name}' is encrypted. Pack it without encryption.")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ModelError(
-                    f"'{shown(name)}' in '{self.name}' is packed in a way that is not known. Pack it as a plain zip."
+                    f"'{shorten(name)}' in '{self.name}' is packed in an unknown way. Pack it as a plain zip."
                 )
             if member.is_dir():
                 continue
             if name in self._sizes:
                 raise ModelError(
-                    f"'{self.name}' holds two files '{shown(name)}', and which is meant cannot be known. "
+                    f"'{self.name}' holds two files '{shorten(name)}', so it is unclear which is meant. "
                     "Use the archive as it was published."
                 )
             self._sizes[name] = member.file_size
@@ -188,16 +190,16 @@ class Archive:
     def _check_sizes(self) -> None:
         total = sum(self._sizes.values())
         largest = max(self._sizes.values(), default=0)
-        if largest > MOST_MEMBER_BYTES or total > MOST_BYTES:
+        if largest > MAX_MEMBER_BYTES or total > MAX_BYTES:
             raise ModelError(
-                f"'{self.name}' declares {total:,} bytes, the largest file {largest:,}; at most {MOST_BYTES:,} in all "
-                f"and {MOST_MEMBER_BYTES:,} a file are read. Choose the model alone."
+                f"'{self.name}' declares {total:,} bytes, the largest file {largest:,}; at most {MAX_BYTES:,} in all "
+                f"and {MAX_MEMBER_BYTES:,} a file are read. Choose the model alone."
             )
 
     def _check_count(self, count: int) -> None:
-        if count > MOST_MEMBERS:
+        if count > MAX_MEMBERS:
             raise ModelError(
-                f"'{self.name}' holds more than {MOST_MEMBERS:,} files, which no model does. Choose the model alone."
+                f"'{self.name}' holds more than {MAX_MEMBERS:,} files, which no model does. Choose the model alone."
             )
 
     def _check_name(self, name: str) -> None:
@@ -209,18 +211,18 @@ class Archive:
             or any(part in ("", ".", "..") for part in parts)
         ):
             raise ModelError(
-                f"'{self.name}' holds a file '{shown(name)}' that would lie outside of it. It is refused as malicious."
+                f"'{self.name}' holds a file '{shorten(name)}' that would lie outside it. It is refused as malicious."
             )
 
     def _check_kind(self, name: str, mode: int) -> None:
         if stat.S_IFMT(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ModelError(
-                f"'{shown(name)}' in '{self.name}' is a link or a device, and only files are read. "
+                f"'{shorten(name)}' in '{self.name}' is a link or a device, and only files are read. "
                 "Put the file itself in its place."
             )
 
 
-def shown(name: str) -> str:
-    """Return a name from a file as it may stand in a message: short and printable."""
+def shorten(name: str) -> str:
+    """Shorten a name from a file for a message, and make it printable."""
     text = name if name.isprintable() else ascii(name)[1:-1]
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,7 +1,7 @@
 """Model packages of the BioImage Model Zoo (bioimage.io), specification 0.5.
 
 The network's source travels with its weights, so that other programs can run it. Here a package's source is never run:
-its callable's name only tells which of the architectures known here it should be, and the tensors must fit that one.
+its callable's name only says which known architecture it should be, and the tensors must fit that one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange._example import make_example
-from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.exchange.archive import Archive, shorten
 from napari_braintumor.engine.exchange.onnx import read_graph
 from napari_braintumor.engine.exchange.packages import (
     CARD_KEY,
@@ -90,14 +90,14 @@ def export(model: StoredModel, target: Path) -> Path:
     output = output.sigmoid() if card.activation == "sigmoid" else output.softmax(1)
     files = {
         "weights.pt": save_weights(load_weights(model.path)),
-        "test_input.npy": _npy(example),
-        "test_output.npy": _npy(output.numpy()),
+        "test_input.npy": _write_npy(example),
+        "test_output.npy": _write_npy(output.numpy()),
         "README.md": write_page(card, USE).encode(),
     }
     spdx_name = next((spdx for begins, spdx in LICENSES.items() if card.license.startswith(begins)), None)
     if spdx_name is None:
         files["LICENSE.md"] = f"{card.license or 'The card of this model states no license.'}\n".encode()
-    architecture = _architecture(card, files)
+    architecture = _describe_architecture(card, files)
     description = {
         "format_version": FORMAT_VERSION,
         "type": "model",
@@ -106,14 +106,14 @@ def export(model: StoredModel, target: Path) -> Path:
         "version": card.version if re.fullmatch(r"\d+(\.\d+){0,2}", card.version) else "1",
         "authors": [{"name": "napari-braintumor developers"}],
         "cite": [asdict(find_architecture(card.architecture).citation)],
-        "license": spdx_name or _file("LICENSE.md", files),
-        "documentation": _file("README.md", files),
+        "license": spdx_name or _describe_file("LICENSE.md", files),
+        "documentation": _describe_file("README.md", files),
         "tags": ["brain", "tumor", "glioma", "mri", "segmentation", f"{card.spatial_dims}d", "pytorch", "napari"],
-        "inputs": [_input(card, files)],
-        "outputs": [_output(card, files)],
+        "inputs": [_describe_input(card, files)],
+        "outputs": [_describe_output(card, files)],
         "weights": {
             "pytorch_state_dict": {
-                **_file("weights.pt", files),
+                **_describe_file("weights.pt", files),
                 "architecture": architecture,
                 "pytorch_version": torch.__version__.partition("+")[0],
             }
@@ -132,7 +132,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     path
         A zip file or a folder.
     description
-        What a package from elsewhere does not tell: its modalities, regions and intensities.
+        What a package from elsewhere does not state: its modalities, regions and intensities.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     DescriptionNeeded
         If it was made by another program, and no description is given.
     ModelError
-        If it is no such package, is damaged, or holds no network that is known here.
+        If it is not such a package, is damaged, or holds no known network.
     """
     with Archive(path) as archive:
         found = [name for name in archive.names() if PurePosixPath(name).name in DESCRIPTIONS]
@@ -157,9 +157,9 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         reader = _Reader(archive, root.rpartition("/")[0])
         formats = package.get("weights")
         if package.get("type", "model") != "model" or not isinstance(formats, dict):
-            raise ModelError(f"'{path.name}' is a bioimage.io package of another kind than a model. Choose a model.")
-        own = _as_dict(_as_dict(package.get("config")).get(CARD_KEY)).get("card")
-        state_dict, graph = _as_dict(formats.get("pytorch_state_dict")), _as_dict(formats.get(ONNX))
+            raise ModelError(f"'{path.name}' is a bioimage.io package, but not a model. Choose a model.")
+        own = _to_dict(_to_dict(package.get("config")).get(CARD_KEY)).get("card")
+        state_dict, graph = _to_dict(formats.get("pytorch_state_dict")), _to_dict(formats.get(ONNX))
         if own is not None and state_dict:
             card = read_card(own, path.name)
             weights = read_state_dict(reader.read(state_dict))
@@ -168,21 +168,21 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         if state_dict or graph:
             if description is None:
                 raise DescriptionNeeded(
-                    f"'{path.name}' was made by another program and does not tell its modalities and regions. "
+                    f"'{path.name}' was made by another program and does not state its modalities and regions. "
                     "Describe them."
                 )
-            if graph and not _candidates(*_read_callable(state_dict)):
+            if graph and not _find_candidates(*_read_callable(state_dict)):
                 return _load_graph(graph, package, reader, description)
             return _load_foreign(state_dict, reader, description)
     held = ", ".join(sorted(str(name) for name, entry in formats.items() if entry))[:200] or "none"
     raise ModelError(
-        f"'{path.name}' holds weights only as {held}. What can be read is pytorch_state_dict and onnx: ask for a "
+        f"'{path.name}' holds weights only as {held}. Only pytorch_state_dict and onnx can be read: ask for a "
         "package with one of them."
     )
 
 
 class _Reader:
-    """Reads what a description points to, and holds it against its checksum."""
+    """Reads the files that a description names, and checks their checksums."""
 
     def __init__(self, archive: Archive, folder: str) -> None:
         self.archive = archive
@@ -191,14 +191,12 @@ class _Reader:
     def read(self, entry: dict[str, Any]) -> bytes:
         source, expected = entry.get("source"), entry.get("sha256")
         if not isinstance(source, str) or "://" in source:
-            raise ModelError(
-                f"The weights of '{self.archive.name}' do not lie in it but elsewhere. Download the whole package."
-            )
+            raise ModelError(f"The weights of '{self.archive.name}' are not in it. Download the whole package.")
         name = str(PurePosixPath(self.folder) / source)
         content = self.archive.read(name)
         if expected is not None and hashlib.sha256(content).hexdigest() != str(expected).lower():
             raise ModelError(
-                f"'{name}' in '{self.archive.name}' does not fit its checksum: it was damaged or changed. "
+                f"'{name}' in '{self.archive.name}' does not match its checksum: it was damaged or changed. "
                 "Copy or download it again."
             )
         return content
@@ -207,13 +205,13 @@ class _Reader:
 def _load_foreign(
     entry: dict[str, Any], reader: _Reader, description: ModelCard
 ) -> tuple[dict[str, Tensor], ModelCard]:
-    """Try which of the known networks of that name the tensors fit; the package's source stays unread."""
+    """Find the known network of that name that the tensors fit; the package's source stays unread."""
     name, options = _read_callable(entry)
     origin = reader.archive.name
-    candidates = _candidates(name, options)
+    candidates = _find_candidates(name, options)
     if not candidates:
         raise ModelError(
-            f"'{origin}' needs the network '{shown(name)}', which this plugin does not have, and source "
+            f"'{origin}' needs the network '{shorten(name)}', which this plugin does not have, and source "
             "from packages is never run. Ask for the model as ONNX."
         )
     weights = read_state_dict(reader.read(entry))
@@ -227,7 +225,7 @@ def _load_foreign(
         else:
             return weights, card.model_copy(update={"parameters": count_parameters(weights)})
     raise ModelError(
-        f"'{origin}' names the network '{shown(name)}', but its weights do not fit it as described: {problem}"
+        f"'{origin}' names the network '{shorten(name)}', but its weights do not fit it as described: {problem}"
     )
 
 
@@ -238,10 +236,10 @@ def _read_callable(entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         name, arguments = architecture.get("callable"), architecture.get("kwargs")
     else:
         name, arguments = re.split(r"[.:]", str(architecture))[-1], entry.get("kwargs")
-    return str(name), _as_dict(arguments)
+    return str(name), _to_dict(arguments)
 
 
-def _candidates(name: str, arguments: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _find_candidates(name: str, arguments: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return the architectures that a callable's name may mean, with its arguments as their options."""
     options = {key: arg for key, arg in arguments.items() if key not in ("in_channels", "out_channels", "spatial_dims")}
     found = [
@@ -267,20 +265,20 @@ def _load_graph(
         )
     steps = [
         size["step"]
-        for tensor in _as_list(package.get("inputs"))
-        for axis in _as_list(_as_dict(tensor).get("axes"))
-        if isinstance((size := _as_dict(_as_dict(axis).get("size"))).get("step"), int)
+        for tensor in _to_list(package.get("inputs"))
+        for axis in _to_list(_to_dict(tensor).get("axes"))
+        if isinstance((size := _to_dict(_to_dict(axis).get("size"))).get("step"), int)
     ]
     options = {"divisor": lcm(*steps)} if steps else {}
     described = description.model_copy(update={"options": options})
     return read_graph(reader.read(entry), reader.archive.name, described)
 
 
-def _as_dict(value: object) -> dict[str, Any]:
+def _to_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _as_list(value: object) -> list[Any]:
+def _to_list(value: object) -> list[Any]:
     return value[:16] if isinstance(value, list) else []
 
 
@@ -288,13 +286,13 @@ def _as_list(value: object) -> list[Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes equal lists twice: readers of packages need not know references."""
+    """Writes equal lists twice, because readers of packages may not know references."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _architecture(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
+def _describe_architecture(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
     row = find_architecture(card.architecture)
     module, _, name = row.target.partition(":")
     arguments = {
@@ -306,10 +304,10 @@ def _architecture(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
     if "." in module:
         return {"import_from": module, "callable": name, "kwargs": arguments}
     files[f"{module}.py"] = read_network_source(module)
-    return {**_file(f"{module}.py", files), "callable": name, "kwargs": arguments}
+    return {**_describe_file(f"{module}.py", files), "callable": name, "kwargs": arguments}
 
 
-def _input(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
+def _describe_input(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
     divisor = find_divisor(card.architecture, card.options)
     return {
         "id": "images",
@@ -319,15 +317,15 @@ def _input(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
             {"type": "channel", "channel_names": list(card.modalities)},
             *(
                 {"type": "space", "id": axis, "size": {"min": 2 * divisor, "step": divisor}, **scale}
-                for axis, scale in _space(card)
+                for axis, scale in _list_axes(card)
             ),
         ],
         "data": {"type": "float32"},
-        "test_tensor": _file("test_input.npy", files),
+        "test_tensor": _describe_file("test_input.npy", files),
     }
 
 
-def _output(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
+def _describe_output(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
     names = [f"channel {number}" for number in range(card.out_channels)]
     channels = card.channels or [(number,) for number in range(card.out_channels)]
     for region, inside in zip(card.regions, channels, strict=True):
@@ -341,18 +339,18 @@ def _output(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
             {"type": "channel", "channel_names": names},
             *(
                 {"type": "space", "id": axis, "size": {"tensor_id": "images", "axis_id": axis}, **scale}
-                for axis, scale in _space(card)
+                for axis, scale in _list_axes(card)
             ),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
         "postprocessing": [
             {"id": "sigmoid"} if card.activation == "sigmoid" else {"id": "softmax", "kwargs": {"axis": "channel"}}
         ],
-        "test_tensor": _file("test_output.npy", files),
+        "test_tensor": _describe_file("test_output.npy", files),
     }
 
 
-def _space(card: ModelCard) -> list[tuple[str, dict[str, Any]]]:
+def _list_axes(card: ModelCard) -> list[tuple[str, dict[str, Any]]]:
     axes: list[tuple[str, dict[str, Any]]] = [
         (axis, {} if size is None else {"unit": "millimeter", "scale": size})
         for axis, size in zip("zyx", card.spacing, strict=True)
@@ -362,11 +360,11 @@ def _space(card: ModelCard) -> list[tuple[str, dict[str, Any]]]:
     return list(order_for_network(axes, card))
 
 
-def _file(name: str, files: dict[str, bytes]) -> dict[str, Any]:
+def _describe_file(name: str, files: dict[str, bytes]) -> dict[str, Any]:
     return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
 
-def _npy(array: np.ndarray[Any, Any]) -> bytes:
+def _write_npy(array: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Models that can be downloaded: a list of them, and the download of one, which only happens when a user asks for it.
+"""The catalogue of models to download, and the download of one, which only happens when a user asks for it.
 
 A catalogue is a JSON file of up to 1 MiB. It lies on a web server, in a folder under the name ``catalogue.json``, or
 anywhere as a file; ``BRAINTUMOR_CATALOGUE`` in the environment names one that takes the place of the shipped one, which
@@ -23,7 +23,7 @@ is empty as long as nobody hosts models for this project. ::
     }
 
 Addresses are tried in their order. Where there are none, or a folder has both the catalogue and the file, the file
-beside the catalogue is taken. Fields that are not listed here, names given twice and sizes beyond 16 GiB are refused.
+next to the catalogue is used. Fields that are not listed here, names given twice and sizes beyond 16 GiB are refused.
 
 Behind a firewall, a mirror is an address or a folder that has files by these names.
 """
@@ -49,9 +49,9 @@ from napari_braintumor.engine.preload import preload_torch
 from napari_braintumor.engine.settings import Frozen, describe_problem
 
 FILE_NAME = "catalogue.json"
-MOST_CATALOGUE_BYTES = 2**20
-MOST_MODELS = 1000
-MOST_BYTES = 16 * 2**30
+MAX_CATALOGUE_BYTES = 2**20
+MAX_MODELS = 1000
+MAX_BYTES = 16 * 2**30
 
 Kind = Literal["safetensors", "bioimageio", "monai", "onnx", "checkpoint"]
 """What a file is, in the words of `exchange.KINDS`; a checkpoint holds weights and nothing else."""
@@ -67,9 +67,9 @@ class Entry(Frozen):
     kind: Kind = "safetensors"
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
     urls: Annotated[tuple[str, ...], Field(max_length=10)] = Field(
-        (), description="In the file addresses; once it is read also the path or address beside the catalogue."
+        (), description="Addresses in the file; once it is read, also the path or address next to the catalogue."
     )
-    bytes: Annotated[int, Field(ge=1, le=MOST_BYTES, strict=True)]
+    bytes: Annotated[int, Field(ge=1, le=MAX_BYTES, strict=True)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     license: Annotated[Line, Field(min_length=1, validation_alias=AliasChoices("license", "licence"))]
     note: Annotated[str, Field(max_length=2000)] = ""
@@ -93,11 +93,11 @@ class Entry(Frozen):
 
 class _Catalogue(Frozen):
     format: Literal[1]
-    models: Annotated[tuple[Entry, ...], Field(max_length=MOST_MODELS)]
+    models: Annotated[tuple[Entry, ...], Field(max_length=MAX_MODELS)]
 
     @field_validator("models")
     @classmethod
-    def _refuse_doubles(cls, models: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    def _refuse_duplicates(cls, models: tuple[Entry, ...]) -> tuple[Entry, ...]:
         names = [model.name for model in models]
         if doubles := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two models are called '{doubles[0]}'")
@@ -116,7 +116,7 @@ def read_catalogue(source: str | Path | None = None) -> list[Entry]:
     Raises
     ------
     ModelError
-        If it cannot be had, or is not valid.
+        If it cannot be fetched, or is not valid.
     """
     chosen = source or _own_catalogue()
     if is_address(chosen):
@@ -128,15 +128,17 @@ def read_catalogue(source: str | Path | None = None) -> list[Entry]:
     path = Path(chosen) / FILE_NAME if Path(chosen).is_dir() else Path(chosen)
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_CATALOGUE_BYTES + 1)
+            content = file.read(MAX_CATALOGUE_BYTES + 1)
     except OSError as error:
         raise ModelError(f"The catalogue '{path}' cannot be read: {error.strerror}. Check the path.") from error
-    if len(content) > MOST_CATALOGUE_BYTES:
-        raise ModelError(f"'{path}' is larger than {MOST_CATALOGUE_BYTES} bytes: no catalogue. Check the path.")
+    if len(content) > MAX_CATALOGUE_BYTES:
+        raise ModelError(
+            f"'{path}' is larger than {MAX_CATALOGUE_BYTES} bytes, so it is not a catalogue. Check the path."
+        )
     entries = []
     for entry in _parse(content, str(path)):
-        beside = path.parent / entry.file
-        here = (str(beside.resolve()),) if beside.is_file() or not entry.urls else ()
+        neighbor = path.parent / entry.file
+        here = (str(neighbor.resolve()),) if neighbor.is_file() or not entry.urls else ()
         entries.append(entry.model_copy(update={"urls": (*here, *entry.urls)}))
     return entries
 
@@ -182,13 +184,13 @@ def download(
     Yields
     ------
     DownloadEvent
-        `Downloaded` many times, `Noted` where another address is tried, `Installed` last. Whoever stops iterating has
-        cancelled: nothing is installed then.
+        `Downloaded` many times, `Noted` when another address is tried, `Installed` last. To cancel, stop iterating:
+        then nothing is installed.
 
     Raises
     ------
     ModelError
-        If the file cannot be had or is not what the catalogue states, or another model has its name.
+        If the file cannot be fetched or is not what the catalogue states, or another model has its name.
     DataError
         If it cannot be written.
     """
@@ -198,7 +200,7 @@ def download(
         return
     if mirror and is_address(mirror):
         check_address(str(mirror))
-    sources = (_beside(mirror, entry),) if mirror else entry.urls
+    sources = (_locate_next_to(mirror, entry),) if mirror else entry.urls
     if not sources:
         raise ModelError(f"The catalogue states no address of '{entry.name}'. Name a folder or an address that has it.")
     folder = downloads_folder()
@@ -207,8 +209,8 @@ def download(
         complete = TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
         raise DataError(
-            f"'{folder}' cannot be written to: {error.strerror}. It is where downloads are kept on their way; "
-            "BRAINTUMOR_CACHE in the environment moves it."
+            f"'{folder}' cannot be written to: {error.strerror}. Unfinished downloads are kept there; set "
+            "BRAINTUMOR_CACHE in the environment to move it."
         ) from error
     with complete:
         path = Path(complete.name) / entry.file
@@ -229,7 +231,7 @@ def download(
 
 
 def downloads_folder() -> Path:
-    """Return where files are kept on their way; ``BRAINTUMOR_CACHE`` in the environment moves it."""
+    """Return the folder of unfinished downloads; ``BRAINTUMOR_CACHE`` in the environment moves it."""
     chosen = os.environ.get("BRAINTUMOR_CACHE")
     return (Path(chosen) if chosen else user_cache_path("napari-braintumor", appauthor=False)) / "downloads"
 
@@ -238,7 +240,7 @@ def _fetch_catalogue(address: str) -> bytes:
     check_address(address)
     with TemporaryDirectory() as folder:
         target = Path(folder) / (urlsplit(address).path.rpartition("/")[2] or FILE_NAME)
-        fetch = Fetch(address, target, MOST_CATALOGUE_BYTES)
+        fetch = Fetch(address, target, MAX_CATALOGUE_BYTES)
         fetch.run()
         if fetch.error is not None:
             raise fetch.error
@@ -246,13 +248,13 @@ def _fetch_catalogue(address: str) -> bytes:
 
 
 def _find_installed(entry: Entry, store: ModelStore) -> StoredModel | None:
-    """Return the model if the very file is there already; refuse a name that is taken before anything is fetched."""
+    """Return the model if this very file is installed already; refuse a taken name before anything is fetched."""
     for model in store.list():
         if model.name == entry.name:
             if model.path.stat().st_size == entry.bytes and file_sha256(model.path) == entry.sha256:
                 return model
             raise ModelError(
-                f"There is another model '{entry.name}' already, so nothing was downloaded. Rename or remove yours."
+                f"You already have another model '{entry.name}', so nothing was downloaded. Rename or remove it."
             )
     return None
 
@@ -266,7 +268,7 @@ def _parse(content: bytes, name: str) -> tuple[Entry, ...]:
         ) from error
 
 
-def _beside(base: str | Path, entry: Entry) -> str:
+def _locate_next_to(base: str | Path, entry: Entry) -> str:
     if is_address(base):
         return f"{base}{'' if str(base).endswith('/') else '/'}{quote(entry.file)}"
     return str(Path(base).resolve() / entry.file)

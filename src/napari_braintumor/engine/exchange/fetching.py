@@ -1,4 +1,4 @@
-"""Fetching one file by pooch, in a thread that reports and can be left at any time."""
+"""Fetch one file with pooch, in a thread that reports progress and can be stopped at any time."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 30.0
 TELL_EVERY_S = 0.1
 LET_GO_S = 1.0
-"""How long a download that is stopped is waited for; one whose server hangs ends later, by itself."""
+"""How long to wait for a download that is stopped; if its server hangs, it ends later by itself."""
 
 
 class Fetch(Thread):
-    """One file on its way, by pooch, which checks it and puts it into place.
+    """The download of one file by pooch, which checks it and moves it into place.
 
-    To pooch this is the progress bar: that is where it is stopped, and where a server that sends too much is left.
+    For pooch this is the progress bar, which can stop the download on request or when a server sends too much.
 
     Parameters
     ----------
     source
         An address (http or https) or a path.
     target
-        Where the file goes when all of it is there and fits the checksum. Its folder exists.
-    most_bytes
-        How large it is, or at most where there is no checksum.
+        Where the file goes once it is complete and matches the checksum. Its folder exists.
+    max_bytes
+        Its size, or the largest allowed if there is no checksum.
     sha256
-        What it must be; None where that is not known.
+        The expected checksum; None if unknown.
 
     Attributes
     ----------
     done
-        Bytes that have come, in steps of `CHUNK_BYTES`.
+        Bytes received, in steps of `CHUNK_BYTES`.
     total
         Bytes that the server announces; 0 if it does not. pooch sets it.
     error
         Why it ended early.
     """
 
-    def __init__(self, source: str, target: Path, most_bytes: int, sha256: str | None = None) -> None:
+    def __init__(self, source: str, target: Path, max_bytes: int, sha256: str | None = None) -> None:
         # A daemon: a server that hangs must not keep the program from ending.
         super().__init__(name=f"fetching {target.name}", daemon=True)
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self.done = self.total = 0
         self.error: BaseException | None = None
         self._source, self._target, self._sha256 = source, target, sha256
         self._stop_asked = Event()
 
     def stop(self) -> None:
-        """Ask it to end after its present chunk; at the latest when the server's time is up."""
+        """Ask it to end after the current chunk, or at the latest when the server times out."""
         self._stop_asked.set()
 
     def run(self) -> None:
-        """Fetch the file; what goes wrong is kept in `error`."""
+        """Fetch the file; a failure is kept in `error`."""
         import pooch
 
         pooch.get_logger().setLevel(logging.WARNING)  # it would report on the terminal what `done` reports
-        answers: list[Any] = []  # pooch does not close those of a download that ends early
+        answers: list[Any] = []  # pooch leaves open those of a download that ends early
         fetch = pooch.HTTPDownloader(
             progressbar=self,
             chunk_size=CHUNK_BYTES,
@@ -79,11 +79,11 @@ class Fetch(Thread):
             else:
                 fetch = self._copy
             pooch.retrieve(self._source, known, self._target.name, self._target.parent, downloader=fetch)
-        except OSError as error:  # of requests, too
+        except OSError as error:  # including those of requests
             self.error = self._explain(error)
         except ValueError as error:  # the checksum differs, and pooch deleted the file
             self.error = ModelError(
-                f"'{self._target.name}' from {_place(self._source)} does not fit its checksum: it was damaged or "
+                f"'{self._target.name}' from {_place(self._source)} does not match its checksum: it was damaged or "
                 "changed. Nothing of it was kept. Download it again, or from elsewhere."
             )
             self.error.__cause__ = error
@@ -94,18 +94,18 @@ class Fetch(Thread):
                 answer.close()
 
     def update(self, more: int) -> None:
-        """Count what came."""
+        """Count the bytes received."""
         if self._stop_asked.is_set():
             raise _Stopped
         self.done += more
-        if max(self.total, self.done - CHUNK_BYTES) > self.most_bytes:
+        if max(self.total, self.done - CHUNK_BYTES) > self.max_bytes:
             raise ModelError(
-                f"'{self._target.name}' from {_place(self._source)} is larger than the expected {self.most_bytes} "
+                f"'{self._target.name}' from {_place(self._source)} is larger than the expected {self.max_bytes} "
                 "bytes. Nothing of it was kept. Check the address, or get a newer catalogue."
             )
 
     def reset(self) -> None:
-        """Count anew, as pooch asks at the end."""
+        """Reset the count, as pooch asks at the end."""
         self.done = 0
 
     def close(self) -> None:
@@ -130,12 +130,12 @@ class Fetch(Thread):
         explained: ModelError | DataError
         if answer is not None:
             explained = ModelError(
-                f"{place} does not give '{name}': {answer.status_code} {answer.reason}. Download it from elsewhere."
+                f"{place} does not provide '{name}': {answer.status_code} {answer.reason}. Download it from elsewhere."
             )
         elif error.errno is not None:  # of this machine, not of requests
             explained = DataError(
-                f"'{name}' cannot be kept in '{self._target.parent.parent}': {error.strerror}. Make room, and download "
-                "it again."
+                f"'{name}' cannot be saved in '{self._target.parent.parent}': {error.strerror}. Make room, and "
+                "download it again."
             )
         else:
             explained = ModelError(
@@ -147,11 +147,11 @@ class Fetch(Thread):
 
 
 class _Stopped(Exception):
-    """Whoever wanted the file does not want it any more."""
+    """The download was stopped on request."""
 
 
 def follow(fetch: Fetch) -> Generator[Downloaded, None, None]:
-    """Run a fetch of a file whose size is known to its end, and stop it when nobody iterates any more.
+    """Run a fetch of a file whose size is known to its end, and stop it when the caller stops iterating.
 
     Yields
     ------
@@ -161,7 +161,7 @@ def follow(fetch: Fetch) -> Generator[Downloaded, None, None]:
     Raises
     ------
     ModelError
-        If the file cannot be had or is not what was expected.
+        If the file cannot be fetched or is not what was expected.
     DataError
         If it cannot be written.
     """
@@ -169,17 +169,17 @@ def follow(fetch: Fetch) -> Generator[Downloaded, None, None]:
     try:
         while fetch.is_alive():
             fetch.join(TELL_EVERY_S)
-            yield Downloaded(min(fetch.done, fetch.most_bytes), fetch.most_bytes)
+            yield Downloaded(min(fetch.done, fetch.max_bytes), fetch.max_bytes)
     finally:
         fetch.stop()
         fetch.join(LET_GO_S)
     if fetch.error is not None:
         raise fetch.error
-    yield Downloaded(fetch.most_bytes, fetch.most_bytes)
+    yield Downloaded(fetch.max_bytes, fetch.max_bytes)
 
 
 def is_address(place: str | Path) -> bool:
-    """Return True for what has a scheme, as ``https://``; everything else is a path."""
+    """Return True for anything with a scheme, such as ``https://``; everything else is a path."""
     return isinstance(place, str) and "://" in place
 
 
@@ -193,12 +193,12 @@ def check_address(address: str) -> None:
     """
     try:
         parts = urlsplit(address)
-    except ValueError as error:  # for instance of brackets that do not match
+    except ValueError as error:  # for example, brackets that do not match
         raise ModelError(f"'{address}' is not an address: {error}. Check it.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ModelError(f"'{address}' cannot be fetched. Expected an address with http or https, or a path.")
 
 
 def _place(source: str) -> str:
-    """Return where a source is, for people: without the name and password that an address may hold."""
+    """Return a source for display, without the user name and password that an address may hold."""
     return f"'{urlsplit(source).hostname}'" if is_address(source) else f"'{Path(source).parent}'"

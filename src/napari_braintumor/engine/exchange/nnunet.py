@@ -22,7 +22,7 @@ from torch import Tensor
 
 from napari_braintumor.engine.anatomy import REGION_NAMES, REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.exchange.archive import Archive, shorten
 from napari_braintumor.engine.exchange.recognize import card_name
 from napari_braintumor.engine.exchange.state_dict import build_on_meta, fit_card, read_state_dict
 from napari_braintumor.engine.files.naming import find_modality
@@ -31,7 +31,7 @@ from napari_braintumor.engine.settings import describe_problem
 
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-MOST_TEXT_BYTES = 4 * 2**20
+MAX_TEXT_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class _Plan:
 def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Tensor], ModelCard]:
     """Read the network of one fold.
 
-    Images are taken to lie as those of BraTS do: the first axis from left to right, the second from front to back.
+    Images are assumed to have the axes of BraTS: the first axis from left to right, the second from front to back.
 
     Parameters
     ----------
     path
         The folder of a trainer, with ``plans.json``, ``dataset.json`` and folders of folds, or a zip file of it.
     description
-        Modalities and regions, if ``dataset.json`` does not name them as they are called here.
+        Modalities and regions, if ``dataset.json`` does not use our names.
 
     Returns
     -------
@@ -64,9 +64,9 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     Raises
     ------
     DescriptionNeeded
-        If it cannot be known what the channels are, and no description is given.
+        If the channels are unknown, and no description is given.
     ModelError
-        If it is no such folder, is damaged, or its network or preprocessing is none that is known here.
+        If it is not such a folder, is damaged, or its network or preprocessing is not supported.
     """
     with Archive(path) as archive:
         found = [name for name in archive.names() if f"/{name}".endswith(f"/{PLANS}")]
@@ -75,8 +75,8 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         checkpoint = _choose_checkpoint(archive, f"{root}fold_")
         content = archive.read(checkpoint)
     try:
-        known = [_read_plan(name, _inherited(plans["configurations"], name)) for name in plans["configurations"]]
-        told = _describe(dataset, plans, path.name) if description is None else {}
+        known = [_read_plan(name, _inherit(plans["configurations"], name)) for name in plans["configurations"]]
+        described = _describe(dataset, plans, path.name) if description is None else {}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError(
             f"The plans in '{path.name}' cannot be understood. Use the folder as nnU-Net wrote it."
@@ -85,7 +85,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     head = theirs.get("decoder.seg_layers.0.weight")
     dims, outputs = (0, 0) if head is None else (head.ndim - 2, len(head))
     fitting: list[tuple[dict[str, Tensor], _Plan]] = []
-    problem = "its network is none of nnU-Net's plain U-Nets"
+    problem = "its network is not one of nnU-Net's plain U-Nets"
     for plan in known:
         if plan is None or len(plan.window) != dims:
             continue
@@ -104,9 +104,9 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
             "nnUNetTrainer__nnUNetPlans__3d_fullres."
         )
     weights, plan = chosen[0]
-    base = description.model_dump() if description is not None else {"name": card_name(path.stem).lower(), **told}
+    base = description.model_dump() if description is not None else {"name": card_name(path.stem).lower(), **described}
     try:
-        card = ModelCard.model_validate({**base, **_of_plan(plan), "parameters": _count(weights)})
+        card = ModelCard.model_validate({**base, **_list_plan_fields(plan), "parameters": _count(weights)})
     except ValidationError as error:
         raise ModelError(f"'{path.name}' cannot be imported: {describe_problem(error)}. Describe it.") from error
     fit_card(weights, card)
@@ -119,7 +119,7 @@ def _read(archive: Archive, name: str) -> dict[str, Any]:
             f"'{archive.name}' holds no {name}, so it is not a trained folder of nnU-Net. Choose the whole folder."
         )
     try:
-        found = json.loads(archive.read(name, MOST_TEXT_BYTES))
+        found = json.loads(archive.read(name, MAX_TEXT_BYTES))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"'{name}' in '{archive.name}' is not JSON. Use the folder as nnU-Net wrote it.") from error
     if not isinstance(found, dict):
@@ -135,7 +135,7 @@ def _choose_checkpoint(archive: Archive, folds: str) -> str:
     raise ModelError(f"'{archive.name}' holds no fold_0/{CHECKPOINTS[0]}. Choose the folder of a finished training.")
 
 
-def _inherited(configurations: dict[str, Any], name: str) -> dict[str, Any]:
+def _inherit(configurations: dict[str, Any], name: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for _ in range(8):
         here = configurations[name]
@@ -147,8 +147,8 @@ def _inherited(configurations: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _read_plan(name: str, plan: dict[str, Any]) -> _Plan | None:
-    """Return a configuration; None if its network or preprocessing is another than what is known here."""
-    told = plan.get("architecture") or {
+    """Return a configuration; None if its network or preprocessing is not supported."""
+    architecture = plan.get("architecture") or {
         "network_class_name": plan["UNet_class_name"],
         "arch_kwargs": {
             "kernel_sizes": plan["conv_kernel_sizes"],
@@ -161,10 +161,10 @@ def _read_plan(name: str, plan: dict[str, Any]) -> _Plan | None:
             "n_conv_per_stage_decoder": plan["n_conv_per_stage_decoder"],
         },
     }
-    values = told["arch_kwargs"]
+    values = architecture["arch_kwargs"]
     convolutions = {*_as_list(values["n_conv_per_stage"]), *_as_list(values["n_conv_per_stage_decoder"])}
     if (
-        str(told["network_class_name"]).rpartition(".")[2] != "PlainConvUNet"
+        str(architecture["network_class_name"]).rpartition(".")[2] != "PlainConvUNet"
         or convolutions != {2}
         or any(kernel != values["kernel_sizes"][0] for kernel in values["kernel_sizes"])  # MONAI's decoder has others
         or set(plan["normalization_schemes"]) != {"ZScoreNormalization"}
@@ -193,9 +193,9 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _describe(dataset: dict[str, Any], plans: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Return modalities and regions, if they have names that are known."""
+    """Return modalities and regions, if they have known names."""
     if list(plans.get("transpose_forward", [0, 1, 2])) != [0, 1, 2]:
-        raise ModelError(f"'{origin}' was trained with swapped axes, which is not known here.")
+        raise ModelError(f"'{origin}' was trained with swapped axes, which is not supported.")
     names = dataset.get("channel_names") or dataset["modality"]
     images = [str(names[str(number)]) for number in range(len(names))]
     modalities = [find_modality(name) for name in images]
@@ -205,8 +205,8 @@ def _describe(dataset: dict[str, Any], plans: dict[str, Any], origin: str) -> di
     nested = any(isinstance(value, list) for value in labels.values())
     if None in modalities or len(set(modalities)) < len(modalities) or not nested or not set(regions) <= known:
         raise DescriptionNeeded(
-            f"The {DATASET} of '{origin}' names the images {shown(', '.join(images))} and the labels "
-            f"{shown(', '.join(regions))}, which do not tell modalities and regions. Describe them."
+            f"The {DATASET} of '{origin}' names the images {shorten(', '.join(images))} and the labels "
+            f"{shorten(', '.join(regions))}, which do not state modalities and regions. Describe them."
         )
     kept = [region for region in REGIONS if region.name in regions]
     return {
@@ -220,7 +220,7 @@ def _describe(dataset: dict[str, Any], plans: dict[str, Any], origin: str) -> di
     }
 
 
-def _of_plan(plan: _Plan) -> dict[str, Any]:
+def _list_plan_fields(plan: _Plan) -> dict[str, Any]:
     flat = len(plan.window) == 2
     return {
         "architecture": "monai_dynunet",
@@ -232,7 +232,7 @@ def _of_plan(plan: _Plan) -> dict[str, Any]:
 
 
 def _rename(theirs: Mapping[str, Tensor], plan: _Plan, out_channels: int) -> dict[str, Tensor]:
-    """Return the weights by MONAI's names, which has some of them under two."""
+    """Return the weights by MONAI's names; MONAI has some of them under two."""
     stages = len(plan.options["strides"])
     first = theirs.get("encoder.stages.0.0.convs.0.conv.weight")
     if first is None:

@@ -1,4 +1,4 @@
-"""ONNX graphs: written from our models, and taken in from elsewhere.
+"""ONNX graphs: exported from our models, and imported from elsewhere.
 
 The package ``onnx`` parses a file and runs nothing of it. Whatever is not a plain network with its weights inside is
 refused before OpenVINO sees it.
@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.devices import openvino_core
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange.archive import shown
+from napari_braintumor.engine.exchange.archive import shorten
 from napari_braintumor.engine.exchange.onnx_graph import Graph, import_package, inspect, parse, remove_activation
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
@@ -28,8 +28,8 @@ from napari_braintumor.engine.settings import describe_problem
 
 INPUT, OUTPUT = "images", "logits"
 OPSET = 18
-MOST_BYTES = 2**30
-MOST_CARD_BYTES = 2**20
+MAX_BYTES = 2**30
+MAX_CARD_BYTES = 2**20
 
 
 def export(model: StoredModel, target: Path) -> Path:
@@ -84,8 +84,8 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     path
         The file.
     description
-        What the graph does not tell: modalities, regions and all that; its ``options`` may give the ``divisor``. It
-        wins over a card in the file, and is not needed where there is one.
+        What the graph does not state: modalities, regions and so on; its ``options`` may give the ``divisor``. It
+        overrides a card in the file, and is not needed if there is one.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     Raises
     ------
     DescriptionNeeded
-        If neither a card nor a description tells what the channels are.
+        If neither a card nor a description states what the channels are.
     SettingsError
         If the package ``onnx`` is not installed.
     ModelError
@@ -105,14 +105,14 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
 
 
 def read_graph(content: bytes, name: str, description: ModelCard | None = None) -> tuple[dict[str, Tensor], ModelCard]:
-    """Read the content of an ONNX file; `name` is how messages call it, all else is as `load` has it."""
+    """Read the content of an ONNX file; `name` is for messages, everything else is as in `load`."""
     proto = parse(content, name)
     graph = inspect(proto, name)
     card = description or _read_card(graph, name)
     if card is None:
         raise DescriptionNeeded(
             f"'{name}' is a {graph.rank - 2}-D ONNX graph with {graph.channels or 'any'} channels in, but does "
-            "not tell which modalities and regions these are. Describe them."
+            "not state which modalities and regions these are. Describe them."
         )
     if graph.rank != card.spatial_dims + 2 or graph.channels not in (None, len(card.modalities)):
         raise ModelError(
@@ -131,7 +131,7 @@ def read_graph(content: bytes, name: str, description: ModelCard | None = None) 
 
 
 def check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
-    """Hold a stored graph against its card, as `load` does with one that comes in.
+    """Check a stored graph against its card, as `load` does for a new one.
 
     Parameters
     ----------
@@ -140,19 +140,21 @@ def check(weights: Mapping[str, Tensor], card: ModelCard, name: str) -> None:
     card
         Of the architecture ``onnx``.
     name
-        How messages call the file.
+        The name of the file in messages.
 
     Raises
     ------
     ModelError
-        As `load`; or if there is another tensor, or the graph has an activation at its end.
+        As in `load`; or if there is another tensor, or the graph has an activation at its end.
     """
     graph = weights.get("graph")
     if graph is None or len(weights) != 1 or graph.dtype != torch.uint8 or graph.ndim != 1:
         raise ModelError(f"'{name}' should hold an ONNX graph and nothing else, by its card. Make the model again.")
     read, _ = read_graph(graph.numpy().tobytes(), name, card)
     if not torch.equal(read["graph"], graph):
-        raise ModelError(f"The graph in '{name}' ends with {card.activation}, which belongs behind it. Make it again.")
+        raise ModelError(
+            f"The graph in '{name}' ends with {card.activation}, which must not be part of it. Make it again."
+        )
 
 
 def _trace(path: Path, card: ModelCard) -> Any:
@@ -173,17 +175,17 @@ def _trace(path: Path, card: ModelCard) -> Any:
             program = torch.onnx.export(
                 traced, input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, dynamo=True, verbose=False
             )
-    except Exception as error:  # the exporter raises many kinds for what it cannot write
+    except Exception as error:  # the exporter raises many types for what it cannot write
         raise ModelError(
             f"The network of '{card.name}' ({card.architecture}) cannot be written as a graph for images of any size: "
-            f"{_last_line(error.__cause__ or error)}. Export it as a bioimage.io package or a .safetensors file."
+            f"{_read_last_line(error.__cause__ or error)}. Export it as a bioimage.io package or a .safetensors file."
         ) from error
     assert program is not None
     return program.model_proto
 
 
 def _describe(proto: Any, card: ModelCard) -> None:
-    """Put the card in, and leave out the exporter's notes, which tell where files lie on this machine."""
+    """Put the card in, and leave out the exporter's notes, which contain paths of this machine."""
     for holder in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         del holder.metadata_props[:]
         holder.ClearField("doc_string")
@@ -194,8 +196,8 @@ def _describe(proto: Any, card: ModelCard) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.is_file() and (size := path.stat().st_size) > MOST_BYTES:
-            raise ModelError(f"'{path.name}' has {size:,} bytes; expected an ONNX file of up to {MOST_BYTES:,}.")
+        if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
+            raise ModelError(f"'{path.name}' has {size:,} bytes; expected an ONNX file of up to {MAX_BYTES:,}.")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"'{path}' cannot be read: {error.strerror or error}. Check the path.") from error
@@ -205,7 +207,7 @@ def _read_card(graph: Graph, name: str) -> ModelCard | None:
     text = graph.properties.get(CARD_KEY)
     if text is None:
         return None
-    if len(text) > MOST_CARD_BYTES:
+    if len(text) > MAX_CARD_BYTES:
         raise ModelError(f"The card in '{name}' is absurdly long. Describe the model instead.")
     try:
         card = ModelCard.model_validate_json(text)
@@ -217,29 +219,31 @@ def _read_card(graph: Graph, name: str) -> ModelCard | None:
 
 
 def _find_divisor(content: bytes, card: ModelCard, name: str) -> int:
-    """Return a number whose multiples all sides can be, after trying two sizes, which shows that the graph is whole."""
-    told = card.options.get("divisor")
-    if told is not None and not (isinstance(told, int) and 1 <= told <= 256):
-        raise ModelError(f"The divisor of '{name}' is {shown(repr(told))}; expected a number from 1 to 256.")
+    """Return a number whose multiples all sides can be, after running two sizes to show that the graph works."""
+    stated = card.options.get("divisor")
+    if stated is not None and not (isinstance(stated, int) and 1 <= stated <= 256):
+        raise ModelError(f"The divisor of '{name}' is {shorten(repr(stated))}; expected a number from 1 to 256.")
     try:
         model = openvino_core().read_model(content)
     except RuntimeError as error:
-        raise ModelError(f"'{name}' cannot be run here: {_last_line(error)}. Export it with a lower opset.") from error
+        raise ModelError(
+            f"'{name}' cannot be run here: {_read_last_line(error)}. Export it with a lower opset."
+        ) from error
     problem = ""
     sizes: list[tuple[int, ...]]
-    for divisor in (told,) if told else (32, 64):
+    for divisor in (stated,) if stated else (32, 64):
         if card.window is not None:
             sizes = [card.window]
         else:
             sizes = [tuple(divisor * sides for sides in many[: card.spatial_dims]) for many in ((2, 3, 4), (3, 2, 1))]
-        problem = next((found for size in sizes if (found := _problem(model, card, size))), "")
+        problem = next((found for size in sizes if (found := _find_problem(model, card, size))), "")
         if not problem:
             return int(divisor)
-    raise ModelError(f"'{name}' does not do for these images: {problem}. Export it for images of any size.")
+    raise ModelError(f"'{name}' does not work for these images: {problem}. Export it for images of any size.")
 
 
-def _problem(model: Any, card: ModelCard, sides: tuple[int, ...]) -> str:
-    """Return what is wrong with what the graph gives for images of this size, or nothing."""
+def _find_problem(model: Any, card: ModelCard, sides: tuple[int, ...]) -> str:
+    """Return what is wrong with the graph's output for images of this size; empty if nothing is."""
     shape = (1, len(card.modalities), *sides)
     expected = (1, card.out_channels, *sides)
     try:
@@ -247,12 +251,12 @@ def _problem(model: Any, card: ModelCard, sides: tuple[int, ...]) -> str:
         given = model.output(0).get_partial_shape()
         found = tuple(given.to_shape()) if given.is_static else None
     except RuntimeError as error:
-        return f"for {shape} it fails with {_last_line(error)}"
+        return f"for {shape} it fails with {_read_last_line(error)}"
     return (
         "" if found == expected else f"for {shape} it gives {found or 'an unknown size'} where {expected} is expected"
     )
 
 
-def _last_line(error: BaseException) -> str:
+def _read_last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return shown(lines[-1]).rstrip(".") if lines else "an unknown error"
+    return shorten(lines[-1]).rstrip(".") if lines else "an unknown error"

@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from napari_braintumor.engine.errors import ModelError, SettingsError
-from napari_braintumor.engine.exchange.archive import shown
+from napari_braintumor.engine.exchange.archive import shorten
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-MOST_NODES = 100_000
-MOST_DEPTH = 8
+MAX_NODES = 100_000
+MAX_DEPTH = 8
 DOMAINS = ("", "ai.onnx")
 _ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
 
@@ -33,7 +33,7 @@ class Graph:
     activation
         ``sigmoid`` or ``softmax`` where it ends with one, else nothing.
     properties
-        The texts that lie beside it.
+        The texts stored with it.
     """
 
     rank: int
@@ -67,7 +67,7 @@ def parse(content: bytes, name: str) -> ModelProto:
     content
         The file's bytes.
     name
-        How messages call the file.
+        The name of the file in messages.
 
     Raises
     ------
@@ -79,14 +79,14 @@ def parse(content: bytes, name: str) -> ModelProto:
     onnx = import_package("onnx")
     try:
         proto: ModelProto = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf raises a kind of its own, which differs between its versions
-        raise _damage(name) from error
+    except Exception as error:  # protobuf raises a type of its own, which differs between its versions
+        raise _make_damage_error(name) from error
     if not proto.HasField("graph"):
-        raise _damage(name)
+        raise _make_damage_error(name)
     return proto
 
 
-def _damage(name: str) -> ModelError:
+def _make_damage_error(name: str) -> ModelError:
     return ModelError(f"'{name}' is damaged or not an ONNX file. Copy or download it again.")
 
 
@@ -96,13 +96,13 @@ def inspect(proto: ModelProto, name: str) -> Graph:
     Raises
     ------
     ModelError
-        If there is more than nodes of ONNX's own with their weights inside, or not one image in and one map out.
+        If there is more than ONNX's own nodes with their weights inside, or not one image in and one map out.
     """
     if proto.functions:
         raise ModelError(f"'{name}' defines functions of its own. Export it with all functions inlined.")
     for number, node in enumerate(_walk(proto.graph, name), start=1):
-        if number > MOST_NODES:
-            raise ModelError(f"'{name}' has more than {MOST_NODES:,} nodes, which no network has.")
+        if number > MAX_NODES:
+            raise ModelError(f"'{name}' has more than {MAX_NODES:,} nodes, which no network has.")
         _check_node(node, name)
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [each for each in proto.graph.input if each.name not in weights]
@@ -132,7 +132,7 @@ def inspect(proto: ModelProto, name: str) -> Graph:
 
 def _walk(graph: GraphProto, name: str, depth: int = 0) -> Iterator[NodeProto]:
     """Yield the nodes of a graph and of all graphs inside it, after checking the weights of each."""
-    if depth > MOST_DEPTH:
+    if depth > MAX_DEPTH:
         raise ModelError(f"'{name}' nests graphs too deeply. It is refused as malicious.")
     if graph.sparse_initializer:
         raise ModelError(f"'{name}' has sparse weights. Export it with plain ones.")
@@ -141,18 +141,18 @@ def _walk(graph: GraphProto, name: str, depth: int = 0) -> Iterator[NodeProto]:
     for node in graph.node:
         yield node
         for attribute in node.attribute:
-            for inner in _graphs_of(attribute):
+            for inner in _find_graphs(attribute):
                 yield from _walk(inner, name, depth + 1)
 
 
-def _graphs_of(attribute: AttributeProto) -> list[GraphProto]:
+def _find_graphs(attribute: AttributeProto) -> list[GraphProto]:
     return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
 
 
 def _check_node(node: NodeProto, name: str) -> None:
     if node.domain not in DOMAINS:
         raise ModelError(
-            f"'{name}' needs the operation '{shown(node.op_type)}' of '{shown(node.domain)}', which is not one of "
+            f"'{name}' needs the operation '{shorten(node.op_type)}' of '{shorten(node.domain)}', which is not one of "
             "ONNX's own. Export it with standard operations alone."
         )
     for attribute in node.attribute:
@@ -168,7 +168,7 @@ def _check_tensor(tensor: TensorProto, name: str) -> None:
         raise ModelError(f"'{name}' keeps weights in other files. Export it as one file with all weights inside.")
     if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > 2 * tensor.ByteSize():  # of 4-bit numbers
         raise ModelError(
-            f"'{name}' declares a tensor '{shown(tensor.name)}' that is larger than the file. Copy it again."
+            f"'{name}' declares a tensor '{shorten(tensor.name)}' that is larger than the file. Copy it again."
         )
 
 

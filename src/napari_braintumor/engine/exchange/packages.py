@@ -1,4 +1,4 @@
-"""What packages of other programs have in common: small texts, a card inside them, weights, a page for people."""
+"""What packages for other programs share: text files, a card inside them, weights, a page to read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.exchange.archive import Archive, shorten
 from napari_braintumor.engine.models.card import ModelCard, Normalization
 from napari_braintumor.engine.models.card_text import architecture_title, card_as_markdown
 from napari_braintumor.engine.settings import describe_problem
 
-MOST_TEXT_BYTES = 2**20
-MOST_LEVELS = 32
+MAX_TEXT_BYTES = 2**20
+MAX_LEVELS = 32
 CARD_KEY = "napari_braintumor"
 PREPARATION: Mapping[Normalization, str] = {
     "head z-score": "The head is what is not air in any image, with holes filled slice by slice. Each image is clipped "
@@ -35,7 +35,7 @@ PREPARATION: Mapping[Normalization, str] = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses references, with which a short text can stand for an endless one."""
+    """Refuses references, which let a short text stand for an endless one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -51,25 +51,25 @@ def read_text(archive: Archive, name: str) -> dict[str, Any]:
     ModelError
         If it cannot be read, or holds something else.
     """
-    content = archive.read(name, MOST_TEXT_BYTES)
+    content = archive.read(name, MAX_TEXT_BYTES)
     try:
         found = json.loads(content) if name.endswith(".json") else yaml.load(content, _Loader)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = shown(str(error).partition("\n")[0])
+        reason = shorten(str(error).partition("\n")[0])
         raise ModelError(
-            f"'{shown(name)}' in '{archive.name}' cannot be read: {reason}. Use the package as it was published."
+            f"'{shorten(name)}' in '{archive.name}' cannot be read: {reason}. Use the package as it was published."
         ) from error
     if not isinstance(found, dict) or _is_deep(found):
         raise ModelError(
-            f"'{shown(name)}' in '{archive.name}' holds no plain names and values. Use the package as published."
+            f"'{shorten(name)}' in '{archive.name}' holds no plain names and values. Use the package as published."
         )
     return found
 
 
 def _is_deep(content: object) -> bool:
-    """Tell whether values lie in each other deeper than any description's do."""
+    """Return whether values are nested deeper than in any real description."""
     level = [content]
-    for _ in range(MOST_LEVELS):
+    for _ in range(MAX_LEVELS):
         inner = [value for each in level if isinstance(each, dict) for value in each.values()]
         inner += [value for each in level if isinstance(each, list) for value in each]
         if not inner:
@@ -95,7 +95,7 @@ def read_card(card: object, origin: str) -> ModelCard:
 
 
 def to_plain(value: Any) -> Any:
-    """Return options with lists in place of tuples, as JSON and YAML know them."""
+    """Return options with lists in place of tuples, as in JSON and YAML."""
     return json.loads(json.dumps(value))
 
 

@@ -1,4 +1,4 @@
-"""State dicts without a card: which network they belong to is read off their names and shapes.
+"""State dicts without a card: names and shapes show which network they belong to.
 
 References
 ----------
@@ -50,7 +50,7 @@ _PUBLIC_BUDA = ModelCard(
 
 @dataclass(frozen=True)
 class Network:
-    """What a state dict tells of its network.
+    """What a state dict shows about its network.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Network:
     in_channels, out_channels, spatial_dims
         Of the network.
     options
-        Those that the weights tell.
+        Those that the weights show.
     """
 
     architecture: str
@@ -80,8 +80,8 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     path
         A ``.pt``, ``.pth`` or ``.safetensors`` file.
     description
-        What the file does not tell: modalities, regions, spacing, normalization. Its architecture and options are
-        used where the weights fit them, else what the weights tell; it is not needed for the public weights of Buda et
+        What the file does not state: modalities, regions, spacing, normalization. Its architecture and options are
+        used where the weights fit them, else what the weights show; it is not needed for the public weights of Buda et
         al.
 
     Returns
@@ -94,7 +94,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     DescriptionNeeded
         If the network is recognized but not what its channels are.
     ModelError
-        If the file cannot be read or belongs to no network that is known here.
+        If the file cannot be read or belongs to no known network.
     """
     weights = read_state_dict(path)
     network = recognize(weights)
@@ -118,7 +118,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
 def recognize(weights: Mapping[str, Tensor]) -> Network | None:
     """Return which network of the registry a state dict belongs to, or None.
 
-    Options that leave no trace in the weights, as a U-Net's activation, are taken to be the architecture's own.
+    Options that leave no trace in the weights, such as a U-Net's activation, keep the architecture's defaults.
     """
     for name, row in {**ARCHITECTURES, **IMPORTED}.items():
         signature = row.signature
@@ -148,7 +148,7 @@ def card_name(text: str) -> str:
 
 
 def count_parameters(weights: Mapping[str, Tensor]) -> int:
-    """Return how many numbers of a state dict were learnt; running statistics were not."""
+    """Return how many numbers of a state dict were learned; running statistics were not."""
     return sum(
         tensor.numel()
         for name, tensor in weights.items()
@@ -164,7 +164,7 @@ def _card(description: ModelCard, weights: Mapping[str, Tensor], network: Networ
         description.spatial_dims,
         description.options,
     )
-    told = {"parameters": count_parameters(weights)}
+    counted = {"parameters": count_parameters(weights)}
     if asked.architecture == ONNX:
         raise ModelError("A state dict is not an ONNX graph. Name the architecture that its weights belong to.")
     try:
@@ -174,8 +174,8 @@ def _card(description: ModelCard, weights: Mapping[str, Tensor], network: Networ
             raise
         _check_channels(asked, network)
         update = {"architecture": network.architecture, "options": dict(network.options)}
-        return ModelCard.model_validate({**description.model_dump(), **told, **update})
-    return description.model_copy(update=told)
+        return ModelCard.model_validate({**description.model_dump(), **counted, **update})
+    return description.model_copy(update=counted)
 
 
 def _check_channels(asked: Network, found: Network) -> None:

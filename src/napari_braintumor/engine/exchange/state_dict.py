@@ -1,8 +1,8 @@
 """State dicts of PyTorch and of safetensors, read so that no file can run code or take more memory than it has bytes.
 
-``torch.load(weights_only=True)`` decides what may be opened. Before it lies what it does not refuse: absurd sizes, and
-values nested so deeply that hashing them would crash the process. PyTorch before 2.10 believed the sizes that a file
-declares (CVE-2026-24747), so 2.10 is the oldest version that the package accepts.
+``torch.load(weights_only=True)`` decides what may be opened. What it does not refuse is checked before: absurd sizes,
+and values nested so deeply that hashing them would crash the process. PyTorch before 2.10 believed the sizes that a
+file declares (CVE-2026-24747), so 2.10 is the oldest version that the package accepts.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.exchange.archive import MOST_BYTES, Archive, shown
+from napari_braintumor.engine.exchange.archive import MAX_BYTES, Archive, shorten
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import build_network, find_architecture
 from napari_braintumor.engine.models.store import MAX_HEADER_BYTES
 
-MOST_PICKLE_BYTES = 32 * 2**20
-MOST_DEPTH = 1000
+MAX_PICKLE_BYTES = 32 * 2**20
+MAX_DEPTH = 1000
 NESTS = ("state_dict", "model_state_dict", "model", "network_weights", "net")
 """The keys under which trainers keep a state dict."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What parallel and compiled networks put before each name."""
+"""The prefixes that parallel and compiled networks put before each name."""
 
-MOST_OPTION = 4096
-MOST_BLOCKS = 32
+MAX_OPTION = 4096
+MAX_BLOCKS = 32
 BLOCKS = ("depths", "blocks_down", "blocks_up", "num_res_units", "num_layers")
 """Options of MONAI's networks that say how often a part is repeated."""
 
 _NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-"""How a pickle calls the numbers of NumPy that nnU-Net keeps beside its weights."""
+"""How a pickle names the NumPy numbers that nnU-Net keeps next to its weights."""
 
 
 def read_state_dict(source: Path | bytes) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def read_state_dict(source: Path | bytes) -> dict[str, Tensor]:
     Returns
     -------
     dict
-        Floating-point tensors as float32, on the CPU, none of them sharing memory; without the wrappings of trainers.
+        Floating-point tensors as float32, on the CPU, none of them sharing memory; without the wrappers of trainers.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def fit(
     if missing := [name for name in expected if name not in found]:
         problems.append(f"{len(missing)} tensors are missing, the first is '{missing[0]}'")
     if extra := [name for name in found if name not in expected]:
-        problems.append(f"{len(extra)} tensors are unknown to it, the first is '{shown(extra[0])}'")
+        problems.append(f"{len(extra)} tensors are unknown to it, the first is '{shorten(extra[0])}'")
     if odd := [name for name in expected if name in found and found[name] != expected[name]]:
         first = odd[0]
         problems.append(
@@ -126,14 +126,14 @@ def fit(
 
 
 def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
-    """Refuse weights that no training left in order.
+    """Refuse weights that are not finite real numbers.
 
     Parameters
     ----------
     weights
         A state dict.
     name
-        How the message calls its file.
+        The name of the file in messages.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
     for key, value in weights.items():
         if value.is_complex() or (value.is_floating_point() and not bool(torch.isfinite(value.float()).all())):
             raise ModelError(
-                f"The weight '{shown(key)}' in '{name}' holds values that are not finite or not real. "
+                f"The weight '{shorten(key)}' in '{name}' holds values that are not finite or not real. "
                 "Take another checkpoint of that training."
             )
 
@@ -165,13 +165,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises
     ------
     ModelError
-        If a number or a list is absurdly large, or a value is none that a network takes.
+        If a number or a list is absurdly large, or a value is not one that a network takes.
     """
     for name, value in options.items():
-        most = MOST_BLOCKS if name in BLOCKS else MOST_OPTION
+        most = MAX_BLOCKS if name in BLOCKS else MAX_OPTION
         if not _is_modest(value, most):
             raise ModelError(
-                f"The network's option '{shown(str(name))}' is {shown(repr(value))}, which no network has. "
+                f"The network's option '{shorten(str(name))}' is {shorten(repr(value))}, which no network has. "
                 f"Numbers up to {most} and short lists of them are expected. Check the model's card."
             )
 
@@ -193,7 +193,7 @@ def _is_modest(value: object, most: int, depth: int = 0) -> bool:
 
 
 class _NumbersOnCpu(TorchFunctionMode):
-    """Lets MONAI read off numbers that it computes with torch while it builds a network without memory."""
+    """Lets MONAI read numbers that it computes with torch while it builds a network without memory."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -210,7 +210,7 @@ def build_on_meta(
     Raises
     ------
     ModelError
-        If the architecture is unknown, or the options are absurd or none of its own.
+        If the architecture is unknown, or the options are absurd or not its own.
     """
     check_options(options)
     check_options({"in_channels": in_channels, "out_channels": out_channels})
@@ -231,18 +231,18 @@ def _read_all(source: Path | bytes, name: str) -> bytes:
     if isinstance(source, bytes):
         return source
     try:
-        if source.is_file() and (size := source.stat().st_size) > MOST_BYTES:
+        if source.is_file() and (size := source.stat().st_size) > MAX_BYTES:
             raise ModelError(
-                f"'{name}' has {size:,} bytes; at most {MOST_BYTES:,} are read. Keep the weights alone in it."
+                f"'{name}' has {size:,} bytes; at most {MAX_BYTES:,} are read. Keep the weights alone in it."
             )
         with source.open("rb") as file:
-            return file.read(MOST_BYTES)
+            return file.read(MAX_BYTES)
     except OSError as error:
         raise ModelError(f"'{source}' cannot be read: {error.strerror or error}. Check the path.") from error
 
 
 def _read_zip(content: bytes, name: str) -> object:
-    """Read what ``torch.save`` writes. torch gets a zip of our own making, with the records that `Archive` measured."""
+    """Read what ``torch.save`` writes. torch gets a zip of our own making, with the records that `Archive` checked."""
     with Archive(content, name) as archive:
         names = archive.names()
         pickles = [each for each in names if each.rpartition("/")[2] == "data.pkl"]
@@ -252,7 +252,7 @@ def _read_zip(content: bytes, name: str) -> object:
                 "Save the network's state_dict() alone."
             )
         folder = pickles[0].removesuffix("data.pkl")
-        pickled = archive.read(pickles[0], MOST_PICKLE_BYTES)
+        pickled = archive.read(pickles[0], MAX_PICKLE_BYTES)
         _check_depth(pickled, name)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as ours:
@@ -266,7 +266,7 @@ def _read_zip(content: bytes, name: str) -> object:
 
 
 def _check_depth(pickled: bytes, name: str) -> None:
-    """Refuse a pickle whose values lie in each other more than `MOST_DEPTH` deep; nothing in it is made."""
+    """Refuse a pickle whose values lie in each other more than `MAX_DEPTH` deep; nothing in it is made."""
     depths: list[int | None] = []  # of each value on the unpickler's stack; None is a mark
     memo: dict[Any, int | None] = {}
     try:
@@ -285,9 +285,9 @@ def _check_depth(pickled: bytes, name: str) -> None:
                     taken.append(value)
             taken += [depths.pop() for _ in range(single)]
             depth = 1 + max((value or 0 for value in taken), default=0)
-            if depth > MOST_DEPTH:
+            if depth > MAX_DEPTH:
                 raise ModelError(
-                    f"'{name}' nests values more than {MOST_DEPTH} deep, which no checkpoint does. It is refused as "
+                    f"'{name}' nests values more than {MAX_DEPTH} deep, which no checkpoint does. It is refused as "
                     "malicious."
                 )
             depths += [None if made is pickletools.markobject else depth for made in opcode.stack_after]
@@ -302,12 +302,12 @@ def _torch_load(packed: io.BytesIO, name: str) -> object:
             return torch.load(packed, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        held = f"names '{shown(found[1])}'" if found else "holds a pickle of another kind"
+        held = f"names '{shorten(found[1])}'" if found else "holds a pickle of another kind"
         raise ModelError(
             f"'{name}' {held}, which no weights need: it could run code. It is not opened. "
             "Save the network's state_dict() alone, with torch.save."
         ) from error
-    except Exception as error:  # tensors that lie about their size raise many kinds
+    except Exception as error:  # tensors that lie about their size raise many types
         raise _size_mismatch(name) from error
 
 
@@ -318,7 +318,7 @@ def _size_mismatch(name: str) -> ModelError:
 
 
 class _Ignored:
-    """Stands for a number of NumPy, or the kind of one, so that NumPy makes nothing that a file describes."""
+    """Stands for a NumPy number, or its type, so that NumPy makes nothing that a file describes."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -332,7 +332,7 @@ def _read_safetensors(content: bytes, name: str) -> dict[str, Any]:
         raise ModelError(f"'{name}' has a header that is larger than the file or absurd. Copy or download it again.")
     try:
         tensors: dict[str, Any] = load(content)
-    except Exception as error:  # safetensors raises its own Rust-born type for a bad file
+    except Exception as error:  # safetensors raises a type of its own, from Rust
         raise ModelError(f"'{name}' is damaged: {error}. Copy or download it again.") from error
     return tensors
 
@@ -347,7 +347,7 @@ def _unwrap(content: object, name: str) -> dict[Any, Any]:
         content = inner[0]
     if not isinstance(content, dict):
         raise ModelError(
-            f"'{name}' holds a {type(content).__name__} and no state dict. Save the network's state_dict()."
+            f"'{name}' holds a {type(content).__name__} and not a state dict. Save the network's state_dict()."
         )
     return content
 
@@ -358,10 +358,10 @@ def _checked(content: dict[Any, Any], name: str) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or not _is_plain(value):
             raise ModelError(
-                f"'{name}' holds '{shown(str(key))}', a {type(value).__name__} that is not a plain weight. "
+                f"'{name}' holds '{shorten(str(key))}', a {type(value).__name__} that is not a plain weight. "
                 "Save the network's state_dict() alone."
             )
-    if not all(map(_is_stored, content.values())) or sum(map(_count_bytes, content.values())) > MOST_BYTES:
+    if not all(map(_is_stored, content.values())) or sum(map(_count_bytes, content.values())) > MAX_BYTES:
         raise _size_mismatch(name)
     check_finite(content, name)
     names = list(content)

@@ -41,7 +41,7 @@ _OWN_SLICES_NAMES = (OWN_SLICES, "slices held out", "slices kept back")  # earli
 
 VOLUME_DICE = "volume Dice"
 
-LEAST_MEASURABLE_DICE = 0.3
+MIN_MEASURABLE_DICE = 0.3
 """Below this Dice, most of what is drawn for a region is wrong."""
 
 _KINDS = {
@@ -231,7 +231,7 @@ class ModelCard(Frozen):
         """Return the regions that a case with these modalities cannot show, each with a short reason.
 
         A region is measurable if its volume Dice, over all patients that training never saw, is at least
-        `LEAST_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, the figures of the model it
+        `MIN_MEASURABLE_DICE`. Where that was not measured with exactly these modalities, the figures of the model it
         was tuned from decide; where there are none either, nothing is claimed.
 
         Parameters
@@ -243,9 +243,9 @@ class ModelCard(Frozen):
         found = {}
         for region in self.regions:
             dice = self._held_out_dice(region.name)
-            if dice.get(frozenset(used), 1.0) >= LEAST_MEASURABLE_DICE:
+            if dice.get(frozenset(used), 1.0) >= MIN_MEASURABLE_DICE:
                 continue
-            enough = [subset for subset, value in dice.items() if used < subset and value >= LEAST_MEASURABLE_DICE]
+            enough = [subset for subset, value in dice.items() if used < subset and value >= MIN_MEASURABLE_DICE]
             best = min(enough, key=lambda subset: (len(subset), -dice[subset]), default=None)
             lacking = [name for name in self.modalities if best is not None and name in best - used]
             found[region.name] = f"not measurable {f'without {_join(lacking)}' if lacking else 'with this model'}"

@@ -29,7 +29,7 @@ from napari_braintumor.engine.settings import describe_problem
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
 
 SIZE_PX = (460, 640)
-MOST_CHANNELS = 16
+MAX_CHANNELS = 16
 AXES_IN_WORDS = {
     "LPS zyx": "as slices (Z, Y, X)",
     "LPS xyz": "as files of BraTS (X, Y, Z)",
@@ -159,7 +159,7 @@ class DescriptionForm(QDialog):
         form.addRow(row)
 
     def _add_channel(self, modality: str) -> None:
-        if len(self.modality_boxes) == MOST_CHANNELS:
+        if len(self.modality_boxes) == MAX_CHANNELS:
             return
         box = Combo()
         box.setEditable(True)

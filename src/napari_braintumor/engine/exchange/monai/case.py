@@ -1,7 +1,7 @@
 """How a model of napari-braintumor sees a case, for MONAI: a copy of this file lies in every bundle it exports.
 
-It needs MONAI, nibabel, SciPy and `head.py` beside it but nothing of napari-braintumor, and prepares images and paints
-labels just as that does.
+It needs MONAI, nibabel, SciPy and the `head.py` next to it, but nothing of napari-braintumor, and prepares images and
+paints labels just as the plugin does.
 """
 
 # M modality, C channel, R region, Z slice, Y row, X column
@@ -42,7 +42,7 @@ class PrepareCase:
     normalization
         ``"head z-score"``, ``"nonzero z-score"`` or ``"percentile z-score"``.
     axes
-        How arrays lie that the network knows: ``"LPS zyx"``, ``"LPS xyz"`` or ``"RAS xyz"``.
+        Orientation and order of the network's axes: ``"LPS zyx"``, ``"LPS xyz"`` or ``"RAS xyz"``.
     """
 
     def __init__(self, spacing: Sequence[float | None], divisor: int, normalization: str, axes: str) -> None:
@@ -67,7 +67,7 @@ class PrepareCase:
         working_MZYX = np.stack([_resize(each[None], frame)[0].numpy() for each in case_MZYX])
         every = -(-frame[0] // 192)
         sampled = working_MZYX[:, every // 2 :: every]
-        finders = [find_background(some).find_tissue for some in sampled]
+        finders = [find_background(sample).find_tissue for sample in sampled]
         head = _fill(np.any([find(each) for find, each in zip(finders, working_MZYX, strict=True)], axis=0))
         if not head.any():
             raise ValueError("No head was found: the images seem to hold only background.")
@@ -78,9 +78,9 @@ class PrepareCase:
             low, high = np.percentile(sampled, (10, 99))
             limits = float(low), float(high)
         prepared = []
-        for whole, some, find in zip(working_MZYX, sampled, finders, strict=True):
+        for whole, sample, find in zip(working_MZYX, sampled, finders, strict=True):
             crop = _cut(whole, box)
-            mean, deviation = self._measure(some, find, limits)
+            mean, deviation = self._measure(sample, find, limits)
             scores = (np.clip(crop, *limits) - mean) / deviation
             if self.normalization == "head z-score":
                 scores = np.where(inside, np.clip(scores, -5, 5), 0)
@@ -99,14 +99,14 @@ class PrepareCase:
         }
 
     def _measure(
-        self, some: NDArray[np.float32], find: Callable[..., Any], limits: tuple[float, float]
+        self, voxels: NDArray[np.float32], find: Callable[..., Any], limits: tuple[float, float]
     ) -> tuple[np.float32, np.float32]:
         if self.normalization == "percentile z-score":
-            values = np.clip(some, *limits)
+            values = np.clip(voxels, *limits)
         elif self.normalization == "nonzero z-score":
-            values = some[some != 0]
+            values = voxels[voxels != 0]
         else:
-            values = some[find(some)]
+            values = voxels[find(voxels)]
             values = np.clip(values, *np.percentile(values, (0.5, 99.5))) if values.size else values
         if not values.size:
             return np.float32(0), np.float32(1)
@@ -163,9 +163,9 @@ class PaintCase:
     threshold
         The probability above which a voxel lies in a region.
     least_ml
-        Where less is found of a region, all of it counts as the region around it.
+        If less is found of a region, all of it counts as the region around it.
     min_volume_ml
-        Tumors that are smaller are removed.
+        Smaller components of tumor are removed.
     solid_core
         Where the second of three regions is a smaller share of the first than this, what lies deeper in the first
         than a rim counts as the second: the rim as a share of the greatest depth, and in mm. None leaves it all to the
@@ -237,10 +237,10 @@ class PaintCase:
         if least_vox > 1:
             parts, count = ndimage.label(nesting > 0, np.ones((3, 3, 3)))
             of_slices = np.array([np.bincount(plane.ravel(), minlength=count + 1) for plane in parts])
-            # What a stack shows in part stays where a section is as large as that of a sphere that is kept.
+            # A component that the stack may cut off stays if a section is as large as that of a sphere that is kept.
             section = np.pi * (3000 * self.min_volume_ml / (4 * np.pi)) ** (2 / 3) * thickness / voxel_mm3
             in_part = (of_slices[0] + of_slices[-1] > 0) | (len(parts) <= 5)
-            # What reaches over less than 3 mm is a sheet, no tumor, unless the stack may show a part of it.
+            # A component less than 3 mm thick is a sheet, not a tumor, unless the stack may cut it off.
             thick = in_part | ((of_slices > 0).sum(0) >= max(1, int(3.001 // thickness)))
             kept = (of_slices.sum(0) >= least_vox) & thick
             kept |= in_part & (of_slices.max(0) >= max(1, round(section)))
@@ -280,7 +280,7 @@ class SaveLabels:
     Parameters
     ----------
     folder
-        Is made if it is not there.
+        Created if needed.
     """
 
     def __init__(self, folder: str) -> None:
@@ -334,7 +334,7 @@ def _resize(array_CZYX: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _fill(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the large connected parts, and fill their holes slice by slice."""
+    """Keep the large connected components, and fill their holes slice by slice."""
     parts, _ = ndimage.label(tissue_ZYX)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0

@@ -22,7 +22,7 @@ from napari_braintumor.engine.anatomy import (
     Region,
 )
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
-from napari_braintumor.engine.exchange.archive import Archive, shown
+from napari_braintumor.engine.exchange.archive import Archive, shorten
 from napari_braintumor.engine.exchange.monai.steps import read_grid, read_normalization, read_steps
 from napari_braintumor.engine.exchange.packages import CARD_KEY, read_card, read_text
 from napari_braintumor.engine.exchange.recognize import card_name, count_parameters
@@ -38,10 +38,10 @@ NETWORKS = {
     for name, row in IMPORTED.items()
     if row.target.startswith("monai.networks.nets:")
 }
-"""The classes of MONAI that a bundle may name, and what they are called here."""
+"""The classes of MONAI that a bundle may name, and our names for them."""
 
 OUTDATED = ("img_size",)
-"""Options that older versions of MONAI wanted, and that change nothing about the weights."""
+"""Options that older versions of MONAI required, and that do not affect the weights."""
 
 _Known = TypeVar("_Known", str, int)
 
@@ -54,7 +54,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
     path
         A zip file or a folder.
     description
-        What the bundle does not tell: its modalities, regions and intensities. Where it is given, it is believed.
+        What the bundle does not state: its modalities, regions and intensities. It overrides the bundle.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
         If it does not say in plain values what its channels are, how images are prepared, which way they lie and at
         which voxel size, and no description is given.
     ModelError
-        If it is no bundle, is damaged, or needs a network that is not known here.
+        If it is not a bundle, is damaged, or needs an unknown network.
     """
     with Archive(path) as archive:
         found = [name for name in archive.names() if f"/{name}".endswith(f"/{METADATA}")]
@@ -94,7 +94,7 @@ def load(path: Path, description: ModelCard | None = None) -> tuple[dict[str, Te
 
 
 def _read_network(configuration: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Return the plain values that a configuration describes its network with, and which network it is."""
+    """Return the network that a configuration describes, with its plain values."""
     described = [configuration[key] for key in ("network_def", "network", "net") if _is_part(configuration.get(key))]
     if not described:
         raise ModelError(
@@ -105,8 +105,8 @@ def _read_network(configuration: dict[str, Any], origin: str) -> dict[str, Any]:
     package, _, name = target.rpartition(".")
     if name not in NETWORKS or (package and not f"{package}.".startswith("monai.networks.nets.")):
         raise ModelError(
-            f"'{origin}' needs the network '{shown(target)}', which this plugin does not have, and nothing of a "
-            f"bundle is ever run. Known are MONAI's {', '.join(NETWORKS)}."
+            f"'{origin}' needs the network '{shorten(target)}', which this plugin does not have, and nothing of a "
+            f"bundle is ever run. Supported are MONAI's {', '.join(NETWORKS)}."
         )
     values = {key: value for key, value in described[0].items() if not key.startswith("_") and key not in OUTDATED}
     for key, value in values.items():
@@ -121,8 +121,8 @@ def _is_part(value: object) -> bool:
 def _refuse_expressions(key: str, value: object, origin: str) -> None:
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         raise ModelError(
-            f"The network's '{shown(key)}' in '{origin}' is the expression '{shown(value)}', and expressions are never "
-            "evaluated here. Write the value itself into the configuration, if you know it."
+            f"The network's '{shorten(key)}' in '{origin}' is the expression '{shorten(value)}', and expressions are "
+            "never evaluated here. Write the value itself into the configuration, if you know it."
         )
     if isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
@@ -140,9 +140,9 @@ def _make_card(
     architecture = options.pop("architecture")
     dims = options.pop("spatial_dims", options.pop("dimensions", 3))
     in_channels, out_channels = options.pop("in_channels", None), options.pop("out_channels", None)
-    told = {"architecture": architecture, "options": options, "spatial_dims": dims}
+    network_fields = {"architecture": architecture, "options": options, "spatial_dims": dims}
     if description is not None:
-        return read_card({**description.model_dump(), **told}, path.name)
+        return read_card({**description.model_dump(), **network_fields}, path.name)
     modalities = _read_modalities(metadata, path.name)
     regions = _read_regions(metadata, path.name)
     for what, count, expected in (
@@ -160,7 +160,7 @@ def _make_card(
     axes, spacing = read_grid(steps, metadata, dims, path.name)
     return read_card(
         {
-            **told,
+            **network_fields,
             **regions,
             "name": card_name(str(metadata.get("name") or path.stem)).lower(),
             "version": str(metadata.get("version", "1"))[:40],
@@ -178,8 +178,8 @@ def _make_card(
     )
 
 
-def _channel_names(metadata: dict[str, Any], side: str, tensor: str) -> list[str]:
-    """Return what the metadata says that the channels of a tensor are, in their order."""
+def _list_channel_names(metadata: dict[str, Any], side: str, tensor: str) -> list[str]:
+    """Return the channels of a tensor, in order, as the metadata names them."""
     described: Any = metadata
     for key in ("network_data_format", side, tensor, "channel_def"):
         described = described.get(key) if isinstance(described, dict) else None
@@ -189,36 +189,36 @@ def _channel_names(metadata: dict[str, Any], side: str, tensor: str) -> list[str
 
 
 def _read_modalities(metadata: dict[str, Any], origin: str) -> list[str]:
-    names = _channel_names(metadata, "inputs", "image")
+    names = _list_channel_names(metadata, "inputs", "image")
     modalities = [find_modality(name) for name in names]
     if not names or None in modalities or len(set(modalities)) < len(modalities):
         raise DescriptionNeeded(
-            f"The metadata of '{origin}' does not tell which image is which ({shown(', '.join(names)) or 'nothing'}). "
-            "Describe its modalities and regions."
+            f"The metadata of '{origin}' does not state which image is which "
+            f"({shorten(', '.join(names)) or 'nothing'}). Describe its modalities and regions."
         )
     return [name for name in modalities if name]
 
 
 def _read_regions(metadata: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Return the regions, their channels and the activation, if the outputs have names that are known."""
-    names = [name.lower() for name in _channel_names(metadata, "outputs", "pred")]
-    regions = _places(names, REGION_WORDS)
+    """Return the regions, their channels and the activation, if the outputs have known names."""
+    names = [name.lower() for name in _list_channel_names(metadata, "outputs", "pred")]
+    regions = _find_places(names, REGION_WORDS)
     if names and len(regions) == len(names):
         kept = [region for region in REGIONS if region.name in regions]
         channels: list[list[int]] = [[regions[region.name]] for region in kept]
         return {**_dump(kept), "channels": channels, "activation": "sigmoid", "outputs": len(names)}
-    classes = _places(names, {label: LABEL_WORDS[label] for label in REGION_LABELS[WHOLE]})
+    classes = _find_places(names, {label: LABEL_WORDS[label] for label in REGION_LABELS[WHOLE]})
     if names and names[0] == "background" and len(classes) == len(names) - 1 == len(REGION_LABELS[WHOLE]):
         channels = [[classes[label] for label in sorted(REGION_LABELS[region.name])] for region in GLIOMA_REGIONS]
         return {**_dump(list(GLIOMA_REGIONS)), "channels": channels, "activation": "softmax", "outputs": len(names)}
     raise DescriptionNeeded(
-        f"The metadata of '{origin}' does not tell what the network finds ({shown(', '.join(names)) or 'nothing'}). "
+        f"The metadata of '{origin}' does not state what the network finds ({shorten(', '.join(names)) or 'nothing'}). "
         "Describe its modalities and regions."
     )
 
 
-def _places(names: list[str], words: Mapping[_Known, frozenset[str]]) -> dict[_Known, int]:
-    """Return for each thing that is known by some words at which place it is named."""
+def _find_places(names: list[str], words: Mapping[_Known, frozenset[str]]) -> dict[_Known, int]:
+    """Return the position at which each known thing is named, by any of its words."""
     return {known: place for place, name in enumerate(names) for known, alike in words.items() if name in alike}
 
 

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from napari_braintumor.engine.errors import DescriptionNeeded
-from napari_braintumor.engine.exchange.archive import shown
+from napari_braintumor.engine.exchange.archive import shorten
 
 _HARMLESS = {
     "AddChanneld", "AsChannelFirstd", "CastToTyped", "ConcatItemsd", "CropForegroundd", "DeleteItemsd", "DivisiblePadd",
@@ -19,7 +19,7 @@ _HARMLESS = {
 
 _AXES = {"RAS": "RAS xyz", "LPS": "LPS xyz"}
 _OF_BRATS = "LPS xyz", (1.0, 1.0, 1.0)
-"""How all files of BraTS lie, and their voxel size in mm: what a bundle for BraTS need not say."""
+"""The axes of all files of BraTS and their voxel size in mm, which a bundle for BraTS need not state."""
 
 
 def read_steps(configuration: dict[str, Any], origin: str) -> list[tuple[str, dict[str, Any]]]:
@@ -28,7 +28,7 @@ def read_steps(configuration: dict[str, Any], origin: str) -> list[tuple[str, di
     Raises
     ------
     DescriptionNeeded
-        If one of them is an expression, or does something that is not known.
+        If one of them is an expression, or does something unknown.
     """
     preprocessing = configuration.get("preprocessing")
     steps = preprocessing.get("transforms") if isinstance(preprocessing, dict) else None
@@ -38,7 +38,7 @@ def read_steps(configuration: dict[str, Any], origin: str) -> list[tuple[str, di
     for step in steps:
         if not isinstance(step, dict) or not isinstance(step.get("_disabled_", False), bool):
             raise DescriptionNeeded(
-                f"A step by which '{origin}' prepares images is the expression '{shown(str(step))}', and expressions "
+                f"A step by which '{origin}' prepares images is the expression '{shorten(str(step))}', and expressions "
                 "are never evaluated here. Describe the model."
             )
         name = str(step.get("_target_", step.get("_name_"))).rpartition(".")[2]
@@ -51,7 +51,7 @@ def read_steps(configuration: dict[str, Any], origin: str) -> list[tuple[str, di
 def read_grid(
     steps: list[tuple[str, dict[str, Any]]], metadata: dict[str, Any], dims: object, origin: str
 ) -> tuple[str, list[float | None]]:
-    """Return the axes and the spacing, mm along Z, Y, X, as a card tells them.
+    """Return the axes and the spacing, mm along Z, Y, X, as on a card.
 
     Raises
     ------
@@ -65,26 +65,26 @@ def read_grid(
     for name, _ in steps:
         if name not in _HARMLESS | {"Orientationd", "Spacingd", "NormalizeIntensityd"}:
             raise DescriptionNeeded(
-                f"'{origin}' prepares images by the step '{shown(name)}', and what that does is not known here. "
+                f"'{origin}' prepares images by the step '{shorten(name)}', which is not supported here. "
                 "Describe the model."
             )
     turned = [step for name, step in steps if name == "Orientationd"]
     scaled = [step for name, step in steps if name == "Spacingd"]
     if not turned and not scaled and _is_of_brats(metadata):
         return _OF_BRATS[0], list(_OF_BRATS[1])
-    axes = [_axes_of(step) for step in turned]
+    axes = [_read_axes(step) for step in turned]
     if len(axes) != 1 or axes[0] is None:
         how = ", ".join(str(step.get("axcodes")) for step in turned) or "no Orientationd"
         raise DescriptionNeeded(
-            f"'{origin}' does not say which way its images lie, in a way that is known ({shown(how)}; known are "
+            f"'{origin}' does not say which way its images lie, in a supported way ({shorten(how)}; supported are "
             f"{' and '.join(_AXES)}). Describe the model."
         )
-    sides = [_sides_of(step) for step in scaled]
+    sides = [_read_sides(step) for step in scaled]
     in_file_order = [name for name, _ in steps if name in ("Orientationd", "Spacingd")] == ["Spacingd", "Orientationd"]
     if len(sides) != 1 or sides[0] is None or (in_file_order and len(set(sides[0])) > 1):
         how = ", ".join(str(step.get("pixdim")) for step in scaled) or "no Spacingd"
         raise DescriptionNeeded(
-            f"'{origin}' does not say at which voxel size its network works, in three plain numbers ({shown(how)}). "
+            f"'{origin}' does not say at which voxel size its network works, in three plain numbers ({shorten(how)}). "
             "Describe the model."
         )
     return axes[0], [side if side > 0 else None for side in reversed(sides[0])]
@@ -96,26 +96,26 @@ def read_normalization(steps: list[tuple[str, dict[str, Any]]], origin: str) -> 
     Raises
     ------
     DescriptionNeeded
-        If it is another way than the one that is known.
+        If it is done in an unsupported way.
     """
     scaled = [step for name, step in steps if name == "NormalizeIntensityd"]
     only = scaled[0] if len(scaled) == 1 else {}
     by_itself = only.get("nonzero") is True and only.get("channel_wise") is True
     if not by_itself or not {"subtrahend", "divisor"}.isdisjoint(only):
         raise DescriptionNeeded(
-            f"'{origin}' does not prepare images by one NormalizeIntensityd over what is not zero, channel by channel; "
-            "other ways are not known. Describe the model."
+            f"'{origin}' does not prepare images by one NormalizeIntensityd over nonzero voxels, channel by channel; "
+            "other ways are not supported. Describe the model."
         )
     return "nonzero z-score"
 
 
 def _is_of_brats(metadata: dict[str, Any]) -> bool:
-    """Tell whether a bundle says that it is for BraTS; the Decathlon's copies of it lie otherwise."""
+    """Return whether a bundle says that it is for BraTS; the Decathlon's copies have other axes."""
     said = " ".join(str(metadata.get(key, "")) for key in ("name", "task", "data_source", "description")).lower()
     return "brats" in said and "decathlon" not in said and "task01" not in said
 
 
-def _axes_of(step: dict[str, Any]) -> str | None:
+def _read_axes(step: dict[str, Any]) -> str | None:
     codes = step.get("axcodes")
     if step.get("as_closest_canonical") is True and codes is None:
         codes = "RAS"
@@ -124,7 +124,7 @@ def _axes_of(step: dict[str, Any]) -> str | None:
     return _AXES.get(codes) if isinstance(codes, str) and step.get("labels") is None else None
 
 
-def _sides_of(step: dict[str, Any]) -> tuple[float, ...] | None:
+def _read_sides(step: dict[str, Any]) -> tuple[float, ...] | None:
     pixdim = step.get("pixdim")
     plain = isinstance(pixdim, list) and len(pixdim) == 3
     if not plain or not all(isinstance(side, int | float) and not isinstance(side, bool) for side in pixdim or ()):

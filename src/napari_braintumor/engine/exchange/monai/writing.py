@@ -29,13 +29,13 @@ from napari_braintumor.engine.models.registry import ONNX, find_architecture, fi
 from napari_braintumor.engine.models.store import StoredModel, load_weights
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-_USE = """Put the images of a case, named {patterns}, into a folder, and run inside of the bundle:
+_USE = """Put the images of a case, named {patterns}, into a folder, and run inside the bundle:
 
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir FOLDER
 
 The labels lie in `eval`. It needs monai with nibabel, pytorch-ignite, fire and scipy. `scripts/case.py` prepares images
-and paints labels as napari-braintumor does; but it looks at every slice, so that it may find islands thinner than 4 mm
-that napari-braintumor does not look for."""
+and paints labels as napari-braintumor does, but looks at every slice, where napari-braintumor may search in coarser
+steps."""
 
 
 def export(model: StoredModel, target: Path) -> Path:
@@ -51,7 +51,7 @@ def export(model: StoredModel, target: Path) -> Path:
     Raises
     ------
     ModelError
-        If the model is an ONNX graph, has a region that does not nest, or its file is damaged.
+        If the model is an ONNX graph, has a region that is not nested, or its file is damaged.
     DataError
         If the bundle cannot be written, or the folder exists.
     """
@@ -61,13 +61,13 @@ def export(model: StoredModel, target: Path) -> Path:
         raise ModelError(f"'{card.name}' is an ONNX graph and has no network to pack. Export it as ONNX.")
     if count_nested(card.regions) < len(card.regions):
         raise ModelError(
-            f"'{card.name}' has a region that does not nest, which a bundle cannot paint. Export it as ONNX."
+            f"'{card.name}' has a region that is not nested, which a bundle cannot paint. Export it as ONNX."
         )
     files = {
         METADATA: _to_json(_write_metadata(card)),
         CONFIGURATIONS[0]: _to_json(_write_configuration(card)),
         "models/model.pt": save_weights(load_weights(model.path)),
-        "docs/README.md": write_page(card, _USE.format(patterns=", ".join(_patterns(card)))).encode(),
+        "docs/README.md": write_page(card, _USE.format(patterns=", ".join(_list_patterns(card)))).encode(),
         "docs/license.txt": f"{card.license or 'The card of this model states no license.'}\n".encode(),
         "scripts/__init__.py": b'"""What MONAI needs to run this model."""\n',
         "scripts/case.py": Path(__file__).with_name("case.py").read_bytes(),
@@ -85,7 +85,7 @@ def _to_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _patterns(card: ModelCard) -> list[str]:
+def _list_patterns(card: ModelCard) -> list[str]:
     return [f"*_{re.sub('[^a-z0-9]', '', modality.lower())}.nii.gz" for modality in card.modalities]
 
 
@@ -93,7 +93,7 @@ def _write_metadata(card: ModelCard) -> dict[str, Any]:
     divisor = find_divisor(card.architecture, card.options)
     sides = [f"{divisor}*{letter}" for letter in "nmk"[: card.spatial_dims]]
     outputs = {str(number): f"channel {number}" for number in range(card.out_channels)}
-    for region, channels in zip(card.regions, _channels(card), strict=True):
+    for region, channels in zip(card.regions, _list_channels(card), strict=True):
         if len(channels) == 1:
             outputs[str(channels[0])] = region.name
     whole = {"type": "image", "dtype": "float32", "is_patch_data": card.window is not None, "spatial_shape": sides}
@@ -153,7 +153,7 @@ def _write_metadata(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _channels(card: ModelCard) -> list[list[int]]:
+def _list_channels(card: ModelCard) -> list[list[int]]:
     if card.channels is None:
         return [[number] for number in range(len(card.regions))]
     return [list(channels) for channels in card.channels]
@@ -171,7 +171,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
         "output_dir": "$@bundle_root + '/eval'",
-        "patterns": _patterns(card),
+        "patterns": _list_patterns(card),
         "datalist": "$[{'image': list(files)} for files in zip(*[sorted(glob.glob(os.path.join(@dataset_dir, pattern)))"
         " for pattern in @patterns], strict=True)]",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
@@ -210,7 +210,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
             "transforms": [
                 {
                     "_target_": "scripts.case.PaintCase",
-                    "channels": _channels(card),
+                    "channels": _list_channels(card),
                     "softmax": card.activation == "softmax",
                     "labels": [region.label for region in card.regions],
                     "threshold": card.threshold,
@@ -244,7 +244,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
 
 
 def _write_folder(files: dict[str, bytes], target: Path) -> Path:
-    """Write files into a new folder, which is not seen before it is complete."""
+    """Write files into a new folder, which appears only once it is complete."""
     if target.exists():
         raise DataError(f"'{target}' exists already. Choose the name of a new folder, or one that ends in .zip.")
     try:
@@ -255,6 +255,6 @@ def _write_folder(files: dict[str, bytes], target: Path) -> Path:
                 path.write_bytes(content)
     except OSError as error:
         raise DataError(
-            f"'{target}' cannot be written: {error.strerror or error}. Choose a folder that may be written to."
+            f"'{target}' cannot be written: {error.strerror or error}. Choose a folder that you can write to."
         ) from error
     return target
