@@ -21,7 +21,7 @@ STAGES = {
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
 MIN_VOLUME_ML = 1.0
-"""Islands below this are removed, see `models_notes.md`."""
+"""Connected components below this are removed, see `models_notes.md`."""
 
 
 def main() -> None:

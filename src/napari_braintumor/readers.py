@@ -17,7 +17,13 @@ from napari_braintumor.engine.files.listing import describe_others, list_files
 from napari_braintumor.engine.files.naming import may_be_mask
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.schemes import is_result
-from napari_braintumor.layers import LayerData, default_placement, image_layer, layers_from_case, own_label_layer
+from napari_braintumor.layers import (
+    LayerData,
+    default_placement,
+    layers_from_case,
+    make_image_layer,
+    make_own_label_layer,
+)
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -138,11 +144,11 @@ def _read_plain(path: Path) -> list[LayerData]:
     if may_be_mask(stem) and data.ndim == 3 and data.max(initial=0) <= 255 and looks_like_labels(data):
         labels = np.rint(data).astype(np.uint8)
         if is_result(path):
-            return [own_label_layer(labels, place, stem, case=stem, role="mask")]
+            return [make_own_label_layer(labels, place, stem, case=stem, role="mask")]
         return [(labels, {**place.options, "name": stem, "metadata": place.remember(case=stem, role="mask")}, "labels")]
     channels = data if data.ndim == 4 else data[None]
     names = [stem] if len(channels) == 1 else [f"{stem} channel {i + 1}" for i in range(len(channels))]
-    return [image_layer(channel, place, name, stem) for name, channel in zip(names, channels, strict=True)]
+    return [make_image_layer(channel, place, name, stem) for name, channel in zip(names, channels, strict=True)]
 
 
 def _is_scan(path: Path) -> bool:

@@ -34,7 +34,7 @@ from napari_braintumor.cli._console import (
     split_modalities,
 )
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
-from napari_braintumor.engine.atomic import free_path
+from napari_braintumor.engine.atomic import find_free_path
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.measuring.metrics import METRICS
@@ -160,7 +160,7 @@ def _open_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[CaseEva
     if path.is_dir():
         raise DataError(f"'{path}' is a folder. Give the name of a file to write.")
     try:
-        target = path if overwrite else free_path(path, path.suffix)
+        target = path if overwrite else find_free_path(path, path.suffix)
         with target.open("w" if overwrite else "x", newline="", encoding="utf-8", errors="backslashreplace") as file:
             if target != path:
                 console.print(f"'{path}' already exists, so the table goes to '{target}'. (--overwrite replaces it.)")

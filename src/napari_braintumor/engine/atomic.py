@@ -97,9 +97,9 @@ def _rename_new(temporary: Path, folder: Path) -> None:
     raise FileExistsError(f"'{folder}' exists already")
 
 
-def free_path(path: Path, ending: str = "") -> Path:
+def find_free_path(path: Path, ending: str = "") -> Path:
     """Return the first free path: `path` itself, or with a number before its suffix. Letter case is ignored."""
-    taken = taken_names(path.parent)
+    taken = list_taken_names(path.parent)
     return next(each for each in numbered(path, ending) if fold(each.name) not in taken)
 
 
@@ -110,7 +110,7 @@ def numbered(path: Path, ending: str = "") -> Iterator[Path]:
         yield path.with_name(f"{path.name.removesuffix(ending)}_{number}{ending}")
 
 
-def taken_names(folder: Path) -> dict[str, Path]:
+def list_taken_names(folder: Path) -> dict[str, Path]:
     """Return the contents of a folder by folded name; nothing if there is no such folder.
 
     Raises

@@ -34,13 +34,15 @@ def layers_from_case(volume: Volume, reference: Reference | None = None) -> list
     place = default_placement(volume.source)
     shown = next((m for m in _SHOWN_FIRST if m in volume.modalities), volume.modalities[0])
     layers = [
-        image_layer(channel, place, f"{modality} [{volume.name}]", volume.name, modality, visible=modality == shown)
+        make_image_layer(
+            channel, place, f"{modality} [{volume.name}]", volume.name, modality, visible=modality == shown
+        )
         for modality, channel in zip(volume.modalities, volume.data, strict=True)
     ]
     if reference is not None:
         names = name_labels(reference.regions)
         layers.append(
-            label_layer(
+            make_label_layer(
                 reference.labels, place, f"Reference [{volume.name}]", names, LABEL_COLORS,
                 case=volume.name, role="reference", visible=False,
             )
@@ -48,7 +50,7 @@ def layers_from_case(volume: Volume, reference: Reference | None = None) -> list
     return layers
 
 
-def image_layer(
+def make_image_layer(
     array_ZYX: NDArray[Any],
     place: Placement,
     name: str,
@@ -69,7 +71,7 @@ def image_layer(
     return array_ZYX, options, "image"
 
 
-def label_layer(
+def make_label_layer(
     array: NDArray[Any],
     place: Placement,
     name: str,
@@ -124,18 +126,18 @@ def label_layer(
     return array, options, "labels"
 
 
-def own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, *, case: str, role: str) -> LayerData:
+def make_own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, *, case: str, role: str) -> LayerData:
     """Make a label layer from labels with the numbers of `LABELS`; labels of regions that do not nest only if present.
 
     Parameters
     ----------
     array, place, name, case, role
-        As in `label_layer`.
+        As in `make_label_layer`.
     """
     tallies = tally_slices(array)
     shown = {*(region.label for region in GLIOMA_REGIONS), *add_up(tallies)}
     names = {label: text for label, text in LABELS.items() if label in shown}
-    return label_layer(array, place, name, names, LABEL_COLORS, case=case, role=role, tallies=tallies)
+    return make_label_layer(array, place, name, names, LABEL_COLORS, case=case, role=role, tallies=tallies)
 
 
 def _contrast_limits(array_ZYX: NDArray[Any]) -> tuple[float, float]:

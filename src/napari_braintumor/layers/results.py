@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.tally import pack_slice, tally_slice, unpack_slice
 from napari_braintumor.engine.volumes import Comparison, Segmentation
-from napari_braintumor.layers.display import LayerData, label_layer, own_label_layer
+from napari_braintumor.layers.display import LayerData, make_label_layer, make_own_label_layer
 from napari_braintumor.layers.figures import answer_of, figures_of, follow_labels, is_result
 from napari_braintumor.layers.placement import (
     KEY,
@@ -37,7 +37,7 @@ MadeFrom = Mapping[str, Mapping[str, str | None]]
 def labels_from_segmentation(
     segmentation: Segmentation,
     place: Placement | None = None,
-    by: str | None = None,
+    model: str | None = None,
     *,
     made_from: MadeFrom | None = None,
     model_path: Path | None = None,
@@ -52,7 +52,7 @@ def labels_from_segmentation(
         volume are shared with it.
     place
         The placement of the image layer that the result was made from; if left out, that of this plugin's readers.
-    by
+    model
         The name of the model, if several models have layers.
     made_from
         The scans, see `Selection.made_from`.
@@ -63,12 +63,12 @@ def labels_from_segmentation(
     """
     place = place or default_placement(segmentation.source)
     labels = place.to_layer(segmentation.labels)
-    more: dict[str, Any] = {} if by is None else {"by": by}
+    more: dict[str, Any] = {} if model is None else {"by": model}
     answer = answer_of(segmentation, notes)
-    data, options, kind = label_layer(
+    data, options, kind = make_label_layer(
         np.array(labels, order="C") if isinstance(labels, np.ndarray) else labels,
         place,
-        f"Tumor [{segmentation.name}]" if by is None else f"Tumor [{segmentation.name}] by {by}",
+        f"Tumor [{segmentation.name}]" if model is None else f"Tumor [{segmentation.name}] by {model}",
         segmentation.label_names,
         segmentation.label_colors,
         case=segmentation.name,
@@ -94,7 +94,7 @@ def update_or_add_labels(
     viewer: ViewerModel,
     segmentation: Segmentation,
     place: Placement,
-    by: str | None = None,
+    model: str | None = None,
     *,
     made_from: MadeFrom | None = None,
     model_path: Path | None = None,
@@ -113,7 +113,7 @@ def update_or_add_labels(
         The result.
     place
         The placement of the image layer that it was made from.
-    by
+    model
         The name of the model, if several are compared: each has its own layer.
     made_from
         The scans, see `Selection.made_from`.
@@ -124,9 +124,9 @@ def update_or_add_labels(
     """
     follow_labels(viewer)
     data, options, _ = labels_from_segmentation(
-        segmentation, place, by, made_from=made_from, model_path=model_path, notes=notes
+        segmentation, place, model, made_from=made_from, model_path=model_path, notes=notes
     )
-    layer = find_result(viewer, Labels, segmentation.name, "tumor", data.shape, place, by, made_from)
+    layer = find_result(viewer, Labels, segmentation.name, "tumor", data.shape, place, model, made_from)
     if layer is None:
         return viewer.add_labels(data, **options)
     _merge(layer, segmentation, options)
@@ -245,7 +245,7 @@ def update_or_add_disagreement(viewer: ViewerModel, comparison: Comparison, plac
     names = {n: f"{n} of {many} models {'differs' if n == 1 else 'differ'}" for n in range(1, many // 2 + 1)}
     colors = {n: EXTRA_COLORS[min(n, len(EXTRA_COLORS)) - 1] for n in names}
     array, case = place.to_layer(comparison.disagreement), comparison.name
-    data, options, _ = label_layer(
+    data, options, _ = make_label_layer(
         array, place, f"Disagreement [{case}]", names, colors, case=case, role="disagreement"
     )
     layer = find_result(viewer, Labels, case, "disagreement", data.shape, place)
@@ -291,7 +291,7 @@ def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDA
         if layer is not None:
             layer.data = data
             return layer
-        made, options, _ = own_label_layer(data, place, f"Preview [{case}]", case=case, role="preview")
+        made, options, _ = make_own_label_layer(data, place, f"Preview [{case}]", case=case, role="preview")
         layer = Labels(made, **options)
         _add_unselected(viewer, layer)
         return layer
@@ -317,13 +317,13 @@ def find_result(
     role: str,
     shape: tuple[int, ...],
     place: Placement,
-    by: str | None = None,
+    model: str | None = None,
     made_from: MadeFrom | None = None,
 ) -> Any:
     """Find the layer of an earlier result for the same case and scans at the same position."""
     for layer in viewer.layers:
         known = layer.metadata.get(KEY, {})
-        alike = isinstance(layer, kind) and tuple(map(known.get, ("case", "role", "by"))) == (case, role, by)
+        alike = isinstance(layer, kind) and tuple(map(known.get, ("case", "role", "by"))) == (case, role, model)
         if not alike or layer.data.shape != shape or not np.allclose(world_matrix(layer), place.matrix):
             continue
         if same_scans(known.get("made_from", {}), made_from or {}):

@@ -13,7 +13,7 @@ from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.assembling import same_image, volume_from_modalities
+from napari_braintumor.engine.files.assembling import same_image_error, volume_from_modalities
 from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
 from napari_braintumor.engine.grid import check_same_grid
@@ -189,7 +189,7 @@ def stream_selection(selection: Selection) -> AnyVolume:
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             if np.ptp(middle[first]) and np.array_equal(middle[first], middle[second]):
-                raise same_image(first, second)
+                raise same_image_error(first, second)
     return StreamedVolume(
         tuple(images), names, selection.placement.grid, selection.name, together, notes=selection.notes
     )

@@ -15,7 +15,7 @@ from napari_braintumor.layers.placement import KEY
 _DRAWING = ("paint", "polygon", "fill", "erase")
 
 
-def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None, alike: str = "") -> Any:
+def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None, region_color: str = "") -> Any:
     """Make a colormap with a color for each label, or with one color for all labels of a region.
 
     Parameters
@@ -24,12 +24,12 @@ def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None
         ``#rrggbb`` for each label; the background and all other labels are transparent.
     labels
         The labels of the region; others are transparent. If left out, every label has its own color.
-    alike
+    region_color
         The region's color.
     """
     palette: dict[int | None, str] = {None: "transparent", 0: "transparent"}
     for label in colors if labels is None else labels:
-        palette[label] = colors[label] if labels is None else alike
+        palette[label] = colors[label] if labels is None else region_color
     return DirectLabelColormap(color_dict=palette)
 
 

@@ -60,11 +60,11 @@ def volume_from_modalities(arrays: Mapping[str, NDArray[Any]], source: SourceGri
         list(pool.map(fill, arrays, data))  # raises the error of the first bad image
     for (one, image), (two, other) in combinations(zip(arrays, data, strict=True), 2):
         if np.array_equal(image, other):
-            raise same_image(one, two)
+            raise same_image_error(one, two)
     return Volume(data, tuple(arrays), source, name)
 
 
-def same_image(one: str, two: str) -> DataError:
+def same_image_error(one: str, two: str) -> DataError:
     """Return the error for two modalities that are the same image, such as a copy in place of a missing scan."""
     return DataError(
         f"{one} and {two} hold the same image. Each modality must be a scan of its own. Leave out the one that is "

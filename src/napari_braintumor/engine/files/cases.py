@@ -129,9 +129,9 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
     _note_others(drafts, others)
     cases = [*map(_case_of_sidecar, sidecars), *map(_build_case, drafts)]
     if not cases and (broken or not homeless):
-        raise DataError(broken[0].problem or "") if broken else _nothing_found(paths, named, others)
+        raise DataError(broken[0].problem or "") if broken else _explain_nothing_found(paths, named, others)
     if not cases:
-        raise _nothing_found(paths, named, others)
+        raise _explain_nothing_found(paths, named, others)
     cases += broken + [_broken_case(item.case or item.root.name, _explain_unused(item)) for item in homeless]
     return sorted(_name_apart(cases), key=lambda case: natural_sort_key(case.name))
 
@@ -370,7 +370,7 @@ def _explain_unused(item: NamedFile) -> str:
 _OR_NAME = "name the channels in order: --modalities T1,T1ce,T2,FLAIR."
 
 
-def _nothing_found(paths: Sequence[Path], found: Sequence[NamedFile], others: Sequence[Path]) -> DataError:
+def _explain_nothing_found(paths: Sequence[Path], found: Sequence[NamedFile], others: Sequence[Path]) -> DataError:
     where = ", ".join(f"'{path}'" for path in paths)
     if missed := [item for item in found if item.kind is None and item.why_not not in _UNUSABLE]:
         return DataError(_explain_unused(missed[0]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_braintumor.engine.files.naming import read_words
-from napari_braintumor.engine.files.owners import find_patient, is_time, names_anybody
+from napari_braintumor.engine.files.owners import find_patient, is_collection_name, is_time
 from napari_braintumor.engine.files.schemes import NamedFile
 
 _SHOWN = 4
@@ -106,7 +106,7 @@ def describe_left(items: Sequence[NamedFile]) -> list[str]:
 def name_folder(root: Path) -> tuple[str, str]:
     """Return the names of a folder's case and patient: ``P7/2019-03-12`` is patient P7 at that date."""
     parts = [root.name]
-    while is_time(parts[0]) and (root := root.parent).name and not names_anybody(root.name):
+    while is_time(parts[0]) and (root := root.parent).name and not is_collection_name(root.name):
         parts.insert(0, root.name)
     return "_".join(parts), find_patient(parts[0])
 
@@ -191,7 +191,7 @@ def _draft_of(members: list[NamedFile], key: tuple[str, ...], root: Path) -> Dra
         else:
             case = "_".join(dict.fromkeys(word for word in rests[0] if word.casefold() in key or word in series))
         patient = find_patient(case)
-        if is_time(case) and not names_anybody(root.name):
+        if is_time(case) and not is_collection_name(root.name):
             case, patient = f"{folder}_{case}", owner
     else:
         case, patient = folder, owner

@@ -42,6 +42,6 @@ def is_time(name: str) -> bool:
     return bool(_ONLY_TIME.fullmatch(name))
 
 
-def names_anybody(folder: str) -> bool:
+def is_collection_name(folder: str) -> bool:
     """Whether a folder's name is that of a collection and not of a patient: ``data``, ``train``."""
     return fold_word(folder) in OF_ANYBODY

@@ -21,7 +21,7 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_braintumor.engine.anatomy import CONVENTIONS
-from napari_braintumor.engine.atomic import flush, free_path, making_folder, replacing
+from napari_braintumor.engine.atomic import find_free_path, flush, making_folder, replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import reference_from_values
 from napari_braintumor.engine.files.nifti import read_nifti
@@ -192,7 +192,7 @@ def _fingerprint(image_ZYX: NDArray[np.float32]) -> str:
 def _free_folder(folder: Path, name: str) -> Path:
     """Return a folder for a new case."""
     word = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))[:_FOLDER_LETTERS].strip("._-") or "case"
-    return free_path(folder / word)
+    return find_free_path(folder / word)
 
 
 def _replace_in(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]], sidecar: Sidecar) -> None:

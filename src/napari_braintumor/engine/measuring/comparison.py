@@ -90,7 +90,7 @@ def compare(
 
 
 def compare_segmentations(
-    volume: AnyVolume, names: Sequence[str], found: Sequence[Segmentation], reference: Reference | None = None
+    volume: AnyVolume, names: Sequence[str], segmentations: Sequence[Segmentation], reference: Reference | None = None
 ) -> Comparison:
     """Compare segmentations of one volume, slab by slab.
 
@@ -100,15 +100,15 @@ def compare_segmentations(
         The volume that was segmented.
     names
         The name of each model.
-    found
+    segmentations
         The segmentation of each model, on the volume's grid.
     reference
         A mask drawn by people, on the same grid.
     """
-    drawn_by = [[region for region in each.regions if region not in each.not_measurable] for each in found]
+    drawn_by = [[region for region in each.regions if region not in each.not_measurable] for each in segmentations]
     regions = tuple(dict.fromkeys(region for drawn in drawn_by for region in drawn))
     shared = [region for region in regions if all(region in drawn for drawn in drawn_by)]
-    pairs = list(combinations(range(len(found)), 2))
+    pairs = list(combinations(range(len(segmentations)), 2))
     voxels = [dict.fromkeys(drawn, 0) for drawn in drawn_by]
     common: dict[tuple[int, int], dict[str, int]] = {
         (i, j): {region: 0 for region in drawn_by[i] if region in drawn_by[j]} for i, j in pairs
@@ -120,7 +120,7 @@ def compare_segmentations(
         slab = slice(start, start + step)
         masks = [
             {region: each.mask_of(region, slab) for region in drawn}
-            for each, drawn in zip(found, drawn_by, strict=True)
+            for each, drawn in zip(segmentations, drawn_by, strict=True)
         ]
         for i, mine in enumerate(masks):
             for region, mask in mine.items():
@@ -138,7 +138,7 @@ def compare_segmentations(
         models=tuple(names),
         regions=regions,
         volumes_ml=tuple({region: count * voxel_ml for region, count in each.items()} for each in voxels),
-        seconds=tuple(float(each.provenance.get("seconds", 0)) for each in found),
+        seconds=tuple(float(each.provenance.get("seconds", 0)) for each in segmentations),
         dice={
             (i, j): {r: _dice(n, voxels[i][r], voxels[j][r]) for r, n in both.items()}
             for (i, j), both in common.items()
@@ -149,7 +149,7 @@ def compare_segmentations(
                 metric.name: {r: metric.measure(each.mask_of(r), known[r], volume.source) for r in drawn if r in known}
                 for metric in list_agreement_metrics()
             }
-            for each, drawn in zip(found, drawn_by, strict=True)
+            for each, drawn in zip(segmentations, drawn_by, strict=True)
         ),
         disagreement=disagreement,
         disagreement_ml=disputed_voxels * voxel_ml,

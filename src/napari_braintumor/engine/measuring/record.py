@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from napari_braintumor.engine.atomic import fold, numbered, replacing, taken_names
+from napari_braintumor.engine.atomic import fold, list_taken_names, numbered, replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import FORMATS, find_label_suffix, strip_suffix
 from napari_braintumor.engine.files.labels import write_labels
@@ -189,7 +189,7 @@ def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: b
     for record in numbered(first, ".json"):
         endings = (*(suffix for each in FORMATS for suffix in each.suffixes), _PICTURE, ".json")
         names = {fold(_beside(record, ending).name) for ending in endings}
-        there = [path for name, path in taken_names(record.parent).items() if name in names]
+        there = [path for name, path in list_taken_names(record.parent).items() if name in names]
         if not there:
             with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
                 # An empty record claims the name, so that no other process takes it.

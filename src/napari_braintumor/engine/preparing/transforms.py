@@ -160,7 +160,7 @@ def survey(
         if every == 1:
             tissue |= inside
         else:
-            for slab in group_slices(np.arange(frame[0]), read_together(volume)):
+            for slab in group_slices(np.arange(frame[0]), choose_read_size(volume)):
                 tissue[slab] |= background.find_tissue(read_working(volume, name, frame, slab))
         thumbnails[name] = some[::4, ::4, ::4].copy()
         if normalization == "percentile z-score":
@@ -290,7 +290,7 @@ def read_working(
     if frame[0] == volume.shape[0]:
         working = np.empty((len(slices), *frame[1:]), np.float32)
         done = 0
-        for slab in group_slices(slices, read_together(volume)):
+        for slab in group_slices(slices, choose_read_size(volume)):
             array = torch.from_numpy(volume.read(index, slab))[None]
             working[done : done + len(slab)] = resize(array, (len(slab), *frame[1:]))[0].numpy()
             done += len(slab)
@@ -319,7 +319,7 @@ def group_slices(slices: NDArray[np.intp], depth: int) -> Iterator[NDArray[np.in
     yield from np.split(slices, np.flatnonzero(np.diff(slices // depth)) + 1)
 
 
-def read_together(volume: AnyVolume) -> int:
+def choose_read_size(volume: AnyVolume) -> int:
     """Return how many neighboring slices to read at once: a multiple of those that are best read together."""
     return volume.slab_slices * -(-LEAST_READ_SLICES // volume.slab_slices)
 

@@ -143,25 +143,25 @@ def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, 
     Raises
     ------
     SettingsError
-        If what was asked for is not available, or the model cannot run on it.
+        If what was requested is not available, or the model cannot run on it.
     """
-    asked, device = config.runtime, config.device
+    requested, device = config.runtime, config.device
     if card.architecture == ONNX:
-        if asked == "torch" or device not in ("auto", "cpu"):
+        if requested == "torch" or device not in ("auto", "cpu"):
             raise SettingsError(
                 f"'{card.name}' is an ONNX graph, which OpenVINO runs on the CPU. Choose the device auto or cpu, and "
                 "the runtime auto."
             )
-        asked, device = "openvino", "cpu"
+        requested, device = "openvino", "cpu"
     elif not find_architecture(card.architecture).convertible:
-        if asked == "openvino":
+        if requested == "openvino":
             raise SettingsError(f"'{card.name}' cannot be converted for OpenVINO. Choose the runtime auto or torch.")
-        asked = "torch"
+        requested = "torch"
     chosen = choose_device(device)
-    return chosen, choose_runtime(asked, chosen)
+    return chosen, choose_runtime(requested, chosen)
 
 
-def choose_runtime(asked: str, device: torch.device) -> str:
+def choose_runtime(requested: str, device: torch.device) -> str:
     """Choose the runtime, ``"openvino"`` or ``"torch"``.
 
     Raises
@@ -170,18 +170,18 @@ def choose_runtime(asked: str, device: torch.device) -> str:
         If OpenVINO is requested but not installed, or is not used on this device.
     """
     installed = find_spec("openvino") is not None
-    if asked == "auto":
+    if requested == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
-    if asked == "openvino" and not installed:
+    if requested == "openvino" and not installed:
         raise SettingsError("OpenVINO is not installed. Run 'pip install openvino', or choose the runtime torch.")
-    if asked == "openvino" and device.type != "cpu":
+    if requested == "openvino" and device.type != "cpu":
         raise SettingsError(
             f"OpenVINO runs on the CPU here, not on '{device.type}'. Choose the device cpu, or the runtime torch."
         )
-    return asked
+    return requested
 
 
-def check_precision(asked: str, runtime: str, device: torch.device) -> None:
+def check_precision(requested: str, runtime: str, device: torch.device) -> None:
     """Raise an error for a reduced precision that a device does not support.
 
     Raises
@@ -189,7 +189,7 @@ def check_precision(asked: str, runtime: str, device: torch.device) -> None:
     SettingsError
         If the precision is not supported.
     """
-    if asked != "bfloat16":
+    if requested != "bfloat16":
         return
     if device.type == "cuda":
         able = torch.cuda.get_device_capability(device) >= (8, 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_braintumor.engine.events import SlicesDone
-from napari_braintumor.engine.preparing.transforms import Survey, group_slices, prepare_slices, read_together
+from napari_braintumor.engine.preparing.transforms import Survey, choose_read_size, group_slices, prepare_slices
 from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_slices
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
@@ -85,7 +85,7 @@ def _prepared_chunks(
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Yield slices in chunks of limited size, with their images ``(N, M, y, x)``."""
     volume, first = task.volume, survey.box[0].start
-    together = read_together(volume) if volume.slab_slices > 1 else None
+    together = choose_read_size(volume) if volume.slab_slices > 1 else None
     slabs = _chunks(slices, size) if together is None else (s - first for s in group_slices(slices + first, together))
     for slab in slabs:
         if not len(slab):
