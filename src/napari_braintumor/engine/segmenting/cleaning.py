@@ -222,9 +222,9 @@ def paint_labels(depth_ZYX: Any, card: ModelCard) -> None:
     _replace_numbers(depth_ZYX, [0, *(region.label for region in card.regions)])
 
 
-def _replace_numbers(array_ZYX: Any, by: Sequence[int]) -> None:
+def _replace_numbers(array_ZYX: Any, replacements: Sequence[int]) -> None:
     """Replace, in place, each number n by entry n of a list; 0 stays 0."""
-    table = np.array(by, np.uint8)
+    table = np.array(replacements, np.uint8)
     for start, stop in _slabs(array_ZYX):
         slab = array_ZYX[start:stop]
         if slab.any():
