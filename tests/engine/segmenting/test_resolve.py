@@ -104,7 +104,7 @@ def test_bfloat16_is_refused_where_there_are_no_instructions_for_it(
 
 def test_an_older_cuda_card_is_refused_bfloat16(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    with pytest.raises(SettingsError, match=r"bfloat16 here \(cuda, torch\)"):
+    with pytest.raises(SettingsError, match=r"supported here \(cuda, torch\)"):
         check_precision("bfloat16", "torch", CUDA)
 
 
