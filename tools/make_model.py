@@ -20,6 +20,12 @@ STAGES = {
     "glioma-u2net": ("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
+TAUGHT = {"glioma_u2net_core": "lgg_core.cases.zip"}
+"""Plans that learn from cases with a core that the stage before helped to mark, and the archive of those."""
+
+CLEANED = ("glioma-u2net",)
+"""Models of version 2, whose cards also say when little enhancing tumor or little core is not believed."""
+
 MIN_VOLUME_ML = 1.0
 """Connected components below this are removed, see `models_notes.md`."""
 
@@ -32,8 +38,13 @@ def main() -> None:
     options = parser.parse_args()
     plans = [TOOLS / "plans" / f"{stage}.json" for stage in STAGES[options.name]]
     for plan in plans:
+        if plan.stem in TAUGHT:
+            teacher, archive = read_plan(plan).start_from, options.data / TAUGHT[plan.stem]
+            run([str(TOOLS / "label_core.py"), str(plans[0]), str(teacher), str(options.data), str(archive)])
         run(["-m", "napari_braintumor", "train", str(plan), "--data", str(options.data)])
     model = read_plan(plans[-1]).output / options.name / "model.safetensors"
+    if options.name in CLEANED:
+        run([str(TOOLS / "set_cleaning.py"), str(model), options.name])
     record = TOOLS / "records" / f"{options.name}.json"
     settings = ["--min-volume-ml", str(MIN_VOLUME_ML), "--no-tumor", *options.no_tumor]
     run([str(TOOLS / "measure_model.py"), str(model), str(options.data), str(record), *settings])
