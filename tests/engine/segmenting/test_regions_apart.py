@@ -162,7 +162,7 @@ def test_what_is_small_or_not_measurable_beside_the_nested_regions_is_left_out_b
 
 
 def test_a_card_states_regions_in_the_order_in_which_they_are_painted() -> None:
-    with pytest.raises(ValueError, match="comes before one that does"):
+    with pytest.raises(ValueError, match="must come after the nested ones"):
         ModelCard(name="a", architecture="unet", regions=(REGIONS[-1], *GLIOMA_REGIONS))
 
 
