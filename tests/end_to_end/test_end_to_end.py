@@ -105,7 +105,7 @@ def test_cancelling_halfway_leaves_the_viewer_as_it_was(viewer, qtbot, slow):
     slow.go_on.set()
     finish(qtbot, dock)
     assert results(viewer) == []
-    assert dock.message.text() == "Cancelled. No layer was changed."
+    assert dock.message.text() == "Canceled. No layer was changed."
     assert slow.left.wait(SECONDS)
 
 

@@ -319,7 +319,7 @@ def test_a_renamed_model_is_chosen_and_its_children_are_named(dock, monkeypatch)
     answer(monkeypatch, "better")
     dock.buttons.rename_button.click()
     assert dock.model.name == "better"
-    assert dock.message.text() == ("'mine' is called 'better' now. Still naming 'mine' as their parent: tuned.")
+    assert dock.message.text() == ("'mine' is now called 'better'. Still naming 'mine' as their parent: tuned.")
     choose(dock, "tuned")
     assert dock.lineage_line.text() == "'tuned' was tuned from 'mine', which is not among your models."
 
@@ -342,7 +342,7 @@ def test_a_model_of_the_package_can_be_neither_renamed_nor_deleted(dock):
     assert dock.buttons.duplicate_button.isEnabled()
     assert not dock.buttons.rename_button.isEnabled()
     assert not dock.buttons.delete_button.isEnabled()
-    assert "Models of the package stay" in dock.buttons.delete_button.toolTip()
+    assert "Bundled models cannot be changed" in dock.buttons.delete_button.toolTip()
 
 
 @pytest.mark.parametrize("sure", [True, False])
@@ -359,20 +359,20 @@ def test_deleting_asks_and_says_which_models_were_tuned_from_it(dock, monkeypatc
 
     monkeypatch.setattr(QMessageBox, "question", question)
     dock.buttons.delete_button.click()
-    assert "Tuned from it were: tuned. They stay and work, but their parent is missing." in asked[0]
+    assert "These were tuned from it: tuned. They stay and work, but without their parent." in asked[0]
     assert "Models that ship with the package stay." in asked[0]
     assert ("mine" in rows(dock)) == (not sure)
 
 
 def test_the_folder_of_the_users_models_is_shown_or_told(dock, monkeypatch, models_folder):
     dock.buttons.folder_button.click()
-    assert dock.message.text().startswith(f"Your models will lie in {models_folder}, which is made when")
+    assert dock.message.text().startswith(f"Your models will be stored in {models_folder}, which the first one creates")
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
     models_folder.mkdir()
     dock.buttons.folder_button.click()
     assert [Path(path) for path in opened] == [models_folder]
-    assert dock.message.text() == f"Your models lie in {models_folder}."  # nothing could open it
+    assert dock.message.text() == f"Your models are stored in {models_folder}."  # nothing could open it
 
 
 def test_a_model_that_is_gone_meanwhile_is_said_to_be(dock, monkeypatch):
@@ -475,7 +475,7 @@ def test_a_file_is_installed_in_the_background_and_chosen(dock, qtbot, exchange,
     assert not dock.buttons.install_button.isEnabled()
     finish(qtbot, dock)
     assert dock.model.name == "new"
-    assert dock.message.text() == "'new' is among your models."
+    assert dock.message.text() == "'new' is now among your models."
     assert dock.buttons.install_button.isEnabled()
 
 
@@ -531,7 +531,7 @@ def test_a_real_model_travels_out_and_in_again(dock, qtbot, tmp_path, kind):
     dock.buttons._delete_now(dock.model)
     dock.install_from(target)
     finish(qtbot, dock, 120)
-    assert dock.message.text() == "'mine' is among your models."
+    assert dock.message.text() == "'mine' is now among your models."
     assert dock.model.card.license == "CC0"
 
 
@@ -575,18 +575,18 @@ def test_a_description_that_is_impossible_is_told_and_the_form_stays(form):
     form.channel_edits["tumor core"].setText("one")
     form.accept()
     assert form.card is None
-    assert "The channels of tumor core are 'one'. Expected was a number" in form.message.text()
+    assert "The channels of tumor core are 'one'. Expected a number" in form.message.text()
     form.channel_edits["tumor core"].setText("1, 2")
     form.options_edit.setText("width 3")
     form.accept()
-    assert "The options are 'width 3'. Expected was JSON" in form.message.text()
+    assert "The options are 'width 3'. Expected JSON" in form.message.text()
     form.options_edit.setText('{"width": 3}')
     form.accept()
     assert "with sigmoid each region is one channel" in form.message.text()
     for box in form.region_boxes.values():
         box.setChecked(False)
     form.accept()
-    assert "This describes no model: regions" in form.message.text()
+    assert "This does not describe a model: regions" in form.message.text()
 
 
 # --------------------------------------------------------------------------------------------------------- download
@@ -619,7 +619,7 @@ def test_a_download_tells_how_much_is_there_and_can_be_cancelled(dock, qtbot, mo
     finish(qtbot, dock)
     assert left.is_set()
     assert "far" not in rows(dock)
-    assert dock.message.text() == "Cancelled."
+    assert dock.message.text() == "Canceled."
 
 
 def test_a_downloaded_model_is_chosen(dock, qtbot, monkeypatch):
@@ -699,7 +699,7 @@ def test_what_is_missing_for_a_comparison_is_told(dock, viewer, volume, syntheti
     dock.reload_models()
     tick(dock, "needy", "shipped")
     assert dock.comparison.check_line.text() == (
-        "Not ready: 'needy' needs T1ce, T2, FLAIR too. Open that, or untick the model."
+        "Not ready: 'needy' needs T1ce, T2, FLAIR too. Open it, or untick the model."
     )
     assert not dock.compare_button.isEnabled()
     open_case(viewer, volume)
@@ -824,7 +824,7 @@ def test_progress_counts_over_all_models_and_cancelling_keeps_what_was_found(two
     two.footer.cancel_button.click()
     fake.go_on.set()
     finish(qtbot, two)
-    assert two.message.text() == "Cancelled. What was found before stays."
+    assert two.message.text() == "Canceled. What was found before stays."
     assert "Tumor [patient7] by mine" in viewer.layers
     assert "Disagreement [patient7]" not in viewer.layers
     assert two.compare_button.isEnabled()
@@ -920,7 +920,7 @@ def test_a_file_whose_name_is_taken_is_installed_under_another_name(dock, exchan
     assert len(asked) == 2  # the first answer was taken too
     assert asked[0][0].startswith("There is another model 'net' already.")
     assert asked[0][1] == "net-copy"
-    assert dock.message.text() == "'other' is among your models."
+    assert dock.message.text() == "'other' is now among your models."
 
 
 def test_a_file_whose_name_is_taken_stays_where_it_is_if_nobody_names_it(dock, exchange, monkeypatch, qtbot):

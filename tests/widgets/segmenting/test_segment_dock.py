@@ -456,11 +456,11 @@ def test_cancel_changes_no_layer(dock, viewer, volume, fake, qtbot):
     dock.segment_button.click()
     qtbot.waitUntil(lambda: dock.footer.progress_bar.value() == 1)
     dock.footer.cancel_button.click()
-    assert dock.footer.progress_line.text() == "Cancelling…"
+    assert dock.footer.progress_line.text() == "Canceling…"
     fake.go_on.set()
     finish(qtbot, dock)
     assert list(viewer.layers) == before
-    assert dock.message.text() == "Cancelled. No layer was changed."
+    assert dock.message.text() == "Canceled. No layer was changed."
     assert dock.segment_button.isEnabled()
 
 

@@ -398,7 +398,7 @@ def test_a_folder_without_cases_is_told(qtbot: Any, dock: TrainDock, tmp_path: P
 def test_a_corrected_case_is_kept_and_found_again(qtbot: Any, dock: TrainDock) -> None:
     mark_reviewed(dock.data.layers_page.labels_layer, 5)
     dock.data.layers_page.keep_button.click()
-    wait(qtbot, lambda: dock.message.text().startswith("Kept in"))
+    wait(qtbot, lambda: dock.message.text().startswith("Saved in"))
     assert [case.reviewed for case in find_cases(corrected_folder())] == [(5,)]
     dock.data.source_box.setCurrentIndex(2)
     wait(qtbot, lambda: "1 of 1 cases can be used" in dock.data.folder_page.found_line.text())
@@ -455,7 +455,7 @@ def test_progress_is_what_is_done_of_steps_or_time_with_one_time_left_and_phases
         ((Trained(Path("m"), None),), "complete, not validated."),
         (
             (CaseLeftOut("a is left out: it is damaged.", "a", True), CaseLeftOut("b ...", "b"), Trained(None, 0.5)),
-            "complete, score 0.500 Left out, as their files cannot be used: a.",
+            "complete, score 0.500 Left out because their files cannot be used: a.",
         ),
     ],
 )
@@ -527,7 +527,7 @@ def test_a_fine_tuning_of_too_few_reviewed_slices_is_refused_before_it_starts(
 def test_corrected_cases_of_too_few_slices_are_refused_too(qtbot: Any, dock: TrainDock, child: list) -> None:
     mark_reviewed(dock.data.layers_page.labels_layer, 5)
     dock.data.layers_page.keep_button.click()
-    wait(qtbot, lambda: dock.message.text().startswith("Kept in"))
+    wait(qtbot, lambda: dock.message.text().startswith("Saved in"))
     dock.model.mode_box.setCurrentIndex(1)
     dock.data.source_box.setCurrentIndex(2)
     wait(qtbot, lambda: "1 of 1 cases can be used" in dock.data.folder_page.found_line.text())

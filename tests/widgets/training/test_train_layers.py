@@ -86,7 +86,7 @@ def test_fine_tuning_is_refused_where_scans_of_the_labels_are_gone(qtbot, viewer
     tumor = add_result(viewer, scans, segmentation)
     viewer.layers.remove(scans["T2"])
     dock._fine_tune(tumor)
-    assert "are not all open any more: T2 [patient7]" in dock.message.text()
+    assert "are no longer all open: T2 [patient7]" in dock.message.text()
 
 
 def test_fine_tuning_of_a_model_that_is_gone_takes_no_other(train, viewer, volume, segmentation):
@@ -94,7 +94,7 @@ def test_fine_tuning_of_a_model_that_is_gone_takes_no_other(train, viewer, volum
     tumor = add_result(viewer, scans, segmentation)
     train.prepare_fine_tuning(scans, tumor, Path("gone.safetensors"))
     assert train.model.parent_model is None
-    assert "'gone', which drew these labels, is not among your models" in train.message.text()
+    assert "'gone', which drew these labels, is no longer among your models" in train.message.text()
 
 
 def test_the_scans_follow_the_labels(train, viewer, volume, synthetic_volume, segmentation):

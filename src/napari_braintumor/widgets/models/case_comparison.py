@@ -1,4 +1,4 @@
-"""Compare models on the open case: which case, which reference, and what came of it."""
+"""Compare models on the open case: which case, which reference, and the result."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def compare_selection(
 
 
 class CaseComparison(QGroupBox):
-    """Choose a reference, and read how the ticked models do on the case that is open.
+    """Choose a reference, and see how the ticked models perform on the open case.
 
     Parameters
     ----------
     viewer
         The viewer on whose case models are compared.
     message
-        Where the dock tells what happens.
+        Where the dock shows what happens.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, message: Message) -> None:
@@ -86,9 +86,9 @@ class CaseComparison(QGroupBox):
         self.results: dict[str, Labels] = {}
         self.check_line = make_line("", "Whether models can be compared")
         self.reference_slot = LayerSlot()
-        name_widget(self.reference_slot, "Reference", "Labels drawn by people, to hold the models against")
+        name_widget(self.reference_slot, "Reference", "Labels drawn by people, to compare the models with")
         self.reference_slot.activated.connect(self._pick_reference)
-        self.meaning_box = MeaningBox("What the reference's labels mean", "Meaning: as its numbers tell")
+        self.meaning_box = MeaningBox("What the reference's labels mean", "Meaning: as its numbers suggest")
         self.figures = ComparisonTable()
         self.figures.model_asked.connect(self._show_result)
         column = QVBoxLayout(self)
@@ -188,4 +188,4 @@ def _check_models(models: Sequence[StoredModel], selection: Selection) -> None:
         raise SettingsError(f"{len(models)} models are ticked. Tick two or more to compare them on {selection.name}.")
     for model in models:
         if model.card is not None and (missing := model.card.lacks(selection.arrays)):
-            raise DataError(f"'{model.name}' needs {', '.join(missing)} too. Open that, or untick the model.")
+            raise DataError(f"'{model.name}' needs {', '.join(missing)} too. Open it, or untick the model.")

@@ -1,4 +1,4 @@
-"""A form for what a model file does not tell: what its channels are, and what its network expects."""
+"""A form for what a model file does not state: what its channels are, and what its network expects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AXES_IN_WORDS = {
 
 
 class DescriptionForm(QDialog):
-    """Asks what a model is.
+    """Asks the user to describe a model.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class DescriptionForm(QDialog):
     path
         The model's file.
     reason
-        Why it has to be asked.
+        Why the user is asked.
     """
 
     def __init__(self, parent: QWidget | None, path: Path, reason: str) -> None:
@@ -69,7 +69,7 @@ class DescriptionForm(QDialog):
         form.addRow("Network", self.architecture_box)
         self.options_edit = QLineEdit()
         self.options_edit.setPlaceholderText('as found in the file, or {"width": 32}')
-        name_widget(self.options_edit, "Options", "Of the network, as JSON, where the file does not tell them")
+        name_widget(self.options_edit, "Options", "Of the network, as JSON, if the file does not state them")
         form.addRow("Options", self.options_edit)
         self.dimensions_box = Combo()
         name_widget(self.dimensions_box, "Dimensions", "Whether it takes slices or volumes")
@@ -106,7 +106,7 @@ class DescriptionForm(QDialog):
         Raises
         ------
         ModelError
-            If it makes no card.
+            If the form does not make a valid card.
         """
         chosen = [region for region in GLIOMA_REGIONS if self.region_boxes[region.name].isChecked()]
         channels = tuple(_read_channels(region.name, self.channel_edits[region.name].text()) for region in chosen)
@@ -129,10 +129,10 @@ class DescriptionForm(QDialog):
                 }
             )
         except ValidationError as error:
-            raise ModelError(f"This describes no model: {describe_problem(error)}. Change it there.") from error
+            raise ModelError(f"This does not describe a model: {describe_problem(error)}. Change it there.") from error
 
     def accept(self) -> None:
-        """Close the form if what it says is possible, or tell what is not."""
+        """Close the form if its values are possible, or show what is not."""
         try:
             self.card = self.build_card()
         except ModelError as error:
@@ -166,7 +166,7 @@ class DescriptionForm(QDialog):
         box.addItems(MODALITIES)
         box.setCurrentText(modality)
         number = len(self.modality_boxes)
-        name_widget(box, f"Modality of channel {number}", "Choose one, or write what it is called")
+        name_widget(box, f"Modality of channel {number}", "Choose one, or type its name")
         self._modality_form.addRow(f"Channel {number}", box)
         self.modality_boxes.append(box)
 
@@ -190,7 +190,7 @@ class DescriptionForm(QDialog):
             box.setChecked(True)
             box.setToolTip(f"Whether it finds the {region.name}")
             edit = QLineEdit(str(number))
-            name_widget(edit, f"Channels of {region.name}", "One number, or several with commas between them")
+            name_widget(edit, f"Channels of {region.name}", "One number, or several separated by commas")
             box.toggled.connect(edit.setEnabled)
             self.region_boxes[region.name], self.channel_edits[region.name] = box, edit
             form.addRow(box, edit)
@@ -227,7 +227,7 @@ def _read_channels(region: str, text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() and int(part) < 256 for part in parts):
         raise ModelError(
-            f"The channels of {region} are '{text}'. Expected was a number from 0 on, or several with commas between."
+            f"The channels of {region} are '{text}'. Expected a number from 0 on, or several separated by commas."
         )
     return tuple(dict.fromkeys(map(int, parts)))
 
@@ -238,7 +238,7 @@ def _read_options(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         options = None
     if not isinstance(options, dict):
-        raise ModelError(f"The options are '{text}'. Expected was JSON such as {{\"width\": 32}}, or nothing.")
+        raise ModelError(f"The options are '{text}'. Expected JSON such as {{\"width\": 32}}, or nothing.")
     return options
 
 

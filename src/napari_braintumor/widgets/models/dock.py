@@ -76,7 +76,7 @@ class ModelsDock(Dock):
         """Say that a job under way ends with its dock."""
         if self.footer.job is None:
             return ""
-        return f"{self._doing} was canceled, as its dock was closed. What was finished before stays."
+        return f"{self._doing} was canceled because its dock was closed. What was finished before stays."
 
     @property
     def model(self) -> StoredModel | None:
@@ -130,7 +130,7 @@ class ModelsDock(Dock):
         self.lay_out(body, (self.message, self.doubts, self.footer))
 
     def _choose(self, path: Path) -> None:
-        """Tell all docks of what is new, and choose it here."""
+        """Announce a new model to all docks, and choose it here."""
         MODELS.changed.emit()
         self.table.fill(ModelStore().list(), path)
 
@@ -205,7 +205,7 @@ class ModelsDock(Dock):
             self._asking = event
         elif isinstance(event, Installed):
             self._choose(event.path)
-            self.message.tell(f"'{event.name}' is among your models.")
+            self.message.tell(f"'{event.name}' is now among your models.")
         elif isinstance(event, Exported):
             self.message.tell(f"Written: {event.path}.")
         else:
@@ -214,7 +214,7 @@ class ModelsDock(Dock):
     def _end(self) -> None:
         if self.footer.end():
             kept = " What was found before stays." if self.comparison.results else ""
-            self.message.tell(f"Cancelled.{kept}")
+            self.message.tell(f"Canceled.{kept}")
         self._offer_actions()
         self._check()
         asking, self._asking = self._asking, None

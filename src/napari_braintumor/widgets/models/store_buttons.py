@@ -1,4 +1,4 @@
-"""The buttons that look after models: install, download, export, duplicate, rename, delete, and where they lie."""
+"""The buttons that look after models: install, download, export, duplicate, rename, delete, and choose their folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoreButtons(QWidget):
     Parameters
     ----------
     message
-        Where the dock tells what happens.
+        Where the dock shows what happens.
     """
 
     added = Signal(object)
@@ -67,7 +67,7 @@ class StoreButtons(QWidget):
         self.move_button.setEnabled(idle and movable)
         fixed = "" if movable else " BRAINTUMOR_MODELS decides here, or this napari is older than 0.9."
         self.move_button.setToolTip(f"Keep your models in another folder, as in napari's Preferences.{fixed}")
-        stays = "" if mine or model is None else " Models of the package stay as they are: duplicate it."
+        stays = "" if mine or model is None else " Bundled models cannot be changed: duplicate it."
         self.rename_button.setToolTip(f"Give the model another name.{stays}")
         self.delete_button.setToolTip(f"Delete the model's file.{stays}")
         self.folder_button.setToolTip(literal(f"Show the folder of your models: {ModelStore().folder}"))
@@ -88,15 +88,15 @@ class StoreButtons(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(GAP_PX)
         actions: tuple[tuple[QPushButton, str, Callable[[], None] | None], ...] = (
-            (self.install_button, "Put a model file of this or another program among yours", None),
+            (self.install_button, "Add a model file of this or another program to your models", None),
             (self.export_button, "Write the model for another computer or program", self._export),
             (self.duplicate_button, "Copy the model under another name", self._duplicate),
             (self.rename_button, "Give the model another name", self._rename),
             (self.delete_button, "Delete the model's file", self._delete),
             (self.folder_button, "Show the folder of your models", self._open_folder),
             (self.move_button, "Keep your models in another folder, as in napari's Preferences", self._choose_store),
-            (self.reload_button, "Look at the folders again", MODELS.changed.emit),
-            (self.download_button, "Choose from a catalogue; nothing is fetched before", self._download),
+            (self.reload_button, "Read the folders again", MODELS.changed.emit),
+            (self.download_button, "Choose from a catalogue; nothing is fetched before you do", self._download),
         )
         for number, (button, tip, act) in enumerate(actions):
             name_widget(button, button.text().strip("…"), tip)
@@ -128,7 +128,7 @@ class StoreButtons(QWidget):
         renamed = ModelStore().rename(model.path, name)
         self.added.emit(renamed.path)
         still = f" Still naming '{model.name}' as their parent: {', '.join(children)}." if children else ""
-        self._message.tell(f"'{model.name}' is called '{name}' now.{still}")
+        self._message.tell(f"'{model.name}' is now called '{name}'.{still}")
 
     def _delete(self) -> None:
         model = self._model
@@ -137,7 +137,7 @@ class StoreButtons(QWidget):
         question = f"Delete '{model.name}' with its file {model.path}?"
         if children := list_children(model.name, self._models):
             question += (
-                f"\n\nTuned from it were: {', '.join(children)}. They stay and work, but their parent is missing."
+                f"\n\nThese were tuned from it: {', '.join(children)}. They stay and work, but without their parent."
             )
         question += "\n\nModels that ship with the package stay."
         if QMessageBox.question(self, "Delete a model", literal(question)) == QMessageBox.StandardButton.Yes:
@@ -151,20 +151,20 @@ class StoreButtons(QWidget):
     def _open_folder(self) -> None:
         folder = ModelStore().folder
         if not folder.is_dir():
-            self._message.tell(f"Your models will lie in {folder}, which is made when the first one is installed.")
+            self._message.tell(f"Your models will be stored in {folder}, which the first one creates.")
         elif not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
-            self._message.tell(f"Your models lie in {folder}.")
+            self._message.tell(f"Your models are stored in {folder}.")
 
     def _choose_store(self) -> None:
-        """Write another folder into napari's Preferences, which tell all docks."""
+        """Write another folder into napari's Preferences, which notify all docks."""
         settings = models_settings()
         chosen = QFileDialog.getExistingDirectory(self, "Folder of your models", str(ModelStore().folder))
         if settings is not None and chosen:
             settings.folder = chosen
-            self._message.tell(f"Your models lie in {chosen} now. Those in the old folder stay there.")
+            self._message.tell(f"Your models are now stored in {chosen}. Those in the old folder stay there.")
 
     def _try(self, act: Callable[[], None]) -> None:
-        """Do something that a user may have to be told about."""
+        """Do something, and show the user an error if it fails."""
         try:
             act()
         except BrainTumorError as error:
@@ -224,5 +224,5 @@ def find_free_name(name: str, models: Sequence[StoredModel]) -> str:
 
 
 def _call(act: Callable[[], None], _: bool = False) -> None:
-    """Leave out what a button tells when it is clicked."""
+    """Drop the argument that a button sends when it is clicked."""
     act()

@@ -107,7 +107,7 @@ class ModelsTable(QTreeView):
         self.tree.tick(paths)
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Fit the height again, now that the theme has told how high rows are."""
+        """Fit the height again, now that the theme has set the height of rows."""
         super().showEvent(event)
         self._fit_height()
 

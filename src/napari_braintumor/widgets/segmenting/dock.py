@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 ADVANCED: dict[str, Row] = {
     "threshold": {"label": "Threshold", "empty": "auto", "step": 0.05},
-    "min_volume_ml": {"label": "Smallest island, mL", "empty": "auto", "step": 0.1},
+    "min_volume_ml": {"label": "Smallest component, mL", "empty": "auto", "step": 0.1},
     "keep_largest": {"label": "Keep only the largest tumor"},
     "test_time_mirroring": {"label": "Average with the mirrored scan"},
     "probabilities": {"label": "Show probabilities as layers"},
@@ -116,7 +116,7 @@ class SegmentDock(Dock):
         """Say that a run under way ends with its dock."""
         if self.footer.job is None:
             return ""
-        return "The segmentation was canceled, as its dock was closed. No layer was changed."
+        return "The segmentation was canceled because its dock was closed. No layer was changed."
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 
@@ -240,7 +240,7 @@ class SegmentDock(Dock):
         self.result_card.work_on(self._selection)
 
     def _show_expectation(self) -> None:
-        """Tell of each model how well it does and about how long it will take, as far as the cards tell."""
+        """Show for each model its Dice and about how long it will take, as far as the cards state them."""
         slices = self._selection.shape[0] if self._selection is not None else None
         chosen = self.chosen
         self.model_choice.describe_for(slices, chosen)
@@ -331,7 +331,7 @@ class SegmentDock(Dock):
 
     def _end(self) -> None:
         if self.footer.end():
-            self.message.tell("Cancelled. No layer was changed.")
+            self.message.tell("Canceled. No layer was changed.")
         self.voxel_size.setEnabled(True)
 
     # ------------------------------------------------------------------------------------------------ results
@@ -347,7 +347,7 @@ class SegmentDock(Dock):
         if gone or not scans or path is None:
             which = f": {', '.join(gone)}" if gone else ""
             self.message.tell(
-                f"The scans that '{layer.name}' was made from are not all open any more{which}. Open them and segment "
+                f"The scans that '{layer.name}' was made from are no longer all open{which}. Open them and segment "
                 "again: the model learns from the scans that it saw."
             )
         elif (dock := open_dock(self._viewer, TrainDock)) is not None:

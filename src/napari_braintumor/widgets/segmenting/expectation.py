@@ -75,5 +75,5 @@ def _describe(metrics: Collection[Metric]) -> str:
 
 def _explain(metric: Metric) -> str:
     interval = "" if metric.low is None or metric.high is None else f", 95 % of {metric.low:.2f} to {metric.high:.2f}"
-    seen = "patients that training never saw" if metric.held_out else "cases that training was steered by"
+    seen = "patients that training never saw" if metric.held_out else "cases that guided the training"
     return f"{metric.kind}: {metric.data}, n = {metric.n}{interval}, {seen}"

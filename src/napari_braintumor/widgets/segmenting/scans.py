@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import napari
 
 ALL_LAYERS = "All open scans"
-"""In place of a case: scans whose names do not tell that they belong together are chosen by hand."""
+"""In place of a case: scans whose names do not show that they belong together are chosen by hand."""
 
 
 class CaseBar(QWidget):
@@ -171,7 +171,7 @@ class ScansForm(QGroupBox):
         guess.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
         self.guess_label = make_line("", "Question")
         self.guess_box = Combo()
-        name_widget(self.guess_box, "Modality of the unnamed scan", "Its name does not tell which modality it is")
+        name_widget(self.guess_box, "Modality of the unnamed scan", "Its name does not show which modality it is")
         self.guess_box.activated.connect(self.refill)
         guess.addRow(self.guess_label, self.guess_box)
         column.addWidget(self.guess_row)

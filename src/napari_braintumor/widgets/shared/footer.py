@@ -55,7 +55,7 @@ class Footer(QWidget):
         self.progress_line.setText(text)
 
     def end(self) -> bool:
-        """Let go of the job, which has ended; return whether it was cancelled."""
+        """Let go of the job, which has ended; return whether it was canceled."""
         job, self.job = self.job, None
         self._show_running(False)
         return job is not None and job.cancelled
@@ -64,7 +64,7 @@ class Footer(QWidget):
         if self.job is not None:
             self.job.cancel()
             self.cancel_button.setEnabled(False)
-            self.progress_line.setText("Cancelling…")
+            self.progress_line.setText("Canceling…")
 
     def _show_running(self, running: bool) -> None:
         self.cancel_button.setEnabled(True)

@@ -93,7 +93,7 @@ class SettingsForm(QWidget):
         return QSize(max(self._measure(QWidget)), super().minimumSizeHint().height())
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Put labels beside editors if there is room, else above them."""
+        """Put labels next to editors if there is room, else above them."""
         super().resizeEvent(event)
         beside = sum(self._measure(QAbstractSpinBox, QComboBox)) + self._form.horizontalSpacing() <= self.width()
         policy = QFormLayout.RowWrapPolicy

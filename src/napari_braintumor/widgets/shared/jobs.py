@@ -1,4 +1,4 @@
-"""Run a generator of the engine in a napari worker thread, and tell a dock what becomes of it.
+"""Run a generator of the engine in a napari worker thread, and report to a dock what becomes of it.
 
 A `Job` belongs to its dock: when the dock or the whole viewer goes away, the job asks its thread to stop and nobody is
 called any more.
@@ -65,7 +65,7 @@ class Job(QObject):
         Shown in napari's activity dock, if the job takes long.
     generator
         A generator function whose body starts in the worker thread. Events with `done` and `total` are its progress, of
-        which, where it comes quickly, only the latest is told twice a second, and the end.
+        which, where it comes quickly, only the latest is reported twice a second, and the end.
     *args
         Its arguments.
     """
@@ -83,7 +83,7 @@ class Job(QObject):
         super().__init__(parent)
         self._stop = Event()
         self._bar = _Bar(title)
-        self._progress: Any | None = None  # the last that was not told yet
+        self._progress: Any | None = None  # the last that was not reported yet
         self._breath = QTimer(self)
         self._breath.setSingleShot(True)
         self._breath.timeout.connect(self._tell_progress)
@@ -120,14 +120,14 @@ class Job(QObject):
             self.happened.emit(event)
 
     def _tell_progress(self) -> None:
-        """Tell how far the job is, if that is news, and then take a breath."""
+        """Report how far the job is, if that is news, and then pause."""
         event, self._progress = self._progress, None
         if event is None:
             return
         self._breath.start(PROGRESS_MS)
         if not self.cancelled:
             self.happened.emit(event)
-        # Moving the bar lets Qt deliver the next event inside this call, so it must come after telling of this one.
+        # Moving the bar lets Qt deliver the next event inside this call, so it must come after reporting this one.
         self._bar.move(event.done, event.total)
 
     def _finish(self) -> None:

@@ -19,7 +19,7 @@ class MeaningBox(Combo):
     name
         For screen readers.
     unsaid
-        The first row, for labels whose numbers are to tell by themselves; empty if a convention must be chosen.
+        The first row, for labels whose numbers speak for themselves; empty if a convention must be chosen.
     """
 
     def __init__(self, name: str, unsaid: str = "") -> None:

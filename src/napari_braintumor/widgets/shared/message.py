@@ -1,4 +1,4 @@
-"""What a dock last told, and the details of a failure to copy."""
+"""The last message of a dock, and the details of a failure to copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_braintumor.widgets.shared.parts import copy_text, make_line, name_wi
 
 
 class Message(QWidget):
-    """A line of text, out of sight while there is nothing to tell."""
+    """A line of text, hidden while there is no message."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,17 +26,17 @@ class Message(QWidget):
         self.tell("")
 
     def text(self) -> str:
-        """Return what was told."""
+        """Return the message."""
         return self._line.text()
 
     def tell(self, text: str) -> None:
-        """Show a text in place of what was told before; nothing, if it is empty."""
+        """Replace the message; an empty text hides it."""
         self._line.setText(text)
         self.setVisible(bool(text))
         self.details_button.hide()
 
     def add(self, text: str) -> None:
-        """Show a text below what was told before."""
+        """Add a text below the message."""
         self.tell("\n".join(filter(None, (self.text(), text))))
 
     def show_failure(self, failure: Failure, before: str = "") -> None:

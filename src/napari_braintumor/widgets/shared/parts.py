@@ -121,7 +121,7 @@ def literal(text: str) -> str:
 
 
 def without_mnemonic(text: str) -> str:
-    """Return a text as Qt shows it to the letter on buttons and beside rows, where `&` would underline a letter."""
+    """Return a text as Qt shows it to the letter on buttons and next to rows, where `&` would underline a letter."""
     return text.replace("&", "&&")
 
 

@@ -60,7 +60,7 @@ class Plot(QWidget):
         return QSize(240, HEIGHT_PX)
 
     def show_lines(self, lines: Sequence[Line]) -> None:
-        """Show other lines; the last values are also told as a tooltip."""
+        """Show other lines; the last values are also shown as a tooltip."""
         self.lines = list(lines)
         self.setToolTip(
             ", ".join(f"{line.name or self.title} {line.points[-1][1]:.4g}" for line in lines if line.points)

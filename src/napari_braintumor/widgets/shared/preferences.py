@@ -1,4 +1,4 @@
-"""Where models lie, as the user chose it in napari's Preferences, and word to all docks when the models change."""
+"""Where models lie, as the user chose it in napari's Preferences, and a signal to all docks when the models change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_braintumor.engine.models.store import use_folder
 
 
 class Models(QObject):
-    """Tells the docks of a viewer that the store is not what it was."""
+    """Notifies the docks of a viewer that the store has changed."""
 
     changed = Signal()
 

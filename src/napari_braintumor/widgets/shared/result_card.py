@@ -61,7 +61,7 @@ COUNT_S = 0.02
 """How long one bit keeps the window waiting."""
 
 _LEAST_ML = 0.05
-"""What is told with one decimal; less is not told as a change."""
+"""What is shown with one decimal; less is not shown as a change."""
 
 
 class ResultCard(QGroupBox):
@@ -109,7 +109,7 @@ class ResultCard(QGroupBox):
         self._refresh()
 
     def save_to(self, path: Path) -> None:
-        """Write the layer's labels as they are now, with their record beside them, or say why not."""
+        """Write the layer's labels as they are now, with their record next to them, or say why not."""
         if self.layer is None:
             return
         try:
@@ -307,7 +307,7 @@ class ResultCard(QGroupBox):
         if self._figures is not None:
             self._figures.settle()
             copy_text(json.dumps(self._figures.describe(), indent=1))
-            self.told.emit("The record is in the clipboard.")
+            self.told.emit("The record is on the clipboard.")
 
 
 def describe_hands(figures: Figures) -> str:

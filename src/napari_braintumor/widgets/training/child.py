@@ -35,7 +35,7 @@ def start_training(run: Run) -> subprocess.Popen[bytes]:
 
 
 def check_plan(plan: TrainPlan) -> str:
-    """Let a child process try one batch of a plan and return what it tells; takes seconds, so call it in a worker.
+    """Let a child process try one batch of a plan and return its report; takes seconds, so call it in a worker.
 
     Raises
     ------

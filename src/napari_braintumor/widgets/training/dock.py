@@ -109,7 +109,7 @@ class TrainDock(Dock):
         self.data.choose_layers(layers, labels)
         if not self.model.choose_parent(model):
             self.message.tell(
-                f"The model '{model.stem}', which drew these labels, is not among your models any more. Choose another "
+                f"The model '{model.stem}', which drew these labels, is no longer among your models. Choose another "
                 "one in the Model tab."
             )
         self.tabs.setCurrentIndex(0)
@@ -270,7 +270,7 @@ class TrainDock(Dock):
         job.start()
 
     def _tell_kept(self, path: Path) -> None:
-        self.message.tell(f"Kept in {path}.")
+        self.message.tell(f"Saved in {path}.")
 
     def _run(self, title: str, generator: Callable[..., Any], *args: Any) -> Job:
         """Return a job, not started yet, besides which no other is begun."""

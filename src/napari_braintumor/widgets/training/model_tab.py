@@ -32,9 +32,9 @@ TUNING: dict[str, Row] = {"frozen_stages": {"label": "Frozen stages"}}
 """With the replay folder, what a user decides of a fine-tuning. Other fields keep their defaults."""
 
 HOW_TUNING_GOES = (
-    "The model's batch-norm statistics stay, its early stages learn last, and every third reviewed slice is held out, "
-    "so at least three are needed. The new version is accepted only if it is better on those and has not forgotten; "
-    "the old one stays as it is."
+    "The model's batch-norm statistics stay, its early stages learn last, and every third reviewed slice is for "
+    "validation, so at least three are needed. The new version is accepted only if it is better on those and has not "
+    "forgotten; the old one stays as it is."
 )
 
 
@@ -50,7 +50,7 @@ class ModelPage(QWidget):
         self.mode_box = Combo()
         self.mode_box.addItem("Train a new network", "new")
         self.mode_box.addItem("Fine-tune a model", "tune")
-        name_widget(self.mode_box, "New or fine-tune", "Begin anew, or improve a model with a few corrected slices")
+        name_widget(self.mode_box, "New or fine-tune", "Start from scratch, or improve a model with corrected slices")
         self.name_edit = QLineEdit("my-model")
         name_widget(self.name_edit, "Name of the model", "Letters, digits, dots and dashes")
         self.pages = QStackedWidget()

@@ -18,8 +18,8 @@ from napari_braintumor.widgets.shared.plots import Line, Plot
 EVERYDAY: dict[str, Row] = {
     "minutes": {"label": "Minutes, at most", "empty": "no limit", "step": 0.5, "decimals": 1},
     "epochs": {"label": "Epochs"},
-    "steps_per_epoch": {"label": "Batches an epoch", "step": 10},
-    "batch_size": {"label": "Slices a batch"},
+    "steps_per_epoch": {"label": "Batches per epoch", "step": 10},
+    "batch_size": {"label": "Slices per batch"},
     "patience": {"label": "Patience, epochs", "empty": "never"},
     "augmentation": {"label": "Augmentation"},
     "schedule": {"label": "Learning rate"},

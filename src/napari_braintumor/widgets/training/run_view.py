@@ -48,9 +48,9 @@ class TrainingView(QWidget):
         name_widget(self.bar, "Progress of the training", "What is done of the steps or of the time, whichever is more")
         self.verdict_line = make_line("", "Verdict")
         self.use_button = QPushButton("Use in Segment")
-        name_widget(self.use_button, "Use in Segment", "Put the new model among yours and choose it in Segment")
+        name_widget(self.use_button, "Use in Segment", "Add the new model to yours and choose it in Segment")
         self.undo_button = QPushButton("Back to the parent")
-        name_widget(self.undo_button, "Back to the parent", "Take the new model away again and choose its parent")
+        name_widget(self.undo_button, "Back to the parent", "Remove the new model and choose its parent")
         self.loss_plot = Plot("loss")
         self.dice_plot = Plot("Dice on validation", (0.0, 1.0))
         self.rate_plot = Plot("learning rate")
@@ -92,7 +92,7 @@ class TrainingView(QWidget):
             widget.hide()
 
     def add(self, events: list[TrainingEvent]) -> None:
-        """Show what was told."""
+        """Show new events."""
         for event in events:
             if isinstance(event, CaseLeftOut) and event.damaged and event.case not in self.damaged:
                 self.damaged.append(event.case)
@@ -132,7 +132,7 @@ class TrainingView(QWidget):
     def show_end(self, text: str) -> None:
         """Say how the run ended, what came of it, and which cases should have been used and could not be."""
         if self.damaged:
-            text += f" Left out, as their files cannot be used: {', '.join(self.damaged)}."
+            text += f" Left out because their files cannot be used: {', '.join(self.damaged)}."
         self.headline.setText(f"{self.name}: {text}")
         self.time_line.setText("")
         if self.trained is not None and self.stopped is None:

@@ -39,7 +39,7 @@ class WatchPage(QWidget):
     viewer
         The viewer that gets the preview.
     message
-        Where the dock tells what happens.
+        Where the dock shows what happens.
     picture_width
         Returns how many pixels wide the preview may be.
 
@@ -81,7 +81,7 @@ class WatchPage(QWidget):
         self.view.undo_button.clicked.connect(self._undo)
         self.view.details_button.clicked.connect(self._copy_details)
         self.stop_button = QPushButton("Stop and keep best")
-        name_widget(self.stop_button, "Stop and keep best", "End after the present step; the best weights are kept")
+        name_widget(self.stop_button, "Stop and keep best", "End after the current step; the best weights are kept")
         self.stop_button.clicked.connect(self._stop)
         self.discard_button = QPushButton("Discard…")
         name_widget(self.discard_button, "Discard", "End the training and delete all of it")
@@ -207,13 +207,13 @@ class WatchPage(QWidget):
         except BrainTumorError as error:
             self._message.tell(str(error))
             return
-        self._message.tell("Stopping after the present step…")
+        self._message.tell("Stopping after the current step…")
         self._patience.start(PATIENCE_WITH_STOP_MS)
 
     def _lose_patience(self) -> None:
         if self.run is not None and self.job is not None and self.run.stop_requested:
             self._message.tell(
-                "The present step takes long. Press Stop once more to end at once, at the last checkpoint."
+                "The current step takes long. Press Stop once more to end at once, at the last checkpoint."
             )
 
     def _discard(self) -> None:
@@ -237,7 +237,7 @@ class WatchPage(QWidget):
             return
         self._installed = model.name, model.path
         self._choose_in_segment(model.path)
-        self._message.tell(f"'{model.name}' is among your models.")
+        self._message.tell(f"'{model.name}' is now among your models.")
         self.view.use_button.hide()
         self.view.undo_button.setVisible(find_parent(self.run) is not None)
         MODELS.changed.emit()
@@ -255,7 +255,7 @@ class WatchPage(QWidget):
             return
         if known is not None:
             self._choose_in_segment(known.path)
-        self._message.tell(f"'{self._installed[0]}' is taken away; its file stays in the run's folder.")
+        self._message.tell(f"'{self._installed[0]}' is removed; its file stays in the run's folder.")
         self._installed = None
         self.view.undo_button.hide()
         self.view.use_button.show()
