@@ -35,7 +35,7 @@ def main() -> None:
     parts = options.parts or [part for part in PARTS if part != "gpu" and (part != "int8" or find_spec("nncf"))]
     for part in parts:
         if part not in PARTS or find_spec(part) is None:
-            parser.error(f"there is no part '{part}'; known are {', '.join(PARTS)}")
+            parser.error(f"there is no part '{part}'; choose from {', '.join(PARTS)}")
     for part in parts:
         module = import_module(part)
         with Others() as others:

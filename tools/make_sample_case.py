@@ -26,9 +26,9 @@ Array = NDArray[np.float32]
 
 SEED = 152
 SPACING = (1.0, 1.0, 1.5)  # mm along right, anterior, superior
-CORNER = (-79.0, -108.0, -66.0)  # RAS mm of the first voxel's centre
+CORNER = (-79.0, -108.0, -66.0)  # RAS mm of the first voxel's center
 EXTENT = (160.0, 192.0, 144.0)  # mm
-CENTRE = np.array([31.0, -6.0, 29.0])  # of the tumor core, RAS mm: right centrum semiovale
+CENTER = np.array([31.0, -6.0, 29.0])  # of the tumor core, RAS mm: right centrum semiovale
 
 # Mean signal of each tissue, before bias field and noise: as z-scores over the brain they are near clinical scans'.
 SIGNAL: dict[str, dict[str, float]] = {
@@ -88,7 +88,7 @@ def sigmoid(x: Array) -> Array:
 
 @cache
 def load_template() -> tuple[NDArray[np.float64], Array, Array, Array]:
-    """Load the template: voxel to RAS mm, white matter 0 to 1, grey matter 0 to 1, mm below the brain's surface."""
+    """Load the template: voxel to RAS mm, white matter 0 to 1, gray matter 0 to 1, mm below the brain's surface."""
     image = load_mni152_template(resolution=1)
     white = np.asarray(load_mni152_wm_template(resolution=1).dataobj, np.float32)
     grey = np.asarray(load_mni152_gm_template(resolution=1).dataobj, np.float32)
@@ -103,14 +103,14 @@ def make_anatomy(fields: Fields) -> Anatomy:
     affine, template_white, template_grey, template_depth = load_template()
 
     # From here backwards to the template: first the mass effect, then the individual's shape and size.
-    from_centre = world - CENTRE.astype(np.float32)[:, None, None, None]
-    radius = np.linalg.norm(from_centre, axis=0) + 1e-3
+    from_center = world - CENTER.astype(np.float32)[:, None, None, None]
+    radius = np.linalg.norm(from_center, axis=0) + 1e-3
     push = 6.5 * np.where(radius < 15, radius / 15, np.exp(-np.maximum(radius - 15, 0) / 24))
     warp = np.stack([2.1 * fields.draw(32) + 1.6 * fields.draw(11) + 0.7 * fields.draw(5) for _ in range(3)])
     scale = np.array([1.075, 1.06, 1.07], np.float32)[:, None, None, None]
     depth = sample(template_depth, affine, world * scale + warp, order=1)
     push = push * np.clip(depth / 14, 0, 1)  # the skull does not give way
-    there = ((world - push * from_centre / radius) * scale + warp).astype(np.float32)
+    there = ((world - push * from_center / radius) * scale + warp).astype(np.float32)
 
     depth = sample(template_depth, affine, there, order=1)
     white = np.clip(sample(template_white, affine, there), 0, 1)
@@ -130,7 +130,7 @@ def grow_tumor(fields: Fields, anatomy: Anatomy, spacing: tuple[float, float, fl
     world = fields.world_mm
     lobes = ((0, 0, 0, 13.0), (8, 11, 4, 9.0), (-2, -13, 6, 8.5), (5, -1, -12, 8.5))
     spheres = [
-        size - np.linalg.norm(world - (CENTRE + np.array(at)).astype(np.float32)[:, None, None, None], axis=0)
+        size - np.linalg.norm(world - (CENTER + np.array(at)).astype(np.float32)[:, None, None, None], axis=0)
         for *at, size in lobes
     ]
     blended = 3.0 * np.logaddexp.reduce(np.stack(spheres) / 3.0, axis=0)
@@ -187,7 +187,7 @@ def draw_vessels(fields: Fields, anatomy: Anatomy) -> tuple[Array, Array]:
 
 
 def add_noise(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
-    """Add Rician noise, slightly correlated between neighbours as after the resampling of a clinical scan."""
+    """Add Rician noise, slightly correlated between neighbors as after the resampling of a clinical scan."""
     real, imaginary = (ndi.gaussian_filter(rng.standard_normal(signal.shape), 0.55) for _ in range(2))
     noise = sigma / real.std()
     return np.hypot(signal + noise * real, noise * imaginary).astype(np.float32)

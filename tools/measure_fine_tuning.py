@@ -124,7 +124,7 @@ def main() -> None:
         print(
             f"{case.name:28s} {'accepted' if verdict.accepted else 'refused ':8s} "
             + "  ".join(f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
-            + f"  gain {gain:+.3f}  kept back {verdict.before:.3f} -> {verdict.after:.3f}"
+            + f"  gain {gain:+.3f}  validation {verdict.before:.3f} -> {verdict.after:.3f}"
             + (f"  replay {verdict.replay_before:.3f} -> {verdict.replay_after or 0:.3f}" if replay else ""),
             flush=True,
         )

@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("record", type=Path)
     parser.add_argument("--no-tumor", type=Path, nargs="*", default=[])
-    parser.add_argument("--min-volume-ml", type=float, help="remove islands below this; the model's own if not given")
+    parser.add_argument(
+        "--min-volume-ml", type=float, help="remove components below this; the model's own if not given"
+    )
     parser.add_argument("--quick", action="store_true", help="all modalities, FLAIR and T1ce alone; no page's figures")
     options = parser.parse_args()
     model = ModelStore().find(options.model)

@@ -28,7 +28,7 @@ LICENSE = "CC BY-NC-SA 4.0, research only"
 LIMITATIONS = (
     "Trained on few patients with gliomas (and meningioma slices), mostly before treatment. Not for other diseases, "
     "children, or scans after surgery: of enhancing tumor in treated patients it finds less than half. Axial scans "
-    "only; modalities must be registered. Small or faint tumors are missed; bright vessels, sinuses and artefacts may "
+    "only; modalities must be registered. Small or faint tumors are missed; bright vessels, sinuses and artifacts may "
     "be taken for tumor. FLAIR alone does not show the core, T1ce alone not the edema. It works at 2 mm in-plane, so "
     "thin structures are smoothed."
 )

@@ -2,7 +2,7 @@
 
 Each plan is trained twice: on a split by slice, as the original was, and on a split by patient. Each is measured on its
 validation side by the original's measure and by ours. The U-Net's learning rate, 1e-4 in the plan, is ten times as high
-here: with it nothing is learnt in minutes.
+here: with it nothing is learned in minutes.
 
     python tools/repeat_seed.py DATA OUT [--width 8] [--minutes 4]
 """
