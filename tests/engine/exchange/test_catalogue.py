@@ -222,14 +222,14 @@ def test_the_next_address_is_tried_where_one_fails(entry: Entry, server: Server)
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/far.safetensors", "/far.safetensors"])
 def test_a_redirect_that_leads_nowhere_ends_in_a_sentence(entry: Entry, server: Server, place: str) -> None:
     server.answers["/far.safetensors"] = lead_to(place)
-    with pytest.raises(ModelError, match=r"'127.0.0.1' (cannot be reached|does not give)"):
+    with pytest.raises(ModelError, match=r"'127.0.0.1' (cannot be reached|does not provide)"):
         run(entry)
     assert stored() == parts() == []
 
 
 def test_a_password_in_an_address_is_not_shown(entry: Entry, server: Server) -> None:
     address = server.address.replace("http://", "http://someone:secret@")
-    with pytest.raises(ModelError, match="does not give") as caught:
+    with pytest.raises(ModelError, match="does not provide") as caught:
         run(moved(entry, urls=(f"{address}/gone",)))
     assert "secret" not in str(caught.value)
 

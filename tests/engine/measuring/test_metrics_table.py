@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_braintumor.cli import app
+from napari_braintumor.cli._console import console
 from napari_braintumor.engine.measuring.comparison import compare_segmentations
 from napari_braintumor.engine.measuring.metrics import METRICS, Mask, Metric
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
@@ -24,10 +25,13 @@ def toy() -> Iterator[Metric]:
     METRICS.remove(metric)
 
 
-def test_a_metric_is_measured_printed_and_written_once_it_has_a_row(toy, case_folder, toy_model, tmp_path) -> None:
+def test_a_metric_is_measured_printed_and_written_once_it_has_a_row(
+    toy, case_folder, toy_model, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(console, "width", 200)  # a narrow terminal wraps the headings
     table = tmp_path / "table.csv"
     arguments = ["evaluate", str(case_folder / "case7"), "-m", str(toy_model), "-o", str(table)]
-    printed = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    printed = CliRunner().invoke(app, arguments)
     assert printed.exit_code == 0, printed.output
     assert "mean false voxels" in printed.output
     header, first, *_ = (line.split(",") for line in table.read_text().splitlines())

@@ -6,6 +6,7 @@ import torch
 from monai.transforms import AdjustContrast, GaussianSmooth, RandBiasField, RandSimulateLowResolution
 
 from napari_braintumor.engine.training import device_batches
+from napari_braintumor.engine.training.augmentation import INTENSITY_SCALE, INTENSITY_SHIFT_Z
 from napari_braintumor.engine.training.device_batches import DeviceSlices, fits, keep_modalities, make_device_batches
 from napari_braintumor.engine.training.device_variation import draw_variation
 from napari_braintumor.engine.training.drawing import SliceDataset, drop_modalities
@@ -140,8 +141,8 @@ def test_chances_and_ranges_are_those_of_the_loader_s_variation(toy_plan) -> Non
     assert mirrored.mean() == pytest.approx(0.5, abs=0.03)
     still = (np.abs(np.abs(drawn.affine) - np.eye(2, 3)) < 1e-9).all((1, 2))
     assert still.mean() == pytest.approx(0.75 * 0.2, abs=0.02)
-    assert drawn.scale.min() == pytest.approx(0.8, abs=0.01)
-    assert np.abs(drawn.shift).max() == pytest.approx(0.3, abs=0.01)
+    assert drawn.scale.min() == pytest.approx(1 - INTENSITY_SCALE, abs=0.01)
+    assert np.abs(drawn.shift).max() == pytest.approx(INTENSITY_SHIFT_Z, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["contrast", "biased", "smoothed", "coarsened"])

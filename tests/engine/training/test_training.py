@@ -441,7 +441,7 @@ def test_a_tuned_version_that_is_not_better_is_refused_and_no_model_is_left(tuni
 
 
 def test_a_version_that_forgets_is_refused(tuning_plan, case_folder, monkeypatch) -> None:
-    """The replay set's Dice is made to fall by 0.05, whatever was learnt."""
+    """The replay set's Dice is made to fall, whatever was learned."""
     import napari_braintumor.engine.training.judging as judging
 
     def validate(network, parts, plan, device):
@@ -449,7 +449,7 @@ def test_a_version_that_forgets_is_refused(tuning_plan, case_folder, monkeypatch
         names = {part.case.name for part in parts}
         calls.append(names)
         forgot = "case7" not in names and sum("case7" not in call for call in calls) > 1
-        return {name: value - 0.05 if forgot else value for name, value in dice.items()}
+        return {name: value - 0.3 if forgot else value for name, value in dice.items()}
 
     real, calls = judging.validate, []
     monkeypatch.setattr(judging, "validate", validate)
