@@ -193,7 +193,7 @@ def test_labels_that_were_corrected_by_hand_are_kept_and_said(case_folder, toy_m
     command = ["segment", str(case_folder / "case7"), "-o", str(tmp_path), "-m", str(toy_model)]
     first, again = run(app, command), run(app, command)
     assert (first.exit_code, again.exit_code) == (0, 0)
-    assert "left as it is" not in again.output
+    assert "so it was kept" not in again.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case7_tumor.json", "case7_tumor.nii.gz"]
     labels = tmp_path / "case7_tumor.nii.gz"
     image = nib.load(labels)

@@ -34,8 +34,7 @@ _USE = """Put the images of a case, named {patterns}, into a folder, and run ins
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir FOLDER
 
 The labels lie in `eval`. It needs monai with nibabel, pytorch-ignite, fire and scipy. `scripts/case.py` prepares images
-and paints labels as napari-braintumor does, but looks at every slice, where napari-braintumor may search in coarser
-steps."""
+and paints labels as napari-braintumor does."""
 
 
 def export(model: StoredModel, target: Path) -> Path:
