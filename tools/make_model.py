@@ -17,13 +17,7 @@ TOOLS = Path(__file__).parent
 STAGES = {
     "glioma-unet": ("glioma_unet", "glioma_unet_refined", "glioma_unet_last"),
     "glioma-res-unet": ("glioma_res_unet", "glioma_res_unet_last"),
-    "glioma-u2net": (
-        "glioma_u2net",
-        "glioma_u2net_last",
-        "glioma_u2net_more",
-        "glioma_u2net_core",
-        "glioma_u2net_settled",
-    ),
+    "glioma-u2net": ("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
 TAUGHT = {"glioma_u2net_core": "lgg_core.cases.zip"}
