@@ -174,6 +174,7 @@ def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
     coarse = np.asarray(depth_ZYX[box][:: every[0], :: every[1], :: every[2]])
     sides = [step * side for step, side in zip(every, task.volume.spacing, strict=True)]
     middle = find_middle((coarse >= places[WHOLE]) & (coarse <= places[ENHANCING]), rule, sides)
+    has_grown = False
     for start, stop in _slabs(depth_ZYX):
         rows = range(max(start, box[0].start), min(stop, box[0].stop))
         if not rows:
@@ -182,9 +183,11 @@ def fill_solid_core(depth_ZYX: Any, task: SegmentTask) -> list[str]:
         inside = slab[:, box[1], box[2]]
         shown = middle[[(z - box[0].start) // every[0] for z in rows]].repeat(every[1], 1).repeat(every[2], 2)
         grown = shown[:, : inside.shape[1], : inside.shape[2]] & (inside >= places[WHOLE]) & (inside < places[CORE])
-        inside[grown] = places[CORE]
-        depth_ZYX[rows.start : rows.stop] = slab
-    if count_voxels(depth_ZYX, card) == voxels:
+        if grown.any():
+            has_grown = True
+            inside[grown] = places[CORE]
+            depth_ZYX[rows.start : rows.stop] = slab
+    if not has_grown:
         return []
     return [
         f"The network found hardly any core ({core / whole:.0%} of the tumor). In a tumor that does not enhance, the "
