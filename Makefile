@@ -64,6 +64,6 @@ screenshot: .venv/dev.stamp .venv/display.stamp  ## Take the pictures of the doc
 	$(INSTALL) '.[dev]'
 	@touch .venv/runtime.stamp $@
 
-.venv/display.stamp: tools/display_packages.txt | .venv/bin/python
-	tools/install_debian_packages $$(cat tools/display_packages.txt)
+.venv/display.stamp: tools/debian_packages.txt | .venv/bin/python
+	tools/install_debian_packages $$(cat tools/debian_packages.txt)
 	@touch $@

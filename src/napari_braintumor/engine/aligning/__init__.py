@@ -1,0 +1,1 @@
+"""Bringing the scans of a case onto one grid: choosing it, registering, resampling, and the way back."""
