@@ -98,6 +98,11 @@ class Failures:
 def find_all(paths: Sequence[Path], modalities: tuple[str, ...] | None, failures: Failures) -> list[CaseFiles]:
     """Find the cases of all paths; one of several paths that holds none is a failure, and the others go on.
 
+    Returns
+    -------
+    list of CaseFiles
+        The cases of all paths, as `find_cases` returns them.
+
     Raises
     ------
     DataError
@@ -129,6 +134,11 @@ def make_progress_bar(*counts: ProgressColumn) -> Progress:
 def split_modalities(names: str | None) -> tuple[str, ...] | None:
     """Read an option that lists modalities; other spellings become our names.
 
+    Returns
+    -------
+    tuple of str or None
+        Our names, in the order given; None if the option was left out.
+
     Raises
     ------
     typer.Exit
@@ -142,6 +152,11 @@ def split_modalities(names: str | None) -> tuple[str, ...] | None:
 
 def build_config(**settings: Any) -> SegmentConfig:
     """Return the settings of a command.
+
+    Returns
+    -------
+    SegmentConfig
+        The settings, validated.
 
     Raises
     ------

@@ -113,6 +113,11 @@ def numbered(path: Path, ending: str = "") -> Iterator[Path]:
 def list_taken_names(folder: Path) -> dict[str, Path]:
     """Return the contents of a folder by folded name; nothing if there is no such folder.
 
+    Returns
+    -------
+    dict
+        The path of each file and folder by its name in folded case, see `fold`.
+
     Raises
     ------
     OSError

@@ -20,6 +20,11 @@ def choose_device(name: str) -> torch.device:
     name
         ``"auto"`` takes CUDA, then MPS, then the CPU.
 
+    Returns
+    -------
+    torch.device
+        The device itself; with ``"auto"`` the first of those above that is available.
+
     Raises
     ------
     SettingsError
@@ -46,6 +51,11 @@ def choose_autocast(device: torch.device, precision: str = "auto") -> torch.dtyp
     precision
         ``"auto"`` takes the faster type on a GPU: bfloat16 from CUDA compute capability 8.0 (Ampere), float16 on older
         cards and on MPS. CPUs get None: on most of them reduced precision is many times slower.
+
+    Returns
+    -------
+    torch.dtype or None
+        ``torch.bfloat16`` or ``torch.float16``; None for full float32.
     """
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else None
@@ -82,6 +92,11 @@ def openvino_core() -> Any:
     A core gives the thread that creates it a signal stack (openvinotoolkit/openvino, pull request 11894). Released by
     another thread, it would free that stack without unregistering it, and the next signal that Python handles would
     kill the process.
+
+    Returns
+    -------
+    openvino.Core
+        The same object each time.
     """
     from openvino import Core
 

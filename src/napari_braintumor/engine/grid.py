@@ -73,6 +73,11 @@ class SourceGrid:
         spacing
             mm along Z, Y, X.
 
+        Returns
+        -------
+        SourceGrid
+            The grid, with `spacing_known` True and no note.
+
         Raises
         ------
         SettingsError
@@ -187,6 +192,11 @@ def grid_from_affine(shape: tuple[int, int, int], affine: NDArray[np.floating[An
         ``(4, 4)``, source voxel index to RAS mm; may be oblique. It must be invertible.
     **extra
         Further fields of `SourceGrid`.
+
+    Returns
+    -------
+    SourceGrid
+        The grid with its axis order and flips.
     """
     affine = np.asarray(affine, dtype=np.float64)
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
@@ -305,6 +315,11 @@ def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
 
     The guess is the stated size times the power of ten that makes the scan 60 to 600 mm long, whatever unit was
     meant; or 1 mm if that does not help.
+
+    Returns
+    -------
+    SourceGrid
+        The same grid, or one with `spacing_known` False and a note.
     """
     if _is_a_head(grid.shape_ZYX, grid.spacing):
         return grid
@@ -327,6 +342,11 @@ def guess_spacing(grid: SourceGrid, guess: tuple[float, float, float], stated: s
         mm along Z, Y, X.
     stated
         What the file states; the note begins with it.
+
+    Returns
+    -------
+    SourceGrid
+        The grid with the guess, `spacing_known` False, and a note.
     """
     guess = guess if _is_a_head(grid.shape_ZYX, guess) else (1.0, 1.0, 1.0)
     note = (
@@ -342,10 +362,8 @@ def format_sides(sides: Sequence[float]) -> str:
 
 
 def _is_a_head(shape_ZYX: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
-    """Return whether a scan of this shape and voxel size can hold a head: not larger than a head, and not too small.
-
-    A small crop of a scan has voxels of the usual size.
-    """
+    """Return whether a scan of this shape and voxel size can hold a head: not larger than a head, and not too small."""
     longest = max(side * n for side, n in zip(spacing, shape_ZYX, strict=True))
+    # A small crop of a scan has voxels of the usual size.
     small = longest < _LEAST_HEAD_MM and min(spacing) < _FINEST_CROP_MM
     return is_possible_spacing(shape_ZYX, spacing) and not small

@@ -116,7 +116,12 @@ class StreamedVolume:
         return self.source.spacing
 
     def read(self, modality: int, slices: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return some slices of one modality, by its number: float32 ``(n, Y, X)``.
+        """Return some slices of one modality, by its number.
+
+        Returns
+        -------
+        array
+            float32 ``(n, Y, X)``, in the order of `slices`.
 
         Raises
         ------

@@ -43,6 +43,11 @@ def cases_in(layers: Iterable[Layer]) -> list[Case]:
     Scans belong together if their readers noted the same case or, if another plugin opened them, if their names are
     equal apart from the modality. If a modality occurs twice, as in two studies with equal patient names, the cases are
     distinguished by folder. Scans whose names say nothing belong to no case.
+
+    Returns
+    -------
+    list of Case
+        Each with its scans.
     """
     groups: dict[str, list[Image]] = {}
     for scan in scans_in(layers):

@@ -30,6 +30,11 @@ def layers_from_case(volume: Volume, reference: Reference | None = None) -> list
         A case. The layers share its memory.
     reference
         The mask drawn by people, on the same grid.
+
+    Returns
+    -------
+    list of tuple
+        napari's layer data tuples: data, options, kind.
     """
     place = default_placement(volume.source)
     shown = next((m for m in _SHOWN_FIRST if m in volume.modalities), volume.modalities[0])
@@ -106,6 +111,11 @@ def make_label_layer(
         The content of the array's slices, if already counted.
     **more
         Stored in the layer's metadata.
+
+    Returns
+    -------
+    tuple
+        napari's layer data tuple: data, options, kind.
     """
     follow_window()
     counts = add_up(tally_slices(array) if tallies is None else tallies)
@@ -133,6 +143,11 @@ def make_own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, 
     ----------
     array, place, name, case, role
         As in `make_label_layer`.
+
+    Returns
+    -------
+    tuple
+        As `make_label_layer`.
     """
     tallies = tally_slices(array)
     shown = {*(region.label for region in GLIOMA_REGIONS), *add_up(tallies)}

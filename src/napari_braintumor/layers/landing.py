@@ -73,6 +73,11 @@ def labels_from_layer(layer: Labels, others: Iterable[Layer] = ()) -> Landing:
     others
         The other open layers.
 
+    Returns
+    -------
+    Landing
+        The labels, the grid, and a note if the labels were cut or filled up.
+
     Raises
     ------
     DataError

@@ -51,6 +51,11 @@ def reference_from_labels(
     convention
         The label convention chosen by the user, a key of `CONVENTIONS`.
 
+    Returns
+    -------
+    Reference
+        The regions, on the grid of the scans.
+
     Raises
     ------
     DataError
@@ -85,6 +90,11 @@ def _known_words(layer: Layer) -> dict[str, str]:
 
 def labels_for(selection: Selection, layer: Labels) -> NDArray[np.integer[Any]]:
     """Return a label layer's array with axes (Z, Y, X), after checking that it lies on the scans.
+
+    Returns
+    -------
+    array
+        Integers ``(Z, Y, X)``; a view where possible.
 
     Raises
     ------
@@ -146,6 +156,11 @@ def mark_reviewed(layer: Labels, z: int, reviewed: bool = True) -> None:
 
 def slice_at(layer: Layer, point: Iterable[float]) -> int | None:
     """Return the slice of a layer, along Z from inferior, that contains a point in world coordinates; None if outside.
+
+    Returns
+    -------
+    int or None
+        0 is the most inferior slice.
 
     Raises
     ------

@@ -83,6 +83,11 @@ def default_placement(grid: SourceGrid) -> Placement:
     """Return where this plugin shows a case: reordered to (Z, Y, X), in mm, in scanner coordinates.
 
     If the voxel size is not known, the units stay pixels. Oblique grids are shown unrotated; the grid keeps the angle.
+
+    Returns
+    -------
+    Placement
+        The grid and what a layer is given.
     """
     matrix = np.diag([*grid.spacing, 1.0])
     matrix[:3, 3] = grid.origin
@@ -102,6 +107,11 @@ def find_placement(layer: Layer) -> Placement:
     A layer of this plugin that was not reshaped or moved has the grid of its file. A layer of the napari-nifti plugin
     has the affine of its header. Any other layer is taken as displayed: the slider runs to superior, down the screen is
     posterior, and right is the patient's left; lengths are in the layer's units, with pixels as mm.
+
+    Returns
+    -------
+    Placement
+        The grid, the layer's order of axes and its place in the viewer.
 
     Raises
     ------

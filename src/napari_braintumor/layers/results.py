@@ -60,6 +60,11 @@ def labels_from_segmentation(
         The model's file.
     notes
         Notes shown to the user during the run; if left out, those in the segmentation's record.
+
+    Returns
+    -------
+    tuple
+        napari's layer data tuple: data, options, kind.
     """
     place = place or default_placement(segmentation.source)
     labels = place.to_layer(segmentation.labels)
@@ -121,6 +126,11 @@ def update_or_add_labels(
         The model's file.
     notes
         Notes shown to the user during the run.
+
+    Returns
+    -------
+    Labels
+        The layer, updated or new.
     """
     follow_labels(viewer)
     data, options, _ = labels_from_segmentation(
@@ -240,6 +250,11 @@ def update_or_add_disagreement(viewer: ViewerModel, comparison: Comparison, plac
         The comparison of models on one case.
     place
         The placement of the image layer that their results were made from.
+
+    Returns
+    -------
+    Labels
+        The layer, updated or new.
     """
     many = len(comparison.models)
     names = {n: f"{n} of {many} models {'differs' if n == 1 else 'differ'}" for n in range(1, many // 2 + 1)}

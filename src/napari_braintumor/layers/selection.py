@@ -83,6 +83,11 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
     layers
         For each modality its image layer.
 
+    Returns
+    -------
+    Selection
+        The case, its voxels not read yet.
+
     Raises
     ------
     DataError
@@ -175,6 +180,11 @@ def inspect_selection(selection: Selection) -> Inspection | None:
 def stream_selection(selection: Selection) -> AnyVolume:
     """Return a selection as a case to segment; layers that are not in memory are read as needed.
 
+    Returns
+    -------
+    Volume or StreamedVolume
+        A `StreamedVolume` if a layer is not in memory.
+
     Raises
     ------
     DataError
@@ -197,6 +207,11 @@ def stream_selection(selection: Selection) -> AnyVolume:
 
 def volume_from_selection(selection: Selection) -> Volume:
     """Read the voxels of a selection. This may take seconds if layers are lazy, so do it in a worker thread.
+
+    Returns
+    -------
+    Volume
+        The case, with the notes of the selection.
 
     Raises
     ------
@@ -231,6 +246,11 @@ def volume_from_layers(layers: Mapping[str, Layer]) -> Volume:
     ----------
     layers
         For each modality its image layer. The first gives the grid.
+
+    Returns
+    -------
+    Volume
+        The case.
 
     Raises
     ------

@@ -26,6 +26,11 @@ def make_colormap(colors: Mapping[int, str], labels: Iterable[int] | None = None
         The labels of the region; others are transparent. If left out, every label has its own color.
     region_color
         The region's color.
+
+    Returns
+    -------
+    DirectLabelColormap
+        napari's colormap of labels.
     """
     palette: dict[int | None, str] = {None: "transparent", 0: "transparent"}
     for label in colors if labels is None else labels:

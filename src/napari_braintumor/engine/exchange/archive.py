@@ -84,6 +84,11 @@ class Archive:
     def size(self, name: str) -> int:
         """Return the size of a file in bytes, as the archive states it.
 
+        Returns
+        -------
+        int
+            Bytes when unpacked.
+
         Raises
         ------
         ModelError
@@ -102,6 +107,11 @@ class Archive:
             One of `names`.
         max_bytes
             Larger files are refused before they are read.
+
+        Returns
+        -------
+        bytes
+            The file, unpacked.
 
         Raises
         ------

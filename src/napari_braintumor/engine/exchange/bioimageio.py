@@ -73,6 +73,11 @@ def export(model: StoredModel, target: Path) -> Path:
     target
         The zip file.
 
+    Returns
+    -------
+    Path
+        The zip file.
+
     Raises
     ------
     ModelError

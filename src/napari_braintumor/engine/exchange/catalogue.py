@@ -113,6 +113,11 @@ def read_catalogue(source: str | Path | None = None) -> list[Entry]:
         An address (http or https), a file, or a folder with ``catalogue.json``. None: what ``BRAINTUMOR_CATALOGUE``
         names, or else the catalogue that ships with the package.
 
+    Returns
+    -------
+    list of Entry
+        One for each model, in the order of the catalogue.
+
     Raises
     ------
     ModelError
@@ -154,6 +159,11 @@ def offers_models() -> bool:
 
 def find_entry(entries: list[Entry], name: str) -> Entry:
     """Return the entry of a name.
+
+    Returns
+    -------
+    Entry
+        The entry of that name.
 
     Raises
     ------

@@ -45,6 +45,11 @@ class Graph:
 def import_package(name: str) -> Any:
     """Import one of the packages that only the extra ``exchange`` installs.
 
+    Returns
+    -------
+    module
+        The package.
+
     Raises
     ------
     SettingsError
@@ -69,6 +74,11 @@ def parse(content: bytes, name: str) -> ModelProto:
     name
         The name of the file in messages.
 
+    Returns
+    -------
+    ModelProto
+        The model, not checked yet.
+
     Raises
     ------
     SettingsError
@@ -92,6 +102,11 @@ def _make_damage_error(name: str) -> ModelError:
 
 def inspect(proto: ModelProto, name: str) -> Graph:
     """Refuse what no network needs, and return what the graph takes and gives.
+
+    Returns
+    -------
+    Graph
+        What goes in and what comes out.
 
     Raises
     ------

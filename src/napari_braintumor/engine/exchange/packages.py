@@ -46,6 +46,11 @@ class _Loader(yaml.SafeLoader):
 def read_text(archive: Archive, name: str) -> dict[str, Any]:
     """Return a file of JSON or YAML, which must hold names and values.
 
+    Returns
+    -------
+    dict
+        The values by name.
+
     Raises
     ------
     ModelError
@@ -81,6 +86,11 @@ def _is_deep(content: object) -> bool:
 def read_card(card: object, origin: str) -> ModelCard:
     """Validate a card that lies in a package.
 
+    Returns
+    -------
+    ModelCard
+        The card.
+
     Raises
     ------
     ModelError
@@ -114,6 +124,11 @@ def save_weights(weights: dict[str, Tensor]) -> bytes:
 def pack(files: Mapping[str, bytes], target: Path) -> Path:
     """Write files into a zip file, which is the same for the same files.
 
+    Returns
+    -------
+    Path
+        The zip file.
+
     Raises
     ------
     DataError
@@ -142,6 +157,11 @@ def write_page(card: ModelCard, use: str) -> str:
         The model's.
     use
         How the package is run.
+
+    Returns
+    -------
+    str
+        The page.
     """
     spacing = ", ".join("as scanned" if size is None else f"{size:g} mm" for size in card.spacing)
     corner, order = card.axes.split()

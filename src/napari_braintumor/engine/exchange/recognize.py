@@ -119,6 +119,11 @@ def recognize(weights: Mapping[str, Tensor]) -> Network | None:
     """Return which network of the registry a state dict belongs to, or None.
 
     Options that leave no trace in the weights, such as a U-Net's activation, keep the architecture's defaults.
+
+    Returns
+    -------
+    Network or None
+        The architecture with its options and channels; None if no network of the registry fits.
     """
     for name, row in {**ARCHITECTURES, **IMPORTED}.items():
         signature = row.signature

@@ -207,6 +207,11 @@ def build_on_meta(
 ) -> nn.Module:
     """Build a network whose weights take no memory, to look at their names and shapes.
 
+    Returns
+    -------
+    nn.Module
+        The network, on torch's meta device.
+
     Raises
     ------
     ModelError

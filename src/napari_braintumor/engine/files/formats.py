@@ -154,6 +154,11 @@ def check_readable(path: Path) -> Format:
 def check_writable(path: Path) -> Format:
     """Return the format in which labels are written to a path.
 
+    Returns
+    -------
+    Format
+        The row of the table.
+
     Raises
     ------
     DataError

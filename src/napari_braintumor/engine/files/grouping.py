@@ -43,6 +43,11 @@ def group_folder(items: Sequence[NamedFile]) -> list[Draft]:
     Files belong to one case if their names differ only in modality, sequence, processing and series number. Files
     whose names contain nothing else join the only case in the folder. If numbers may count either series or patients,
     the problem of the case says so.
+
+    Returns
+    -------
+    list of Draft
+        One for each case.
     """
     root = items[0].root
     images = [item for item in items if item.kind not in (None, "mask") or item.channels]

@@ -33,6 +33,11 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
     source
         The grid of the mask.
 
+    Returns
+    -------
+    Reference
+        The regions that the convention defines, with a note if values were rounded.
+
     Raises
     ------
     DataError
@@ -63,6 +68,11 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
 
 def find_label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...]:
     """Return the values that occur in a mask, in ascending order.
+
+    Returns
+    -------
+    tuple of int
+        Each value once, with 0 if it occurs.
 
     Raises
     ------

@@ -144,6 +144,11 @@ def read_owner(text: str) -> str:
     """Return whose scan it is by name: the name without modality, sequence, processing and mask.
 
     Two names belong to one case only if this is equal, or empty for one of them.
+
+    Returns
+    -------
+    str
+        What is left of the name, joined by underscores; empty if nothing is.
     """
     words = read_words(text)
     return "_".join((*words.key, *words.series))
@@ -163,6 +168,11 @@ def read_words(text: str, times: Iterable[int] = ()) -> Words:
         A name without its suffix.
     times
         Positions of words that are known to be a time point, whatever else they may mean.
+
+    Returns
+    -------
+    Words
+        What each word means.
     """
     parts = split_words(text)
     lower = [fold_word(part) for part in parts]
@@ -206,6 +216,11 @@ def read_folder(names: Sequence[str]) -> list[Words]:
 
     In ``pat_t1_flair`` and ``pat_t1_t2`` the common t1 is a time point; so is ``post`` after T1 if it also follows
     FLAIR.
+
+    Returns
+    -------
+    list of Words
+        One for each name, in the order given.
     """
     split = [[fold_word(part) for part in split_words(name)] for name in names]
     starts: dict[tuple[str, ...], set[str]] = defaultdict(set)

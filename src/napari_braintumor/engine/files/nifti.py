@@ -95,6 +95,11 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], SourceGrid]:
 def read_nifti_grid(path: Path) -> tuple[SourceGrid, int]:
     """Read only the grid of a NIfTI file, and how many channels it has.
 
+    Returns
+    -------
+    tuple
+        The grid, as `read_nifti` returns it; and the number of channels, 1 for a 3-D file.
+
     Raises
     ------
     DataError
@@ -141,10 +146,8 @@ def _read_header(path: Path) -> _StoredFile:
 def _find_grid(
     path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64], header: Any, sound: Any
 ) -> SourceGrid:
-    """Return the grid, noting what had to be guessed.
-
-    `header` is the file's own; in `sound` nibabel has replaced unknown codes and voxel sizes of zero or less.
-    """
+    """Return the grid, noting what had to be guessed."""
+    # The header is the file's own; in the sound one nibabel has replaced unknown codes and voxel sizes of zero or less.
     affine[:3] *= _MM.get(int(header["xyzt_units"]) & 7, 1.0)
     with np.errstate(all="ignore"):
         sides = np.linalg.norm(affine[:3, :3], axis=0)

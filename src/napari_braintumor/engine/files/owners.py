@@ -24,6 +24,11 @@ def find_patient(case: str) -> str:
     """Return the patient of a freely named case: its name without the parts that distinguish visits.
 
     TCGA numbers are the same in every data set, so no split may separate them.
+
+    Returns
+    -------
+    str
+        The patient's name; the case's own name if nothing in it distinguishes visits.
     """
     case = unicodedata.normalize("NFC", case)
     match = re.search(r"(?<![A-Z0-9])TCGA[-_.]([A-Z0-9]{2})[-_.]([A-Z0-9]{4})(?![A-Z0-9])", case, re.IGNORECASE)

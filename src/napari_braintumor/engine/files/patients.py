@@ -71,6 +71,11 @@ class WhoIsWho:
         """Return an existing case or patient that an unknown name may be a misspelling of, or None.
 
         Stated names and the patients they stand for are never treated as misspellings.
+
+        Returns
+        -------
+        str or None
+            The existing name; None if no name is that close.
         """
         name = _composed(name)
         here = dict.fromkeys([*self._nodes, *self._cases])
@@ -118,16 +123,14 @@ def _composed(name: str) -> str:
 
 
 def _are_similar(name: str, other: str) -> bool:
-    """Whether a name may be a misspelling of another: different case, punctuation or zeros, a part, or one letter off.
-
-    Different numbers are different people.
-    """
+    """Whether a name may be a misspelling: different case, punctuation or zeros, a part, or one letter off."""
     if _bare(name) == _bare(other):
         return True
     short, long = sorted((name, other), key=len)
     if long.startswith(short) and not long[len(short)].isalnum():
         return True
     letters, others = _letters(name), _letters(other)
+    # Different numbers are different people.
     return _numbers(name) == _numbers(other) and min(len(letters), len(others)) > 3 and _is_one_slip(letters, others)
 
 

@@ -40,6 +40,11 @@ def read_case(case: CaseFiles) -> Volume:
     In the LGG data set a channel that is equal to FLAIR is left out: its authors used FLAIR in place of a missing
     sequence. The data set states no voxel size; slices of 5 mm and a field of view of 256 mm are assumed.
 
+    Returns
+    -------
+    Volume
+        The case, with notes on what was assumed or left out.
+
     Raises
     ------
     DataError
@@ -86,6 +91,11 @@ def read_case(case: CaseFiles) -> Volume:
 
 def read_reference(case: CaseFiles) -> Reference | None:
     """Read the mask of a case as regions, or None if it has none.
+
+    Returns
+    -------
+    Reference or None
+        The regions, on the grid of the images.
 
     Raises
     ------

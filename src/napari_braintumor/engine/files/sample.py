@@ -11,5 +11,10 @@ def sample_folder() -> Path:
     It contains a synthetic glioma in a synthetic brain, as NIfTI files on one grid: ``sample_t1.nii.gz``,
     ``sample_t1ce.nii.gz``, ``sample_t2.nii.gz``, ``sample_flair.nii.gz`` and the reference mask
     ``sample_seg.nii.gz`` with the labels of BraTS 2023.
+
+    Returns
+    -------
+    Path
+        A folder inside the installed package.
     """
     return Path(__file__).resolve().parents[2] / "sample"

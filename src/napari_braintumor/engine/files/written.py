@@ -228,6 +228,11 @@ def _write_files(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]
 def read_sidecar(path: Path) -> Sidecar:
     """Read the sidecar of a written case.
 
+    Returns
+    -------
+    Sidecar
+        What the case's files are.
+
     Raises
     ------
     DataError

@@ -52,6 +52,11 @@ def find_background(image_ZYX: NDArray[np.floating[Any]]) -> Background:
     If one value fills a good part of the image, it is the background (zero after skull stripping). Otherwise the
     background is what the edges of the slices show: noise, spline ringing, or an added constant. If the edges show
     tissue, the background is zero.
+
+    Returns
+    -------
+    Background
+        Its intensity, whether tissue may be darker, and how far from it tissue begins.
     """
     common, share = common_share(image_ZYX[::4, ::4, ::4] if image_ZYX.size > 64**3 else image_ZYX)
     if share > FILLED_SHARE:

@@ -42,6 +42,11 @@ def inspect_images(images: Mapping[str, NDArray[Any]]) -> Inspection:
     ----------
     images
         For each modality an array of the same shape, three axes in any order.
+
+    Returns
+    -------
+    Inspection
+        What was noticed.
     """
     return inspect_thumbnails({name: make_thumbnail(image) for name, image in images.items()})
 

@@ -104,6 +104,11 @@ def compare_segmentations(
         The segmentation of each model, on the volume's grid.
     reference
         A mask drawn by people, on the same grid.
+
+    Returns
+    -------
+    Comparison
+        Volumes and agreement by region, and where models disagree.
     """
     drawn_by = [[region for region in each.regions if region not in each.not_measurable] for each in segmentations]
     regions = tuple(dict.fromkeys(region for drawn in drawn_by for region in drawn))

@@ -86,6 +86,11 @@ def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
     """Return how many lesions of the reference the prediction does not touch, and how many there are.
 
     A lesion is a connected component (26-neighborhood: voxels that share a face, an edge or a corner).
+
+    Returns
+    -------
+    tuple of int
+        Missed lesions, and all lesions of the reference.
     """
     from scipy.ndimage import label
 
@@ -94,9 +99,14 @@ def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
 
 
 def seed_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
-    """Return the sums that `seed_dice` needs for each slice: ``(Z, 6)``.
+    """Return the sums that `seed_dice` needs for each slice.
 
     Overlap, predicted and reference sums of the foreground, then the same for the background, in voxels.
+
+    Returns
+    -------
+    array
+        float64 ``(Z, 6)``.
     """
     p = probability_ZYX.astype(np.float64)
     t = reference_ZYX.astype(np.float64)
@@ -117,6 +127,11 @@ def seed_dice(sums: NDArray[np.float64], batch_size: int = 16) -> float:
         From `seed_sums`, ``(slices, 6)``.
     batch_size
         Number of slices that are pooled.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     scores = []
     for start in range(0, len(sums), batch_size):
@@ -133,9 +148,14 @@ missed there shows in the Dice; counting only that tumor would make the lowest b
 
 
 def calibration_sums(probability_ZYX: NDArray[np.floating], reference_ZYX: Mask) -> NDArray[np.float64]:
-    """Return the sums that `calibration_error` needs, for ten equal probability bins: ``(10, 3)``.
+    """Return the sums that `calibration_error` needs, for ten equal probability bins.
 
     Voxels, the sum of their probabilities, and how many are in the reference. Voxels below `UNDISPUTED` are left out.
+
+    Returns
+    -------
+    array
+        float64 ``(10, 3)``.
     """
     p = np.asarray(probability_ZYX, np.float64)
     counted = p >= UNDISPUTED
@@ -153,6 +173,11 @@ def calibration_error(sums: NDArray[np.float64]) -> float:
     sums
         From `calibration_sums`, added up over any number of cases.
 
+    Returns
+    -------
+    float
+        0 to 1; 0 if there are no voxels.
+
     References
     ----------
     Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning; here with equal bins.
@@ -163,6 +188,11 @@ def calibration_error(sums: NDArray[np.float64]) -> float:
 
 def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """95 % confidence interval of a mean over cases: percentile bootstrap, reproducible by its seed.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, in the unit of the values.
 
     References
     ----------

@@ -64,6 +64,11 @@ def describe_corrected(
         Slices along Z, from inferior, that differ from the model's result, and those that a person marked as reviewed.
     grid
         The current grid of the labels.
+
+    Returns
+    -------
+    dict
+        The record, ready for JSON.
     """
     return {
         **record,
@@ -144,6 +149,11 @@ def write_record(content: Mapping[str, Any], labels: Path) -> Path:
     """Write the record of labels that a person saved, next to them; other files with that name are not replaced.
 
     The record has no checksums, so `save_segmentation` never mistakes these labels for its own.
+
+    Returns
+    -------
+    Path
+        The file that was written.
 
     Raises
     ------

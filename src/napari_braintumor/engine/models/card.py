@@ -238,6 +238,11 @@ class ModelCard(Frozen):
         ----------
         modalities
             Those of a case; what the model does not use does not count.
+
+        Returns
+        -------
+        dict
+            The reason by region, outermost first; empty if all can be measured.
         """
         used = set(modalities) & set(self.modalities)
         found = {}

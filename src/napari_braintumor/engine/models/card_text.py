@@ -22,6 +22,11 @@ def headline_metric(card: ModelCard) -> Metric | None:
     """Return the figure to choose a model by: Dice of its outermost region on the largest data set it never saw.
 
     With all modalities, if that was measured.
+
+    Returns
+    -------
+    Metric or None
+        None if the model was measured on no data that it had not seen.
     """
     outermost = card.regions[0].name
     held_out = [m for m in card.metrics if m.held_out and m.region == outermost and m.measure == VOLUME_DICE]
@@ -45,6 +50,11 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
         The card.
     path
         The model's file, to show its size and checksum.
+
+    Returns
+    -------
+    str
+        Markdown that ends with a line break.
     """
     network = architecture_title(card)
     if card.options:

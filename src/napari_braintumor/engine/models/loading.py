@@ -14,6 +14,11 @@ from napari_braintumor.engine.models.store import load_weights, read_card
 def load_network(path: Path) -> nn.Module:
     """Build a model's network with its weights, ready for use.
 
+    Returns
+    -------
+    nn.Module
+        On the CPU, in float32 and evaluation mode; its parameters need no gradients.
+
     Raises
     ------
     ModelError

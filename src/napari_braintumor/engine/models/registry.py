@@ -189,6 +189,11 @@ IMPORTED: Mapping[str, Architecture] = {
 def find_architecture(name: str) -> Architecture:
     """Return a row of the table.
 
+    Returns
+    -------
+    Architecture
+        The row.
+
     Raises
     ------
     ModelError
@@ -218,6 +223,11 @@ def find_divisor(name: str, options: Mapping[str, Any]) -> int:
 
     It is the row's, unless the options give strides or, for a graph, the divisor.
 
+    Returns
+    -------
+    int
+        At least 1.
+
     Raises
     ------
     ModelError
@@ -246,6 +256,11 @@ def build_network(
         2 or 3.
     options
         The architecture's own options; they override the row's defaults.
+
+    Returns
+    -------
+    nn.Module
+        The network, on the CPU.
 
     Raises
     ------

@@ -76,6 +76,11 @@ def user_folder() -> Path:
     """Return the folder of the user's own models.
 
     ``BRAINTUMOR_MODELS`` in the environment comes first, then the folder given to `use_folder`, then the default.
+
+    Returns
+    -------
+    Path
+        The folder, which need not exist.
     """
     told = os.environ.get("BRAINTUMOR_MODELS")
     if told:
@@ -113,6 +118,11 @@ class ModelStore:
     def find(self, name_or_path: str | Path) -> StoredModel:
         """Return a model by its name in the store or by the path of its file.
 
+        Returns
+        -------
+        StoredModel
+            The model, with its card.
+
         Raises
         ------
         ModelError
@@ -141,6 +151,11 @@ class ModelStore:
         name
             The model's new name; default: its card's name.
 
+        Returns
+        -------
+        StoredModel
+            The model as installed; the existing one if it is the same.
+
         Raises
         ------
         NameTaken
@@ -168,6 +183,11 @@ class ModelStore:
 
         The weights, their checksum and the parent stay; the title is dropped, so that the two can be distinguished.
 
+        Returns
+        -------
+        StoredModel
+            The copy.
+
         Raises
         ------
         ModelError
@@ -185,6 +205,11 @@ class ModelStore:
         """Give a model of the user's folder another name.
 
         Models that were tuned from it keep its old name as their parent; `find_children` lists them.
+
+        Returns
+        -------
+        StoredModel
+            The model under its new name.
 
         Raises
         ------
@@ -261,6 +286,11 @@ class ModelStore:
 def read_card(path: Path) -> ModelCard:
     """Read a model's card without its weights.
 
+    Returns
+    -------
+    ModelCard
+        The card.
+
     Raises
     ------
     ModelError
@@ -271,6 +301,11 @@ def read_card(path: Path) -> ModelCard:
 
 def has_card(path: Path) -> bool:
     """Return whether a safetensors file has a card of this plugin, valid or not.
+
+    Returns
+    -------
+    bool
+        False for the weights of other programs.
 
     Raises
     ------
@@ -283,6 +318,11 @@ def has_card(path: Path) -> bool:
 def read_weights_sha256(path: Path) -> str:
     """Return the checksum of the weights that a model's file states; changing the card does not change it.
 
+    Returns
+    -------
+    str
+        Hexadecimal digits; empty if the file states none.
+
     Raises
     ------
     ModelError
@@ -293,6 +333,11 @@ def read_weights_sha256(path: Path) -> str:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a model's weights as float32 tensors, after checking them against the checksum in the file.
+
+    Returns
+    -------
+    dict
+        A state dict: the tensor of each name, on the CPU; integers are kept as they are.
 
     Raises
     ------
@@ -328,6 +373,11 @@ def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> Pa
         A state dict; integer tensors are kept as they are.
     card
         Goes into the header.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
@@ -376,6 +426,11 @@ def halve_kernels(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round kernels to float16, which costs a network nothing and halves its file.
 
     Biases and statistics stay as they are: they are few, and the variance of a deep layer may overflow float16.
+
+    Returns
+    -------
+    dict
+        A state dict of the same names.
     """
     return {
         name: tensor.half().to(tensor.dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor

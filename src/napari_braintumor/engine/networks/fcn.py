@@ -159,6 +159,11 @@ def make_bilinear(channels: int, factor: int) -> nn.ConvTranspose2d:
         Channels in and out.
     factor
         How many times longer the sides become; even.
+
+    Returns
+    -------
+    nn.ConvTranspose2d
+        The layer, with a learnable kernel.
     """
     layer = nn.ConvTranspose2d(channels, channels, 2 * factor, stride=factor, padding=factor // 2, bias=False)
     tent = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor

@@ -74,6 +74,11 @@ class U2Net(nn.Module):
         """Return logits ``(N, out_channels, ...)`` of images ``(N, in_channels, ...)``, the same size.
 
         In training mode the fused map is followed by the six side maps, each to be supervised.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            The fused logits; in training a list that begins with them.
         """
         encoded: list[Tensor] = []
         for depth in range(1, 7):

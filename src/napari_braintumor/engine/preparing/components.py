@@ -95,6 +95,11 @@ class ConnectedComponents:
         """Return each component's largest area in a slice, in voxels, and whether it reaches the first or last slice.
 
         A component that reaches the first or last slice may continue beyond it.
+
+        Returns
+        -------
+        tuple of arrays
+            Areas in voxels, and truth values; one for each component.
         """
         areas, at_ends = np.zeros(len(self.sizes), np.intp), np.zeros(len(self.sizes), np.bool_)
         for (start, stop), parts in zip(self._slabs, self._parts_in, strict=True):

@@ -131,6 +131,11 @@ def survey(
     margin_vox
         Voxels of the working grid kept around the foreground.
 
+    Returns
+    -------
+    Survey
+        All that `prepare_slices` needs besides the voxels.
+
     Raises
     ------
     DataError
@@ -243,6 +248,11 @@ def prepare(
     """Resample a whole case to the working grid, normalize it over the foreground, and crop it to the foreground.
 
     Parameters and errors are those of `survey`.
+
+    Returns
+    -------
+    PreparedCase
+        The case on the working grid.
     """
     case_survey = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox)
     return _prepare_all(volume, modalities, case_survey)

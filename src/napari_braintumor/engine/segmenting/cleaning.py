@@ -32,6 +32,11 @@ def clean(depth_ZYX: Any, task: SegmentTask) -> tuple[dict[str, float], list[str
         Region depth from the network; labels afterwards. A NumPy or zarr array.
     task
         What to keep and what to draw.
+
+    Returns
+    -------
+    tuple
+        Volumes in mL by region, and notes.
     """
     card, left_out, voxel_ml = task.card, task.not_measurable, task.volume.source.voxel_ml
     min_vox = round(task.min_volume_ml / voxel_ml)
@@ -199,6 +204,11 @@ def find_middle(mask_ZYX: NDArray[np.bool_], rule: SolidCore, spacing: Sequence[
     """Return what lies deeper in each connected component of a mask than a rule's rim; `spacing` in mm along Z, Y, X.
 
     What lies beyond the array is outside of the tumor along Y and X, but not along Z, where a stack may end in it.
+
+    Returns
+    -------
+    array
+        bool ``(Z, Y, X)``, a part of the mask.
     """
     padded = np.pad(mask_ZYX, ((0, 0), (1, 1), (1, 1)))
     depth_mm = ndimage.distance_transform_edt(padded, sampling=spacing)[:, 1:-1, 1:-1]

@@ -47,6 +47,11 @@ class Network:
         """Return the logits ``(N, R, ...)`` of the card's regions for images ``(N, M, ...)`` in the network's axes.
 
         With test-time mirroring, the logits are averaged over the images and their left-right mirror images.
+
+        Returns
+        -------
+        Tensor
+            float32 logits ``(N, R, ...)``.
         """
         logits = self._run(images)
         if not self.task.config.test_time_mirroring:

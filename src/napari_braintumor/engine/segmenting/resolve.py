@@ -83,6 +83,11 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     all_regions
         Also draw the regions that these modalities cannot show according to the model's card.
 
+    Returns
+    -------
+    SegmentTask
+        All that was decided; nothing is checked after it.
+
     Raises
     ------
     ModelError
@@ -140,6 +145,11 @@ def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
 def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, str]:
     """Return the device and the runtime for a model.
 
+    Returns
+    -------
+    tuple
+        The device, and ``"openvino"`` or ``"torch"``.
+
     Raises
     ------
     SettingsError
@@ -163,6 +173,11 @@ def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, 
 
 def choose_runtime(requested: str, device: torch.device) -> str:
     """Choose the runtime, ``"openvino"`` or ``"torch"``.
+
+    Returns
+    -------
+    str
+        ``"openvino"`` or ``"torch"``.
 
     Raises
     ------
@@ -216,6 +231,11 @@ def choose_search_step(volume: AnyVolume, config: SegmentConfig, min_volume_ml: 
 
     All slices are searched if thin tumor is kept, if probabilities are requested, or if many slices are stored
     together, because reading some would then cost as much as reading all.
+
+    Returns
+    -------
+    int
+        Slices from one searched slice to the next.
     """
     if config.probabilities or volume.slab_slices > 1 or _keeps_thin_tumor(volume, min_volume_ml):
         return 1

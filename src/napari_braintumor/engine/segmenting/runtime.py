@@ -162,6 +162,11 @@ def start_runner(
     precision
         ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 
+    Returns
+    -------
+    Runner
+        Ready to run.
+
     Raises
     ------
     ModelError
@@ -234,6 +239,11 @@ class FallbackRunner:
     def __call__(self, batch_NMHW: Tensor) -> Tensor:
         """Return logits ``(N, R, H, W)``, run in as many batches as memory requires; all are on the last device used.
 
+        Returns
+        -------
+        Tensor
+            Logits in the order of the batch.
+
         Raises
         ------
         SettingsError
@@ -277,6 +287,11 @@ def start_with_fallback(
         Create the runner on the device and the one on the CPU.
     batch_size
         Initial number of slices at a time; None chooses by device.
+
+    Returns
+    -------
+    FallbackRunner
+        The runner, on the device or on the CPU.
     """
     started = _unless_out_of_memory(start)
     runner = started or fall_back()

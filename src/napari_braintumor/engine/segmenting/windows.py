@@ -42,6 +42,11 @@ def choose_window(card: ModelCard, shape: tuple[int, ...], divisor: int) -> tupl
         Shape of the crop: Z, Y, X.
     divisor
         The sides must be multiples of this.
+
+    Returns
+    -------
+    tuple of int
+        Z, Y, X for a 3-D model, else Y, X; in voxels of the working grid.
     """
     if card.spatial_dims == 2:
         return shape[1:]

@@ -125,6 +125,11 @@ def build_augmentation(plan: TrainPlan) -> list[Any]:
     `light` mirrors left and right, rotates, zooms, shifts, and scales and shifts intensities; `full` also deforms
     elastically, and varies gamma, contrast, bias field, noise, sharpness and resolution. Intensities are z-scores: what
     lies outside the head must be set to zero again afterwards.
+
+    Returns
+    -------
+    list
+        MONAI's dictionary transforms, in the order to apply; empty for ``none``.
     """
     steps: list[Any] = []
     if plan.augmentation != "none":

@@ -34,6 +34,11 @@ class CaseCache:
     def keep(self, case: TrainingCase, files: CaseFiles) -> TrainingCase:
         """Return a case as it is, or with its arrays in files.
 
+        Returns
+        -------
+        TrainingCase
+            The same case, in memory or memory-mapped.
+
         Raises
         ------
         DataError

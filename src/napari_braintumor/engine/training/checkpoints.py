@@ -55,6 +55,11 @@ def save_checkpoint(
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put modules and optimizer into the state of a checkpoint and return its numbers.
 
+    Returns
+    -------
+    dict
+        The numbers that were saved, by name.
+
     Raises
     ------
     ModelError

@@ -33,6 +33,11 @@ class Countdown:
             What is done, 0 to 1.
         now_s
             The time by any clock.
+
+        Returns
+        -------
+        float or None
+            Seconds, 0 when all is done.
         """
         if self._start is None:
             self._start = share, now_s

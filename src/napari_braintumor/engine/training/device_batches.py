@@ -41,6 +41,11 @@ def make_batches(dataset: SliceDataset, first_step: int, steps: int, device: tor
         The steps still to be done.
     device
         Where the network learns.
+
+    Returns
+    -------
+    iterable of list of Tensor
+        For each step a batch as `Fit.take_step` takes it.
     """
     own = {"rank": processes.rank(), "processes": processes.count()}
     if fits(dataset, device):

@@ -81,6 +81,11 @@ def draw_variation(plan: TrainPlan, shape: tuple[int, int], random: np.random.Ge
         Slices in the batch, and modalities.
     random
         Draws.
+
+    Returns
+    -------
+    Variation
+        What was drawn for each slice of the batch.
     """
     size = shape[0]
     varies, fully = plan.augmentation != "none", plan.augmentation == "full"
@@ -124,7 +129,7 @@ def draw_variation(plan: TrainPlan, shape: tuple[int, int], random: np.random.Ge
 
 
 def place(drawn: Variation, on_card: Mapping[str, Tensor], patch: tuple[int, int], canvas: tuple[int, ...]) -> Tensor:
-    """Return where the pixels of patches lie in their slices, as `grid_sample` wants it: ``(N, h, w, 2)``.
+    """Return where the pixels of patches lie in their slices, as `grid_sample` wants it.
 
     Parameters
     ----------
@@ -136,6 +141,11 @@ def place(drawn: Variation, on_card: Mapping[str, Tensor], patch: tuple[int, int
         Its size.
     canvas
         The size that slices are stored in.
+
+    Returns
+    -------
+    Tensor
+        float32 ``(N, h, w, 2)``: X and Y, from -1 to 1 across the slice.
     """
     affine, device = on_card["affine"], on_card["affine"].device
     places = _places(patch, device).expand(len(affine), -1, -1, -1)
@@ -163,6 +173,11 @@ def vary_intensities(
         The same on the device.
     random
         Draws the noise.
+
+    Returns
+    -------
+    Tensor
+        ``(N, M, H, W)``, the same memory where possible.
     """
     image = image_NMHW * on_card["scale"][:, :, None, None] + on_card["shift"][:, :, None, None]
 

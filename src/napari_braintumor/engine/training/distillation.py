@@ -30,6 +30,11 @@ def take_unreviewed(part: Part, probabilities_RZHW: NDArray[np.float16]) -> Part
     """Return the slices of a case that nobody reviewed, with a model's probabilities as their target.
 
     None where every slice was reviewed.
+
+    Returns
+    -------
+    Part or None
+        The slices and their target.
     """
     case = part.case
     rest = np.setdiff1d(np.arange(len(case.slices), dtype=np.intp), case.counted)

@@ -115,6 +115,11 @@ def make_loader(
         Processes that prepare batches ahead; 0 prepares them as they are needed.
     pin_memory
         Lets a GPU fetch batches while it computes.
+
+    Returns
+    -------
+    DataLoader
+        Yields this process's part of one batch after another.
     """
     size = plan.batch_size
 
@@ -180,6 +185,11 @@ def cut_patch(
         Its size.
     random
         Draws the place.
+
+    Returns
+    -------
+    array
+        float32 ``(C, h, w)``, with C summed over the planes.
     """
     cut = np.zeros((sum(map(len, planes)), *patch), np.float32)
     source: list[slice] = []

@@ -184,6 +184,11 @@ class Fit:
         -------
         str
             Why the training cannot go on; empty where it can.
+
+        Raises
+        ------
+        RuntimeError, MemoryError
+            If memory runs out even with one slice at a time, or the network fails for another reason.
         """
         while True:
             try:
@@ -269,6 +274,11 @@ class Fit:
             What the weights are worth.
         is_over
             Whether the plan's end was reached.
+
+        Returns
+        -------
+        EpochDone
+            What the epoch reached.
         """
         plan, state = self.plan, self.state
         score = average_dice(judgment.dice)
@@ -349,6 +359,11 @@ def choose_training_autocast(plan: TrainPlan, device: torch.device) -> torch.dty
 
     float16 would need its gradients scaled, so older cards train in full precision. CPUs do too unless the plan asks
     for bfloat16: few have instructions for it.
+
+    Returns
+    -------
+    torch.dtype or None
+        ``torch.bfloat16`` or None.
     """
     if plan.precision != "auto":
         return torch.bfloat16 if plan.precision == "bfloat16" else None

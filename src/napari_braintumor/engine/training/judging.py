@@ -24,6 +24,11 @@ def judge_epoch(fit: Fit, data: TrainingData) -> Judgment:
     """Measure the weights as they are now and decide whether they are kept.
 
     Where a tuned version is better than its parent but forgets too much, weights between the two are tried.
+
+    Returns
+    -------
+    Judgment
+        The weights, their scores, and whether they are the best and are kept.
     """
     plan, state, network = fit.plan, fit.state, fit.measured
     dice = validate(network, data.validation, plan, fit.device) if data.can_choose(plan) else {}

@@ -91,6 +91,11 @@ def tversky_loss(
     smooth
         Added to numerator and denominator, in voxels.
 
+    Returns
+    -------
+    Tensor
+        A scalar, 0 to 1.
+
     References
     ----------
     Salehi et al. 2017, Tversky loss function for image segmentation using 3D fully convolutional deep networks.
@@ -111,6 +116,11 @@ def seed_dice_loss(logits_NRHW: Tensor, target_NRHW: Tensor, known_NR: Tensor) -
 def log_cosh(loss: Tensor) -> Tensor:
     """Return the logarithm of the hyperbolic cosine: smooth, and flat near zero.
 
+    Returns
+    -------
+    Tensor
+        The shape of `loss`, 0 or more.
+
     References
     ----------
     Jadon 2020, A survey of loss functions for semantic segmentation.
@@ -120,6 +130,11 @@ def log_cosh(loss: Tensor) -> Tensor:
 
 def raise_to(loss: Tensor, gamma: float) -> Tensor:
     """Return a loss to the power of gamma; with gamma below 1 it stays steep where little is left to gain.
+
+    Returns
+    -------
+    Tensor
+        The shape of `loss`.
 
     References
     ----------

@@ -44,6 +44,11 @@ def count_activation_bytes(network: nn.Module, run_forward: Callable[[], object]
         Its weights are not counted.
     run_forward
         Sends a batch through the network; it may go the way back, too.
+
+    Returns
+    -------
+    int
+        Bytes; memory that tensors share counts once.
     """
     seen: dict[int, int] = {}
 

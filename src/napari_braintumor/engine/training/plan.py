@@ -243,6 +243,11 @@ def plan_fine_tuning(card: ModelCard, model: str, name: str, cases: tuple[Path, 
         Folders of corrected cases.
     **more
         Further fields of `TrainPlan`; they win.
+
+    Returns
+    -------
+    TrainPlan
+        The plan, validated.
     """
     settings: dict[str, Any] = {
         "title": f"{card.title or card.name}, tuned",

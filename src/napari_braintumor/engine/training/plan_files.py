@@ -20,6 +20,11 @@ from napari_braintumor.engine.training.plan import TrainPlan
 def read_plan(path: Path) -> TrainPlan:
     """Read a plan from a JSON file.
 
+    Returns
+    -------
+    TrainPlan
+        The plan, validated.
+
     Raises
     ------
     SettingsError
@@ -42,6 +47,11 @@ def _read_json_text(path: Path) -> str:
 
 def read_side(path: Path) -> dict[str, list[int] | None]:
     """Return the validation side of a run's ``split.json``: its cases, each with its slices or None for all.
+
+    Returns
+    -------
+    dict
+        Slice numbers by case, along Z from inferior; None stands for all slices.
 
     Raises
     ------

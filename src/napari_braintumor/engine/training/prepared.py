@@ -136,6 +136,11 @@ def write_archive(path: Path, plan: TrainPlan, cases: Iterable[TrainingCase]) ->
 def find_archived(path: Path) -> list[CaseFiles]:
     """Return the cases of an archive; all of their files are the archive itself.
 
+    Returns
+    -------
+    list of CaseFiles
+        In the order of the archive.
+
     Raises
     ------
     DataError
@@ -164,6 +169,11 @@ def read_archived(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
         From `find_archived`.
     plan
         What it is wanted for.
+
+    Returns
+    -------
+    TrainingCase
+        The case as it was prepared.
 
     Raises
     ------

@@ -31,6 +31,8 @@ def rehearse(fit: Fit, dataset: SliceDataset, data: TrainingData) -> Iterator[No
     ------
     SettingsError
         If not even one slice fits into memory, or the loss is not finite.
+    RuntimeError, MemoryError
+        If the network fails for another reason.
     """
     plan = fit.plan
     batch = stack_batch([dataset[number] for number in range(plan.batch_size)])

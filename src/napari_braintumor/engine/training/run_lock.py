@@ -27,6 +27,11 @@ def acquire_lock(path: Path, is_used: Callable[[], bool], unless: Callable[[], b
     unless
         What makes the lock needless.
 
+    Returns
+    -------
+    FileLock
+        See its `is_locked`.
+
     Raises
     ------
     Timeout
@@ -58,6 +63,11 @@ def describe_process() -> dict[str, Any]:
 
 def is_alive(process: Mapping[str, Any]) -> bool:
     """Whether a process of this machine, as `describe_process` gave it, still runs.
+
+    Returns
+    -------
+    bool
+        False if another process has got its number since, or it is a zombie.
 
     Raises
     ------

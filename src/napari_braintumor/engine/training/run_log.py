@@ -53,6 +53,11 @@ def parse_events(raw: bytes) -> tuple[list[TrainingEvent], int]:
     """Read whole lines; return the events and how many bytes they took.
 
     Torn lines, and events and fields that only another version knows, are passed over.
+
+    Returns
+    -------
+    tuple
+        The events in the order written, and a number of bytes to go on from.
     """
     used = raw.rfind(b"\n") + 1
     events: list[TrainingEvent] = []

@@ -7,7 +7,7 @@ layers). Only the process that trains writes to it, but for the file ``stop`` by
 holds a lock, a hidden file beside the folder, which the system takes back when the process dies, however it dies;
 ``process.json`` tells who it is.
 
-No torch here: a dock reads runs with this module.
+No torch here: a dock reads runs with this module. It is long, since the class names every file of the folder.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ class Run:
 
         Paths of the plan are kept absolute, but those inside the folder relative to it, so that it can be moved.
 
+        Returns
+        -------
+        Run
+            The run; whether it is to be resumed is up to its files.
+
         Raises
         ------
         SettingsError
@@ -106,6 +111,11 @@ class Run:
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Return the run in a folder.
+
+        Returns
+        -------
+        Run
+            The run.
 
         Raises
         ------

@@ -91,6 +91,11 @@ def complete_card(run: Run, fit: Fit) -> Path | None:
     """Write onto the model's card whether the training came to its end, and return the model's file if one is kept.
 
     However it ended: weights that were killed with their training keep the share they were written with.
+
+    Returns
+    -------
+    Path or None
+        The model's file; None if no weights are kept.
     """
     if fit.is_first and run.model_path.exists():
         change_card(run.model_path, stopped_at=None if fit.state.is_over else fit.share)
@@ -121,6 +126,11 @@ def describe_model(
         The card of the model it started from: what that one had seen, this one has seen.
     share
         How much of the plan is done; the card says so as long as training has not come to its end.
+
+    Returns
+    -------
+    ModelCard
+        The card, validated.
     """
     defined: dict[str, set[str]] = {}
     for part in data.training:

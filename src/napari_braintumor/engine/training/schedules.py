@@ -42,6 +42,11 @@ class Schedule:
             Share of the training that is done, 0 to 1; the other schedules go by it.
         scale
             What a plateau has left of the rate.
+
+        Returns
+        -------
+        float
+            The rate of this step.
         """
         plan = self.plan
         if plan.schedule == "cyclic":

@@ -33,6 +33,11 @@ def validate(network: nn.Module, parts: Sequence[Part], plan: TrainPlan, device:
     """Return the mean Dice of every region over the cases that define it, on their slices and the working grid.
 
     Dice is that of all slices of a case together; both masks empty counts 1, one empty counts 0.
+
+    Returns
+    -------
+    dict
+        Dice by region, 0 to 1; regions that no case defines are left out.
     """
     dice: dict[str, list[float]] = {name: [] for name in plan.regions}
     for part in parts:

@@ -91,6 +91,11 @@ def split_patients(cases: Sequence[CaseFiles], plan: TrainPlan, who: WhoIsWho | 
     who
         Who is who; left out, what the names of these cases and the plan say.
 
+    Returns
+    -------
+    Split
+        The cases of both sides.
+
     Raises
     ------
     DataError

@@ -84,6 +84,11 @@ class TrainingData:
         """Whether the validation side can tell better weights from worse ones.
 
         Without tumor it cannot; a tuned model is judged by such slices, too, as its parent may have found tumor there.
+
+        Returns
+        -------
+        bool
+            False if there is no validation side.
         """
         return bool(self.validation) and (plan.fine_tuning is not None or self.shows_tumor)
 
@@ -243,6 +248,11 @@ def _divide(
 
 def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
     """Read a case and its reference and prepare both for the plan's network.
+
+    Returns
+    -------
+    TrainingCase
+        The case on the plan's working grid.
 
     Raises
     ------

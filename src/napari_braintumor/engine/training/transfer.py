@@ -62,6 +62,11 @@ def transfer_weights(
     parent
         The model to start from.
 
+    Returns
+    -------
+    Transfer
+        Which weights were loaded, and what was adapted.
+
     Raises
     ------
     ModelError
@@ -103,6 +108,11 @@ def transfer_weights(
 
 def load_trunk(network: nn.Module, path: Path) -> list[str]:
     """Start an FCN's trunk from a VGG-16, ``.safetensors`` or torchvision's ``.pth``; return what was loaded.
+
+    Returns
+    -------
+    list of str
+        Names of weights in the network.
 
     Raises
     ------

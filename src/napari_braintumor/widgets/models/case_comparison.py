@@ -100,6 +100,11 @@ class CaseComparison(QGroupBox):
         """Return the case that models can be compared on, or why they cannot, and say so.
 
         The case is that of the selected layer, else the topmost.
+
+        Returns
+        -------
+        tuple
+            The case and an empty text; or None and the reason.
         """
         layers = self._viewer.layers
         try:
@@ -115,6 +120,11 @@ class CaseComparison(QGroupBox):
 
     def begin(self, selection: Selection) -> PaintedReference | None:
         """Forget the comparison before, and return the reference as it is now.
+
+        Returns
+        -------
+        PaintedReference or None
+            None if no reference is chosen.
 
         Raises
         ------

@@ -99,6 +99,11 @@ def tabulate(comparison: Comparison, short: bool = False) -> tuple[list[str], li
         The comparison.
     short
         Whether models are called by their numbers where little room is: in the header, and before their names.
+
+    Returns
+    -------
+    tuple
+        The header's cells, and the cells of each row.
     """
     models = comparison.models
     header = ["Region", "Model", "mL"]

@@ -103,6 +103,11 @@ class DescriptionForm(QDialog):
     def build_card(self) -> ModelCard:
         """Return what the form says.
 
+        Returns
+        -------
+        ModelCard
+            The card, validated.
+
         Raises
         ------
         ModelError

@@ -106,6 +106,11 @@ def describe_model(stored: StoredModel, slices: int | None, modalities: Collecti
         Of the scans, which the time depends on.
     modalities
         Of the scans, which the Dice depends on; without any, that of the card's largest set.
+
+    Returns
+    -------
+    str
+        One line.
     """
     card = stored.card
     if card is None:

@@ -220,7 +220,7 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
             yield event
             if stop.is_set():
                 events.close()
-                return
+                break
     except BrainTumorError as error:
         yield Failure(str(error))
     except Exception as error:

@@ -25,6 +25,11 @@ def models_settings() -> Any | None:
     """Return napari's settings of this plugin's models, whose ``folder`` is a text, with an event, saved by napari.
 
     None where they would not count, since ``BRAINTUMOR_MODELS`` decides, or where napari is older than 0.9.
+
+    Returns
+    -------
+    EventedModel or None
+        The settings.
     """
     if os.environ.get("BRAINTUMOR_MODELS"):
         return None

@@ -37,6 +37,11 @@ def start_training(run: Run) -> subprocess.Popen[bytes]:
 def check_plan(plan: TrainPlan) -> str:
     """Let a child process try one batch of a plan and return its report; takes seconds, so call it in a worker.
 
+    Returns
+    -------
+    str
+        The last line that the child printed.
+
     Raises
     ------
     SettingsError

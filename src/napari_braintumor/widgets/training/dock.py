@@ -78,6 +78,11 @@ class TrainDock(Dock):
     def build_plan(self) -> TrainPlan:
         """Return what the three tabs say.
 
+        Returns
+        -------
+        TrainPlan
+            The plan, validated.
+
         Raises
         ------
         BrainTumorError

@@ -74,6 +74,11 @@ class LayersPage(QWidget):
     def open_case(self) -> OpenCase:
         """Return the open layers as a case.
 
+        Returns
+        -------
+        OpenCase
+            The scans, their labels, what the numbers mean, and the reviewed slices.
+
         Raises
         ------
         DataError

@@ -25,6 +25,11 @@ _OF_BRATS = "LPS xyz", (1.0, 1.0, 1.0)
 def read_steps(configuration: dict[str, Any], origin: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the steps of the preprocessing, each with the name of its class.
 
+    Returns
+    -------
+    list of tuple
+        The class's name without its module, and the arguments of the step; in the order they are run.
+
     Raises
     ------
     DescriptionNeeded
@@ -52,6 +57,11 @@ def read_grid(
     steps: list[tuple[str, dict[str, Any]]], metadata: dict[str, Any], dims: object, origin: str
 ) -> tuple[str, list[float | None]]:
     """Return the axes and the spacing, mm along Z, Y, X, as on a card.
+
+    Returns
+    -------
+    tuple
+        The axes, a value of a card's ``axes``; and the spacing, None for each axis that is not resampled.
 
     Raises
     ------
@@ -92,6 +102,11 @@ def read_grid(
 
 def read_normalization(steps: list[tuple[str, dict[str, Any]]], origin: str) -> str:
     """Return how intensities are normalized.
+
+    Returns
+    -------
+    str
+        A value of a card's ``normalization``.
 
     Raises
     ------

@@ -47,6 +47,11 @@ def export(model: StoredModel, target: Path) -> Path:
     target
         A zip file where it ends in ``.zip``, else a new folder.
 
+    Returns
+    -------
+    Path
+        The zip file or the folder.
+
     Raises
     ------
     ModelError
