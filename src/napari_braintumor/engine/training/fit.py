@@ -184,11 +184,6 @@ class Fit:
         -------
         str
             Why the training cannot go on; empty where it can.
-
-        Raises
-        ------
-        RuntimeError, MemoryError
-            If memory runs out even with one slice at a time, or the network fails for another reason.
         """
         while True:
             try:
