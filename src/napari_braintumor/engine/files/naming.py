@@ -107,6 +107,27 @@ def find_modality(text: str) -> str | None:
     return read_words(text).modality
 
 
+def read_contrast(text: str) -> bool | None:
+    """Find whether a name says that contrast agent was given.
+
+    Parameters
+    ----------
+    text
+        ``AX T1 POST GAD`` says so, ``T1 vor KM`` and ``t1_nativ`` say the contrary.
+
+    Returns
+    -------
+    bool or None
+        None if it does not say.
+    """
+    words = [fold_word(part) for part in split_words(text)]
+    named = [i for i, word in enumerate(words) if word in MODALITY_OF or word in T1_SEQUENCES]
+    contrast, plain = _read_contrast(words, min(named, default=0))
+    if plain:
+        return False
+    return bool(contrast) or read_words(text).modality == "T1ce" or None
+
+
 def read_modalities(names: Sequence[str]) -> tuple[str, ...]:
     """Read a list of modalities given by the user, such as those of a file's channels or those to use.
 

@@ -9,7 +9,7 @@ def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
-T1_SEQUENCES = _words("mprage mpr memprage bravo fspgr spgr tfl tfl3d")
+T1_SEQUENCES = _words("mprage mpr memprage mp2rage bravo fspgr spgr tfl tfl3d")
 PLANES = _words("ax axial sag sagittal cor coronal tra trans transversal transverse 3d 2d iso isotropic")
 SEQUENCES = T1_SEQUENCES | _words(
     "tse fse frfse sp spc cube vista vibe tfe ffe fl3d fl2d tirm irse blade propeller fatsat spair dixon flash",
@@ -25,9 +25,44 @@ OTHER_SEQUENCES = _words(
     "diffusion qsm trace stir pdw t1rho rho star map maps relaxometry",
 )
 
+SERIES_KINDS: dict[str, frozenset[str]] = {
+    "a scout": _words("localizer localiser loc scout aahscout aahead survey surveys locator 3plane smartbrain"),
+    "a map computed from a diffusion scan": _words(
+        "adc dadc eadc apparent exponential fa colfa tensor fractional aniso"
+    ),
+    "a perfusion scan, or a map computed from one": _words(
+        "perf perfusion dsc dce pwi asl pcasl pasl cbv rcbv relcbv corrcbv cbf rcbf relcbf mtt relmtt ttp tmax pbp gbp",
+        "ktrans dynamic dyn leakage",
+    ),
+    "a diffusion scan": _words("dwi dti diff diffusion trace tracew ep2d epi resolve dki noddi b1000 b800 b500 b0"),
+    "a susceptibility or phase image": _words(
+        "swi swan swip swip phase pha mag qsm t2star t2s hemo hemoflash star susc susceptibility minip"
+    ),
+    "a picture of vessels": _words("tof angio angiography mra mrv venogram inhance pcangio phlebo mip"),
+    "the difference of two scans": _words("subtraction subtract subtracted sub diffimage"),
+    "a map": _words("t1map t2map map maps mapping relaxometry fieldmap fmap rho t1rho"),
+    "a scan of brain function": _words("bold fmri"),
+    "a spectrum": _words("svs csi spectroscopy spectro probesv probe mrs"),
+    "an inversion recovery that is not FLAIR": _words("stir dir"),
+    "a proton density scan": _words("pd pdw"),
+    "a scan of the cisterns": _words("ciss fiesta ci3d bffe"),
+    "a picture for people, not a scan": _words(
+        "posdisp screen screensave screenshot report phoenixzipreport dose processed collage"
+    ),
+    "a scan of a phantom": _words("phantom qa acr"),
+}
+"""What a series is by a word of its description, if it is none of the modalities."""
+ONLY_ALONE = _words("fa mag dir probe qa")
+"""Words of `SERIES_KINDS` that say nothing beside the name of a modality, where they are parameters: ``T1 FA 15``."""
+GRADIENT_ECHOES = _words("gre ffe fl2d fl3d swan merge medic")
+"""Beside T2 these words mean T2*, which shows blood and calcium."""
+FAT_SUPPRESSED = _words("fs fatsat spair spir chess we")
+REFORMATTED = _words("reformat reformatted reformation ref rfmt mprs recon resliced mpv")
+"""Words of a series that was computed from another one: the same scan cut in another direction."""
+
 CONTRAST = _words(
     "ce gd gad gado gadolinium gadovist dotarem contrast postcontrast postgd postgad kontrast km mitkm nachkm",
-    "kontrastmittel contrasted enhanced cplus injected inj injecte injecté",
+    "kontrastmittel contrasted enhanced cplus injected inj injecte injecté injection",
 )
 CONTRAST_BEHIND = _words("post c")
 """Before the modality they may be a time point or a person."""
