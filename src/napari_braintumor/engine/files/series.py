@@ -44,6 +44,8 @@ class Series:
         Whether it was acquired as a 3-D volume; None if the headers do not say.
     slices
         How many slices it has.
+    channel
+        Which of several stacks, if one file holds more than one; otherwise None.
     grid
         Where its voxels lie; None if that cannot be known, and then `problem` says why.
     notes
@@ -73,6 +75,7 @@ class Series:
     b_value: float | None = None
     volumetric: bool | None = None
     slices: int = 0
+    channel: int | None = None
     grid: SourceGrid | None = None
     notes: tuple[str, ...] = ()
     problem: str | None = None

@@ -1,0 +1,1 @@
+"""DICOM files, read only: their headers, the stacks that their planes make, and their voxels."""

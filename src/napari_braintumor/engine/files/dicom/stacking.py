@@ -1,0 +1,354 @@
+"""Put the planes of a series into stacks: which belong together, in which order, and where their voxels lie.
+
+Source axes of a DICOM scan are column, row and slice, as NIfTI converters have them; slices run along the normal, which
+is the cross product of the directions of rows and columns (PS3.3, C.7.6.2.1.1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import degrees
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.dicom.headers import Plane
+
+_SAME_PLACE_MM = 0.02
+_ROUNDED = 0.01
+"""Part of a slice's distance by which headers may be off without a word; they round positions."""
+_UNEVEN = 0.1
+"""Part of a slice's distance by which a slice may lie off its place in an even stack."""
+_ANY_DIRECTION = np.array([0.5257311, 0.4472136, 0.7236068])
+"""A direction along which hardly two places of a scan are level."""
+_ASIDE_MM = 0.5
+_LEAST_TILT_DEG = 0.5
+_MOST_TILT_DEG = 60.0
+_TURNED = 0.01
+"""Difference of direction cosines from which two planes are turned relative to each other: about half a degree."""
+_MOST_MISSING = 0.1
+_MOST_IN_A_ROW = 2
+_MOST_PARTS = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """Planes of a series that make one stack, and what tells it from the others, such as ``echo 2``."""
+
+    planes: tuple[Plane, ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Planes in order, and where they lie.
+
+    Attributes
+    ----------
+    name
+        The series in messages.
+    planes
+        A plane for each slice; None where it is missing and is interpolated of its neighbors.
+    affine
+        ``(4, 4)``, index (column, row, slice) to RAS mm.
+    spacing_known
+        False if a single plane does not state its thickness.
+    notes
+        What was mended, one sentence each.
+    """
+
+    name: str
+    planes: tuple[Plane | None, ...]
+    affine: NDArray[np.float64]
+    spacing_known: bool
+    notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Columns, rows and slices."""
+        first = next(plane for plane in self.planes if plane is not None)
+        return first.shape[1], first.shape[0], len(self.planes)
+
+
+def split_planes(planes: Sequence[Plane], name: str) -> list[Part]:
+    """Split the planes of a series into those that make one stack each.
+
+    Planes of other sizes or directions are always apart. Where several planes lie in one place, the first trait that
+    tells them apart splits the series; copies of one image are dropped.
+
+    Parameters
+    ----------
+    planes
+        All planes of the series, in any order.
+    name
+        The series in messages.
+    """
+    parts = []
+    directions = _by_direction(planes)
+    for title, members in directions:
+        kept, notes = _drop_copies(members, name)
+        for part in _split_by_traits(kept, name):
+            words = [word for word in (title if len(directions) > 1 else "", part.title) if word]
+            parts.append(Part(part.planes, ", ".join(words), (*notes, *part.notes), part.problem))
+    return parts
+
+
+def stack_planes(planes: Sequence[Plane], name: str) -> Stack:
+    """Order planes along their normal, and find where their voxels lie.
+
+    Raises
+    ------
+    DataError
+        Naming the series, if positions are missing or make no even stack.
+    """
+    for what, missing in (
+        ("where they lie (ImagePositionPatient)", [each for each in planes if each.position is None]),
+        ("their directions (ImageOrientationPatient)", [each for each in planes if each.orientation is None]),
+        ("the size of their pixels (PixelSpacing)", [each for each in planes if not _is_positive(each.spacing)]),
+    ):
+        if missing:
+            raise DataError(
+                f"{name} cannot be placed: {len(missing)} of its {len(planes)} images do not state {what}. "
+                "Export it again from the scanner or the archive."
+            )
+    columns, rows, normal = _directions(planes, name)
+    places = np.array([plane.position for plane in planes])
+    order = np.argsort(places @ normal, kind="stable")
+    planes, places = [planes[i] for i in order], places[order]
+    index, notes = _number_slices(places @ normal, name)
+    step, corner, more = _fit_line(index, places, normal, planes[0], name)
+    affine = np.eye(4)
+    row_mm, column_mm = planes[0].spacing or (1.0, 1.0)
+    affine[:3, :4] = np.stack([columns * column_mm, rows * row_mm, step, corner], axis=1)
+    affine[:2] *= -1  # LPS to RAS
+    filled: list[Plane | None] = [None] * (int(index[-1]) + 1)
+    for place, plane in zip(index, planes, strict=True):
+        filled[place] = plane
+    known = len(planes) > 1 or planes[0].thickness is not None
+    return Stack(name, tuple(filled), affine, known, (*notes, *more))
+
+
+# ------------------------------------------------------------------------------------------- which planes are one stack
+
+
+def _by_direction(planes: Sequence[Plane]) -> list[tuple[str, list[Plane]]]:
+    """Group planes of one size, pixel size and direction, with the name of the direction."""
+    groups: list[list[Plane]] = []
+    for plane in planes:
+        own = next((group for group in groups if _is_alike(group[0], plane)), None)
+        if own is None:
+            groups.append([plane])
+        else:
+            own.append(plane)
+    titles = [name_plane(group[0].orientation) for group in groups]
+    again = Counter(titles)
+    seen: Counter[str] = Counter()
+    named = []
+    for title, group in zip(titles, groups, strict=True):
+        seen[title] += 1
+        number = f" {seen[title]}" if again[title] > 1 else ""
+        named.append((f"{title or 'unplaced'}{number}", group))
+    return named
+
+
+def _is_alike(one: Plane, two: Plane) -> bool:
+    if one.shape != two.shape or (one.orientation is None) != (two.orientation is None):
+        return False
+    turned = one.orientation and two.orientation and not np.allclose(one.orientation, two.orientation, 0, _TURNED)
+    return not turned and bool(np.allclose(one.spacing or (0, 0), two.spacing or (0, 0), 1e-3))
+
+
+def name_plane(orientation: Sequence[float] | None) -> str:
+    """Return what slices of a direction are called: axial, coronal or sagittal; empty if it is not known."""
+    if orientation is None:
+        return ""
+    normal = np.abs(np.cross(orientation[:3], orientation[3:]))
+    return ("sagittal", "coronal", "axial")[int(np.argmax(normal))]
+
+
+def _places(planes: Sequence[Plane]) -> list[int]:
+    """Return a number for each plane's place; planes without a position all lie in different places."""
+    keys = list(range(len(planes)))
+    placed = [number for number, plane in enumerate(planes) if plane.position is not None]
+    points = np.array([planes[number].position for number in placed]).reshape(-1, 3)
+    along = points @ _ANY_DIRECTION  # planes in one place are neighbors on any line
+    order = np.argsort(along, kind="stable")
+    for before, here in pairwise(order):
+        if np.abs(points[here] - points[before]).max() < _SAME_PLACE_MM:
+            keys[placed[here]] = keys[placed[before]]
+    return keys
+
+
+def _most_in_a_place(planes: Sequence[Plane]) -> int:
+    return max(Counter(_places(planes)).values())
+
+
+def _drop_copies(planes: Sequence[Plane], name: str) -> tuple[list[Plane], list[str]]:
+    """Drop further copies of one file."""
+    kept: dict[Hashable, Plane] = {}
+    for plane in planes:
+        kept.setdefault((plane.uid or plane.path, plane.frame), plane)
+    dropped = len(planes) - len(kept)
+    return list(kept.values()), [f"{dropped} images of {name} are there twice; one of each is used."] if dropped else []
+
+
+def _split_by_traits(planes: list[Plane], name: str) -> list[Part]:
+    most = _most_in_a_place(planes)
+    if most == 1:
+        return [Part(tuple(planes))]
+    parts: list[tuple[list[str], list[Plane]]] = [([], planes)]
+    for trait in planes[0].traits:
+        parts = [piece for words, members in parts for piece in _split_by(trait, words, members)]
+    found = [piece for words, members in parts for piece in _split_equals(members, " ".join(words), name)]
+    if len(found) > _MOST_PARTS:
+        problem = (
+            f"{name} has up to {most} images in each place, as a perfusion, diffusion or functional scan has. Expected "
+            "one image in each place."
+        )
+        return [Part(tuple(planes), problem=problem)]
+    return found
+
+
+def _split_by(trait: str, words: list[str], planes: list[Plane]) -> list[tuple[list[str], list[Plane]]]:
+    """Split planes by a trait if that tells some apart that lie in one place."""
+    before = _most_in_a_place(planes)
+    groups: dict[Hashable, list[Plane]] = defaultdict(list)
+    for plane in planes:
+        groups[plane.traits[trait]].append(plane)
+    if before == 1 or len(groups) == 1 or max(map(_most_in_a_place, groups.values())) == before:
+        return [(words, planes)]
+    ordered = sorted(groups.items(), key=lambda item: repr(item[0]) if isinstance(item[0], tuple) else _rank(item[0]))
+    return [([*words, _title(trait, value, place)], members) for place, (value, members) in enumerate(ordered, 1)]
+
+
+def _rank(value: Hashable) -> str:
+    return f"{value:020.6f}" if isinstance(value, int | float) else str(value)
+
+
+def _title(trait: str, value: Hashable, place: int) -> str:
+    if trait == "b" and isinstance(value, float):
+        return f"b {value:g}"
+    if trait == "kind" and isinstance(value, tuple):
+        types, component = value
+        return str(component or next(iter(types[2:3]), "") or f"kind {place}")
+    return f"{trait} {place}"
+
+
+def _split_equals(planes: list[Plane], title: str, name: str) -> list[Part]:
+    """Split planes that no trait tells apart: copies of one image are dropped, several full stacks become series."""
+    places = _places(planes)
+    count = Counter(places)
+    most = max(count.values())
+    if most == 1:
+        return [Part(tuple(planes), title)]
+    by_place: dict[int, list[Plane]] = defaultdict(list)
+    for place, plane in sorted(zip(places, planes, strict=True), key=lambda item: item[1].instance):
+        by_place[place].append(plane)
+    if set(count.values()) == {most}:
+        layers = [tuple(members[i] for members in by_place.values()) for i in range(most)]
+        return [Part(layer, f"{title} part {i}".strip()) for i, layer in enumerate(layers, 1)]
+    several = sum(number > 1 for number in count.values())
+    problem = (
+        f"{name} has different images in {several} of its {len(count)} places, and nothing says which belong together. "
+        "Remove those that do not belong, or export the series again."
+    )
+    return [Part(tuple(planes), title, problem=problem)]
+
+
+# ------------------------------------------------------------------------------------------------- where they lie
+
+
+def _is_positive(sides: Iterable[float] | None) -> bool:
+    return sides is not None and all(side > 0 for side in sides)
+
+
+def _directions(planes: Sequence[Plane], name: str) -> tuple[NDArray[np.float64], ...]:
+    """Return unit vectors along a row (with columns), along a column (with rows), and along the slices; LPS."""
+    mean = np.array([plane.orientation for plane in planes], np.float64).mean(axis=0)
+    along, down = mean[:3], mean[3:]
+    lengths = np.linalg.norm(along), np.linalg.norm(down)
+    if not (np.abs(np.array(lengths) - 1) < 0.02).all() or abs(along @ down) > 0.02:
+        raise DataError(
+            f"{name} cannot be placed: the directions in its header (ImageOrientationPatient) are not at right angles. "
+            "Export it again from the scanner or the archive."
+        )
+    along, down = along / lengths[0], down / lengths[1]
+    normal = np.cross(along, down)
+    return along, down, normal / np.linalg.norm(normal)
+
+
+def _number_slices(heights: NDArray[np.float64], name: str) -> tuple[NDArray[np.intp], list[str]]:
+    """Return each slice's place in an even stack, with what is missing or uneven as notes."""
+    if len(heights) == 1:
+        return np.zeros(1, np.intp), []
+    steps = np.diff(heights)
+    step = float(np.median(steps))
+    if step <= _SAME_PLACE_MM:
+        raise _uneven(steps, name)
+    index = np.concatenate([[0], np.cumsum(np.maximum(np.rint(steps / step), 1))]).astype(np.intp)
+    for _ in range(2):  # the median may be of rounded positions: fit once more over all
+        step, start = np.polyfit(index, heights, 1)
+        fresh = np.rint((heights - start) / step).astype(np.intp)
+        index = fresh - fresh[0] if (np.diff(fresh) > 0).all() else index
+    off = float(np.abs(heights - (start + step * index)).max() / step)
+    gaps = np.diff(index) - 1
+    missing = int(gaps.sum())
+    if off > _UNEVEN or (missing and len(heights) < 4):
+        raise _uneven(steps, name)
+    notes = []
+    if missing:
+        after = [int(i) + 1 for i in np.flatnonzero(gaps)]
+        where = f"after slice {', '.join(map(str, after[:4]))}{' and others' if len(after) > 4 else ''}"
+        are = "slice is" if missing == 1 else "slices are"
+        total = len(heights) + missing
+        if gaps.max() > _MOST_IN_A_ROW or missing > max(1, _MOST_MISSING * total):
+            raise DataError(
+                f"{name} is incomplete: {missing} of {total} {are} missing ({where}). Copy or export it again."
+            )
+        notes.append(
+            f"{missing} {are} missing from {name} ({where}); interpolated between the neighbors. Copy or export it "
+            "again if you can."
+        )
+    if off > _ROUNDED:
+        close, far = (steps / np.diff(index)).min(), (steps / np.diff(index)).max()
+        notes.append(
+            f"The slices of {name} are {close:.4g} to {far:.4g} mm apart; their mean of {step:.4g} mm is used."
+        )
+    return index, notes
+
+
+def _uneven(steps: NDArray[np.float64], name: str) -> DataError:
+    return DataError(
+        f"{name} makes no even stack: its slices are {steps.min():.3g} to {steps.max():.3g} mm apart. Expected equal "
+        "distances. Slices may be missing, or belong to another series. Export it again."
+    )
+
+
+def _fit_line(
+    index: NDArray[np.intp], places: NDArray[np.float64], normal: NDArray[np.float64], first: Plane, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Return the step from slice to slice and the corner of the first slice, LPS mm."""
+    if len(places) == 1:
+        return normal * (first.thickness or 1.0), places[0], []
+    step, corner = np.polyfit(index, places, 1)
+    aside = places - (corner + index[:, None] * step)
+    aside -= np.outer(aside @ normal, normal)
+    tilt = degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
+    if np.linalg.norm(aside, axis=1).max() > _ASIDE_MM or tilt > _MOST_TILT_DEG:
+        raise DataError(
+            f"{name} makes no even stack: its slices are shifted sideways, by up to "
+            f"{np.linalg.norm(aside, axis=1).max():.3g} mm. Images of several series may be mixed. Export it again."
+        )
+    if tilt < _LEAST_TILT_DEG:
+        return step, corner, []
+    return (
+        step,
+        corner,
+        [f"The slices of {name} are tilted by {tilt:.1f} degrees (gantry tilt); positions allow for it."],
+    )
