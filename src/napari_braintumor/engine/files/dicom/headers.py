@@ -135,6 +135,18 @@ def digest(*words: str) -> str:
 def read_dataset(path: Path, *, pixels: bool) -> FileDataset:
     """Parse a DICOM file, with or without its preamble.
 
+    Parameters
+    ----------
+    path
+        The file.
+    pixels
+        Whether everything is read; otherwise only what `Header` needs.
+
+    Returns
+    -------
+    FileDataset
+        pydicom's form of it.
+
     Raises
     ------
     DataError
@@ -160,6 +172,11 @@ def damaged(path: Path) -> DataError:
 
 def read_header(path: Path) -> Header:
     """Read the header of a DICOM file.
+
+    Returns
+    -------
+    Header
+        What it says, without its pixels.
 
     Raises
     ------
