@@ -9,11 +9,13 @@ from napari.layers import Image, Labels
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.volumes import StreamedVolume, Volume
+from napari_braintumor.engine.settings import AlignConfig
+from napari_braintumor.engine.volumes import AlignedScan, Alignment, StreamedVolume, Volume
 from napari_braintumor.layers import (
     Inspector,
     Placement,
     Selection,
+    align_selection,
     find_placement,
     find_scan_of,
     match_modalities,
@@ -121,37 +123,74 @@ def test_one_layer_twice_is_refused(volume):
         select_layers({"T1": layer, "T2": layer})
 
 
-def test_layers_of_different_shape_are_refused(volume):
+def test_layers_of_unknown_voxel_size_and_different_shape_are_refused(volume):
     layers = {"T1": Image(volume.data[0], name="one"), "FLAIR": Image(volume.data[0, :, 1:], name="two")}
-    with pytest.raises(DataError, match=r"'one' \(6, 20, 16\) and layer 'two' \(6, 19, 16\) differ in shape"):
+    with pytest.raises(DataError, match=r"'one' \(6, 20, 16\) and layer 'two' \(6, 19, 16\) differ in shape.*Choose"):
         select_layers(layers)
 
 
-def test_layers_of_different_voxel_size_are_refused(volume):
+ELSEWHERE = {
+    "other shape": {"data": np.s_[:, 2:], "translate": (0, 3, 0)},
+    "other voxel size": {"scale": (5, 1.5, 1)},
+    "other place": {"translate": (0, 0, 2)},
+}
+
+
+@pytest.mark.parametrize("where", ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.parametrize("lazy", [False, True], ids=["in memory", "lazy"])
+def test_layers_on_different_grids_are_brought_onto_that_of_the_reference(volume, where, lazy):
+    options = {"scale": (3, 1.5, 1), "units": "mm"} | {key: value for key, value in where.items() if key != "data"}
+    other = volume.data[1][where.get("data", np.s_[:])]
     layers = {
-        "T1": Image(volume.data[0], name="one", scale=(3, 1, 1)),
-        "FLAIR": Image(volume.data[1], name="two", scale=(5, 1, 1)),
+        "T1": Image(da.from_array(other) if lazy else other, name="two", **options),
+        "FLAIR": Image(volume.data[0], name="one", scale=(3, 1.5, 1), units="mm"),
     }
-    with pytest.raises(DataError, match=r"\(3 x 1 x 1 mm\) and layer 'two' \(5 x 1 x 1 mm\) differ in voxel size"):
-        select_layers(layers)
+    selection = select_layers(layers)
+    assert (selection.reference, selection.shape) == ("FLAIR", volume.shape)
+    np.testing.assert_array_equal(selection.placement.matrix, find_placement(layers["FLAIR"]).matrix)
+    assert Inspector().inspect(selection) is None
+    aligned = stream_selection(selection)
+    assert aligned.modalities == ("T1", "FLAIR")
+    np.testing.assert_array_equal(aligned.data[1], volume.data[0])
+    assert aligned.alignment.reference == "FLAIR"
+    assert any(note.startswith("T1 was ") for note in aligned.notes)
 
 
-def test_layers_in_different_places_are_refused(volume):
-    layers = {"T1": Image(volume.data[0], name="one"), "FLAIR": Image(volume.data[1], name="two", translate=(0, 0, 7))}
-    with pytest.raises(DataError, match="'one' and layer 'two' lie up to 7 mm apart"):
-        select_layers(layers)
+def test_a_layer_that_shows_nothing_of_the_head_is_refused(volume):
+    layers = {
+        "T1": Image(volume.data[1], name="two", scale=(3, 1.5, 1), translate=(900, 0, 0), units="mm"),
+        "FLAIR": Image(volume.data[0], name="one", scale=(3, 1.5, 1), units="mm"),
+    }
+    with pytest.raises(DataError, match=r"Layer 'two' \(T1\) does not show the head that layer 'one' \(FLAIR\) shows"):
+        *_, _ = align_selection(select_layers(layers), AlignConfig(registration="never"))
 
 
-def test_oblique_scans_that_only_look_alike_are_refused(viewer, oblique_grid, synthetic_volume):
-    from dataclasses import replace
+def test_a_layer_of_nan_is_refused_before_it_is_resampled(volume):
+    spoiled = np.where(volume.data[1] > 290, np.nan, volume.data[1])
+    layers = {
+        "T1": Image(spoiled, name="two", scale=(5, 1.5, 1), units="mm", contrast_limits=(0, 300)),
+        "FLAIR": Image(volume.data[0], name="one", scale=(3, 1.5, 1), units="mm"),
+    }
+    with pytest.raises(DataError, match=r"'T1' has \d+ voxels that are NaN"):
+        volume_from_layers(layers)
 
+
+def test_how_a_case_was_aligned_when_it_was_opened_stays_known(viewer, volume):
+    alignment = Alignment("T1", {m: AlignedScan(volume.source, np.eye(4), "same grid") for m in volume.modalities})
+    layers = open_case(viewer, replace(volume, alignment=alignment))
+    assert volume_from_layers(layers).alignment is alignment
+    assert volume_from_layers({"T1": layers["T1"]}).alignment is alignment
+    layers["T2"].metadata = {}
+    assert volume_from_layers(layers).alignment is None
+
+
+def test_oblique_scans_that_only_look_alike_are_brought_onto_one_grid(viewer, oblique_grid, synthetic_volume):
     tilted = oblique_grid.affine.copy()
     tilted[:3, 0] = tilted[:3, 0][[0, 1, 2]] * (1, 1, -1)
     one = open_case(viewer, synthetic_volume(("T1",), oblique_grid))["T1"]
     other_grid: SourceGrid = replace(oblique_grid, affine=tilted)
     two = open_case(viewer, synthetic_volume(("FLAIR",), other_grid))["FLAIR"]
-    with pytest.raises(DataError, match="mm apart"):
-        select_layers({"T1": one, "FLAIR": two})
+    assert select_layers({"T1": one, "FLAIR": two}).reference == "FLAIR"
 
 
 def test_the_same_image_under_two_names_is_refused(volume):

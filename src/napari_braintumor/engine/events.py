@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from napari_braintumor.engine.volumes import Comparison, Segmentation
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.volumes import Alignment, Comparison, Segmentation
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class PhaseReached:
-    """A training began a phase without training steps, or made progress in it.
+    """A training or an alignment began a phase that has no steps of its own, or made progress in it.
 
     `phase` is, for instance, ``preparing 69 cases``; `done` of `total` parts are complete, if `total` is not 0.
     """
@@ -152,6 +156,31 @@ class PhaseReached:
     phase: str
     done: int = 0
     total: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """The scans of a case lie on one grid.
+
+    Attributes
+    ----------
+    images
+        For each modality an array ``(Z, Y, X)`` on the grid: float32, or as it was if it already lay there.
+    grid
+        The reference's grid.
+    alignment
+        How each scan got there, and so the way back; None if all of them lay there already.
+    notes
+        What was done, one sentence each.
+    """
+
+    images: Mapping[str, NDArray[Any]]
+    grid: SourceGrid
+    alignment: Alignment | None
+    notes: tuple[str, ...]
+
+
+AlignEvent = PhaseReached | Aligned
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,24 @@ class SegmentConfig(Frozen):
     )
 
 
+class AlignConfig(Frozen):
+    """How scans on different grids are brought onto one."""
+
+    reference: str = Field(
+        "auto",
+        description="The modality whose grid the others are brought onto; auto takes FLAIR if its axial slices are "
+        "fine, then T1ce, T2, T1; finest takes the smallest voxels.",
+    )
+    registration: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="auto registers scans that have different grids, and keeps scanner coordinates where registration "
+        "finds nothing better; never trusts the headers; always also registers scans that share one grid.",
+    )
+    interpolation: Literal["linear", "cubic"] = Field(
+        "linear", description="How scans are resampled; cubic keeps more detail and takes ten times as long."
+    )
+
+
 class EvaluateConfig(Frozen):
     """How a model is compared with reference masks."""
 

@@ -9,15 +9,69 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import labels_from_regions
-from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.tally import SliceTally, tally_slices
+
+How = Literal["same grid", "scanner coordinates", "registered"]
+"""How the place of a scan was found: it has the reference's grid, by its header, or by registration."""
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedScan:
+    """How one scan of a case was brought onto the reference's grid.
+
+    Attributes
+    ----------
+    grid
+        The scan's own grid.
+    to_reference
+        ``(4, 4)`` float64, rigid: RAS mm of this scan to RAS mm of the reference; identity unless it was registered.
+    how
+        How its place was found.
+    before, after
+        Mutual information with the reference in nats, by the header and as it is used; None if it was not measured.
+    coverage
+        The share of the reference's head that this scan shows, 0 to 1.
+    """
+
+    grid: SourceGrid
+    to_reference: NDArray[np.float64]
+    how: How
+    before: float | None = None
+    after: float | None = None
+    coverage: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How the scans of a case were brought onto one grid, and so how labels return to each scan's own grid.
+
+    Attributes
+    ----------
+    reference
+        The modality whose grid all scans have now.
+    scans
+        Each modality, the reference included.
+    """
+
+    reference: str
+    scans: Mapping[str, AlignedScan]
+
+    def find_move(self, modality: str) -> tuple[float, float]:
+        """Return how far registration moved a scan: mm at the center of the reference's grid, and degrees."""
+        matrix = self.scans[modality].to_reference
+        grid = self.scans[self.reference].grid
+        center = grid.affine @ np.array([*((size - 1) / 2 for size in grid.shape), 1.0])
+        shift_mm = float(np.linalg.norm((np.linalg.inv(matrix) @ center - center)[:3]))
+        cosine = (np.trace(matrix[:3, :3]) - 1) / 2
+        return shift_mm, float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +90,8 @@ class Volume:
         The case's name.
     notes
         What the user should know about its files, one sentence each: files left out and why, header values guessed.
+    alignment
+        How its scans were brought onto one grid; None if their files share one.
     """
 
     data: NDArray[np.float32]
@@ -43,6 +99,7 @@ class Volume:
     source: SourceGrid
     name: str = "case"
     notes: tuple[str, ...] = ()
+    alignment: Alignment | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -66,7 +123,23 @@ class Volume:
         return read
 
     def with_spacing(self, spacing: tuple[float, float, float]) -> Volume:
-        """Return the same case with the voxel size that the user entered; see `SourceGrid.with_spacing`."""
+        """Change the voxel size to what the user entered; see `SourceGrid.with_spacing`.
+
+        Returns
+        -------
+        Volume
+            The same case with that voxel size.
+
+        Raises
+        ------
+        SettingsError
+            If no scan of a head can have such voxels, or the scans were aligned by the voxel sizes of their files.
+        """
+        if self.alignment is not None:
+            raise SettingsError(
+                f"The scans of '{self.name}' have different grids and were aligned by the voxel sizes that their files "
+                "state. Leave the voxel size out, or correct it in the files."
+            )
         notes = tuple(note for note in self.notes if note != self.source.spacing_note)
         return replace(self, source=self.source.with_spacing(spacing), notes=notes)
 
@@ -95,6 +168,8 @@ class StreamedVolume:
         How many neighboring slices are best read together: those that are stored together.
     notes
         As in `Volume`.
+    alignment
+        Always None: scans on different grids are read into memory.
     """
 
     images: tuple[Any, ...]
@@ -103,6 +178,7 @@ class StreamedVolume:
     name: str = "case"
     slab_slices: int = 1
     notes: tuple[str, ...] = ()
+    alignment: None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -208,6 +284,8 @@ class Segmentation:
         float16 ``(R, Z, Y, X)``, 0 to 1, if requested.
     not_measurable
         Regions that these modalities cannot show, each with the reason; they are not drawn and have no volume.
+    alignment
+        That of the volume, by which `aligning.returning.labels_on` returns the labels to any scan's own grid.
     """
 
     labels: NDArray[np.uint8]
@@ -220,6 +298,7 @@ class Segmentation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     probabilities: NDArray[np.float16] | None = None
     not_measurable: Mapping[str, str] = field(default_factory=dict)
+    alignment: Alignment | None = None
 
     @cached_property
     def tallies(self) -> tuple[SliceTally, ...]:

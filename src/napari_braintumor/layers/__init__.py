@@ -59,6 +59,7 @@ from napari_braintumor.layers.results import (
 from napari_braintumor.layers.selection import (
     Inspector,
     Selection,
+    align_selection,
     case_of,
     describe_scan,
     find_owner,
@@ -89,6 +90,7 @@ __all__ = [
     "LayerData",
     "Placement",
     "Selection",
+    "align_selection",
     "case_of",
     "cases_in",
     "check_same_case",

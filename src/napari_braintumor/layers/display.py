@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_COLORS, LABELS, name_labels
 from napari_braintumor.engine.tally import SliceTally, add_up, tally_slices
-from napari_braintumor.engine.volumes import Reference, Volume
+from napari_braintumor.engine.volumes import Alignment, Reference, Volume
 from napari_braintumor.layers.figures import follow_window
 from napari_braintumor.layers.placement import Placement, default_placement, note_scan
 from napari_braintumor.layers.views import make_colormap
@@ -40,7 +40,13 @@ def layers_from_case(volume: Volume, reference: Reference | None = None) -> list
     shown = next((m for m in _SHOWN_FIRST if m in volume.modalities), volume.modalities[0])
     layers = [
         make_image_layer(
-            channel, place, f"{modality} [{volume.name}]", volume.name, modality, visible=modality == shown
+            channel,
+            place,
+            f"{modality} [{volume.name}]",
+            volume.name,
+            modality,
+            visible=modality == shown,
+            alignment=volume.alignment,
         )
         for modality, channel in zip(volume.modalities, volume.data, strict=True)
     ]
@@ -62,6 +68,7 @@ def make_image_layer(
     case: str,
     modality: str | None = None,
     visible: bool = True,
+    alignment: Alignment | None = None,
 ) -> LayerData:
     """Make an image layer from a scan with axes (Z, Y, X)."""
     low, high = _contrast_limits(array_ZYX)
@@ -71,7 +78,7 @@ def make_image_layer(
         "colormap": "gray",
         "contrast_limits": (low, high),
         "visible": visible,
-        "metadata": place.remember(case=case, modality=modality, place=note_scan(place)),
+        "metadata": place.remember(case=case, modality=modality, place=note_scan(place), alignment=alignment),
     }
     return array_ZYX, options, "image"
 

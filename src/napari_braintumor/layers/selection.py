@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ import numpy as np
 from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.aligning.aligning import align
+from napari_braintumor.engine.aligning.scans import Scan, choose_reference, fit_as_stored
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.assembling import same_image_error, volume_from_modalities
+from napari_braintumor.engine.events import PhaseReached
+from napari_braintumor.engine.files.assembling import check_scan, same_image_error, volume_from_modalities
 from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
-from napari_braintumor.engine.grid import check_same_grid
 from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_thumbnails, make_thumbnail
 from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
-from napari_braintumor.engine.volumes import AnyVolume, StreamedVolume, Volume
+from napari_braintumor.engine.settings import AlignConfig
+from napari_braintumor.engine.volumes import Alignment, AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
@@ -38,7 +41,7 @@ class Selection:
     arrays
         For each modality, the layer's array, NumPy or lazy, and the placement that reorders it to (Z, Y, X).
     placement
-        The placement of the first layer; labels made from the case get the same.
+        The placement of the first layer, or of the reference if grids differ; labels made from the case get the same.
     name
         The case's name.
     shape
@@ -47,6 +50,12 @@ class Selection:
         What was guessed about the position and size of the voxels, one sentence each.
     made_from
         For each modality, its layer as described by `describe_scan`; a result stores this.
+    names
+        For each modality, its layer's name in messages.
+    reference
+        The modality whose grid the others are brought onto, which is that of `placement`; None if all share one.
+    alignment
+        How the scans were brought onto one grid when they were opened, if they were.
     """
 
     arrays: Mapping[str, tuple[Any, Placement]]
@@ -55,6 +64,9 @@ class Selection:
     shape: tuple[int, int, int]
     notes: tuple[str, ...] = ()
     made_from: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
+    alignment: Alignment | None = None
 
 
 def modality_of(layer: Layer) -> str | None:
@@ -75,13 +87,17 @@ def scans_in(layers: Iterable[Layer]) -> list[Image]:
     ]
 
 
-def select_layers(layers: Mapping[str, Layer]) -> Selection:
+def select_layers(layers: Mapping[str, Layer], config: AlignConfig | None = None) -> Selection:
     """Check that layers make up a case, without reading their voxels.
+
+    Layers on different grids are brought onto one when their voxels are read.
 
     Parameters
     ----------
     layers
         For each modality its image layer.
+    config
+        Which of them gives the grid, if theirs differ; the defaults if left out.
 
     Returns
     -------
@@ -92,7 +108,7 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
     ------
     DataError
         If there are no layers, a layer is not a three-dimensional gray image, a layer was chosen twice, or layers
-        differ in shape, voxel size or position.
+        differ in shape and do not all have a known voxel size.
     """
     if not layers:
         raise DataError("No image is chosen. At least one modality is needed. Open a scan and choose its layer.")
@@ -107,11 +123,30 @@ def select_layers(layers: Mapping[str, Layer]) -> Selection:
             )
         chosen[modality], names[modality] = (level_0(layer), _find_scan_placement(layer)), layer.name
     first = next(iter(chosen))
-    place = chosen[first][1]
-    fits = [_check_fit(place, chosen[other][1], names[first], names[other]) for other in list(chosen)[1:]]
-    notes = (*place.grid.notes, *(note for note in fits if note))
-    made_from = {modality: describe_scan(layer) for modality, layer in layers.items()}
-    return Selection(chosen, place, case_name(list(layers.values())), place.grid.shape_ZYX, notes, made_from)
+    quoted = {modality: f"layer '{name}'" for modality, name in names.items()}
+    grids = {modality: place.grid for modality, (_, place) in chosen.items()}
+    fits, notes = fit_as_stored(grids, quoted, first)
+    reference = None if fits else choose_reference(grids, (config or AlignConfig()).reference)
+    place = chosen[reference or first][1]
+    return Selection(
+        arrays=chosen,
+        placement=place,
+        name=case_name(list(layers.values())),
+        shape=place.grid.shape_ZYX,
+        notes=(*place.grid.notes, *notes),
+        made_from={modality: describe_scan(layer) for modality, layer in layers.items()},
+        names=quoted,
+        reference=reference,
+        alignment=_find_alignment(layers),
+    )
+
+
+def _find_alignment(layers: Mapping[str, Layer]) -> Alignment | None:
+    """Return how layers were aligned when their case was opened; None if they were not, or not together."""
+    known = [layer.metadata.get(KEY, {}).get("alignment") for layer in layers.values()]
+    alignment = known[0]
+    same = isinstance(alignment, Alignment) and all(each is alignment for each in known)
+    return alignment if same and alignment.scans.keys() >= layers.keys() else None
 
 
 def describe_scan(layer: Layer) -> dict[str, str | None]:
@@ -155,8 +190,10 @@ class Inspector:
         self._last: tuple[list[NDArray[np.float32]], Inspection] | None = None
 
     def inspect(self, selection: Selection) -> Inspection | None:
-        """Check the images of a selection quickly; None if a layer is lazy, because that would take long."""
-        if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
+        """Check the images of a selection quickly; None if a layer is lazy, which would take long, or grids differ."""
+        if selection.reference is not None or not all(
+            isinstance(data, np.ndarray) for data, _ in selection.arrays.values()
+        ):
             return None
         few = {modality: self._thumbnail(data, place) for modality, (data, place) in selection.arrays.items()}
         images = list(few.values())
@@ -173,7 +210,7 @@ class Inspector:
 
 
 def inspect_selection(selection: Selection) -> Inspection | None:
-    """Check the images of a selection quickly; None if a layer is lazy, because that would take long."""
+    """Check the images of a selection quickly; None if a layer is lazy, which would take long, or grids differ."""
     return Inspector().inspect(selection)
 
 
@@ -190,7 +227,7 @@ def stream_selection(selection: Selection) -> AnyVolume:
     DataError
         See `volume_from_selection` for layers in memory; for other layers, if two modalities are the same image.
     """
-    if all(_is_in_memory(data) for data, _ in selection.arrays.values()):
+    if selection.reference is not None or all(_is_in_memory(data) for data, _ in selection.arrays.values()):
         return volume_from_selection(selection)
     images = [place.from_layer(_make_lazy(data)) for data, place in selection.arrays.values()]
     together = max(max(getattr(image, "chunks", ((1,),))[0]) for image in images)
@@ -206,7 +243,9 @@ def stream_selection(selection: Selection) -> AnyVolume:
 
 
 def volume_from_selection(selection: Selection) -> Volume:
-    """Read the voxels of a selection. This may take seconds if layers are lazy, so do it in a worker thread.
+    """Read the voxels of a selection, and bring them onto one grid; see `align_selection`.
+
+    This may take seconds if layers are lazy or their grids differ, so do it in a worker thread.
 
     Returns
     -------
@@ -218,10 +257,50 @@ def volume_from_selection(selection: Selection) -> Volume:
     DataError
         If an image contains NaN, infinity or only one value, or two modalities are the same image.
     """
+    *_, last = align_selection(selection)
+    assert isinstance(last, Volume)
+    return last
+
+
+def align_selection(selection: Selection, config: AlignConfig | None = None) -> Iterator[PhaseReached | Volume]:
+    """Read the voxels of a selection, and bring them onto one grid if its layers have different ones.
+
+    Parameters
+    ----------
+    selection
+        The layers.
+    config
+        How; the reference is that of the selection.
+
+    Yields
+    ------
+    PhaseReached or Volume
+        The volume last.
+
+    Raises
+    ------
+    DataError
+        If an image contains NaN, infinity or only one value, two modalities are the same image, or a layer shows
+        nothing of the head in the others.
+    """
     arrays = {modality: place.from_layer(np.asarray(data)) for modality, (data, place) in selection.arrays.items()}
+    notes, alignment = selection.notes, selection.alignment
+    if selection.reference is not None:
+        for modality, array in arrays.items():
+            check_scan(modality, array)
+        scans = {
+            modality: Scan(arrays[modality], place.grid, selection.names[modality])
+            for modality, (_, place) in selection.arrays.items()
+        }
+        config = (config or AlignConfig()).model_copy(update={"reference": selection.reference})
+        for event in align(scans, config):
+            if isinstance(event, PhaseReached):
+                yield event
+            else:
+                arrays, alignment, notes = dict(event.images), event.alignment, (*notes, *event.notes)
     volume = volume_from_modalities(arrays, selection.placement.grid, selection.name)
     doubts = find_suspect_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
-    return replace(volume, notes=(*selection.notes, *doubts))
+    yield replace(volume, notes=(*notes, *doubts), alignment=alignment)
 
 
 def _is_in_memory(data: Any) -> bool:
@@ -271,15 +350,6 @@ def _find_scan_placement(layer: Layer) -> Placement:
         )
     check_three_dimensional(layer)
     return find_placement(layer)
-
-
-def _check_fit(one: Placement, two: Placement, first: str, second: str) -> str | None:
-    """Raise an error if the voxels of two layers do not lie in the same places, with the rules for files."""
-    remedy = (
-        "The modalities of a case must share one grid. "
-        f"Register and resample '{second}' to '{first}' first, or correct the layers' scale and translate."
-    )
-    return check_same_grid(one.grid, two.grid, f"Layer '{first}'", f"layer '{second}'", remedy)
 
 
 def case_of(layer: Layer) -> str | None:

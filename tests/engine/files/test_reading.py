@@ -6,9 +6,10 @@ import pytest
 import tifffile
 from stored import ALL, OLD, SHAPE, ramp, save_nifti, save_tiff, touch
 
-from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
-from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.files.reading import align_case, read_case, read_reference
+from napari_braintumor.engine.settings import AlignConfig
 
 # ------------------------------------------------------------------------------------------------- reading cases
 
@@ -34,25 +35,84 @@ def test_modalities_stored_in_different_axis_orders_but_one_place_fit(tmp_path):
     np.testing.assert_array_equal(read_case(case).data, [ramp(), ramp(seed=1)])
 
 
-def test_modalities_of_different_shape_are_refused(tmp_path):
+def test_modalities_on_different_grids_are_brought_onto_one(tmp_path):
     save_nifti(tmp_path / "t1.nii", ramp())
     save_nifti(tmp_path / "flair.nii", ramp((6, 8, 9)))
-    with pytest.raises(DataError, match=r"'t1\.nii' \(6, 8, 10\) and 'flair\.nii' \(6, 8, 9\) differ in shape"):
+    volume = read_case(*find_cases(tmp_path), AlignConfig(registration="never"))
+    assert (volume.modalities, volume.shape) == (("T1", "FLAIR"), (6, 8, 9))
+    assert volume.alignment.reference == "FLAIR"
+    assert volume.source.path.name == "flair.nii"
+    np.testing.assert_allclose(volume.data[0], ramp()[:, :, :9], atol=1e-4)
+    np.testing.assert_array_equal(volume.data[1], ramp((6, 8, 9)))
+    assert any(note.startswith("T1 was brought onto the grid of FLAIR") for note in volume.notes)
+
+
+def test_modalities_on_different_grids_that_do_not_say_where_they_lie_are_refused(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_tiff(tmp_path / "flair.tif", ramp((6, 8, 9)))
+    with pytest.raises(DataError, match=r"'t1\.nii' \(6, 8, 10\) and 'flair\.tif' \(6, 8, 9\) differ in shape.*Choose"):
         read_case(*find_cases(tmp_path))
 
 
+@pytest.mark.parametrize("drawn_on", ["t1", "flair"])
+def test_a_case_with_a_mask_is_brought_onto_the_grid_of_the_scan_that_it_was_drawn_on(tmp_path, drawn_on):
+    shapes = {"t1": SHAPE, "flair": (6, 8, 9)}
+    for seed, (kind, shape) in enumerate(shapes.items()):
+        save_nifti(tmp_path / f"{kind}.nii", ramp(shape, seed))
+    save_nifti(tmp_path / "mask_whole.nii", (ramp(shapes[drawn_on]) > 100).astype(np.uint8))
+    (case,) = find_cases(tmp_path)
+    volume, reference = read_case(case, AlignConfig(registration="never")), read_reference(case)
+    assert volume.source.path.stem == drawn_on
+    assert reference.regions["whole tumor"].shape == volume.shape == shapes[drawn_on]
+
+
+def test_a_mask_that_lies_on_none_of_the_grids_is_refused(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "flair.nii", ramp((6, 8, 9)))
+    save_nifti(tmp_path / "mask_whole.nii", (ramp((6, 7, 9)) > 100).astype(np.uint8))
+    with pytest.raises(DataError, match=r"'mask_whole\.nii' \(6, 7, 9\) differ in shape.*Resample the mask"):
+        read_reference(*find_cases(tmp_path))
+
+
+def test_a_scan_that_shows_nothing_of_the_head_is_left_out_with_a_note(tmp_path):
+    save_nifti(tmp_path / "flair.nii", ramp())
+    affine = np.diag([-1.0, -1, 5, 1])
+    affine[2, 3] = 500
+    save_nifti(tmp_path / "t1.nii", ramp(seed=1), affine)
+    volume = read_case(*find_cases(tmp_path), AlignConfig(registration="never"))
+    assert volume.modalities == ("FLAIR",)
+    assert any("'t1.nii' (T1) does not show the head" in note for note in volume.notes)
+
+
+def test_the_voxel_size_of_aligned_scans_cannot_be_changed(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "flair.nii", ramp((6, 8, 9)))
+    volume = read_case(*find_cases(tmp_path), AlignConfig(registration="never"))
+    with pytest.raises(SettingsError, match="aligned by the voxel sizes that their files state"):
+        volume.with_spacing((5, 2, 2))
+
+
+def test_reading_reports_its_phases(tmp_path):
+    save_nifti(tmp_path / "t1.nii", ramp())
+    save_nifti(tmp_path / "flair.nii", ramp((6, 8, 9)))
+    (case,) = find_cases(tmp_path)
+    *phases, volume = align_case(case, AlignConfig(registration="never"))
+    assert [phase.phase for phase in phases] == [f"reading {case.name}", "resampling T1 to the grid of FLAIR"]
+    np.testing.assert_array_equal(volume.data, read_case(case, AlignConfig(registration="never")).data)
+
+
 @pytest.mark.parametrize(("shift_mm", "fits"), [(0.006, True), (0.09, True), (0.11, False)])
-def test_modalities_must_lie_in_the_same_place(tmp_path, shift_mm, fits):
+def test_modalities_in_the_same_place_stay_as_they_are(tmp_path, shift_mm, fits):
     affine = np.diag([-1.0, -1, 5, 1])
     affine[0, 3] = shift_mm
     save_nifti(tmp_path / "t1.nii", ramp())
     save_nifti(tmp_path / "flair.nii", ramp(seed=1), affine)
     (case,) = find_cases(tmp_path)
+    volume = read_case(case, AlignConfig(registration="never"))
+    assert volume.modalities == ("T1", "FLAIR")
+    assert (volume.alignment is None) == fits
     if fits:
-        assert read_case(case).modalities == ("T1", "FLAIR")
-    else:
-        with pytest.raises(DataError, match=r"'t1\.nii' and 'flair\.nii' lie up to 0\.11 mm apart.*Resample"):
-            read_case(case)
+        np.testing.assert_array_equal(volume.data, [ramp(), ramp(seed=1)])
 
 
 def test_a_file_that_became_unreadable_is_refused(tmp_path):
@@ -277,11 +337,16 @@ def test_a_real_case_with_replaced_sequences_has_flair_only(real_data):
 
 
 @pytest.mark.real_data
-def test_real_modalities_on_different_grids_are_refused(real_data):
+def test_real_modalities_on_different_grids_are_brought_onto_one(real_data):
     (case,) = find_cases(real_data / "unlabelled")
     assert case.patient == "TCGA_FG_6692"
-    with pytest.raises(DataError, match=r"'t1\.nii\.gz' .* and 't2\.nii\.gz' .* differ in shape"):
-        read_case(case)
+    volume = read_case(case)
+    assert volume.alignment.reference == "FLAIR"
+    for modality, scan in volume.alignment.scans.items():
+        if modality != "FLAIR":  # the head moved between the scans, most between T1 and FLAIR
+            assert scan.how == "registered"
+            assert scan.after > 2 * scan.before
+            assert 4 < volume.alignment.find_move(modality)[0] < 20
 
 
 def test_a_color_picture_called_by_a_modality_is_called_what_it_is(tmp_path):

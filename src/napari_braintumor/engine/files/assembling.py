@@ -72,6 +72,13 @@ def same_image_error(one: str, two: str) -> DataError:
     )
 
 
+def check_scan(modality: str, array: NDArray[Any]) -> None:
+    """Raise an error if an image cannot be resampled: it is not a stack of finite real numbers that differ."""
+    _check_stack(modality, array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _check_values(modality, np.asarray(array, np.float32))
+
+
 def _check_stack(modality: str, array: NDArray[Any]) -> None:
     """Raise an error if an image is not a (Z, Y, X) stack of real numbers."""
     expected = "Expected a stack of slices with axes (Z, Y, X)."

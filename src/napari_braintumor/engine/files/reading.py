@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.aligning.aligning import align
+from napari_braintumor.engine.aligning.scans import Scan, fit_as_stored, lie_alike
 from napari_braintumor.engine.anatomy import find_fitting_conventions, guess_convention
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.assembling import volume_from_modalities
+from napari_braintumor.engine.events import Aligned, PhaseReached
+from napari_braintumor.engine.files.assembling import check_scan, volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import find_label_values, reference_from_values
@@ -22,23 +25,31 @@ from napari_braintumor.engine.files.laying import match_to_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.grid import SourceGrid, check_same_grid
 from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
+from napari_braintumor.engine.settings import AlignConfig
 from napari_braintumor.engine.volumes import Reference, Volume
 
 _LGG_SLICE_MM = 5.0
 _LGG_WIDTH_MM = 256.0
 
-_ONE_GRID = "The modalities of a case must share one grid. Resample one first."
 _ON_ITS_SCAN = "A mask must lie on the grid of its images. Resample the mask first."
 
 READ_AT_ONCE = 2
 """Files that are unpacked in parallel."""
 
 
-def read_case(case: CaseFiles) -> Volume:
-    """Read the images of a case.
+def read_case(case: CaseFiles, config: AlignConfig | None = None) -> Volume:
+    """Read the images of a case, and bring them onto one grid if their files have different ones.
 
     In the LGG data set a channel that is equal to FLAIR is left out: its authors used FLAIR in place of a missing
     sequence. The data set states no voxel size; slices of 5 mm and a field of view of 256 mm are assumed.
+
+    Parameters
+    ----------
+    case
+        Its files.
+    config
+        How scans on different grids are aligned. Unless it names the reference, a case with a mask is brought onto the
+        grid of the scan that the mask was drawn on.
 
     Returns
     -------
@@ -48,45 +59,95 @@ def read_case(case: CaseFiles) -> Volume:
     Raises
     ------
     DataError
-        If a file cannot be read or the images do not share one grid; see `check_same_grid`.
+        If a file cannot be read, or the images differ in grid and do not all say where they lie.
+    SettingsError
+        If the case does not have the modality chosen as the reference.
+    """
+    *_, last = align_case(case, config)
+    assert isinstance(last, Volume)
+    return last
+
+
+def align_case(case: CaseFiles, config: AlignConfig | None = None) -> Iterator[PhaseReached | Volume]:
+    """Read a case as `read_case` does, reporting each phase, so that it can be shown and canceled.
+
+    Yields
+    ------
+    PhaseReached or Volume
+        The volume last.
+
+    Raises
+    ------
+    BrainTumorError
+        As `read_case`.
     """
     if case.problem is not None:
         raise DataError(case.problem)
-    arrays: dict[str, NDArray[Any]] = {}
     different = dict.fromkeys(image.paths for image in case.images)
+    yield PhaseReached(f"reading {case.name}")
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         read = pool.map(lambda paths: _read_image(paths, case.group), different)
         files = dict(zip(different, read, strict=True))
     if not files:
         raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
-    source = _choose_grid([grid for _, grid in files.values()])
-    notes = [*case.notes, *source.notes]
-    for _, grid in files.values():
-        if grid is not source and (note := check_same_grid(source, grid, _name(source), _name(grid), _ONE_GRID)):
-            notes.append(note)
-    for image in case.images:
-        data, _ = files[image.paths]
-        name = image.paths[0].name
-        if image.channel is None and data.ndim == 4:
-            color = "It is a color picture, not a scan, or has several modalities. " if len(data) in (3, 4) else ""
-            raise DataError(
-                f"'{name}' has {len(data)} channels, but its name says {image.modality}. {color}{HOW_TO_NAME}"
-            )
-        if image.channel is not None and (data.ndim != 4 or image.channel >= len(data)):
-            channels = len(data) if data.ndim == 4 else 1
-            raise DataError(
-                f"'{name}' has {channels} channels, but channel {image.channel + 1} was expected to be "
-                f"{image.modality}. {HOW_TO_NAME}"
-            )
-        arrays[image.modality] = data if image.channel is None else data[image.channel]
+    scans = {image.modality: _take_scan(image, *files[image.paths]) for image in case.images}
+    config = config or AlignConfig()
+    grids = {modality: scan.grid for modality, scan in scans.items()}
+    best = _choose_grid(list(grids.values()))
+    reference = next(modality for modality, grid in grids.items() if grid is best)
+    fits, _ = fit_as_stored(grids, {modality: scan.name for modality, scan in scans.items()}, reference)
+    if fits and config.registration != "always":
+        config = config.model_copy(update={"reference": reference})
+    else:
+        for modality, scan in scans.items():
+            check_scan(modality, scan.data)
+        if config.reference == "auto" and (drawn_on := _find_drawn_on(case, scans)):
+            config = config.model_copy(update={"reference": drawn_on})
+    for event in align(scans, config, leave_out=True):
+        if isinstance(event, Aligned):
+            yield _assemble(case, event)
+        else:
+            yield event
+
+
+def _assemble(case: CaseFiles, aligned: Aligned) -> Volume:
+    arrays = aligned.images
     if case.group == "lgg" and "FLAIR" in arrays:
         flair = arrays["FLAIR"]
         arrays = {m: a for m, a in arrays.items() if m == "FLAIR" or not np.array_equal(a, flair)}
-    if not case.spacing_known:
-        source = replace(source, spacing_known=False)
+    source = aligned.grid if case.spacing_known else replace(aligned.grid, spacing_known=False)
     volume = volume_from_modalities(arrays, source, case.name)
-    notes += find_suspect_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
-    return replace(volume, notes=tuple(notes))
+    doubts = find_suspect_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
+    notes = (*case.notes, *source.notes, *aligned.notes, *doubts)
+    return replace(volume, notes=notes, alignment=aligned.alignment)
+
+
+def _take_scan(image: ImageFile, data: NDArray[Any], grid: SourceGrid) -> Scan:
+    """Return one modality of a file that was read."""
+    name = image.paths[0].name
+    if image.channel is None and data.ndim == 4:
+        color = "It is a color picture, not a scan, or has several modalities. " if len(data) in (3, 4) else ""
+        raise DataError(f"'{name}' has {len(data)} channels, but its name says {image.modality}. {color}{HOW_TO_NAME}")
+    if image.channel is not None and (data.ndim != 4 or image.channel >= len(data)):
+        channels = len(data) if data.ndim == 4 else 1
+        raise DataError(
+            f"'{name}' has {channels} channels, but channel {image.channel + 1} was expected to be "
+            f"{image.modality}. {HOW_TO_NAME}"
+        )
+    channel = data if image.channel is None else data[image.channel]
+    return Scan(channel, grid, _name(grid), image.frame_of_reference)
+
+
+def _find_drawn_on(case: CaseFiles, scans: Mapping[str, Scan]) -> str | None:
+    """Return the modality on whose grid the mask of a case lies; None if there is no mask, or it lies on none."""
+    if not case.reference:
+        return None
+    form = find_format(case.reference[0])
+    mask = form.read_grid(case.reference[0]) if form is not None and form.read_grid is not None else None
+    if mask is None:
+        mask = _read_image(case.reference, case.group)[1]
+    mask = _without_false(mask, case.group)
+    return next((modality for modality, scan in scans.items() if lie_alike(scan.grid, mask)), None)
 
 
 def read_reference(case: CaseFiles) -> Reference | None:
@@ -129,7 +190,7 @@ def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple
     """Check that a mask lies on the scan of its case, or match it to the scan if a file does not state its position."""
     if not case.images:
         return mask, grid, None
-    image, scan = _scan_of(case)
+    image, scan = _scan_of(case, grid)
     if scan.orientation_known == grid.orientation_known:
         return mask, grid, check_same_grid(scan, grid, _name(scan), _name(grid), _ON_ITS_SCAN)
     data, _ = _read_image(image.paths, case.group)
@@ -138,8 +199,16 @@ def _on_its_scan(case: CaseFiles, mask: NDArray[Any], grid: SourceGrid) -> tuple
     return laid, scan, note
 
 
-def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
-    """Return the image of a case whose file says most about its grid, without reading voxels if possible."""
+def _scan_of(case: CaseFiles, mask: SourceGrid) -> tuple[ImageFile, SourceGrid]:
+    """Return the image of a case that a mask was drawn on, without reading voxels if possible.
+
+    It is the one whose file says most about its grid; if grids differ, one that has the grid of the mask.
+
+    Returns
+    -------
+    image, grid
+        The image, and the grid that its file states.
+    """
     grids = {
         image: _without_false(form.read_grid(image.paths[0]), case.group)
         for image in case.images
@@ -148,6 +217,8 @@ def _scan_of(case: CaseFiles) -> tuple[ImageFile, SourceGrid]:
     if not grids:
         return case.images[0], _read_image(case.images[0].paths, case.group)[1]
     best = _choose_grid(list(grids.values()))
+    if any(not lie_alike(best, grid) for grid in grids.values()):  # the case is brought onto the grid of its mask
+        best = next((grid for grid in grids.values() if lie_alike(grid, mask)), best)
     return next((image, grid) for image, grid in grids.items() if grid is best)
 
 

@@ -86,6 +86,7 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
             provenance=_describe(task, runner, notes, time.perf_counter() - started),
             probabilities=maps.probabilities,
             not_measurable=task.not_measurable,
+            alignment=volume.alignment,
         )
     )
 

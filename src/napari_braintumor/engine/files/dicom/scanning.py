@@ -63,12 +63,7 @@ def scan_series(paths: Sequence[Path]) -> list[Series]:
 
 
 def find_stacks(paths: Sequence[Path]) -> list[Stack]:
-    """Order the files of one series.
-
-    Returns
-    -------
-    list of Stack
-        One for each stack, in the order in which `scan_series` lists them.
+    """Return the stacks of the files of one series, in the order in which `scan_series` lists them.
 
     Raises
     ------
