@@ -32,11 +32,12 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty folders in place of the user's own models, cases and runs, so that no test touches those."""
+    """Empty folders in place of the user's own models, cases, runs and choices, so that no test touches those."""
     folder = tmp_path / "models"
     monkeypatch.setenv("BRAINTUMOR_MODELS", str(folder))
     monkeypatch.setenv("BRAINTUMOR_CASES", str(tmp_path / "corrected"))
     monkeypatch.setenv("BRAINTUMOR_RUNS", str(tmp_path / "users-runs"))
+    monkeypatch.setenv("BRAINTUMOR_CHOICES", str(tmp_path / "users-choices"))
     return folder
 
 

@@ -356,7 +356,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.dcm", r"is a DICOM file\. DICOM is not supported yet"),
+        ("a.dcm", r"DICOM file\. It belongs to no series that can be read"),
         ("a.mha", "MetaImage"),
         ("a.jpg", "is a JPEG picture, not a scan"),
         ("a.xyz", "cannot be read. Expected NIfTI"),

@@ -65,7 +65,7 @@ CONTENTS = {
     "JPEG": (lambda _: picture("JPEG"), "is a JPEG picture, not a scan"),
     "BMP": (lambda _: picture("BMP"), "is a BMP picture, not a scan"),
     "GIF": (lambda _: picture("GIF"), "is a GIF picture, not a scan"),
-    "DICOM": (lambda _: dicom(True), r"is a DICOM file\. DICOM is not supported yet\. Convert the series to NIfTI"),
+    "DICOM": (lambda _: dicom(True), r"is a DICOM file\. It belongs to no series that can be read"),
     "DICOM without preamble": (lambda _: dicom(False), "is a DICOM file"),
     "pair": (
         lambda tmp: saved(tmp, nib.Nifti1Pair(SCAN, AFFINE), "p.hdr"),

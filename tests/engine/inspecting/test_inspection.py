@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.inspecting.inspection import inspect_images
+from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_thumbnails, make_thumbnail
+
+
+def inspect(images: dict[str, np.ndarray]) -> Inspection:
+    return inspect_thumbnails({name: make_thumbnail(image) for name, image in images.items()})
 
 
 @pytest.fixture
@@ -13,18 +17,18 @@ def head() -> np.ndarray:
     return (random.normal(100, 10, ball.shape) * ball).astype(np.float32)
 
 
-def test_blank_air_tells_a_skull_stripped_scan_from_a_raw_one(head) -> None:
+def test_a_blank_background_marks_a_skull_stripped_scan(head) -> None:
     air = np.abs(np.random.default_rng(1).normal(0, 4, head.shape)).astype(np.float32)
-    assert inspect_images({"T1": head, "T2": head * 2}).skull_stripped
-    assert not inspect_images({"T1": np.where(head > 0, head, air)}).skull_stripped
+    assert inspect({"T1": head, "T2": head * 2}).skull_stripped
+    assert not inspect({"T1": np.where(head > 0, head, air)}).skull_stripped
 
 
-def test_scans_of_one_head_are_not_remarked_upon(head) -> None:
-    assert inspect_images({"T1": head, "T2": (200 - head) * (head > 0), "FLAIR": head * 3}).findings == ()
+def test_scans_of_one_head_give_no_finding(head) -> None:
+    assert inspect({"T1": head, "T2": (200 - head) * (head > 0), "FLAIR": head * 3}).findings == ()
 
 
-def test_heads_that_hardly_overlap_are_remarked_upon(head) -> None:
-    (finding,) = inspect_images({"T1": head, "FLAIR": np.roll(head, 24, axis=0)}).findings
+def test_heads_that_hardly_overlap_give_a_finding(head) -> None:
+    (finding,) = inspect({"T1": head, "FLAIR": np.roll(head, 24, axis=0)}).findings
     assert finding.startswith("The heads in T1 and FLAIR overlap by only ")
 
 
@@ -38,11 +42,11 @@ def test_heads_that_hardly_overlap_are_remarked_upon(head) -> None:
         ("healthy", False),
     ],
 )
-def test_real_scans_are_told_apart_and_fit(real_data, case: str, stripped: bool) -> None:
+def test_real_scans_are_skull_stripped_or_not_and_overlap(real_data, case: str, stripped: bool) -> None:
     from napari_braintumor.engine.files.cases import find_cases
     from napari_braintumor.engine.files.reading import read_case
 
     volume = read_case(find_cases(real_data / case)[0])
-    inspection = inspect_images(dict(zip(volume.modalities, volume.data, strict=True)))
+    inspection = inspect(dict(zip(volume.modalities, volume.data, strict=True)))
     assert inspection.skull_stripped == stripped
     assert inspection.findings == ()

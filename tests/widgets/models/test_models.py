@@ -31,7 +31,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_braintumor import engine
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, REGION_NAMES, REGIONS
 from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, NameTaken
 from napari_braintumor.engine.events import (
     Compared,
@@ -571,7 +571,16 @@ def test_with_softmax_a_region_has_several_channels(form):
     assert form.build_card().channels == ((1, 2, 3), (1, 3), (3,))
 
 
-def test_a_description_that_is_impossible_is_told_and_the_form_stays(form):
+def test_the_form_offers_regions_that_do_not_nest_and_leaves_them_out_unless_asked(form):
+    assert list(form.region_boxes) == list(REGION_NAMES)
+    assert [region.name for region in form.build_card().regions] == [region.name for region in GLIOMA_REGIONS]
+    assert not form.channel_edits["resection cavity"].isEnabled()
+    form.region_boxes["resection cavity"].setChecked(True)
+    assert form.channel_edits["resection cavity"].isEnabled()
+    assert (form.build_card().regions, form.build_card().channels) == (REGIONS, ((0,), (1,), (2,), (3,)))
+
+
+def test_a_description_that_is_impossible_is_shown_and_the_form_stays(form):
     form.channel_edits["tumor core"].setText("one")
     form.accept()
     assert form.card is None

@@ -16,6 +16,7 @@ from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QMessageBox
 
+from napari_braintumor.engine.anatomy import REGION_NAMES
 from napari_braintumor.engine.events import (
     BatchDone,
     CaseLeftOut,
@@ -163,6 +164,9 @@ def test_the_forms_become_the_plan(dock: TrainDock, tmp_path: Path) -> None:
     assert plan.architecture == "res_unet"
     assert plan.options == {"width": 8}
     assert plan.modalities == ("T1", "T1ce", "FLAIR")
+    assert plan.regions == ("whole tumor", "tumor core", "enhancing tumor")
+    dock.model.region_boxes["resection cavity"].setChecked(True)
+    assert dock.build_plan().regions == REGION_NAMES
     assert plan.epochs == 7
     assert plan.loss == "tversky"
     assert plan.split_by == "patient"

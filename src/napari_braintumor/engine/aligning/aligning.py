@@ -108,7 +108,10 @@ def align(
         coverage = float((seen & head).sum() / max(int(head.sum()), 1))
         found[modality] = replace(found[modality], coverage=coverage)
         if coverage < LEAST_COVERAGE:
-            what = f"{scans[modality].name} ({modality}) does not show the head that {one.name} ({reference}) shows"
+            name = scans[modality].name
+            what = (
+                f"{name[0].upper()}{name[1:]} ({modality}) does not show the head that {one.name} ({reference}) shows"
+            )
             if not leave_out:
                 raise DataError(f"{what}: the two scans do not overlap. Choose another scan for {modality}, or none.")
             notes += (f"{what}, so it was left out: the two scans do not overlap.",)

@@ -30,7 +30,7 @@ def _packed(kind: str) -> FileKind:
 
 DICOM = FileKind(
     "a DICOM file",
-    "DICOM is not supported yet. Convert the series to NIfTI (.nii.gz) first, for instance with dcm2niix.",
+    "It belongs to no series that can be read, or its name hides what it is. Copy or export the series again.",
 )
 PAIR = FileKind(
     "half of an Analyze or NIfTI pair (.hdr and .img)",

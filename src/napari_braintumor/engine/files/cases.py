@@ -5,98 +5,49 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.case_files import CaseFiles, ImageFile
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
-from napari_braintumor.engine.files.formats import FORMATS, find_format, is_listed, join_words, strip_suffix
+from napari_braintumor.engine.files.formats import find_format, is_listed, strip_suffix
 from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_folder
-from napari_braintumor.engine.files.listing import describe_others, list_files, list_neighbors, natural_sort_key
-from napari_braintumor.engine.files.naming import HOW_TO_NAME, find_modality, read_folder, read_modalities
+from napari_braintumor.engine.files.listing import (
+    describe_others,
+    holds_dicom,
+    is_dicom,
+    list_files,
+    list_neighbors,
+    natural_sort_key,
+)
+from napari_braintumor.engine.files.naming import find_modality, read_folder, read_modalities
 from napari_braintumor.engine.files.owners import find_patient
 from napari_braintumor.engine.files.schemes import NamedFile, is_result, name_channel, read_free_name, read_scheme
+from napari_braintumor.engine.files.unfound import UNUSABLE, explain_nothing_found, explain_unused
 from napari_braintumor.engine.files.written import SIDECAR, read_sidecar
 
-_UNUSABLE = ("sequence", "tissue", "mask", "result")
-"""Reasons to leave out a file without a note, if there is no image next to it."""
+__all__ = ["CaseFiles", "ImageFile", "find_cases"]
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """The file or files that store one modality of a case.
+def find_cases(
+    path: Path | Sequence[Path], modalities: Sequence[str] | None = None, keep_names: bool = False
+) -> list[CaseFiles]:
+    """Find cases among files by file name, and among DICOM series by their headers.
 
-    Attributes
-    ----------
-    paths
-        One file, or the slices in order.
-    modality
-        One of `MODALITIES`.
-    channel
-        The channel, for a file that contains several modalities; otherwise None.
-    frame_of_reference
-        Equal for images of one scanner coordinate system, as in `Series`; empty if the file does not say.
-    """
-
-    paths: tuple[Path, ...]
-    modality: str
-    channel: int | None = None
-    frame_of_reference: str = ""
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of one patient at one time point.
-
-    Attributes
-    ----------
-    name
-        The case's name; no two cases found together share a name.
-    patient
-        The same for all time points of a patient.
-    group
-        The naming scheme: ``lgg``, ``brats`` (and data sets prepared like it), ``btp``, ``brisc``, ``decathlon`` (and
-        nnU-Net's layout), ``bids`` or ``other``; ``corrected`` for cases that this program wrote.
-    images
-        The modalities, in the order of `MODALITIES`.
-    reference
-        The mask drawn by people: one file, the slices in order, or empty.
-    convention
-        The label convention of the mask, a key of `CONVENTIONS`; None if the names do not say.
-    reviewed
-        Slices along Z that a person has reviewed, in a case that this program wrote; None means all.
-    spacing_known
-        False if this program noted that the voxel size is a guess.
-    notes
-        What the user should know about its files, one sentence each: which were left out, and why.
-    problem
-        Why the case cannot be read, worded like a `DataError`; None if it can. A bad case is returned like the others,
-        so that a run over all cases reports it and goes on.
-    """
-
-    name: str
-    patient: str
-    group: str
-    images: tuple[ImageFile, ...]
-    reference: tuple[Path, ...] = ()
-    convention: str | None = None
-    reviewed: tuple[int, ...] | None = None
-    spacing_known: bool = True
-    notes: tuple[str, ...] = ()
-    problem: str | None = None
-
-
-def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = None) -> list[CaseFiles]:
-    """Find cases among files by file name. Files are opened only if their names do not say enough.
+    Other files are opened only if their names do not say enough.
 
     Parameters
     ----------
     path
-        A file, a case folder, a folder of such folders at any depth, or several of these. A file given by itself is a
-        case without the files next to it, but with its mask.
+        A file, a case folder, a folder of such folders at any depth, or several of these; also a zip archive of DICOM
+        files, or a DICOMDIR. A file given by itself is a case without the files next to it, but with its mask; a DICOM
+        file stands for its series.
     modalities
         The modalities, in order, of the channels of files whose names do not say.
+    keep_names
+        Name cases of DICOM series by the patient's name or number, which nothing shows otherwise.
 
     Returns
     -------
@@ -115,28 +66,57 @@ def find_cases(path: Path | Sequence[Path], modalities: Sequence[str] | None = N
     files: dict[Path, Path] = {}
     others: list[Path] = []
     broken: list[CaseFiles] = []
+    scanned: list[Path] = []
     for given in paths:
         try:
+            if holds_dicom(given):
+                scanned.append(given)
+                continue
             images, more = list_files(given)
         except DataError as error:
             if len(paths) == 1 or not given.exists():
                 raise
             broken.append(_broken_case(strip_suffix(given), str(error)))
             continue
+        if given.is_dir():
+            found = [file for file in (*images, *more) if is_dicom(file)]
+            scanned += found
+            images, more = ([file for file in each if file not in {*found}] for each in (images, more))
         others += more
         for file in images if given.is_dir() else [given, *_masks_of(given)]:
             files.setdefault(file.absolute(), file)
     sidecars = [file for file in files.values() if file.name == SIDECAR]
     named = [_name_channels(item, names) for item in _name_files([f for f in files.values() if f.name != SIDECAR])]
     drafts, homeless = _draft_cases(named)
+    of_series = _find_scanned(scanned, paths, [file.parent for file in files.values()], keep_names)
+    others += [] if of_series else scanned
     _note_others(drafts, others)
-    cases = [*map(_case_of_sidecar, sidecars), *map(_build_case, drafts)]
+    cases = [*map(_case_of_sidecar, sidecars), *map(_build_case, drafts), *of_series]
     if not cases and (broken or not homeless):
-        raise DataError(broken[0].problem or "") if broken else _explain_nothing_found(paths, named, others)
+        raise DataError(broken[0].problem or "") if broken else explain_nothing_found(paths, named, others)
     if not cases:
-        raise _explain_nothing_found(paths, named, others)
-    cases += broken + [_broken_case(item.case or item.root.name, _explain_unused(item)) for item in homeless]
+        raise explain_nothing_found(paths, named, others)
+    cases += broken + [_broken_case(item.case or item.root.name, explain_unused(item)) for item in homeless]
     return sorted(_name_apart(cases), key=lambda case: natural_sort_key(case.name))
+
+
+def _find_scanned(
+    files: Sequence[Path], given: Sequence[Path], taken: Sequence[Path], keep_names: bool
+) -> list[CaseFiles]:
+    """Return the cases of DICOM series; imported only here, since it takes as long as all the rest."""
+    if not files:
+        return []
+    from napari_braintumor.engine.files.choosing_series.scanned import build_scanned_cases
+    from napari_braintumor.engine.files.dicom.scanning import scan_series
+
+    if len(given) == 1 and given[0].is_file() and is_dicom(given[0]) and given[0].name.upper() != "DICOMDIR":
+        (path,) = given
+        beside = [file for file in sorted(path.parent.iterdir()) if not file.name.startswith(".") and is_dicom(file)]
+        series = [each for each in scan_series(beside) if path.name in {file.name for file in each.paths}]
+    else:
+        series = scan_series(files)
+    tops = [path for path in given if path.is_dir()]
+    return build_scanned_cases(series, tops, taken, keep_names) if series else []
 
 
 # ------------------------------------------------------------------------------------------------------ what they are
@@ -224,14 +204,14 @@ def _draft_cases(named: Sequence[NamedFile]) -> tuple[list[Draft], list[NamedFil
         if draft.images:
             drafts.append(draft)
         else:
-            homeless += [item for item in draft.left if item.why_not not in _UNUSABLE]
+            homeless += [item for item in draft.left if item.why_not not in UNUSABLE]
     for root, items in sorted(folders.items()):
         if made := group_folder(items):
             drafts += made
         elif above := [d for d in drafts if d.root in (root, *root.parents) and d.case in (d.root.name, _of_folder(d))]:
             leave_out(above[-1:], [item for item in items if item.kind is None])
         else:
-            homeless += [item for item in items if item.kind is None and item.why_not not in _UNUSABLE]
+            homeless += [item for item in items if item.kind is None and item.why_not not in UNUSABLE]
     return drafts, homeless
 
 
@@ -329,7 +309,7 @@ def _name_apart(cases: list[CaseFiles]) -> list[CaseFiles]:
     named: dict[str, CaseFiles] = {}
     for case in cases:
         name, patient = case.name, case.patient
-        if count[name] > 1 and case.images:
+        if count[name] > 1 and case.images and case.group != "dicom":  # whose folders may name the patient
             parts = _folders_apart(case, [other for other in cases if other.name == name and other.images])
             # Folders with the same name below patient folders ('anna/mri', 'bert/mri') are different patients.
             of_folder = case.group == "other" and name == case.images[0].paths[0].parent.name
@@ -351,49 +331,3 @@ def _folders_apart(case: CaseFiles, alike: Sequence[CaseFiles]) -> tuple[str, ..
         return own.relative_to(os.path.commonpath(folders)).parts
     except ValueError:  # on different drives
         return own.parts[1:]
-
-
-# ------------------------------------------------------------------------------------------------------ nothing found
-
-
-def _explain_unused(item: NamedFile) -> str:
-    if item.why_not == "unclear":
-        between = " or ".join(item.words.unclear)
-        return f"The name of '{item.path.name}' may mean {between}. Keep only the right one in the name, or {_OR_NAME}"
-    if item.why_not == "channel":
-        return (
-            f"'{item.path.name}' is channel {(item.number or 0) + 1} of a case in nnU-Net's layout, and no "
-            f"dataset.json next to it says which modality that is. Add one, or {_OR_NAME}"
-        )
-    if item.why_not == "unnamed":
-        return f"'{item.path.name}' does not say which modality it is. {HOW_TO_NAME}"
-    return item.why_not or ""
-
-
-_OR_NAME = "name the channels in order: --modalities T1,T1ce,T2,FLAIR."
-
-
-def _explain_nothing_found(paths: Sequence[Path], found: Sequence[NamedFile], others: Sequence[Path]) -> DataError:
-    where = ", ".join(f"'{path}'" for path in paths)
-    if missed := [item for item in found if item.kind is None and item.why_not not in _UNUSABLE]:
-        return DataError(_explain_unused(missed[0]))
-    if any(item.why_not == "result" for item in found):
-        return DataError(f"{where} contains only results of this program. Choose the scans that they were made from.")
-    if any(item.why_not == "sequence" for item in found):
-        first = next(item.path.name for item in found if item.why_not == "sequence")
-        return DataError(
-            f"{where} contains no T1, T1ce, T2 or FLAIR, only other sequences such as '{first}'. "
-            "At least one of the four is needed."
-        )
-    if found:
-        return DataError(f"{where} contains only masks, no images. At least one modality of the scan is needed.")
-    if foreign := describe_others(others):
-        path, what = foreign[0]
-        count = sum(kind == what for _, kind in foreign)
-        more = f" and {count - 1} more of its kind" if count > 1 else ""
-        read = join_words(each.title for each in FORMATS)
-        return DataError(f"{where} contains no {read} scan. '{path.name}'{more}: {what.name}. {what.remedy}")
-    return DataError(
-        f"No case was found in {where}. Expected {join_words((each.words for each in FORMATS), 'and')} files "
-        "named as in BraTS, LGG, BIDS, Decathlon or nnU-Net, or by modality (t1, t1ce, t2, flair)."
-    )

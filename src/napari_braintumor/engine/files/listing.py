@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files.formats import FORMATS, check_readable, is_listed
+from napari_braintumor.engine.files.formats import FORMATS, check_readable, find_format, is_listed
 from napari_braintumor.engine.files.written import SIDECAR, is_sidecar
 
 _LOOKED_AT = 200
@@ -50,6 +51,22 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
             if not name.startswith("."):
                 (images if is_listed(Path(name)) else others).append(Path(folder, name))
     return images, others
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content; files of another format by their suffix are not opened."""
+    form = find_format(path)
+    if form is not None and form.name != "dicom":
+        return False
+    try:
+        return _foreign.describe(path) is _foreign.DICOM and path.is_file()
+    except OSError:
+        return False
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, or an archive that may hold DICOM files."""
+    return path.is_file() and (is_dicom(path) or (find_format(path) is None and zipfile.is_zipfile(path)))
 
 
 def list_neighbors(path: Path) -> list[Path]:

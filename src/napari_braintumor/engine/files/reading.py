@@ -135,7 +135,7 @@ def _take_scan(image: ImageFile, data: NDArray[Any], grid: SourceGrid) -> Scan:
             f"{image.modality}. {HOW_TO_NAME}"
         )
     channel = data if image.channel is None else data[image.channel]
-    return Scan(channel, grid, _name(grid), image.frame_of_reference)
+    return Scan(channel, grid, _name(grid), image.series.frame_of_reference if image.series else "")
 
 
 def _find_drawn_on(case: CaseFiles, scans: Mapping[str, Scan]) -> str | None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_braintumor.engine.anatomy import (
-    CAVITY,
     CONVENTIONS,
     CORE,
     ENHANCING,
     LABEL_WORDS,
     REGION_NAMES,
     REGION_WORDS,
+    REGIONS,
     WHOLE,
 )
 from napari_braintumor.engine.errors import DataError
@@ -338,8 +338,8 @@ def _convention_of(about: dict[str, Any]) -> str | None:
 def _regions_named(name: str, listed: bool) -> tuple[str, ...] | None:
     if name in ("background", "bg", "ignore"):
         return ()
-    if name in REGION_WORDS[CAVITY]:
-        return (CAVITY,)
+    if apart := next((r.name for r in REGIONS if not r.nested and name in REGION_WORDS.get(r.name, ())), None):
+        return (apart,)
     if listed:
         words = {"whole": WHOLE, "core": CORE, "enhanc": ENHANCING}
         return next(((region,) for word, region in words.items() if word in name), None)

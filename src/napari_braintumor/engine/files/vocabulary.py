@@ -105,6 +105,9 @@ OF_ANYBODY = _words(
 )
 """Folders of many patients."""
 
+OF_SCANNERS = _words("dicom dicoms dcm dicomdir dicomfiles")
+"""Folders of one patient's series, named by what exports them."""
+
 
 def fold_word(word: str) -> str:
     """Return a word as spelled in this module, whatever its letter case and Unicode form."""

@@ -35,24 +35,8 @@ THUMBNAIL_SIDE = 32
 """Voxels along each side that a quick check uses, so that it takes milliseconds for a scan of any size."""
 
 
-def inspect_images(images: Mapping[str, NDArray[Any]]) -> Inspection:
-    """Check the modalities of a case quickly, on every fourth voxel or fewer.
-
-    Parameters
-    ----------
-    images
-        For each modality an array of the same shape, three axes in any order.
-
-    Returns
-    -------
-    Inspection
-        What was noticed.
-    """
-    return inspect_thumbnails({name: make_thumbnail(image) for name, image in images.items()})
-
-
 def make_thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return evenly spaced voxels of an image, few enough for a quick check."""
+    """Return every fourth voxel of an image or fewer, three axes in any order: enough for a quick check."""
     steps = (max(4, -(-side // THUMBNAIL_SIDE)) for side in image.shape)
     return np.asarray(image[tuple(slice(None, None, step) for step in steps)], np.float32)
 

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
+from napari_braintumor.engine.anatomy import MODALITIES, REGIONS
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.models.card import ModelCard, Normalization
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX
@@ -113,7 +113,7 @@ class DescriptionForm(QDialog):
         ModelError
             If the form does not make a valid card.
         """
-        chosen = [region for region in GLIOMA_REGIONS if self.region_boxes[region.name].isChecked()]
+        chosen = [region for region in REGIONS if self.region_boxes[region.name].isChecked()]
         channels = tuple(_read_channels(region.name, self.channel_edits[region.name].text()) for region in chosen)
         spacing = tuple(spin.value() or None for spin in self.spacing_spins)
         try:
@@ -183,20 +183,21 @@ class DescriptionForm(QDialog):
     def _add_regions(self, form: QFormLayout) -> None:
         form.addRow(
             make_line(
-                "Regions it finds, with the output channels that lie in each, counted from 0. With softmax a region "
-                "has those of all that lies within it.",
+                "Regions that the model finds, each with its output channels, counted from 0. With softmax, "
+                "a region also has the channels of the regions within it.",
                 "Output channels",
             )
         )
         self.region_boxes: dict[str, QCheckBox] = {}
         self.channel_edits: dict[str, QLineEdit] = {}
-        for number, region in enumerate(GLIOMA_REGIONS):
+        for number, region in enumerate(REGIONS):
             box = QCheckBox(region.name)
-            box.setChecked(True)
             box.setToolTip(f"Whether it finds the {region.name}")
             edit = QLineEdit(str(number))
             name_widget(edit, f"Channels of {region.name}", "One number, or several separated by commas")
+            edit.setEnabled(False)
             box.toggled.connect(edit.setEnabled)
+            box.setChecked(region.nested)
             self.region_boxes[region.name], self.channel_edits[region.name] = box, edit
             form.addRow(box, edit)
         self.activation_box = Combo()

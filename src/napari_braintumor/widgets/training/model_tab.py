@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, REGION_NAMES
 from napari_braintumor.engine.models.registry import ARCHITECTURES
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import DEFAULT_MODEL
@@ -138,16 +139,18 @@ class ModelPage(QWidget):
         name_widget(self.width_spin, "Width", "Channels of the first level: more learn more, and take longer")
         form.addRow("Architecture", self.architecture_box)
         form.addRow("Width", self.width_spin)
-        self.modality_boxes = self._add_boxes(form, "Modalities", MODALITIES)
-        self.region_boxes = self._add_boxes(form, "Regions", tuple(region.name for region in GLIOMA_REGIONS))
+        self.modality_boxes = self._add_boxes(form, "Modalities", MODALITIES, MODALITIES)
+        self.region_boxes = self._add_boxes(form, "Regions", REGION_NAMES, [region.name for region in GLIOMA_REGIONS])
         return page
 
-    def _add_boxes(self, form: QFormLayout, title: str, names: tuple[str, ...]) -> dict[str, QCheckBox]:
+    def _add_boxes(
+        self, form: QFormLayout, title: str, names: Sequence[str], checked: Collection[str]
+    ) -> dict[str, QCheckBox]:
         boxes = {}
         column = QVBoxLayout()
         for name in names:
             box = QCheckBox(name)
-            box.setChecked(True)
+            box.setChecked(name in checked)
             box.toggled.connect(lambda _: self.changed.emit())
             column.addWidget(box)
             boxes[name] = box

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from napari_braintumor.engine.files.choosing_series.examinations import group_examinations, name_apart
 from napari_braintumor.engine.files.series import Series
 
-TOP = Path("/data").absolute()
+TOP = Path("/export").absolute()
 
 
 def series(number: int, patient: str = "", date: str = "", study: str = "", folder: str = "") -> Series:
@@ -62,7 +62,7 @@ def test_no_examination_mixes_patients_or_days_and_none_is_lost(made: list[tuple
 
 def named(*scans: Series) -> list[tuple[str, str]]:
     found = group_examinations(scans)
-    return [(str(folder.relative_to(TOP)), rest) for folder, rest in name_apart(found, TOP)]
+    return [(str(folder.relative_to(TOP)), rest) for folder, rest in name_apart(found, [TOP])]
 
 
 def test_an_examination_with_a_folder_of_its_own_is_named_by_the_highest_one():
@@ -71,6 +71,18 @@ def test_an_examination_with_a_folder_of_its_own_is_named_by_the_highest_one():
     assert named(series(1, "a", "2019-01-01", folder="P1/x/1"), series(2, "a", "2020-01-01", folder="P1/y/1")) == [
         ("P1/x", ""), ("P1/y", ""),
     ]  # fmt: skip
+
+
+def test_a_folder_named_like_a_collection_names_no_case():
+    assert named(series(1, "a", folder="images/P1/1"), series(2, "b", folder="P2/images/1")) == [
+        ("images/P1", ""), ("P2", ""),
+    ]  # fmt: skip
+
+
+def test_a_folder_that_holds_other_scans_too_names_no_examination():
+    found = group_examinations([series(1, "a", folder="P1/DICOM")])
+    assert name_apart(found, [TOP], [TOP / "P2"]) == [(TOP / "P1", "")]
+    assert name_apart(found, [TOP], [TOP / "P1/DICOM"]) == [(TOP, "")]
 
 
 def test_examinations_in_one_folder_are_told_apart_by_patient_and_date():

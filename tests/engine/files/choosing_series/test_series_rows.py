@@ -116,10 +116,10 @@ def test_a_series_that_cannot_be_read_is_not_used_even_if_chosen():
 def test_notes_name_what_was_left_out_with_one_sentence_for_each_reason():
     rows = judge_series(
         [series(n, "loc") for n in range(1, 8)]
-        + [series(8, "AX T1"), series(9, "AX T2", notes=("1 slice is missing.",))]
+        + [series(8, "AX T1"), series(9, "AX T2", notes=("Series 9: 1 slice is missing.",))]
     )
     assert describe_rows(rows) == (
-        "Series 9 'AX T2': 1 slice is missing.",
+        "Series 9: 1 slice is missing.",
         "Series 1 'loc', series 2 'loc', series 3 'loc', series 4 'loc' and 3 more were left out: a scout.",
     )
 

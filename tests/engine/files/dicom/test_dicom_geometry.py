@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from dicom import SYNTAXES, Acquisition, Storage, affine_of, write_series
+import SimpleITK
 from numpy.typing import NDArray
 
+from dicom import SYNTAXES, Acquisition, Storage, affine_of, write_series
 from napari_braintumor.engine.files.dicom.reading import locate_slices, read_series
 from napari_braintumor.engine.files.dicom.scanning import scan_series
 from napari_braintumor.engine.grid import SourceGrid
@@ -107,14 +107,14 @@ def test_every_way_to_store_numbers_is_read_to_the_last_bit(tmp_path, syntax, si
 
 def itk_of(paths: list[Path]) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
     """What SimpleITK's GDCM reader reads: ``(slice, row, column)``, and its affine, index to RAS mm."""
-    reader = sitk.ImageSeriesReader()
+    reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in paths])
     image = reader.Execute()
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
     affine[:2] *= -1
-    return sitk.GetArrayFromImage(image), affine
+    return SimpleITK.GetArrayFromImage(image), affine
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -135,7 +135,7 @@ def test_simpleitk_puts_a_series_in_the_same_place(tmp_path, seed):
 def test_a_real_series_opens_with_the_geometry_of_simpleitk(real_data):
     (series,) = scan_series([real_data / "dicom" / "studyforrest_T1w"])
     assert (series.problem, series.notes, series.slices) == (None, (), 24)
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(real_data / "dicom" / "studyforrest_T1w"))
+    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(real_data / "dicom" / "studyforrest_T1w"))
     array, theirs = itk_of([Path(name) for name in names])
     read, grid = read_series(series.paths)
     corners = np.array([[i, j, k, 1] for i in (0, 273) for j in (0, 383) for k in (0, 23)])

@@ -205,16 +205,16 @@ class PaintCase:
         ]
         sizes = [slice(0, side.stop - side.start) for side in within]
         limit = float(np.log(self.threshold / (1 - self.threshold)))
-        nesting = np.zeros(shape, np.uint8)
+        depth_ZYX = np.zeros(shape, np.uint8)
         for logits_ZYX in logits_RZYX:
             whole = torch.full(frame, AIR)
             whole[tuple(within)] = logits_ZYX[tuple(sizes)]
-            nesting += (_resize(whole[None], shape)[0] > limit).numpy()
+            depth_ZYX += (_resize(whole[None], shape)[0] > limit).numpy()
         affine = np.asarray(torch.as_tensor(data["affine"]).cpu(), np.float64)
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         sides = lengths[np.argsort(io_orientation(affine)[:, 0])][::-1].tolist()
-        self._clean(nesting, abs(np.linalg.det(affine[:3, :3])), sides)
-        painted = np.array([0, *self.labels], np.uint8)[nesting].transpose(2, 1, 0)
+        self._clean(depth_ZYX, abs(np.linalg.det(affine[:3, :3])), sides)
+        painted = np.array([0, *self.labels], np.uint8)[depth_ZYX].transpose(2, 1, 0)
         labels = apply_orientation(painted, ornt_transform(LPS, io_orientation(affine)))
         painted_on_scan = MetaTensor(
             torch.from_numpy(np.ascontiguousarray(labels))[None], affine=torch.from_numpy(affine)
@@ -230,12 +230,12 @@ class PaintCase:
             regions.append(pred_CZYX[list(inside)].logsumexp(0) - pred_CZYX[outside].logsumexp(0))
         return torch.stack(regions)
 
-    def _clean(self, nesting: NDArray[np.uint8], voxel_mm3: float, sides: Sequence[float]) -> None:
+    def _clean(self, depth_ZYX: NDArray[np.uint8], voxel_mm3: float, sides: Sequence[float]) -> None:
         thickness = sides[0]
         voxel_ml = voxel_mm3 / 1000
         least_vox = round(self.min_volume_ml / voxel_ml)
         if least_vox > 1:
-            parts, count = ndimage.label(nesting > 0, np.ones((3, 3, 3)))
+            parts, count = ndimage.label(depth_ZYX > 0, np.ones((3, 3, 3)))
             of_slices = np.array([np.bincount(plane.ravel(), minlength=count + 1) for plane in parts])
             # A component that the stack may cut off stays if a section is as large as that of a sphere that is kept.
             section = np.pi * (3000 * self.min_volume_ml / (4 * np.pi)) ** (2 / 3) * thickness / voxel_mm3
@@ -244,22 +244,22 @@ class PaintCase:
             thick = in_part | ((of_slices > 0).sum(0) >= max(1, int(3.001 // thickness)))
             kept = (of_slices.sum(0) >= least_vox) & thick
             kept |= in_part & (of_slices.max(0) >= max(1, round(section)))
-            nesting[~kept[parts]] = 0
+            depth_ZYX[~kept[parts]] = 0
         for index, least_ml in enumerate(self.least_ml):
-            if (nesting > index).sum() * voxel_ml < least_ml:
-                np.minimum(nesting, index, out=nesting)
+            if (depth_ZYX > index).sum() * voxel_ml < least_ml:
+                np.minimum(depth_ZYX, index, out=depth_ZYX)
                 break
-        if self.solid_core is not None and (nesting > 1).sum() < self.solid_core[0] * (nesting > 0).sum():
-            self._fill_core(nesting, sides)
+        if self.solid_core is not None and (depth_ZYX > 1).sum() < self.solid_core[0] * (depth_ZYX > 0).sum():
+            self._fill_core(depth_ZYX, sides)
 
-    def _fill_core(self, nesting: NDArray[np.uint8], sides: Sequence[float]) -> None:
+    def _fill_core(self, depth_ZYX: NDArray[np.uint8], sides: Sequence[float]) -> None:
         """Count the middle of a tumor in which hardly any core was found as core."""
         assert self.solid_core is not None
         _, share, rim_mm = self.solid_core
         every = [max(1, int(1 // side)) for side in sides]
-        hits = [np.flatnonzero(nesting.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-        z0, z1 = max(0, int(hits[0][0]) - every[0]), min(len(nesting), int(hits[0][-1]) + 1 + every[0])
-        inside = nesting[z0:z1, hits[1][0] : hits[1][-1] + 1, hits[2][0] : hits[2][-1] + 1]
+        hits = [np.flatnonzero(depth_ZYX.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+        z0, z1 = max(0, int(hits[0][0]) - every[0]), min(len(depth_ZYX), int(hits[0][-1]) + 1 + every[0])
+        inside = depth_ZYX[z0:z1, hits[1][0] : hits[1][-1] + 1, hits[2][0] : hits[2][-1] + 1]
         mask = inside[:: every[0], :: every[1], :: every[2]] > 0
         steps = [number * side for number, side in zip(every, sides, strict=True)]
         depth = ndimage.distance_transform_edt(np.pad(mask, ((0, 0), (1, 1), (1, 1))), sampling=steps)[:, 1:-1, 1:-1]

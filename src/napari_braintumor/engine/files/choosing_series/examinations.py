@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_braintumor.engine.files.dicom.listing import origin_of
+from napari_braintumor.engine.files.owners import is_collection_name
 from napari_braintumor.engine.files.series import Series
 
 UNNAMED = "unnamed"
@@ -71,29 +73,37 @@ def group_examinations(series: Sequence[Series]) -> list[Examination]:
     return sorted(found, key=lambda each: (numbers.get(each.patient_key, 0), each.date))
 
 
-def name_apart(found: Sequence[Examination], top: Path) -> list[tuple[Path | None, str]]:
+def name_apart(
+    found: Sequence[Examination], tops: Sequence[Path], taken: Sequence[Path] = ()
+) -> list[tuple[Path, str]]:
     """Return for each examination the folder that names it, and what else its name needs.
 
     Parameters
     ----------
     found
-        The examinations at or below a folder.
-    top
-        That folder.
+        The examinations at or below some folders.
+    tops
+        Those folders.
+    taken
+        Folders of other scans.
 
     Returns
     -------
     list of tuple
-        The highest folder, at or below `top`, that contains no other examination; and an empty text. Where one folder
-        holds several examinations, that folder, and their patient and date as far as they differ.
+        The highest folder, within one of `tops`, that contains no other examination and is not named like a
+        collection; and an empty text. Where one folder holds several examinations, that folder, and their patient and
+        date as far as they differ.
     """
-    result: list[tuple[Path | None, str]] = []
+    result: list[tuple[Path, str]] = []
     for one in found:
         others = [other.folder for other in found if other is not one]
-        folder = one.folder
-        while folder != top and top in folder.parents and not any(_holds(folder.parent, o) for o in others):
+        others += [path for each in taken if not _holds(one.folder, path := each.absolute())]
+        folder = best = one.folder
+        top = next((top.absolute() for top in tops if _holds(top.absolute(), folder)), folder)
+        while folder != top and not any(_holds(folder.parent, other) for other in others):
             folder = folder.parent
-        rivals = [other for other in found if other is not one and _holds(folder, other.folder)]
+            best = best if is_collection_name(folder.name) else folder
+        rivals = [other for other in found if other is not one and _holds(best, other.folder)]
         parts = []
         if any(other.patient_key != one.patient_key or one.patient == UNNAMED for other in rivals):
             parts.append(one.patient.replace(" ", ""))
@@ -102,7 +112,7 @@ def name_apart(found: Sequence[Examination], top: Path) -> list[tuple[Path | Non
             parts.append(one.date)
         elif same:
             parts.append(str(1 + sum(other.patient == one.patient for other in found[: list(found).index(one)])))
-        result.append((folder, "_".join(parts)))
+        result.append((best, "_".join(parts)))
     return result
 
 
@@ -111,8 +121,14 @@ def _holds(folder: Path, other: Path) -> bool:
 
 
 def _common_folder(series: Sequence[Series]) -> Path:
-    folders = [path.parent.absolute() for each in series for path in each.paths[:1]]
+    folders = [_home_of(each.paths[0]) for each in series]
     try:
         return Path(os.path.commonpath(folders))
     except ValueError:  # on different drives
         return folders[0]
+
+
+def _home_of(path: Path) -> Path:
+    """Return the folder of a file; for one that was unpacked, a folder with the name of its archive."""
+    origin = origin_of(path).absolute()
+    return origin.parent if origin == path.absolute() else origin.with_suffix("")

@@ -80,7 +80,7 @@ class Guess:
     modality
         One of `MODALITIES`; None if it is none of them, or if nothing says which.
     reason
-        Why, as the end of a sentence that begins with the modality or with "left out".
+        Why, in a few words that follow a colon.
     sure
         False if a person should look at it.
     other
@@ -179,18 +179,16 @@ def _find_other(series: Series) -> Guess | None:
     def left_out(other: str) -> Guess:
         return Guess(None, other, other=other)
 
-    for value in series.image_type[2:]:
-        if kind := _IMAGE_TYPES.get(value):
-            return left_out(kind)
-    if series.b_value:
-        return left_out("a diffusion scan")
     words = {fold_word(word) for word in split_words(series.description)}
     named = read_words(series.description)
     kinds = {word: kind for kind, members in SERIES_KINDS.items() for word in words & members}
     if named.modality:
         kinds = {word: kind for word, kind in kinds.items() if word not in ONLY_ALONE}
-    if kinds:
-        return left_out(next(kind for kind in SERIES_KINDS if kind in kinds.values()))
+    found = {*kinds.values(), *(_IMAGE_TYPES[value] for value in series.image_type[2:] if value in _IMAGE_TYPES)}
+    if found:
+        return left_out(next(kind for kind in SERIES_KINDS if kind in found))
+    if series.b_value:
+        return left_out("a diffusion scan")
     if named.modality == _T2 and words & GRADIENT_ECHOES:
         return left_out("a susceptibility or phase image")
     if named.other_sequence:

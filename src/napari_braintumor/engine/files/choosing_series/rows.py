@@ -36,35 +36,41 @@ class SeriesRow:
     ----------
     series
         What the headers say.
-    modality
-        One of `MODALITIES`, guessed or chosen; None if it is none of them, or if nothing says which.
-    reason
-        Why, in a few words; a row with another scan or object says what that is.
-    sure
-        False if a person should look at the modality.
+    guess
+        What it shows, as far as headers and names say.
+    choice
+        What the user said, now or earlier: a modality, or `NO_MODALITY` to leave it out; None if nothing.
     used
         Whether the case uses it.
     why_not
-        Why it is not used, in a few words; empty if it is.
-    chosen
-        Whether the user said what to do with it, now or earlier.
-    channel
-        The channel, for a file that holds several modalities; otherwise None.
+        Why it is not used, in a few words or a sentence; empty if it is.
     """
 
     series: Series
-    modality: str | None
-    reason: str
-    sure: bool = True
+    guess: Guess
+    choice: str | None = None
     used: bool = False
     why_not: str = ""
-    chosen: bool = False
-    channel: int | None = None
 
     @property
     def key(self) -> str:
         """Identifies the row for good, see `Series.key`."""
-        return self.series.key if self.channel is None else f"{self.series.key}-{self.channel}"
+        return self.series.key
+
+    @property
+    def modality(self) -> str | None:
+        """One of `MODALITIES`, guessed or chosen; None if it is none of them, or if nothing says which."""
+        return self.guess.modality if self.choice is None else self.choice or None
+
+    @property
+    def reason(self) -> str:
+        """Why it is thought to show that, or what else it is; in a few words."""
+        return self.guess.reason if self.choice is None else "chosen by hand"
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody need look at the modality again."""
+        return self.choice is not None or self.guess.sure
 
     @property
     def title(self) -> str:
@@ -119,7 +125,7 @@ def find_plane(grid: SourceGrid | None) -> str:
 
 def _slice_axis(grid: SourceGrid) -> int:
     """Return the axis of the source along which a scan's slices are numbered."""
-    return 0 if grid.format in ("dicom", "tiff", "array") else 2
+    return 0 if grid.format in ("tiff", "array") else 2
 
 
 def judge_series(series: Sequence[Series], choice: Mapping[str, str] | None = None) -> tuple[SeriesRow, ...]:
@@ -137,8 +143,9 @@ def judge_series(series: Sequence[Series], choice: Mapping[str, str] | None = No
     tuple of SeriesRow
         One for each series.
     """
-    rows = [_first_row(*pair) for pair in zip(series, guess_examination(series), strict=True)]
-    return choose_rows([_apply(row, (choice or {}).get(row.key)) for row in rows])
+    choice = choice or {}
+    guesses = guess_examination(series)
+    return choose_rows([SeriesRow(*pair, choice.get(pair[0].key)) for pair in zip(series, guesses, strict=True)])
 
 
 def choose_rows(rows: Sequence[SeriesRow]) -> tuple[SeriesRow, ...]:
@@ -153,10 +160,10 @@ def choose_rows(rows: Sequence[SeriesRow]) -> tuple[SeriesRow, ...]:
     tuple of SeriesRow
         The rows in their order, at most one of each modality `used`.
     """
-    result = {row.key: replace(row, used=False) for row in rows}
+    result = {row.key: replace(row, used=False, why_not=_explain_unusable(row)) for row in rows}
     by_modality: dict[str, list[SeriesRow]] = defaultdict(list)
     for row in result.values():
-        if row.modality and row.usable and not (row.chosen and row.why_not):
+        if row.modality and row.usable:
             by_modality[row.modality].append(row)
     longest = max((_length_mm(row.series) for members in by_modality.values() for row in members), default=0.0)
     taken: list[SeriesRow] = []
@@ -164,7 +171,7 @@ def choose_rows(rows: Sequence[SeriesRow]) -> tuple[SeriesRow, ...]:
         ranked = sorted(by_modality[modality], key=lambda row: _rank(row, longest))
         best = None
         for row in ranked:
-            if not row.chosen and (apart := _find_apart(row, taken)) is not None:
+            if row.choice is None and (apart := _find_apart(row, taken)) is not None:
                 result[row.key] = replace(row, why_not=f"it does not lie where {apart.title} lies")
             elif best is None:
                 best = row
@@ -177,13 +184,17 @@ def choose_rows(rows: Sequence[SeriesRow]) -> tuple[SeriesRow, ...]:
 
 def describe_rows(rows: Sequence[SeriesRow]) -> tuple[str, ...]:
     """Say what a user should know of the table, one sentence each: what is unsure, mended, or left out, and why."""
-    notes = [f"{_upper(row.title)}: {note}" for row in rows if row.used for note in row.series.notes]
-    doubtful = [row for row in rows if row.used and not row.sure and not row.chosen]
+    notes = [note for row in rows if row.used for note in row.series.notes]
+    doubtful = [row for row in rows if row.used and not row.sure]
     notes += [f"{_upper(row.title)} was taken for {row.modality}, but check it: {row.reason}." for row in doubtful]
     by_reason: dict[str, list[SeriesRow]] = defaultdict(list)
     for row in rows:
-        if not row.used:
-            by_reason[row.series.problem or row.why_not or row.reason].append(row)
+        if row.used:
+            continue
+        if row.why_not == row.series.problem:
+            notes.append(row.series.problem)
+        else:
+            by_reason[row.why_not].append(row)
     for reason, members in by_reason.items():
         names = [row.title for row in members[:_SHOWN]]
         more = [f"{len(members) - _SHOWN} more"] if len(members) > _SHOWN else []
@@ -197,22 +208,19 @@ def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _first_row(series: Series, guess: Guess) -> SeriesRow:
-    why_not = guess.other or ("" if guess.modality else guess.reason)
-    return SeriesRow(series, guess.modality, guess.reason, guess.sure, why_not=series.problem or why_not)
-
-
-def _apply(row: SeriesRow, modality: str | None) -> SeriesRow:
-    """Return a row with what the user chose for it."""
-    if modality is None or row.series.problem is not None:
-        return row
-    if modality == NO_MODALITY:
-        return replace(row, chosen=True, sure=True, why_not="not wanted")
-    return replace(row, modality=modality, chosen=True, sure=True, reason="chosen by hand", why_not="")
+def _explain_unusable(row: SeriesRow) -> str:
+    """Return why a series cannot be used whatever the others are; empty if it can."""
+    if row.series.kind not in ("MR", ""):
+        return row.guess.other
+    if row.series.problem is not None:
+        return row.series.problem
+    if row.choice == NO_MODALITY:
+        return "not wanted"
+    return "" if row.modality else row.guess.reason
 
 
 def _has_choice(rows: Sequence[SeriesRow]) -> bool:
-    return any(row.chosen for row in rows)
+    return any(row.choice for row in rows)
 
 
 # ------------------------------------------------------------------------------------------------------------ ranking
@@ -236,7 +244,7 @@ def _rank(row: SeriesRow, longest_mm: float) -> tuple[float, ...]:
     words = {fold_word(word) for word in split_words(series.description)}
     length_mm = _length_mm(series)
     return (
-        not row.chosen,
+        not row.choice,
         not row.sure,
         "DERIVED" in series.image_type or bool(words & REFORMATTED),
         bool(words & FAT_SUPPRESSED),

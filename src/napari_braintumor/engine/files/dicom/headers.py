@@ -20,11 +20,12 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.dicom.identity import find_identity
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 
 _TAGS: list[BaseTag | int | str | tuple[int, int]] = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SpecificCharacterSet",
-    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate",
+    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "OtherPatientIDs", "AccessionNumber",
     "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "StudyDate", "SeriesDate", "AcquisitionDate",
     "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "InstanceNumber",
     "ContrastBolusAgent", "ContrastBolusAgentSequence", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle",
@@ -135,6 +136,18 @@ def digest(*words: str) -> str:
 def read_dataset(path: Path, *, pixels: bool) -> FileDataset:
     """Parse a DICOM file, with or without its preamble.
 
+    Parameters
+    ----------
+    path
+        The file.
+    pixels
+        Whether everything is read; otherwise only what `Header` needs.
+
+    Returns
+    -------
+    FileDataset
+        pydicom's form of it.
+
     Raises
     ------
     DataError
@@ -161,6 +174,11 @@ def damaged(path: Path) -> DataError:
 def read_header(path: Path) -> Header:
     """Read the header of a DICOM file.
 
+    Returns
+    -------
+    Header
+        What it says, without its pixels.
+
     Raises
     ------
     DataError
@@ -184,6 +202,7 @@ def _describe(data: FileDataset, path: Path) -> Header:
     planes = tuple(_planes(data, path, (rows, columns), shared)) if rows and columns else ()
     date = next((d for key in ("StudyDate", "SeriesDate", "AcquisitionDate") if (d := _date(_text(data, key)))), "")
     kind = str(getattr(data.get("SOPClassUID"), "name", ""))
+    identity = find_identity(data)  # some scanners and people put it into what describes the series
     return Header(
         path=path,
         series=_text(data, "SeriesInstanceUID") or f"folder {path.parent}",
@@ -195,8 +214,8 @@ def _describe(data: FileDataset, path: Path) -> Header:
         frame_of_reference=digest(_text(data, "FrameOfReferenceUID")),
         date=date,
         number=_whole(data, "SeriesNumber"),
-        description=_text(data, "SeriesDescription"),
-        protocol=_text(data, "ProtocolName"),
+        description=identity.strip_from(_text(data, "SeriesDescription")),
+        protocol=identity.strip_from(_text(data, "ProtocolName")),
         sequence_name=_text(data, "SequenceName") or _text(data, "PulseSequenceName"),
         image_type=tuple(_texts(data, "ImageType")),
         contrast=_contrast_of(data),

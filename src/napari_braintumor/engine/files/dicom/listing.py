@@ -49,6 +49,11 @@ def is_dicom(path: Path) -> bool:
 def list_dicom(paths: Sequence[Path]) -> list[Path]:
     """List the DICOM files at or below paths, each once.
 
+    Returns
+    -------
+    list of Path
+        In order of folders and names; members of an archive as unpacked files.
+
     Raises
     ------
     DataError

@@ -63,7 +63,12 @@ def scan_series(paths: Sequence[Path]) -> list[Series]:
 
 
 def find_stacks(paths: Sequence[Path]) -> list[Stack]:
-    """Return the stacks of the files of one series, in the order in which `scan_series` lists them.
+    """Order the files of one series.
+
+    Returns
+    -------
+    list of Stack
+        One for each stack, in the order in which `scan_series` lists them.
 
     Raises
     ------

@@ -88,6 +88,11 @@ def split_planes(planes: Sequence[Plane], name: str) -> list[Part]:
         All planes of the series, in any order.
     name
         The series in messages.
+
+    Returns
+    -------
+    list of Part
+        At least one.
     """
     parts = []
     directions = _by_direction(planes)
@@ -101,6 +106,11 @@ def split_planes(planes: Sequence[Plane], name: str) -> list[Part]:
 
 def stack_planes(planes: Sequence[Plane], name: str) -> Stack:
     """Order planes along their normal, and find where their voxels lie.
+
+    Returns
+    -------
+    Stack
+        With an affine that also holds for a tilted gantry.
 
     Raises
     ------
