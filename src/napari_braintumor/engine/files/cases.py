@@ -12,6 +12,9 @@ from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.case_files import CaseFiles, ImageFile
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
+from napari_braintumor.engine.files.choosing_series.changing import recall_rows
+from napari_braintumor.engine.files.choosing_series.filed import build_unnamed_cases, fill_tables
+from napari_braintumor.engine.files.choosing_series.remembering import is_remembered
 from napari_braintumor.engine.files.formats import find_format, is_listed, strip_suffix
 from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_folder
 from napari_braintumor.engine.files.listing import (
@@ -32,7 +35,10 @@ __all__ = ["CaseFiles", "ImageFile", "find_cases"]
 
 
 def find_cases(
-    path: Path | Sequence[Path], modalities: Sequence[str] | None = None, keep_names: bool = False
+    path: Path | Sequence[Path],
+    modalities: Sequence[str] | None = None,
+    keep_names: bool = False,
+    offer: bool = False,
 ) -> list[CaseFiles]:
     """Find cases among files by file name, and among DICOM series by their headers.
 
@@ -48,6 +54,9 @@ def find_cases(
         The modalities, in order, of the channels of files whose names do not say.
     keep_names
         Name cases of DICOM series by the patient's name or number, which nothing shows otherwise.
+    offer
+        Give every case its table of series, `CaseFiles.rows`, which cases of DICOM series always have; and make a case
+        of files whose names do not say what they are, so that a person can; see `choosing_series.changing`.
 
     Returns
     -------
@@ -92,12 +101,28 @@ def find_cases(
     others += [] if of_series else scanned
     _note_others(drafts, others)
     cases = [*map(_case_of_sidecar, sidecars), *map(_build_case, drafts), *of_series]
+    cases, homeless = _offer(cases, named, homeless, offer)
     if not cases and (broken or not homeless):
         raise DataError(broken[0].problem or "") if broken else explain_nothing_found(paths, named, others)
     if not cases:
         raise explain_nothing_found(paths, named, others)
     cases += broken + [_broken_case(item.case or item.root.name, explain_unused(item)) for item in homeless]
     return sorted(_name_apart(cases), key=lambda case: natural_sort_key(case.name))
+
+
+def _offer(
+    cases: list[CaseFiles], named: Sequence[NamedFile], homeless: list[NamedFile], offer: bool
+) -> tuple[list[CaseFiles], list[NamedFile]]:
+    """Add tables of series, and what the user chose in them earlier; also return the files still without a case."""
+    folders = {item.path.parent for item in named}
+    known = folders if offer else {folder for folder in folders if is_remembered(folder)}
+    if not known:
+        return cases, homeless
+    offered = [*map(recall_rows, fill_tables(cases, [item for item in named if item.path.parent in known]))]
+    loose = build_unnamed_cases([item for item in homeless if item.path.parent in known])
+    unnamed = [case for case in map(recall_rows, loose) if offer or case.images]
+    placed = {path for case in unnamed for row in case.rows for path in row.series.paths}
+    return [*offered, *unnamed], [item for item in homeless if item.path not in placed]
 
 
 def _find_scanned(

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_braintumor.engine.files.choosing_series.rows import UNNAMED
 from napari_braintumor.engine.files.dicom.listing import origin_of
 from napari_braintumor.engine.files.owners import is_collection_name
 from napari_braintumor.engine.files.series import Series
-
-UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,11 @@ def choices_folder() -> Path:
     """Return the folder of the user's choices; the environment variable ``BRAINTUMOR_CHOICES`` overrides it."""
     chosen = os.environ.get("BRAINTUMOR_CHOICES")
     return Path(chosen) if chosen else user_data_path("napari-braintumor", appauthor=False) / "choices"
+
+
+def is_remembered(folder: Path) -> bool:
+    """Whether anything was chosen for files in a folder."""
+    return _path_for("folder", str(folder.absolute())).is_file()
 
 
 def recall_choice(series: Sequence[Series]) -> dict[str, str]:
@@ -57,7 +62,9 @@ def remember_rows(rows: Sequence[SeriesRow]) -> None:
         If the user's folder cannot be written to.
     """
     series = [row.series for row in rows]
-    chosen: Mapping[str, str] = {row.key: row.choice for row in rows if row.choice is not None}
+    own = {row.key for row in rows}
+    chosen = {key: modality for key, modality in recall_choice(series).items() if key not in own}  # of others beside it
+    chosen |= {row.key: row.choice for row in rows if row.choice is not None}
     path = _path_of(series)
     try:
         if not chosen:
@@ -79,6 +86,11 @@ def _path_of(series: Sequence[Series]) -> Path:
     first = series[0]
     patient = next((each.patient for each in series if each.patient), "")
     time = next((each.date or each.study for each in series if each.date or each.study), "")
-    words = ("patient", patient, time) if patient or time else ("folder", str(first.paths[0].parent.absolute()))
+    if patient or time:
+        return _path_for("patient", patient, time)
+    return _path_for("folder", str(first.paths[0].parent.absolute()))
+
+
+def _path_for(*words: str) -> Path:
     digest = hashlib.blake2b("\0".join(words).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return choices_folder() / f"{digest}.json"

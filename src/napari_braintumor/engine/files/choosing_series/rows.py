@@ -24,6 +24,9 @@ _LEAST_SHARE = 0.6
 _LEAST_OVERLAP = 0.3
 _SHOWN = 4
 
+UNNAMED = "unnamed"
+"""What the patient is called where no header names one."""
+
 NO_MODALITY = ""
 """In a choice: the series is used for no modality."""
 
@@ -186,7 +189,7 @@ def describe_rows(rows: Sequence[SeriesRow]) -> tuple[str, ...]:
     """Say what a user should know of the table, one sentence each: what is unsure, mended, or left out, and why."""
     notes = [note for row in rows if row.used for note in row.series.notes]
     doubtful = [row for row in rows if row.used and not row.sure]
-    notes += [f"{_upper(row.title)} was taken for {row.modality}, but check it: {row.reason}." for row in doubtful]
+    notes += [f"{capitalize(row.title)} was taken for {row.modality}, but check it: {row.reason}." for row in doubtful]
     by_reason: dict[str, list[SeriesRow]] = defaultdict(list)
     for row in rows:
         if row.used:
@@ -200,11 +203,12 @@ def describe_rows(rows: Sequence[SeriesRow]) -> tuple[str, ...]:
         more = [f"{len(members) - _SHOWN} more"] if len(members) > _SHOWN else []
         *most, last = [*names, *more]
         were = f"{', '.join(most)} and {last} were" if most else f"{last} was"
-        notes.append(f"{_upper(were)} left out: {reason.removesuffix('.')}.")
+        notes.append(f"{capitalize(were)} left out: {reason.removesuffix('.')}.")
     return tuple(notes)
 
 
-def _upper(text: str) -> str:
+def capitalize(text: str) -> str:
+    """Return a text that begins a sentence; unlike `str.capitalize`, the rest stays as it is."""
     return text[:1].upper() + text[1:]
 
 

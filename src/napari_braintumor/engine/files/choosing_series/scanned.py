@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from napari_braintumor.engine.anatomy import MODALITIES
-from napari_braintumor.engine.files.case_files import CaseFiles, ImageFile
+from napari_braintumor.engine.files.case_files import CaseFiles
+from napari_braintumor.engine.files.choosing_series.changing import with_rows
 from napari_braintumor.engine.files.choosing_series.examinations import Examination, group_examinations, name_apart
 from napari_braintumor.engine.files.choosing_series.remembering import recall_choice
 from napari_braintumor.engine.files.choosing_series.rows import SeriesRow, describe_rows, judge_series
@@ -17,8 +17,6 @@ from napari_braintumor.engine.files.grouping import name_folder
 from napari_braintumor.engine.files.owners import find_patient
 from napari_braintumor.engine.files.series import Series
 from napari_braintumor.engine.files.vocabulary import OF_SCANNERS, fold_word
-
-HOW_TO_CHOOSE = "Choose in the table of series, or with --series T1=NUMBER; 'napari-braintumor inspect' prints it."
 
 
 def build_scanned_cases(
@@ -62,26 +60,6 @@ def build_scanned_cases(
     for rows in without:
         cases[0] = replace(cases[0], notes=(*cases[0].notes, *describe_rows(rows)))
     return _note_others(cases)
-
-
-def with_rows(case: CaseFiles, rows: Sequence[SeriesRow]) -> CaseFiles:
-    """Return a case with another table of series, and the images and notes that follow from it."""
-    earlier = describe_rows(case.rows)
-    images = [
-        ImageFile(row.series.paths, row.modality or "", row.series.channel, row.series) for row in rows if row.used
-    ]
-    notes = [note for note in case.notes if note not in earlier]
-    problem = None
-    if not images:
-        reasons = " ".join(describe_rows(rows)[:3])
-        problem = f"Case '{case.name}' has no series for T1, T1ce, T2 or FLAIR. {reasons} {HOW_TO_CHOOSE}"
-    return replace(
-        case,
-        images=tuple(sorted(images, key=lambda image: MODALITIES.index(image.modality))),
-        rows=tuple(rows),
-        notes=(*notes, *describe_rows(rows)),
-        problem=problem,
-    )
 
 
 def _name_case(one: Examination, folder: Path, rest: str, keep_names: bool) -> CaseFiles:
