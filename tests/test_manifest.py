@@ -41,7 +41,9 @@ def test_the_docks_are_in_the_menu_of_segmentation(manifest):
     assert {item.command for item in items} == {widget.command for widget in manifest.contributions.widgets}
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.NII", "a.NII.GZ", "a.tif", "a.TIFF"])
+@pytest.mark.parametrize(
+    "name", ["a.nii", "a.NII.GZ", "a.TIFF", "a.dcm", "a.nrrd", "a.MHA", "a.mgz", "a.hdr", "DICOMDIR"]
+)
 def test_the_reader_is_offered_for(manifest, name):
     (reader,) = manifest.contributions.readers
     assert reader.accepts_directories
@@ -50,9 +52,10 @@ def test_the_reader_is_offered_for(manifest, name):
 
 def test_the_manifest_lists_the_endings_of_all_formats(manifest):
     endings = [suffix for each in FORMATS for suffix in each.suffixes]
+    patterns = [f"*{way}" for end in endings for way in (end, end.upper())]
     (reader,), (writer,) = manifest.contributions.readers, manifest.contributions.writers
-    assert sorted(reader.filename_patterns) == sorted(f"*{way}" for end in endings for way in (end, end.upper()))
-    assert writer.filename_extensions == endings
+    assert sorted(reader.filename_patterns) == sorted([*patterns, "DICOMDIR"])
+    assert writer.filename_extensions == [suffix for each in FORMATS for suffix in each.written_suffixes]
 
 
 def test_the_reader_does_not_claim_every_gz(manifest):

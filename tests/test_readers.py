@@ -168,10 +168,8 @@ def test_files_that_are_given_are_all_opened(tmp_path, volume):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("IM1.dcm", "IM2.dcm"), "a DICOM file"),
-        (("t1.hdr", "t1.img"), "Analyze or NIfTI pair"),
+        (("t1.mnc", "t2.mnc"), "a MINC file"),
         (("1.png", "2.png"), "a PNG picture, not a scan"),
-        (("t1.nrrd",), "an NRRD file"),
     ],
 )
 def test_a_folder_of_something_else_is_named_for_what_it_holds(tmp_path, names, message):

@@ -11,12 +11,15 @@ from napari.utils.notifications import show_warning
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.dicom.reading import read_series
+from napari_braintumor.engine.files.dicom.scanning import find_series_of, scan_series
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import looks_like_labels
 from napari_braintumor.engine.files.listing import describe_others, list_files
 from napari_braintumor.engine.files.naming import may_be_mask
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.schemes import is_result
+from napari_braintumor.engine.files.series import Series
 from napari_braintumor.layers import (
     LayerData,
     default_placement,
@@ -27,12 +30,15 @@ from napari_braintumor.layers import (
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+MOST_SERIES = 12
+"""Most DICOM series opened at once that make no case."""
+
 MOST_CASES = 4
 """Most cases opened at once; more would fill memory and the layer list."""
 
 
 def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
-    """Return a reader for NIfTI files, and for TIFF files and folders that are cases; napari's reader entry point.
+    """Return a reader for scans, and for TIFF files and folders that are cases; napari's reader entry point.
 
     Parameters
     ----------
@@ -43,7 +49,7 @@ def find_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
     -------
     callable or None
         None leaves the path to other readers: for ordinary TIFF pictures, and for folders without medical images.
-        Folders of DICOM files, Analyze pairs and similar formats raise an error that explains their content.
+        Folders of formats that are recognized but not read raise an error that explains their content.
     """
     paths = _as_paths(path)
     folders = [item for item in paths if item.is_dir()]
@@ -68,8 +74,8 @@ def read_layers(path: Paths) -> list[LayerData]:
     Parameters
     ----------
     path
-        A file, a folder, or several. A single NIfTI file that is not part of a case becomes a plain image layer, or a
-        label layer if its name and content are those of a mask.
+        A file, a folder, or several. A scan that is not part of a case becomes a plain image layer, or a label layer if
+        its name and content are those of a mask. A DICOM file stands for the whole series in its folder.
 
     Returns
     -------
@@ -82,13 +88,13 @@ def read_layers(path: Paths) -> list[LayerData]:
     DataError
         If no file can be read, or a folder contains more than `MOST_CASES` cases.
     """
-    paths = _as_paths(path)
+    paths = _with_whole_series(_as_paths(path))
     try:
         cases = find_cases(paths)
-    except DataError:
-        if not all(_is_scan_file(item) for item in paths):
-            raise
-        return [layer for item in paths for layer in _read_plain(item)]
+    except DataError as error:
+        if all(_is_scan_file(item) for item in paths):
+            return _read_all_plain(paths)
+        return _read_unnamed_series(paths, error)
     if len(cases) > MOST_CASES:
         raise DataError(
             f"'{paths[0].name}' contains {len(cases)} cases, from '{cases[0].name}' to '{cases[-1].name}'. "
@@ -106,12 +112,15 @@ def read_layers(path: Paths) -> list[LayerData]:
         try:
             layers += _read_case(case, folders or set(case.reference) <= set(paths), alone)
         except DataError as error:
-            if len(cases) == 1:
+            if len(cases) == 1 and case.problem is None:
                 raise
+            if len(cases) == 1:
+                return _read_unnamed_series(paths, error)
             show_warning(f"Case '{case.name}' was not opened. {error}")
-    layers += [layer for item in alone for layer in _read_plain(item)]
+    layers += _read_all_plain(alone)
     if not layers:
-        raise DataError(f"None of the cases in '{paths[0].name}' can be read. {cases[0].problem or ''}")
+        problem = cases[0].problem or ""
+        return _read_unnamed_series(paths, DataError(f"None of the cases in '{paths[0].name}' can be read. {problem}"))
     return layers
 
 
@@ -134,6 +143,71 @@ def _read_case(case: CaseFiles, with_reference: bool, alone: Iterable[Path]) -> 
 
 def _files_of(case: CaseFiles) -> list[Path]:
     return [path for image in case.images for path in image.paths] + list(case.reference)
+
+
+def _read_all_plain(paths: Sequence[Path]) -> list[LayerData]:
+    """Read files that are not part of a case: those of DICOM by series, others one by one."""
+    scanned = [item for item in paths if _is_dicom(item)]
+    layers = [layer for item in paths if item not in scanned for layer in _read_plain(item)]
+    if not scanned:
+        return layers
+    series = scan_series(scanned)
+    usable = [each for each in series if each.problem is None]
+    if not usable:
+        raise DataError(series[0].problem if series else f"'{scanned[0].name}' holds no scan.")
+    if len(usable) > MOST_SERIES:
+        raise DataError(
+            f"'{paths[0].name}' and others make {len(usable)} series. At most {MOST_SERIES} can be open at "
+            "once. Open the files of fewer."
+        )
+    notes = [each.problem for each in series if each.problem is not None]
+    notes += [note for each in usable for note in each.notes]
+    if notes:
+        show_warning(" ".join(notes))
+    return layers + [layer for each in usable for layer in _read_series(each)]
+
+
+def _read_series(series: Series) -> list[LayerData]:
+    """Read a DICOM series as a plain image layer, named by its description."""
+    data, grid = read_series(series.paths, series.channel)
+    place = default_placement(grid)
+    name = series.description or f"Series {series.number}"
+    return [make_image_layer(data, place, name, f"patient-{series.patient[:8]}" if series.patient else name)]
+
+
+def _read_unnamed_series(paths: Sequence[Path], reason: DataError) -> list[LayerData]:
+    """Read the DICOM series at paths that make no case, and say why they make none.
+
+    Returns
+    -------
+    list of LayerData
+        A plain image layer for each.
+
+    Raises
+    ------
+    DataError
+        The reason, if no series can be read.
+    """
+    usable = [each for each in scan_series(paths) if each.problem is None]
+    if not usable or len(usable) > MOST_SERIES:
+        raise reason
+    show_warning(f"{reason} The series are opened as separate layers.")
+    return [layer for each in usable for layer in _read_series(each)]
+
+
+def _with_whole_series(paths: list[Path]) -> list[Path]:
+    """Return the paths, with the other files of its series for a single DICOM file."""
+    if len(paths) != 1 or not _is_dicom(paths[0]):
+        return paths
+    try:
+        return list(find_series_of(paths[0]).paths)
+    except DataError:
+        return paths  # reading it says why
+
+
+def _is_dicom(path: Path) -> bool:
+    form = find_format(path) if path.is_file() else None
+    return form is not None and form.name == "dicom" and path.name.upper() != "DICOMDIR"
 
 
 def _read_plain(path: Path) -> list[LayerData]:
@@ -162,7 +236,7 @@ def _is_scan_file(path: Path) -> bool:
 
 
 def _holds_scan(folder: Path) -> bool:
-    return any(_is_scan(Path(name)) for _, _, names in os.walk(folder) for name in names)
+    return any(_is_scan(Path(below, name)) for below, _, names in os.walk(folder) for name in names)
 
 
 def _holds_foreign(folder: Path) -> bool:

@@ -21,7 +21,7 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path
-        Ends in ``.nii.gz``, ``.nii``, ``.tif`` or ``.tiff``.
+        Ends in a suffix that labels are written with: ``.nii.gz``, ``.tif``, ``.nrrd``, ``.mha``, ``.mgz`` and others.
     data
         The layer's array.
     meta

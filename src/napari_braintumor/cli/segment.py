@@ -34,6 +34,7 @@ from napari_braintumor.cli._console import (
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
 from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.formats import FORMATS
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.record import name_result, save_segmentation
@@ -41,7 +42,7 @@ from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
-FORMATS = ("nii.gz", "nii", "tif", "tiff")
+ENDINGS = tuple(suffix.lstrip(".") for each in FORMATS for suffix in each.written_suffixes)
 
 
 def segment(
@@ -139,8 +140,8 @@ def _read_format(text: str | None) -> str | None:
     if text is None:
         return None
     with check_usage():
-        if (word := text.lower().lstrip(".")) not in FORMATS:
-            raise SettingsError(f"Labels cannot be written as '{text}'. Expected one of {', '.join(FORMATS)}.")
+        if (word := text.lower().lstrip(".")) not in ENDINGS:
+            raise SettingsError(f"Labels cannot be written as '{text}'. Expected one of {', '.join(ENDINGS)}.")
         return f".{word}"
 
 

@@ -24,6 +24,10 @@ LONGEST_SCAN_MM = 600.0
 """The greatest length of a scan of a head along any axis."""
 
 
+_WITHOUT_ORIENTATION = ("array", "tiff")
+"""Formats that never state an orientation, so nobody expects one."""
+
+
 @dataclass(frozen=True, eq=False)
 class SourceGrid:
     """The grid of an image before its axes were reordered: everything needed to write labels back onto it.
@@ -104,10 +108,11 @@ class SourceGrid:
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the file's header, one sentence each."""
         notes = [self.spacing_note] if self.spacing_note else []
-        if self.format == "nifti" and not self.orientation_known:
+        if self.format not in _WITHOUT_ORIENTATION and not self.orientation_known:
             name = self.path.name if self.path else "The scan"
+            neither = " (neither qform nor sform)" if self.format == "nifti" else ""
             notes.append(
-                f"'{name}' does not state its orientation (neither qform nor sform), so left and right, front and back "
+                f"'{name}' does not state its orientation{neither}, so left and right, front and back "
                 "are guesses. Check them against the scanner's own pictures."
             )
         return tuple(notes)

@@ -70,7 +70,7 @@ def test_two_time_points_are_two_cases_of_one_patient(tmp_path):
     assert first.patient == second.patient == "BraTS-GLI-00008"
 
 
-def test_the_early_brats_names_are_found_though_metaimage_is_not_read(tmp_path):
+def test_the_early_brats_names_are_found(tmp_path):
     names = ["MR_T1.54513", "MR_T1c.54514", "MR_T2.54515", "MR_Flair.54512"]
     for name in names:
         touch(tmp_path / "HGG/brats_tcia_pat100_1" / f"VSD.Brain.XX.O.{name}", f"VSD.Brain.XX.O.{name}.mha")
@@ -81,7 +81,7 @@ def test_the_early_brats_names_are_found_though_metaimage_is_not_read(tmp_path):
         dict(zip(ALL, ([f"VSD.Brain.XX.O.{name}.mha"] for name in names), strict=True)), [f"{mask}.mha"],
     )  # fmt: skip
     assert (case.name, case.patient, case.convention) == ("brats_tcia_pat100_1", "brats_tcia_pat100", "brats2013")
-    with pytest.raises(DataError, match=r"is a MetaImage file\. MetaImage is not supported yet\. Convert it to NIfTI"):
+    with pytest.raises(DataError, match=r"\.mha' is empty\. Expected an image"):
         read_case(case)
 
 
@@ -356,8 +356,8 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.dcm", r"DICOM file\. It belongs to no series that can be read"),
-        ("a.mha", "MetaImage"),
+        ("a.hdr", r"'a\.hdr' is half of an Analyze or NIfTI pair"),
+        ("a.mnc", "MINC"),
         ("a.jpg", "is a JPEG picture, not a scan"),
         ("a.xyz", "cannot be read. Expected NIfTI"),
     ],
@@ -450,11 +450,11 @@ def test_every_image_of_a_folder_is_used_or_named_in_a_note(tmp_path, files, tak
 
 
 def test_files_of_unread_formats_in_the_folder_of_a_case_are_noted(tmp_path):
-    touch(tmp_path / "anna", "t1.nii.gz", "flair.nrrd", "t2.dcm", "report.txt", "qc.png")
+    touch(tmp_path / "anna", "t1.nii.gz", "flair.mnc", "t2.rar", "report.txt", "qc.png")
     (case,) = find_cases(tmp_path)
     text = " ".join(case.notes)
-    assert "'flair.nrrd' was left out because it is an NRRD file" in text
-    assert "'t2.dcm' was left out because it is a DICOM file" in text
+    assert "'flair.mnc' was left out because it is a MINC file" in text
+    assert "'t2.rar' was left out because it is a rar file" in text
     assert "qc" not in text
     assert "report" not in text
 
@@ -692,10 +692,8 @@ def test_relative_and_absolute_paths_may_be_mixed_and_name_a_file_twice(tmp_path
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (("IM1.dcm", "IM2.dcm"), r"'IM1\.dcm' and 1 more of its kind: a DICOM file"),
-        (("t1.hdr", "t1.img"), "half of an Analyze or NIfTI pair"),
+        (("t1.mnc", "t2.mnc"), r"'t1\.mnc' and 1 more of its kind: a MINC file"),
         (("1.png", "2.png"), "a PNG picture, not a scan"),
-        (("t1.nrrd",), "an NRRD file"),
         (("swi.nii", "adc.nii"), r"contains no T1, T1ce, T2 or FLAIR, only other sequences such as 'adc\.nii'"),
     ],
 )

@@ -58,26 +58,39 @@ def test_a_format_is_found_read_and_written_once_it_has_a_row(toy: Format, tmp_p
     np.testing.assert_array_equal(read_reference(case).regions["whole tumor"], mask > 0)
     assert find_label_suffix(volume.source) == ".npy"
     np.testing.assert_array_equal(read(write_labels(mask, volume.source, tmp_path / "out.npy"))[0], mask)
-    assert describe_for_dialog() == "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NumPy (*.npy)"
+    assert describe_for_dialog() == (
+        "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha);;FreeSurfer (*.mgz *.mgh);;"
+        "NumPy (*.npy)"
+    )
     with pytest.raises(
-        DataError, match=r"Expected NIfTI \(\.nii, \.nii\.gz\), TIFF \(\.tif, \.tiff\) or NumPy \(\.npy\)"
+        DataError, match=r"Expected NIfTI \(\.nii, \.nii\.gz\), TIFF \(\.tif, \.tiff\), DICOM .* or NumPy \(\.npy\)"
     ):
         check_readable(Path(__file__))
 
 
 def test_a_format_that_has_no_row_is_not_read(tmp_path: Path) -> None:
     write(np.zeros((2, 2, 2)), None, tmp_path / "t1.npy")
-    with pytest.raises(DataError, match=r"'t1\.npy' cannot be read\. Expected NIfTI .* or TIFF"):
+    with pytest.raises(DataError, match=r"'t1\.npy' cannot be read\. Expected NIfTI .* or Analyze"):
         find_cases(tmp_path / "t1.npy")
     with pytest.raises(
-        DataError, match=r"Labels cannot be written as 'a\.npy'\. Expected a name ending in \.nii\.gz, \.nii, \.tif or"
+        DataError, match=r"Labels cannot be written as 'a\.npy'\. Expected a name ending in \.nii\.gz, .*\.mgz or \.mgh"
     ):
         write_labels(np.zeros((2, 2, 2), np.uint8), default_grid((2, 2, 2)), tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(
     ("name", "form", "stem"),
-    [("a.b.nii.gz", "nifti", "a.b"), ("A.NII", "nifti", "A"), ("x.TIFF", "tiff", "x"), ("a.gz", None, "a")],
+    [
+        ("a.b.nii.gz", "nifti", "a.b"),
+        ("A.NII", "nifti", "A"),
+        ("x.TIFF", "tiff", "x"),
+        ("a.gz", None, "a"),
+        ("a.b.MHA", "metaimage", "a.b"),
+        ("IM1.dcm", "dicom", "IM1"),
+        ("a.hdr", "analyze", "a"),
+        ("a.mgz", "mgh", "a"),
+        ("a.nhdr", "nrrd", "a"),
+    ],
 )
 def test_the_ending_of_a_name_tells_the_format(name: str, form: str | None, stem: str) -> None:
     found = find_format(Path(name))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
 from napari_braintumor.engine.grid import SourceGrid
+
+MOST_PACKED = 1032
+"""The highest compression ratio of deflate, which limits how much data can come out of a file."""
+
+_CHUNK = 1 << 20
 
 
 def check_file(path: Path, content: _foreign.FileKind | None) -> None:
@@ -53,3 +60,26 @@ def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:
             f"Labels {labels_ZYX.shape} and their scan {expected} differ in shape. "
             "Expected one label for each voxel. Draw the labels on the grid of the scan."
         )
+
+
+def unpacked(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a gzip file in parts; data appended to it is ignored."""
+    rest = file.read(_CHUNK)
+    while rest[:2] == b"\x1f\x8b":
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # raises if a checksum is wrong
+        while not member.eof:
+            rest = rest or file.read(_CHUNK)
+            part = member.decompress(rest, _CHUNK)
+            if not part and not rest:
+                raise EOFError("it ends too early")
+            yield part
+            rest = member.unconsumed_tail
+        rest = member.unused_data + (b"" if len(member.unused_data) > 1 else file.read(_CHUNK))
+
+
+def take(parts: Iterator[bytes], most: int) -> bytes:
+    """Return the first bytes of data that comes in parts."""
+    taken = bytearray()
+    while len(taken) < most and (part := next(parts, None)) is not None:
+        taken += part
+    return bytes(taken[:most])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files import _foreign, nifti, tiff
+from napari_braintumor.engine.files import _foreign, analyze, freesurfer, itk, nifti, tiff
 from napari_braintumor.engine.files._access import check_file
 from napari_braintumor.engine.grid import SourceGrid
 
@@ -50,7 +50,10 @@ class Format:
     read_slices
         Reads a stack stored as one file per slice; None if the format has no such stacks.
     write_labels
-        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, completely or not at all.
+        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, completely or not at all; None if labels of such
+        scans are written in the first of the `FORMATS`.
+    label_suffixes
+        The suffixes of its label files, the default first; all of its suffixes if left out.
     """
 
     name: str
@@ -61,14 +64,39 @@ class Format:
     names_channels: bool
     read: Callable[[Path], Image]
     count_channels: Callable[[Path], tuple[int, tuple[str, ...]]]
-    write_labels: Callable[[NDArray[np.uint8], SourceGrid, Path], None]
+    write_labels: Callable[[NDArray[np.uint8], SourceGrid, Path], None] | None
     read_grid: Callable[[Path], SourceGrid] | None = None
     read_slices: Callable[[Sequence[Path]], Image] | None = None
+    label_suffixes: tuple[str, ...] = ()
+
+    @property
+    def written_suffixes(self) -> tuple[str, ...]:
+        """The suffixes of its label files; empty if it has none."""
+        return () if self.write_labels is None else self.label_suffixes or self.suffixes
 
     @property
     def words(self) -> str:
         """Its name and suffixes, for messages."""
         return f"{self.title} ({', '.join(sorted(self.suffixes, key=len))})"
+
+
+# pydicom takes long to import, so it is not before a DICOM file is read.
+def _read_dicom(paths: Sequence[Path]) -> Image:
+    from napari_braintumor.engine.files.dicom.reading import read_series
+
+    return read_series(paths)
+
+
+def _read_dicom_grid(path: Path) -> SourceGrid:
+    from napari_braintumor.engine.files.dicom.scanning import find_stacks, grid_of
+
+    return grid_of(find_stacks([path])[0], path)
+
+
+def _count_dicom_channels(path: Path) -> tuple[int, tuple[str, ...]]:
+    from napari_braintumor.engine.files.dicom.scanning import find_stacks
+
+    return len(find_stacks([path])), ()
 
 
 def _count_tiff_channels(path: Path) -> tuple[int, tuple[str, ...]]:
@@ -101,17 +129,81 @@ FORMATS: list[Format] = [
         write_labels=tiff.write_tiff_labels,
         read_slices=lambda paths: tiff.read_tiff_slices(paths)[:2],
     ),
+    Format(
+        name="dicom",
+        title="DICOM",
+        suffixes=(".dcm", ".dicom", ".ima"),
+        content=_foreign.DICOM,
+        always_scan=True,
+        names_channels=False,
+        read=lambda path: _read_dicom([path]),
+        count_channels=_count_dicom_channels,
+        write_labels=None,
+        read_grid=_read_dicom_grid,
+        read_slices=_read_dicom,
+    ),
+    *(
+        Format(
+            name=name,
+            title=title,
+            suffixes=suffixes,
+            content=content,
+            always_scan=True,
+            names_channels=False,
+            read=itk.read_itk,
+            count_channels=lambda path: (itk.read_itk_grid(path)[1], ()),
+            write_labels=itk.write_itk_labels,
+            read_grid=lambda path: itk.read_itk_grid(path)[0],
+            label_suffixes=suffixes[:1],
+        )
+        for name, title, suffixes, content in (
+            ("nrrd", "NRRD", itk.NRRD_SUFFIXES, _foreign.NRRD),
+            ("metaimage", "MetaImage", itk.META_SUFFIXES, _foreign.META),
+        )
+    ),
+    Format(
+        name="mgh",
+        title="FreeSurfer",
+        suffixes=freesurfer.MGH_SUFFIXES,
+        content=_foreign.MGH,
+        always_scan=True,
+        names_channels=False,
+        read=freesurfer.read_mgh,
+        count_channels=lambda path: (freesurfer.read_mgh_grid(path)[1], ()),
+        write_labels=freesurfer.write_mgh_labels,
+        read_grid=lambda path: freesurfer.read_mgh_grid(path)[0],
+    ),
+    Format(
+        name="analyze",
+        title="Analyze",
+        suffixes=analyze.PAIR_SUFFIXES,
+        content=_foreign.PAIR,
+        always_scan=True,
+        names_channels=False,
+        read=analyze.read_pair,
+        count_channels=lambda path: (analyze.read_pair_grid(path)[1], ()),
+        write_labels=None,
+        read_grid=lambda path: analyze.read_pair_grid(path)[0],
+    ),
 ]
 """The formats; labels of a scan that did not come from a file are written in the first."""
 
-SCANS_UNREAD = (".mha",)
-"""Suffixes of other scan files; they are listed so that a case can say why they are not read."""
-
 
 def find_format(path: Path) -> Format | None:
-    """Return the format for a file's suffix; None if it is not in `FORMATS`."""
+    """Return the format for a file's suffix; None if it is not in `FORMATS`.
+
+    Returns
+    -------
+    Format or None
+        Suffixes that mean little are held against the content: a file without one may be DICOM, ``.hdr`` a picture.
+    """
     suffix = find_suffix(path)
-    return next((each for each in FORMATS if suffix in each.suffixes), None)
+    found = next((each for each in FORMATS if suffix in each.suffixes), None)
+    if found is not None and found.content == _foreign.PAIR and not _foreign.may_be_pair(path):
+        return None
+    if found is None and _foreign.may_be_anything(path) and _foreign.is_dicom(path):
+        return next(each for each in FORMATS if each.content == _foreign.DICOM)
+    return found
 
 
 def find_suffix(path: Path) -> str:
@@ -127,8 +219,10 @@ def strip_suffix(path: Path) -> str:
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a file is a scan or a mask by its suffix, supported or not."""
-    return find_format(path) is not None or find_suffix(path) in SCANS_UNREAD
+    """Whether a file is a scan or a mask by its suffix; the voxels of a pair do not count beside their header."""
+    if find_format(path) is None:
+        return False
+    return not (path.suffix.lower() == ".img" and path.with_suffix(".hdr").is_file())
 
 
 def check_readable(path: Path) -> Format:
@@ -164,21 +258,27 @@ def check_writable(path: Path) -> Format:
     DataError
         If no format has this suffix.
     """
-    found = find_format(path)
+    suffix = find_suffix(path)
+    found = next((each for each in FORMATS if suffix in each.written_suffixes), None)
     if found is None:
-        endings = join_words(suffix for each in FORMATS for suffix in each.suffixes)
+        endings = join_words(suffix for each in FORMATS for suffix in each.written_suffixes)
         raise DataError(f"Labels cannot be written as '{path.name}'. Expected a name ending in {endings}.")
     return found
 
 
 def find_label_suffix(source: SourceGrid) -> str:
-    """Return the suffix for a scan's label file: the suffix of the scan's own format."""
-    return next((each for each in FORMATS if each.name == source.format), FORMATS[0]).suffixes[0]
+    """Return the suffix for a scan's label file: the scan's own format if labels are written in it."""
+    own = next((each for each in FORMATS if each.name == source.format), FORMATS[0])
+    return (own.written_suffixes or FORMATS[0].suffixes)[0]
 
 
 def describe_for_dialog() -> str:
     """Return the file filter of the save dialog: ``NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)``."""
-    return ";;".join(f"{each.title} ({' '.join(f'*{suffix}' for suffix in each.suffixes)})" for each in FORMATS)
+    return ";;".join(
+        f"{each.title} ({' '.join(f'*{suffix}' for suffix in each.written_suffixes)})"
+        for each in FORMATS
+        if each.written_suffixes
+    )
 
 
 def join_words(words: Iterable[str], last: str = "or") -> str:

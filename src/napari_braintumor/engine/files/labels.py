@@ -155,5 +155,7 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
             "Renumber them first."
         )
     labels = labels_ZYX.astype(np.uint8, copy=False)
-    check_writable(path).write_labels(labels, source, path)
+    write = check_writable(path).write_labels
+    assert write is not None
+    write(labels, source, path)
     return path

@@ -21,8 +21,8 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
     Returns
     -------
     images
-        NIfTI, TIFF and MetaImage files by name, and the sidecars of cases that this program wrote; other files in the
-        folders of such cases are left out.
+        Files of the `FORMATS`, and the sidecars of cases that this program wrote; other files in the folders of such
+        cases are left out.
     others
         All other files except hidden ones.
 
@@ -49,7 +49,7 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_sort_key)
         for name in sorted(names, key=natural_sort_key):
             if not name.startswith("."):
-                (images if is_listed(Path(name)) else others).append(Path(folder, name))
+                (images if is_listed(Path(folder, name)) else others).append(Path(folder, name))
     return images, others
 
 
@@ -81,7 +81,7 @@ def list_neighbors(path: Path) -> list[Path]:
 
 
 def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.FileKind]]:
-    """Describe files that are not supported, if their kind is known: DICOM, Analyze pairs, pictures and others."""
+    """Describe files that are not supported, if their kind is known: pictures, archives and others."""
     found = []
     for path in list(paths)[:_LOOKED_AT]:
         try:

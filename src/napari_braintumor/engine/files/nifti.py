@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files._access import check_file, check_labels
+from napari_braintumor.engine.files._access import MOST_PACKED, check_file, check_labels, take, unpacked
 from napari_braintumor.engine.grid import (
     SourceGrid,
     format_sides,
@@ -33,11 +32,6 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 """The ``xyzt_units`` codes for meters, millimeters and micrometers."""
-
-_MOST_PACKED = 1032
-"""The highest compression ratio of deflate, which limits how much data can come out of a file."""
-
-_CHUNK = 1 << 20
 
 _DAMAGES = (OSError, EOFError, zlib.error, ValueError, OverflowError, KeyError, TypeError, MemoryError)
 
@@ -119,7 +113,7 @@ def _read_header(path: Path) -> _StoredFile:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            block = _take(_unpacked(file), 540) if packed else file.read(540)
+            block = take(unpacked(file), 540) if packed else file.read(540)
         kind = nib.Nifti2Header if block[4:8] == b"n+2\0" else nib.Nifti1Header
         header = kind(block[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
         sound = header.copy()  # ours keeps what the file says, for the label file
@@ -136,7 +130,7 @@ def _read_header(path: Path) -> _StoredFile:
     if dtype.kind not in "biuf":
         what = "complex numbers" if dtype.kind == "c" else "colors (red, green, blue)"
         raise DataError(f"'{path.name}' contains {what}. Expected a scan of real numbers. Convert the scan again.")
-    stated, there = offset + prod(shape) * dtype.itemsize, path.stat().st_size * (_MOST_PACKED if packed else 1)
+    stated, there = offset + prod(shape) * dtype.itemsize, path.stat().st_size * (MOST_PACKED if packed else 1)
     if stated > there:
         raise _damaged(path, ValueError(f"its header declares {stated:,} bytes, more than it can contain"))
     source = _find_grid(path, (shape[0], shape[1], shape[2]), affine, header, sound)
@@ -183,36 +177,13 @@ def _read_values(stored: _StoredFile) -> NDArray[Any]:
     buffer = np.empty(stored.offset + count * stored.dtype.itemsize, np.uint8)
     filled = 0
     with stored.path.open("rb") as file:
-        for part in _unpacked(file):  # to the end, where the checksum is
+        for part in unpacked(file):  # to the end, where the checksum is
             taken = part[: buffer.size - filled]
             buffer[filled : filled + len(taken)] = np.frombuffer(taken, np.uint8)
             filled += len(taken)
     if filled < buffer.size:
         raise EOFError(f"only {filled:,} of {buffer.size:,} bytes are present")
     return buffer[stored.offset :].view(stored.dtype)
-
-
-def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the content of a gzip file in parts; data appended to it is ignored."""
-    rest = file.read(_CHUNK)
-    while rest[:2] == b"\x1f\x8b":
-        member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # raises if a checksum is wrong
-        while not member.eof:
-            rest = rest or file.read(_CHUNK)
-            part = member.decompress(rest, _CHUNK)
-            if not part and not rest:
-                raise EOFError("it ends too early")
-            yield part
-            rest = member.unconsumed_tail
-        rest = member.unused_data + (b"" if len(member.unused_data) > 1 else file.read(_CHUNK))
-
-
-def _take(parts: Iterator[bytes], most: int) -> bytes:
-    """Return the first bytes of data that comes in parts."""
-    taken = b""
-    while len(taken) < most and (part := next(parts, None)) is not None:
-        taken += part
-    return taken[:most]
 
 
 def _scale(raw: NDArray[Any], stored: _StoredFile) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -235,7 +234,6 @@ def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], Sour
     """Read a file, or slices, with what is known about the voxel size in its data set."""
     form = check_readable(paths[0])
     if len(paths) > 1:
-        _check_no_gap(paths)
         if form.read_slices is None:
             raise DataError(f"'{paths[0].name}' is one of {len(paths)} slices. {form.title} files hold whole scans.")
         data, grid = form.read_slices(paths)
@@ -250,14 +248,3 @@ def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], Sour
 def _without_false(grid: SourceGrid, group: str) -> SourceGrid:
     """Return a grid without values known to be wrong: files of Brain-Tumor-Progression state 1 mm."""
     return replace(grid, spacing_known=False, spacing_note="") if group == "btp" else grid
-
-
-def _check_no_gap(paths: tuple[Path, ...]) -> None:
-    """Raise an error if a slice is missing from a stack of single slices."""
-    numbers = [int(re.findall(r"\d+", path.stem)[-1]) for path in paths]
-    missing = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
-    if missing:
-        raise DataError(
-            f"Slices {', '.join(map(str, missing))} are missing next to '{paths[0].name}'. "
-            "Expected every slice of the stack. Copy or download them again."
-        )

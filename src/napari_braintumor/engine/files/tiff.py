@@ -7,6 +7,7 @@ superior, Y down to posterior, X right to the patient's left.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -97,8 +98,9 @@ def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, t
     Raises
     ------
     DataError
-        As `read_tiff`, or if the slices differ in shape.
+        As `read_tiff`, or if a slice is missing or the slices differ in shape.
     """
+    _check_no_gap(paths)
     slices = [read_tiff(path) for path in paths]
     first, grid, names = slices[0]
     for path, (array, _, _) in zip(paths, slices, strict=True):
@@ -122,6 +124,19 @@ def read_tiff_slices(paths: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid, t
         ),
         names,
     )
+
+
+def _check_no_gap(paths: Sequence[Path]) -> None:
+    """Raise an error if a slice is missing from a stack of single slices."""
+    numbers = [int(found[-1]) for path in paths if (found := re.findall(r"\d+", path.stem))]
+    if len(numbers) < len(paths):
+        return
+    missing = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
+    if missing:
+        raise DataError(
+            f"Slices {', '.join(map(str, missing))} are missing next to '{paths[0].name}'. "
+            "Expected every slice of the stack. Copy or download them again."
+        )
 
 
 def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from pydicom import dcmread
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._foreign import is_dicom, starts_as_dicom
 from napari_braintumor.engine.files.dicom.headers import damaged
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 
@@ -27,23 +28,8 @@ _MOST_PACKED = 200
 _LEAST_BYTES = 64 << 20
 """What an archive may hold however small it is: slices without anything in them are packed well."""
 
-_WITHOUT_PREAMBLE = tuple(b"\x08\0" + bytes((element, 0)) for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18))
 _UNPACKED: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
 _ORIGINS: dict[str, Path] = {}
-
-
-def starts_as_dicom(start: bytes) -> bool:
-    """Whether a file is DICOM by its first 132 bytes, with or without a preamble."""
-    return start[128:132] == b"DICM" or start.startswith(_WITHOUT_PREAMBLE)
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content; False if it cannot be opened."""
-    try:
-        with path.open("rb") as file:
-            return starts_as_dicom(file.read(_PREAMBLE))
-    except OSError:
-        return False
 
 
 def list_dicom(paths: Sequence[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -60,6 +61,28 @@ def scan_series(paths: Sequence[Path]) -> list[Series]:
     for members in headers.values():
         series += _series_of(members)
     return sorted(series, key=lambda each: (each.patient, each.study, each.number is None, each.number or 0))
+
+
+def find_series_of(path: Path) -> Series:
+    """Find the series that a file belongs to, among the files in its folder.
+
+    Returns
+    -------
+    Series
+        With all its files, for scanners that write a file for each slice.
+
+    Raises
+    ------
+    DataError
+        If the file is not DICOM, or damaged.
+    """
+    own = read_header(path)
+    beside = [each for each in sorted(path.parent.iterdir()) if each.is_file() and not zipfile.is_zipfile(each)]
+    for series in scan_series([path, *(each for each in beside if each.name.upper() != "DICOMDIR")]):
+        if path in series.paths:
+            return series
+    (alone, *_) = _series_of([own])  # a copy of another image of its series
+    return alone
 
 
 def find_stacks(paths: Sequence[Path]) -> list[Stack]:
