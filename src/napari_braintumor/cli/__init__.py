@@ -9,6 +9,7 @@ import typer
 
 from napari_braintumor.cli import models
 from napari_braintumor.cli.evaluate import evaluate
+from napari_braintumor.cli.inspect import inspect
 from napari_braintumor.cli.segment import demo, segment
 from napari_braintumor.cli.train import train
 
@@ -26,6 +27,6 @@ app = typer.Typer(
     add_completion=False,
     callback=prepare,
 )
-for command in (segment, demo, evaluate, train):
+for command in (inspect, segment, demo, evaluate, train):
     app.command()(command)
 app.add_typer(models.app, name="models")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from rich.progress import (
 
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_failure
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.choosing_series.changing import choose_series, remember_choice
 from napari_braintumor.engine.files.naming import read_modalities
 from napari_braintumor.engine.settings import SegmentConfig, describe_problem
 
@@ -44,6 +46,15 @@ Channels = Annotated[
     typer.Option("--modalities", help="Names of the channels, for a file that does not state them: T1,FLAIR,T1ce."),
 ]
 Subset = Annotated[str | None, typer.Option("--modalities", help="Use only these modalities of each case: FLAIR,T1ce.")]
+Series = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Which series to use: T1=3 or FLAIR='ax flair' (see 'inspect'); T1=none; auto drops earlier choices."
+    ),
+]
+KeepNames = Annotated[
+    bool, typer.Option("--keep-names", help="Name cases of DICOM series by the patient's name, in files and records.")
+]
 Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; takes twice as long.")]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
 Catalogue = Annotated[
@@ -95,32 +106,59 @@ class Failures:
             console.print(f"  {case}: {reason}")
 
 
-def find_all(paths: Sequence[Path], modalities: tuple[str, ...] | None, failures: Failures) -> list[CaseFiles]:
+def find_all(
+    paths: Sequence[Path],
+    modalities: tuple[str, ...] | None,
+    failures: Failures,
+    *,
+    keep_names: bool = False,
+    picks: Sequence[str] | None = None,
+    offer: bool = False,
+) -> list[CaseFiles]:
     """Find the cases of all paths; one of several paths that holds none is a failure, and the others go on.
+
+    Parameters
+    ----------
+    paths, modalities, keep_names, offer
+        See `find_cases`.
+    failures
+        Takes what fails.
+    picks
+        Which series to use, see `choose_series`; a case for which that fails is a failure. The choice is remembered.
 
     Returns
     -------
     list of CaseFiles
-        The cases of all paths, as `find_cases` returns them.
+        Without those that failed.
 
     Raises
     ------
     DataError
         If nothing was found at all.
     """
+    find = partial(find_cases, modalities=modalities, keep_names=keep_names, offer=offer or bool(picks))
     try:
-        return find_cases(paths, modalities)
+        found = find(paths)
     except DataError:
         if len(paths) == 1:
             raise
-    good = []
-    for path in paths:
-        with failures.catch(str(path)):
-            find_cases(path, modalities)
-            good.append(path)
-    if not good:
-        raise DataError("None of these paths holds a case. The reasons are listed above.")
-    return find_cases(good, modalities)
+        good = []
+        for path in paths:
+            with failures.catch(str(path)):
+                find(path)
+                good.append(path)
+        if not good:
+            raise DataError("None of these paths holds a case. The reasons are listed above.") from None
+        found = find(good)
+    return [*_choose(found, picks, failures)] if picks else found
+
+
+def _choose(cases: Sequence[CaseFiles], picks: Sequence[str], failures: Failures) -> Iterator[CaseFiles]:
+    for case in cases:
+        with failures.catch(case.name):
+            chosen = choose_series(case, picks)
+            remember_choice(chosen)
+            yield chosen
 
 
 def make_progress_bar(*counts: ProgressColumn) -> Progress:

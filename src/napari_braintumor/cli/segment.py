@@ -16,12 +16,14 @@ from napari_braintumor.cli._console import (
     Device,
     Failures,
     KeepLargest,
+    KeepNames,
     MinVolume,
     Mirroring,
     Model,
     Out,
     Overwrite,
     Runtime,
+    Series,
     Verbose,
     build_config,
     check_usage,
@@ -49,6 +51,7 @@ def segment(
     cases: Cases,
     output: Out = Path("out"),
     model: Model = DEFAULT_MODEL,
+    series: Series = None,
     modalities: Channels = None,
     device: Device = "auto",
     runtime: Runtime = "auto",
@@ -62,6 +65,7 @@ def segment(
     file_format: Annotated[
         str | None, typer.Option("--format", help="nii.gz, nii or tif; default: same as the source.")
     ] = None,
+    keep_names: KeepNames = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
@@ -81,7 +85,7 @@ def segment(
     failures, written = Failures(verbose), 0
     with report_errors():
         _print_doubts(config)
-        found = find_all(cases, channels, failures)
+        found = find_all(cases, channels, failures, keep_names=keep_names, picks=series)
     total = len(found) + len(failures.reasons)
     try:
         for case in found:
