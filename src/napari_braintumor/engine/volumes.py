@@ -257,6 +257,26 @@ class Reference:
 
 
 @dataclass(frozen=True, eq=False)
+class Legend:
+    """What the numbers of labels mean, for formats that say so.
+
+    Attributes
+    ----------
+    names, colors
+        The name of each label, and its color as ``#rrggbb``.
+    regions
+        The labels that make up each region, its own first; outermost first.
+    provenance
+        How the labels were made, as in a record: model, version and what a person changed; empty if drawn by hand.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    colors: Mapping[int, str] = field(default_factory=dict)
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """The result of a model on a volume.
 
@@ -314,6 +334,12 @@ class Segmentation:
             # A region that is not drawn counts as the region around it.
             found[label] = max(0.0, self.volumes_ml.get(region, within) - within)
         return {label: found[label] for label in self.label_names}
+
+    @property
+    def legend(self) -> Legend:
+        """What the labels mean, without regions that could not be measured."""
+        drawn = {name: labels for name, labels in self.regions.items() if name not in self.not_measurable}
+        return Legend(self.label_names, self.label_colors, drawn, self.provenance)
 
     def mask_of(self, region: str, slab: slice = slice(None)) -> NDArray[np.bool_]:
         """Return the mask of a region, bool ``(Z, Y, X)``, in some slices along Z."""

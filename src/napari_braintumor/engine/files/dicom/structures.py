@@ -1,0 +1,229 @@
+"""DICOM structure sets (RTSTRUCT) for planning systems: the outlines of regions, plane by plane.
+
+Outlines run halfway between voxels inside and outside, so that planning systems find the same volume and reading gives
+the same voxels. A hole is an outline within an outline. What makes up a structure set comes from rt-utils.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileDataset
+
+from napari_braintumor.engine.atomic import replacing
+from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.dicom.labels import LabelImage, Part, paint
+from napari_braintumor.engine.files.dicom.listing import list_dicom
+from napari_braintumor.engine.files.dicom.quiet import unheard
+from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images, find_images, read_uid
+from napari_braintumor.engine.files.dicom.segmentation import SERIES_NUMBER, Planes, Segment, lay_out, make_stand_ins
+from napari_braintumor.engine.grid import SourceGrid
+
+Outline = NDArray[np.float64]
+"""The corners of a closed outline: ``(N, 2)``, column and row."""
+
+
+def write_structures(
+    labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path, segments: Sequence[Segment], images: Images,
+    *, by_hand: bool = False,
+) -> None:  # fmt: skip
+    """Write labels as a DICOM structure set, a structure for each segment.
+
+    Parameters
+    ----------
+    labels_ZYX
+        uint8 ``(Z, Y, X)``.
+    source
+        Their grid.
+    path
+        The file, which is written completely or not at all.
+    segments, images
+        From `write_segmentation`.
+    by_hand
+        Whether a person drew them.
+
+    Raises
+    ------
+    SettingsError
+        If rt-utils is not installed.
+    DataError
+        If the file cannot be written.
+    """
+    helper, roi = _import_rt_utils()
+    planes = lay_out(labels_ZYX, source, images)
+    with unheard():
+        made = helper.create_rtstruct_dataset(make_stand_ins(images))
+        for segment in segments:
+            described = roi(
+                mask=None,
+                color=[int(segment.color[i : i + 2], 16) for i in (1, 3, 5)],
+                number=segment.number,
+                name=segment.name[:64],
+                frame_of_reference_uid=images.first.FrameOfReferenceUID,
+                roi_generation_algorithm="MANUAL" if by_hand else "AUTOMATIC",
+            )
+            made.StructureSetROISequence.append(helper.create_structure_set_roi(described))
+            observation = helper.create_rtroi_observation(described)
+            del observation.ROIObservationDescription
+            made.RTROIObservationsSequence.append(observation)
+            made.ROIContourSequence.append(_draw(segment, described.color, planes))
+        made.StructureSetLabel, made.SeriesDescription = "TUMOR", "Brain tumor contours"
+        made.SeriesNumber, made.InstanceNumber = SERIES_NUMBER + 2, 1
+        made.Manufacturer = made.ManufacturerModelName = PROGRAM
+        made.SoftwareVersions = version(PROGRAM)
+        made.FrameOfReferenceUID = images.first.FrameOfReferenceUID
+        made.PositionReferenceIndicator = images.first.get("PositionReferenceIndicator")
+        made.OperatorsName = None
+        for keyword in ("InstitutionName", "SeriesDate", "SeriesTime", "StudyDescription"):
+            if keyword in made:
+                delattr(made, keyword)
+        for keyword in ("PatientAge", "PatientSize", "PatientWeight"):
+            if keyword in made:
+                delattr(made, keyword)
+        images.copy_patient(made)
+        with replacing(path) as temporary:
+            made.save_as(temporary, enforce_file_format=True)
+
+
+def _import_rt_utils() -> tuple[ModuleType, Any]:
+    try:
+        from rt_utils import ds_helper
+        from rt_utils.utils import ROIData
+    except ImportError as error:
+        raise SettingsError(
+            "Structure sets need the package rt-utils, which is not installed. Install it with "
+            "'pip install \"napari-braintumor[rtstruct]\"'."
+        ) from error
+    return ds_helper, ROIData
+
+
+def _draw(segment: Segment, color: list[int], planes: Planes) -> Dataset:
+    drawn = Dataset()
+    drawn.ROIDisplayColor = color
+    drawn.ReferencedROINumber = segment.number
+    contours = []
+    along, down = np.array(planes.orientation[:3]), np.array(planes.orientation[3:])
+    row_mm, column_mm = planes.spacing
+    for labels_YX, place, reference in zip(planes.labels, planes.positions, planes.references, strict=True):
+        for outline in trace_outlines(np.isin(labels_YX, segment.labels)):
+            points = place + outline[:, :1] * column_mm * along + outline[:, 1:] * row_mm * down
+            contour = Dataset()
+            if reference is not None:
+                image = reference.SourceImageSequence[0]
+                contour.ContourImageSequence = [_without_purpose(image)]
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{part:.4f}" for part in points.ravel()]
+            contours.append(contour)
+    drawn.ContourSequence = contours
+    return drawn
+
+
+def _without_purpose(image: Dataset) -> Dataset:
+    plain = Dataset()
+    for keyword in ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "ReferencedFrameNumber"):
+        if keyword in image:
+            setattr(plain, keyword, image[keyword].value)
+    return plain
+
+
+def trace_outlines(mask_YX: NDArray[np.bool_]) -> Iterator[Outline]:
+    """Yield the outlines of a mask, halfway between voxels inside and outside: corners (column, row), not repeated."""
+    from contourpy import LineType, contour_generator
+
+    if not mask_YX.any():
+        return
+    padded = np.pad(mask_YX, 1).astype(np.float64)
+    for line in contour_generator(z=padded, line_type=LineType.Separate).lines(0.5):
+        corners = np.asarray(line, np.float64)[:-1] - 1
+        before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
+        turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
+        yield corners[np.abs(turns) > 1e-9]
+
+
+def fill_outlines(outlines: Sequence[Outline], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the voxels whose center lies inside an odd number of outlines: bool (row, column)."""
+    crossed = np.zeros((shape[0], shape[1] + 1), np.int64)
+    for outline in outlines:
+        for (from_x, from_y), (to_x, to_y) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+            low, high = min(from_y, to_y), max(from_y, to_y)
+            rows = np.arange(max(0, int(np.ceil(low))), min(shape[0] - 1, int(np.ceil(high)) - 1) + 1)
+            if not len(rows):
+                continue  # an upright outline crosses a row where it passes its middle, once
+            at = from_x + (rows - from_y) / (to_y - from_y) * (to_x - from_x)
+            np.add.at(crossed, (rows, np.clip(np.ceil(at), 0, shape[1]).astype(np.intp)), 1)
+    inside: NDArray[np.bool_] = np.cumsum(crossed, axis=1)[:, :-1] % 2 == 1
+    return inside
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def read_structures(data: FileDataset, path: Path) -> LabelImage:
+    """Read a structure set onto the grid of its images.
+
+    Returns
+    -------
+    LabelImage
+        A voxel is inside if its center lies within an odd number of contours.
+
+    Raises
+    ------
+    DataError
+        If the images are not found, or contours do not lie in their planes.
+    """
+    images = _find_images_of(data, path)
+    grid = images.grid
+    to_index = np.linalg.inv(images.stack.affine)
+    columns, rows, slices = grid.shape
+    names = {int(item.ROINumber): str(item.get("ROIName", "")) for item in data.StructureSetROISequence}
+    parts, masks, outside = [], [], 0
+    for item in data.ROIContourSequence:
+        number = int(item.ReferencedROINumber)
+        outlines: dict[int, list[Outline]] = {}
+        for contour in item.get("ContourSequence") or ():
+            if str(contour.ContourGeometricType) not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
+                continue
+            points = np.array(contour.ContourData, np.float64).reshape(-1, 3) * (-1, -1, 1)
+            index = points @ to_index[:3, :3].T + to_index[:3, 3]
+            at = round(float(index[:, 2].mean()))
+            if np.abs(index[:, 2] - at).max() > 0.5 or not 0 <= at < slices:
+                outside += 1
+                continue
+            outlines.setdefault(at, []).append(index[:, :2])
+        mask = np.zeros((slices, rows, columns), np.bool_)
+        for at, lines in outlines.items():
+            mask[at] = fill_outlines(lines, (rows, columns))
+        masks.append(grid.from_source(np.transpose(mask, (2, 1, 0))))
+        color = [int(part) for part in item.get("ROIDisplayColor") or ()]
+        text = "#{:02x}{:02x}{:02x}".format(*color) if len(color) == 3 else ""
+        parts.append(Part(number, names.get(number, "") or f"structure {number}", text))
+    if not parts:
+        raise DataError(f"'{path.name}' holds no contours. Expected outlines of regions.")
+    notes = (f"{outside} contours of '{path.name}' lie in none of the planes of its images and are left out.",)
+    return paint(masks, parts, grid, notes if outside else ())
+
+
+def _find_images_of(data: FileDataset, path: Path) -> Images:
+    wanted = {
+        str(series.SeriesInstanceUID)
+        for frame in data.get("ReferencedFrameOfReferenceSequence") or ()
+        for study in frame.get("RTReferencedStudySequence") or ()
+        for series in study.get("RTReferencedSeriesSequence") or ()
+    }
+    for folder in (path.parent, path.parent.parent):
+        files = list_dicom([folder] if folder == path.parent else sorted(p for p in folder.iterdir() if p.is_dir()))
+        found = next((file for file in files if read_uid(file, "SeriesInstanceUID") in wanted), None)
+        if found is not None:
+            return find_images(SourceGrid((1, 1, 1), np.eye(4)), found)
+    raise DataError(
+        f"The images that '{path.name}' was drawn on are not in its folder, so it is unknown where its contours lie. "
+        "Put the images and the structure set into one folder."
+    )
