@@ -1,9 +1,9 @@
 """Part c: from opening the dock to the label layer, in a real napari window.
 
-Each series has a window of its own, in a fresh process, with the case open. Without a conversion in the cache is what a
-user sees once after installing; with it, at each start of napari. Some users click at once, while torch is still being
-loaded in the background, some after a while. The window's event loop is asked every few milliseconds whether it is
-alive; its longest silence is what a user would feel. Beside it stands that of a window to which nobody but napari adds
+Each series has a window of its own, in a fresh process, with the case open. An empty cache of conversions is what a
+user has once after installing; a full one, at each later start of napari. Some users click at once, while torch is
+still being loaded in the background, some after a while. The window's event loop is checked every few milliseconds; its
+longest silence is what a user would feel. For comparison, the same is measured for a window to which napari alone adds
 a label layer of the same shape.
 """
 
@@ -62,7 +62,7 @@ class Window:
         self._run(lambda: None, lambda: False, 2.0)  # until the window is drawn
 
     def __call__(self, action: str, seconds: float = 0.0) -> dict[str, float]:
-        """Do an action and return what it took: ``seconds``, and the longest ``silence`` of the event loop."""
+        """Do an action and return its cost: ``seconds``, and the longest ``silence`` of the event loop."""
         if action == "wait":
             return self._run(lambda: None, lambda: False, seconds)
         if action == "add a label layer":

@@ -1,6 +1,6 @@
 """Part gpu: what a CUDA card gains over the processor beside it, and over plain MONAI on the same card.
 
-Meant for a machine that is at hand for minutes only: what is measured is written down step by step, and what there is
+For a machine that is available for minutes only: each figure is written as soon as it is measured, and what there is
 no time for is left out. Usage, beside that as a part of `run.py`:
 
     python benchmarks/gpu.py --device cuda --seconds 150 --plans PLAN.json ... --data FOLDER --output gpu.json
@@ -52,7 +52,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def measure_steps(
     device: str, seconds: float, plans: Sequence[Path], data: Path, result: dict[str, Any]
 ) -> Iterator[str]:
-    """Measure one thing after the other into a result, as long as there is time.
+    """Measure one thing after the other while there is time.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def describe_card(device: str) -> str:
 
 
 def time_case(name: str, device: str, patience_s: float) -> dict[str, float | None]:
-    """Time the sample case from files to a file: the first run, and the median of those behind it.
+    """Time the sample case from files to a file: the first run, and the median of the later ones.
 
     Parameters
     ----------
@@ -391,7 +391,7 @@ def describe(result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure what the command line asks for, and write down what there is after each step."""
+    """Measure what the command line asks for, and write the record after each step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--seconds", type=float, default=150.0)

@@ -65,7 +65,7 @@ class Streamed:
         self._make, self._grid = StreamedVolume, default_grid
 
     def __call__(self, slices: int) -> dict[str, Any]:
-        """Segment so many slices."""
+        """Segment the first slices."""
         from napari_braintumor.engine import segment
         from napari_braintumor.engine.settings import SegmentConfig
 
@@ -100,7 +100,7 @@ class _Watch:
 
 
 def own_and_mapped_mb() -> tuple[float, float]:
-    """Return the memory that this process has of its own and that of mapped files; Linux tells it."""
+    """Return the memory that this process has of its own and that of mapped files, as Linux reports them."""
     found = dict.fromkeys(("RssAnon", "RssFile", "RssShmem"), 0.0)
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -134,7 +134,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def run_once(folder: Path, kind: str, first: int, slices: int, spacing: tuple[float, float, float]) -> dict[str, Any]:
-    """Segment in a fresh process: a small part first, then what is measured."""
+    """Segment in a fresh process: a small part first, then the part that is measured."""
     with Worker("growth:Streamed", folder=str(folder), kind=kind, spacing=spacing) as worker:
         worker(slices=first)
         run = worker(slices=slices)

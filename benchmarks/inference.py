@@ -74,7 +74,7 @@ def describe(result: Mapping[str, Any]) -> str:
 
 
 def compare(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return how a runtime stands beside eager torch, over all networks.
+    """Compare a runtime with eager torch, over all networks.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Part f: whether the bundled models hold in int8, quantised after training with NNCF.
+"""Part f: whether the bundled models hold in int8, quantized after training with NNCF.
 
-NNCF comes with a library that reports its use to a web service, so it is no dependency, not even of development:
+NNCF comes with a library that reports its use to a web service, so it is not a dependency, not even for development:
 ``pip install nncf`` to run this part. What int8 would gain in time stands beside what it changes: the Dice of the
 patients that the weights were chosen by. It would be offered where no region's mean changes by more than `MAX_CHANGE`.
 """
@@ -43,7 +43,7 @@ MAX_CHANGE = 0.005
 
 
 class Int8Rounds:
-    """Quantise a model, time it, and measure it on the validation patients; the job of a child.
+    """Quantize a model, time it, and measure it on the validation patients; the job of a child.
 
     Parameters
     ----------
@@ -67,27 +67,27 @@ class Int8Rounds:
         cases = [case for name in DATA_SETS for case in find_cases(data_folder() / name) if case.reference]
         others = [case for case in cases if case.patient not in {*split["validation"], *split["held_out"]}]
         validation = [case for case in cases if case.patient in split["validation"]][: 1 if quick else None]
-        learnt_from = others[:: max(1, len(others) // (2 if quick else CALIBRATION_CASES))]
+        learned_from = others[:: max(1, len(others) // (2 if quick else CALIBRATION_CASES))]
         path = self.model.path
         sha256 = file_sha256(path)
-        quantised = quantise(load_converted(path, sha256), list(draw_slices(self.model.card, learnt_from)))
+        quantized = quantize(load_converted(path, sha256), list(draw_slices(self.model.card, learned_from)))
 
         batch_NMHW = make_batch(self.model.card)
         shape = (1, *batch_NMHW.shape[1:])
         runners = {
             "float32": OpenVinoRunner(load_converted(path, sha256), shape),
-            "int8": OpenVinoRunner(quantised.clone(), shape),
+            "int8": OpenVinoRunner(quantized.clone(), shape),
         }
         tasks = {name: time_slice(runner, batch_NMHW) for name, runner in runners.items()}
         interleave(tasks, 1)
         seconds = interleave(tasks, ROUNDS)
         return {
-            "calibration_cases": len(learnt_from),
+            "calibration_cases": len(learned_from),
             "validation_cases": len(validation),
             "seconds": {name: round(median(values), 5) for name, values in seconds.items()},
             "dice": {
                 "float32": measure_dice(self.model.name, validation, load_converted(path, sha256)),
-                "int8": measure_dice(self.model.name, validation, quantised),
+                "int8": measure_dice(self.model.name, validation, quantized),
             },
         }
 
@@ -115,7 +115,7 @@ def draw_slices(card: ModelCard, cases: list[CaseFiles]) -> Iterator[np.ndarray]
             yield np.ascontiguousarray(prepared.data[None, :, index])
 
 
-def quantise(model: Any, slices: list[np.ndarray]) -> Any:
+def quantize(model: Any, slices: list[np.ndarray]) -> Any:
     """Return a model of OpenVINO with weights and activations in int8 where NNCF takes that.
 
     Parameters
@@ -160,7 +160,7 @@ def measure_dice(name: str, cases: list[CaseFiles], model: Any) -> dict[str, flo
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Quantise each bundled model, or with quick the default one.
+    """Quantize each bundled model, or with quick the default one.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def describe(result: dict[str, Any]) -> str:
         [
             "## int8",
             table,
-            f"Post-training quantisation with NNCF (mixed preset, fast bias correction) on about {CALIBRATION_SLICES} "
+            f"Post-training quantization with NNCF (mixed preset, fast bias correction) on about {CALIBRATION_SLICES} "
             f"slices of each of {some['calibration_cases']} training cases; Dice is the mean over those of the "
             f"{some['validation_cases']} validation cases that define the region. Medians of {result['rounds']} rounds "
             "in turn.",

@@ -151,7 +151,7 @@ class Worker:
 
 
 def _serve(connection: Connection, job: str, settings: dict[str, Any]) -> None:
-    """Be a worker's child."""
+    """Run the job in the child."""
     try:
         limit_threads()
         module, _, name = job.partition(":")
@@ -172,7 +172,7 @@ def _serve(connection: Connection, job: str, settings: dict[str, Any]) -> None:
 
 
 def limit_threads(threads: int = THREADS) -> None:
-    """Hold this process to so many cores and threads; call it before torch is imported.
+    """Limit this process to a number of cores and threads; call it before torch is imported.
 
     OpenVINO goes by the cores that a process may use, torch by the environment.
     """
@@ -207,7 +207,7 @@ def peak_mb() -> float:
 
 
 def interleave(tasks: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Run tasks in turn, A B C A B C ..., so that what else the machine does falls on all of them alike.
+    """Run tasks in turn, A B C A B C ..., so that other load on the machine affects them all alike.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def interleave(tasks: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
 
 
 class Others:
-    """How much other programs take of the cores while a ``with`` block runs, the host's other guests included.
+    """The share of the cores that other programs take while a ``with`` block runs, other guests of the host included.
 
     Attributes
     ----------
@@ -255,7 +255,7 @@ class Others:
 
 
 def summarize(first: Run, runs: Sequence[Run]) -> dict[str, Any]:
-    """Return a job's record: the first run for itself, medians of the others, and the peak over all.
+    """Return a job's record: the first run by itself, medians of the others, and the peak over all.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def bundled_models(quick: bool) -> list[str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what was measured on: processor, cores, memory, system, and the versions that matter."""
+    """Describe the machine: processor, cores, memory, system, and the versions that matter."""
     packages = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):

@@ -104,7 +104,7 @@ class MonaiPipeline:
 
 
 def before(card: ModelCard, modalities: tuple[str, ...]) -> Compose:
-    """Return the transforms in front of the network.
+    """Return the transforms before the network.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def before(card: ModelCard, modalities: tuple[str, ...]) -> Compose:
 
 
 def behind(card: ModelCard, output: Path) -> Compose:
-    """Return the transforms behind the network.
+    """Return the transforms after the network.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def behind(card: ModelCard, output: Path) -> Compose:
 
 
 class PrepareByCardd(MapTransform):
-    """Bring an image onto the card's working grid and normalise it as the card says, by our `prepare_for`.
+    """Bring an image onto the card's working grid and normalize it as the card says, by our `prepare_for`.
 
     Parameters
     ----------

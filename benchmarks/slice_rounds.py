@@ -104,7 +104,7 @@ def start_networks(path: Path, batch_NMHW: torch.Tensor) -> dict[str, Network]:
 
 
 def time_slice(network: Network, batch_NMHW: torch.Tensor) -> Callable[[], float]:
-    """Return a task that runs a network over a batch, and tells the seconds a slice.
+    """Return a task that runs a network over a batch, and returns the seconds a slice.
 
     Parameters
     ----------

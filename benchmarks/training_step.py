@@ -250,7 +250,7 @@ class _Loop:
         self.start(0)
 
     def __call__(self, steps: int, seed: int | None = None) -> dict[str, Any]:
-        """Take some steps, anew from a seed where one is given."""
+        """Take some steps, from a fresh start if a seed is given."""
         if seed is not None:
             self.start(seed)
         losses, preparing_seconds = [], 0.0
@@ -322,7 +322,7 @@ class OurLoop(_Loop):
 
 
 class PlainLoop(_Loop):
-    """The plain MONAI way: everything as its tutorials have it."""
+    """Plain MONAI: everything as in its tutorials."""
 
     def __init__(self, patch: int, preset: str, workers: int) -> None:
         self.workers = workers

@@ -30,7 +30,7 @@ TITLES = {"ours": "ours, U-Net of slices, width 16", "assistant": "napari-unet-a
 
 
 def measure(quick: bool) -> dict[str, Any] | None:
-    """Let both train for the same time; None where the other plugin is not there.
+    """Let both train for the same time; None if the other plugin is not installed.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class Assistant:
         )
 
     def __call__(self, seconds: float) -> dict[str, float]:
-        """Train for about so long, and return how fast and how well."""
+        """Train for about a number of seconds; return speed and Dice."""
         import torch
 
         config = self.trainer.TrainConfig(mode_2d_or_3d="3d", epochs=1, device="cpu")
@@ -130,8 +130,8 @@ class Assistant:
                 dice((network(self._scaled(image)[None]).sigmoid() > THRESHOLD)[0, 0].numpy(), ball)
                 for image, ball in map(make_volume, range(100, 100 + HELD_OUT))
             ]
-        learnt = TRAINED - round(TRAINED * config.val_split)
-        voxels = config.epochs * learnt * int(np.prod(SHAPE))
+        learned = TRAINED - round(TRAINED * config.val_split)
+        voxels = config.epochs * learned * int(np.prod(SHAPE))
         return {"seconds": took, "voxels_per_second": voxels / took, "dice": float(np.mean(found))}
 
     @staticmethod
@@ -176,7 +176,7 @@ class Ours:
         self.data = data
 
     def __call__(self, seconds: float) -> dict[str, float]:
-        """Train for so long, and return how fast and how well."""
+        """Train for a number of seconds; return speed and Dice."""
         import torch
 
         from napari_braintumor.engine.models.registry import build_network

@@ -71,7 +71,7 @@ def test_plans_with_other_cases_are_not_packed_together(plan, tmp_path) -> None:
         packing.pack_cases([plan, other], Path("/"), tmp_path, held_out_too=False)
 
 
-def test_a_pack_that_is_too_large_is_said_to_be(tmp_path, monkeypatch) -> None:
+def test_a_pack_that_is_too_large_is_reported(tmp_path, monkeypatch) -> None:
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "a").write_bytes(bytes(2000))
     packing.report(tmp_path)
@@ -85,7 +85,7 @@ def test_every_packed_wheel_has_a_pinned_version() -> None:
     assert all(f"\n{name}==" in text for name in packing.MISSING)
 
 
-def test_a_training_goes_on_from_a_slim_checkpoint(plan, finished, tmp_path) -> None:
+def test_a_training_resumes_from_a_slim_checkpoint(plan, finished, tmp_path) -> None:
     small, back = tmp_path / "small.safetensors", finished.checkpoint_path
     before = back.stat().st_size
     slimming.slim(back, small)
@@ -136,7 +136,7 @@ def take(results: Path, data: Path, target: Path, replace: bool = False) -> None
         taking.place(run, data, target, replace)
 
 
-def test_a_run_that_is_brought_in_goes_on_with_its_own_cases(results, own_plan, case_folder, tmp_path, capsys) -> None:
+def test_a_run_that_is_brought_in_resumes_with_its_own_cases(results, own_plan, case_folder, tmp_path, capsys) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "cases").symlink_to(case_folder)

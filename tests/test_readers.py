@@ -134,7 +134,7 @@ def warnings_of(path) -> list[str]:
     return [record.message for record in notification_manager.records]
 
 
-def test_what_is_to_know_of_a_case_is_said_once(tmp_path, volume):
+def test_the_notes_of_a_case_are_shown_once(tmp_path, volume):
     folder = write_case(tmp_path, volume)
     assert warnings_of(folder) == []
     nib.save(nib.Nifti1Image(volume.data[0], volume.source.affine), folder / "patient7_swi.nii.gz")
@@ -224,7 +224,7 @@ def test_a_folder_without_scans_is_left_to_others(tmp_path):
     assert find_reader(str(tmp_path)) is None
 
 
-def test_a_damaged_nifti_file_is_told(tmp_path):
+def test_a_damaged_nifti_file_is_reported(tmp_path):
     (tmp_path / "broken_t1.nii.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match=r"'broken_t1.nii.gz'"):
         read_layers(str(tmp_path / "broken_t1.nii.gz"))

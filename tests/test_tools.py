@@ -45,7 +45,7 @@ def test_the_plans_of_version_2_have_the_one_split_and_know_who_is_who(path) -> 
     assert who.find(["BraTS2021_01483"]) <= who.find(plan.validation)
 
 
-def test_the_models_page_and_the_readme_tell_what_the_committed_records_say(tmp_path: Path) -> None:
+def test_the_models_page_and_the_readme_say_what_the_committed_records_say(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert make_models_page.make_page(RECORDS) == (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert make_models_page.fill_readme(readme, RECORDS) == readme

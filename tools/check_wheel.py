@@ -40,7 +40,7 @@ def install(environment: Path, what: str | Path) -> None:
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
-    """Run a command in a folder, as somebody would who has no sources of ours."""
+    """Run a command in a folder, as a user without the sources would."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run(command, cwd=folder, env=environment, check=True)
 

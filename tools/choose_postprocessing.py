@@ -1,7 +1,7 @@
-"""Measure what other thresholds and cleaning do to a model's results, on patients that are not held out.
+"""Measure how other thresholds and other cleaning change a model's results, on patients that are not held out.
 
 Connected components of tumor below a volume are removed; a region of which less was found in a case counts as the one
-around it. Training patients are told apart from validation patients: the model gives what it was trained on too much.
+around it. Training and validation patients are counted apart: the model finds too much in those it was trained on.
 
 Usage: python tools/choose_postprocessing.py MODEL DATA_FOLDER
 """
@@ -74,7 +74,7 @@ def main(model: Path, data: Path) -> None:
 
 
 def try_settings(volume: Volume, model: Path, card: ModelCard) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield each setting's name and what it makes of a volume: a mask for each region."""
+    """Yield each setting's name and its result: a mask for each region."""
     whole, core, enhancing = card.regions
     voxel_ml = volume.source.voxel_ml
     found = find_regions(volume, model, card, None)

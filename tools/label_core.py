@@ -88,7 +88,7 @@ def label_case(case: TrainingCase, plan: TrainPlan, teacher: torch.nn.Module) ->
 
 
 def find_depths(mask_ZYX: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
-    """Return what lies deeper in a mask, slice by slice, than a share of its greatest depth, and than `RIM_MM`."""
+    """Return what lies deeper in a mask, slice by slice, than a share of its greatest depth and than `RIM_MM`."""
     padded = np.pad(mask_ZYX, ((0, 0), (1, 1), (1, 1)))
     depth = np.stack([ndimage.distance_transform_edt(plane, sampling=PIXEL_MM) for plane in padded])[:, 1:-1, 1:-1]
     return depth > max(RIM_MM, share * float(depth.max(initial=0)))

@@ -1,6 +1,6 @@
-"""Make a model anew from its plans: all its trainings one after the other, then its record.
+"""Train a model from its plans: all its trainings one after the other, then its record.
 
-What is there already is gone on with, so the same command resumes after a break. Runs go to `runs` in the working
+Existing runs are resumed, so the same command continues after an interruption. Runs go to `runs` in the working
 folder; `publish_model.py` then puts the model into the package.
 
 Usage: python tools/make_model.py NAME DATA [--no-tumor FILE ...]

@@ -136,8 +136,8 @@ def grow_tumor(fields: Fields, anatomy: Anatomy, spacing: tuple[float, float, fl
     blended = 3.0 * np.logaddexp.reduce(np.stack(spheres) / 3.0, axis=0)
     core_mm = blended - 0.4 + 2.1 * fields.draw(6) + 0.9 * fields.draw(2.6)
     core_mm = core_mm - 8 * anatomy.csf * (anatomy.depth > 6)  # tumors border on ventricles, they do not fill them
-    islands, _ = ndi.label(core_mm > 0)
-    main = islands == np.bincount(islands[islands > 0]).argmax()
+    parts, _ = ndi.label(core_mm > 0)
+    main = parts == np.bincount(parts[parts > 0]).argmax()
     inside_mm = ndi.distance_transform_edt(main, sampling=spacing)
     outside_mm = ndi.distance_transform_edt(~main, sampling=spacing)
     core_mm = ndi.gaussian_filter(inside_mm - outside_mm, [0.8 / s for s in spacing]).astype(np.float32)
@@ -161,8 +161,8 @@ def grow_tumor(fields: Fields, anatomy: Anatomy, spacing: tuple[float, float, fl
 
     labels = np.zeros(core.shape, np.uint8)
     labels[(edema > 0.42) & (anatomy.csf < 0.35)] = 2
-    islands, _ = ndi.label((labels > 0) | (core > 0.5))
-    labels[islands != islands[main][0]] = 0
+    parts, _ = ndi.label((labels > 0) | (core > 0.5))
+    labels[parts != parts[main][0]] = 0
     labels[core > 0.5] = 1
     labels[(core > 0.5) & (rim > 0.5 * core)] = 3
     return Tumor(edema.astype(np.float32), rim.astype(np.float32), necrosis.astype(np.float32), labels)
@@ -225,8 +225,8 @@ def make_case(
 
     edge = anatomy.depth + 0.6 + 0.7 * fields.draw(6)  # skull stripping leaves an uneven margin
     sinus = (veins > 0.35) & (anatomy.depth > -2.5)
-    islands, _ = ndi.label((edge > 0) | sinus)
-    brain = islands == np.bincount(islands[islands > 0]).argmax()
+    parts, _ = ndi.label((edge > 0) | sinus)
+    brain = parts == np.bincount(parts[parts > 0]).argmax()
     margin = np.clip(0.3 + 0.7 * edge / 1.5, 0.3, 1)
     mottle = fields.draw(2.2)
     patches = fields.draw(6)

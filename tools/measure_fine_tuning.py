@@ -45,7 +45,7 @@ def choose_slices(labels_ZYX: NDArray[np.uint8], reference: Reference) -> list[i
 
 
 def predict(volume: Volume, model: str) -> NDArray[np.uint8]:
-    """Return what a model makes of a case."""
+    """Return a model's labels for a case."""
     config = SegmentConfig(model=model)
     return next(e.segmentation.labels for e in segment(volume, config) if isinstance(e, Segmented))
 

@@ -1,7 +1,7 @@
-"""Complete the card of a measured model and put it into the package; other weights than those there are a new version.
+"""Complete the card of a measured model and put it into the package; changed weights are a new version.
 
-The record is that of `measure_model.py`, made with the very same weights. The plans are told on the card where the file
-does not tell them itself.
+The record is that of `measure_model.py`, made with the very same weights. The plans are written onto the card where the
+file does not state them itself.
 
 Usage: python tools/publish_model.py MODEL.safetensors RECORD.json [PLAN.json ...]
 """

@@ -30,7 +30,7 @@ def test_segment_writes_labels_on_the_scan_s_grid_and_a_record(case_folder, toy_
     assert record["volumes_ml"]["whole tumor"] > 0
 
 
-def test_a_broken_case_does_not_stop_the_others_and_the_exit_code_tells(case_folder, toy_model, tmp_path) -> None:
+def test_a_broken_case_does_not_stop_the_others_and_sets_the_exit_code(case_folder, toy_model, tmp_path) -> None:
     broken = tmp_path / "broken" / "x_t1.nii.gz"
     broken.parent.mkdir()
     broken.write_bytes(b"not a scan")
@@ -49,7 +49,7 @@ def test_demo_prints_volumes_and_writes_labels_record_and_picture(case_folder, t
     assert {path.suffix for path in tmp_path.iterdir()} == {".gz", ".json", ".png"}
 
 
-def test_what_is_found_where_no_tumor_is_is_told_in_ml(case_folder, toy_model) -> None:
+def test_false_findings_in_cases_without_a_tumor_are_printed_in_ml(case_folder, toy_model) -> None:
     result = run(app, ["evaluate", str(case_folder / "case7"), "-m", str(toy_model), "--no-tumor"])
     assert result.exit_code == 0, result.output
     assert "max mL" in result.output
@@ -88,7 +88,7 @@ def write_plan(plan, folder: Path) -> str:
     return str(path)
 
 
-def test_train_goes_on_with_a_run_by_its_folder(toy_plan, tmp_path) -> None:
+def test_train_resumes_a_run_by_its_folder(toy_plan, tmp_path) -> None:
     plan = toy_plan.model_copy(update={"epochs": 1, "steps_per_epoch": 2, "output": tmp_path})
     assert run(app, ["train", write_plan(plan, tmp_path)]).exit_code == 0
     again = run(app, ["train", str(tmp_path / "toy")])
@@ -99,7 +99,7 @@ def test_train_goes_on_with_a_run_by_its_folder(toy_plan, tmp_path) -> None:
     assert "holds a run with another plan" in other.output
 
 
-def test_a_check_tells_what_is_needed_and_trains_nothing(toy_plan, tmp_path) -> None:
+def test_a_check_prints_what_is_needed_and_trains_nothing(toy_plan, tmp_path) -> None:
     result = run(
         app, ["train", write_plan(toy_plan.model_copy(update={"output": tmp_path / "runs"}), tmp_path), "--check"]
     )
@@ -160,7 +160,7 @@ def test_the_seed_s_row_and_the_honest_row_stand_side_by_side(trained, toy_plan,
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"name": "a"}', "is not valid: cases"), ('{"name": "a", "cases": ["b"], "colour": 1}', "is not valid: colour")],
+    [('{"name": "a"}', "is not valid: cases"), ('{"name": "a", "cases": ["b"], "color": 1}', "is not valid: color")],
 )
 def test_a_plan_that_is_not_valid_is_explained(tmp_path, content, message) -> None:
     path = tmp_path / "plan.json"
@@ -170,7 +170,7 @@ def test_a_plan_that_is_not_valid_is_explained(tmp_path, content, message) -> No
     assert message in result.output
 
 
-def test_a_missing_plan_is_said_to_be_missing(tmp_path) -> None:
+def test_a_missing_plan_is_reported_missing(tmp_path) -> None:
     result = run(app, ["train", str(tmp_path / "none.json")])
     assert result.exit_code == 1
     assert "cannot be read" in result.output
@@ -246,15 +246,15 @@ def test_a_mirror_and_another_catalogue_can_be_named(catalogue, models_folder, m
     monkeypatch.delenv("BRAINTUMOR_CATALOGUE")
     assert "The catalogue is empty" in run(app, ["models", "available"]).output
     mirror = (catalogue / "toy.safetensors").rename(tmp_path / "toy.safetensors").parent
-    told = ["models", "download", "toy", "--catalogue", str(catalogue)]
-    without = run(app, told)
+    said = ["models", "download", "toy", "--catalogue", str(catalogue)]
+    without = run(app, said)
     assert without.exit_code == 1
     assert "'toy.safetensors' cannot be read in" in without.output
-    assert run(app, [*told, "--from", str(mirror)]).exit_code == 0
+    assert run(app, [*said, "--from", str(mirror)]).exit_code == 0
     assert (models_folder / "toy.safetensors").exists()
 
 
-def test_a_name_that_the_catalogue_lacks_is_told(catalogue) -> None:
+def test_a_name_that_the_catalogue_lacks_is_reported(catalogue) -> None:
     result = run(app, ["models", "download", "toys"])
     assert result.exit_code == 1
     assert "no model 'toys'. It has: toy." in result.output

@@ -179,7 +179,7 @@ def test_a_table_that_is_there_is_kept_and_another_name_taken(case_folder, toy_m
 
 
 @pytest.mark.parametrize("place", ["", "missing/table.csv", "file/table.csv"])
-def test_a_table_that_cannot_be_written_is_said_before_anything_is_measured(
+def test_a_table_that_cannot_be_written_is_reported_before_anything_is_measured(
     case_folder, toy_model, tmp_path, place
 ) -> None:
     (tmp_path / "file").write_text("a file")
@@ -241,7 +241,7 @@ def test_a_demo_never_takes_the_place_of_a_picture_that_is_there(case_folder, to
         (["--min-volume-ml", "-1"], "min_volume_ml"),
         (["--device", "abacus"], "device = 'abacus'"),
         (["--min-volume-ml", "few"], "--min-volume-ml"),
-        (["--colour", "red"], "No such option"),
+        (["--color", "red"], "No such option"),
     ],
 )
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
@@ -314,7 +314,7 @@ def test_names_are_printed_as_they_stand(toy_model, tmp_path, name) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there names are bytes")
-def test_a_name_that_is_no_text_costs_nothing(toy_model, tmp_path) -> None:
+def test_a_name_that_is_not_text_costs_nothing(toy_model, tmp_path) -> None:
     volume, _ = make_case(7)
     folder = write_case(tmp_path, volume)
     strange = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller")

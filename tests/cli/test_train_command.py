@@ -29,7 +29,7 @@ def write_plan(plan, folder) -> str:
     return str(path)
 
 
-def test_a_damaged_case_is_listed_at_the_end_and_the_exit_status_tells(toy_plan, case_folder, tmp_path) -> None:
+def test_a_damaged_case_is_listed_at_the_end_and_sets_the_exit_status(toy_plan, case_folder, tmp_path) -> None:
     cases = tmp_path / "cases"
     for number in (0, 1, 6):
         shutil.copytree(case_folder / f"case{number}", cases / f"case{number}")

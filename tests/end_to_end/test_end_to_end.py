@@ -98,7 +98,7 @@ def test_the_sample_case_is_segmented_with_one_click(viewer, qtbot, slow):
     assert not notification_manager.records
 
 
-def test_cancelling_halfway_leaves_the_viewer_as_it_was(viewer, qtbot, slow):
+def test_canceling_halfway_leaves_the_viewer_as_it_was(viewer, qtbot, slow):
     dock = open_sample_and_dock(viewer)
     start(qtbot, dock)
     dock.footer.cancel_button.click()

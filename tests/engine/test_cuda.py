@@ -137,7 +137,7 @@ def difference(one: Run, other: Run) -> float:
     return float((weights_of(one) - weights_of(other)).norm() / weights_of(one).norm())
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint_on_the_card_and_on_the_cpu(short_plan) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_on_the_card_and_on_the_cpu(short_plan) -> None:
     whole, broken = (short_plan.model_copy(update={"name": name}) for name in ("whole", "broken"))
     list(train(whole))
     with closing(train(broken)) as events:

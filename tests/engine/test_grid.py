@@ -73,7 +73,7 @@ def test_scans_stored_along_different_axes_are_one_grid_where_their_voxels_lie_a
         ({"orientation_known": False, "format": "tiff", "steps": (0.8, 0.8, 5)}, "differ in voxel size"),
     ],
 )  # fmt: skip
-def test_grids_that_differ_are_refused_with_what_differs(other, message) -> None:
+def test_grids_that_differ_are_refused_with_the_difference(other, message) -> None:
     with pytest.raises(DataError, match=message):
         check(make_grid(), make_grid(**other))
 

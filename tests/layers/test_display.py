@@ -130,7 +130,9 @@ def test_streamed_labels_stay_compressed_and_can_be_painted_and_replaced(viewer,
     np.testing.assert_array_equal(labels_ZYX, segmentation.labels)
 
 
-def test_a_preview_is_one_slice_on_the_scans_and_is_no_mask(drawn: tuple[ViewerModel, Labels], volume: Volume) -> None:
+def test_a_preview_is_one_slice_on_the_scans_and_is_not_a_mask(
+    drawn: tuple[ViewerModel, Labels], volume: Volume
+) -> None:
     viewer, mine = drawn
     slice_YX = np.full(volume.shape[1:], 2, np.uint8)
     layer = update_or_add_preview(viewer, volume.name, 4, slice_YX)

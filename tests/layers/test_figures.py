@@ -108,7 +108,7 @@ EDITS = (
 
 
 def check(layer: Labels, given: np.ndarray, voxel_ml: float = 4.5e-3) -> Figures:
-    """Everything that is told of a layer is what is counted from it, plainly."""
+    """Everything that is shown of a layer is what a plain count gives."""
     data = find_placement(layer).from_layer(np.asarray(layer.data))
     figures = figures_of(layer)
     ml = {label: float((data == label).sum()) * voxel_ml for label in {1, 2, 3, *np.unique(data[data > 0]).tolist()}}

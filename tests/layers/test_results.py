@@ -88,7 +88,7 @@ def test_hand_work_survives_any_number_of_runs(viewer, volume, segmentation):
         assert figures_of(layer).edited == (5,)
 
 
-def test_hand_work_of_which_napari_was_not_told_survives_too(viewer, volume, segmentation):
+def test_edits_without_an_event_of_napari_survive_too(viewer, volume, segmentation):
     place = find_placement(open_case(viewer, volume)["T1"])
     layer = update_or_add_labels(viewer, segmentation, place)
     layer.data[3, 2:4, 2:4] = 1  # by a script, without a word to napari

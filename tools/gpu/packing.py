@@ -1,4 +1,4 @@
-"""Prepare what a machine with a GPU needs that is bare, without network and at hand for a quarter of an hour only.
+"""Pack everything for a bare GPU machine that has no network and is available for a quarter of an hour only.
 
 Into one folder go the prepared cases of the plans (8-bit arrays on the working grid, never those of held-out patients
 unless asked for, and then apart), the plans, and the wheels that such a machine lacks. With it, `tools/gpu/run` does
@@ -103,7 +103,7 @@ def pack_cases(plans: list[TrainPlan], data: Path, folder: Path, held_out_too: b
 
 
 def _folder_of(data: Path, case: Path, made: Path) -> Path:
-    """Return the folder of a plan's cases; BRISC's are made of its pictures where that was not done before."""
+    """Return the folder of a plan's cases; BRISC's are made from its pictures if they do not exist yet."""
     path = data / case
     if case.name == "brisc_prepared" and not path.exists():
         path = made / case.name

@@ -1,4 +1,4 @@
-"""Test, measure and train on a machine with a GPU that is bare, without network and at hand for minutes only.
+"""Test, measure and train on a bare GPU machine that has no network and is available for minutes only.
 
 It needs nothing but this repository with the folder that `tools/gpu/pack` made, and the machine's own Python with
 PyTorch. First the tests marked `cuda`, then the measurements, then the packed plans' trainings for all the time that is
@@ -59,7 +59,7 @@ class Bench:
     options
         Of the command line.
     work
-        A folder for what is not brought back.
+        A folder for files that stay on the machine.
     """
 
     def __init__(self, options: argparse.Namespace, work: Path) -> None:
@@ -86,13 +86,13 @@ class Bench:
         return self.end - time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line, and keep it."""
+        """Print a line, and add it to the report."""
         line = f"[{time.monotonic() - self.started:5.0f} s] {text}"
         print(line, flush=True)
         print(line, file=self.report, flush=True)
 
     def run(self, what: str, command: list[str], seconds: float) -> bool:
-        """Run something for a limited time, its words into the report; False if it failed or was stopped."""
+        """Run a command for a limited time, its output into the report; False if it failed or was stopped."""
         self.say(f"{what}, for at most {seconds:.0f} s")
         log = self.work / "words.txt"
         with log.open("wb") as words:
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def install(bench: Bench) -> None:
-    """Unpack the wheels where only this run sees them."""
+    """Unpack the wheels into a folder that only this run uses."""
     wheels = sorted(map(str, (bench.options.pack / "wheels").glob("*.whl")))
     kind = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade"]
     command = [sys.executable, "-m", "pip", "install", *kind, "--target", str(bench.work / "site"), *wheels]
@@ -146,7 +146,7 @@ def install(bench: Bench) -> None:
 
 
 def look(bench: Bench) -> None:
-    """Write down what this machine is."""
+    """Describe this machine in the report."""
     code = "import sys, torch, monai; print(sys.version.split()[0], torch.__version__, monai.__version__)"
     if bench.options.device == "cuda":
         code += "; print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0))"
@@ -164,7 +164,7 @@ def test(bench: Bench) -> None:
 
 
 def measure(bench: Bench) -> None:
-    """Measure use and training; what there was time for is written down."""
+    """Measure use and training as far as there is time."""
     seconds = MEASURING_SHARE[bench.options.device] * 60 * bench.options.minutes
     settings = ["--device", bench.options.device, "--seconds", f"{0.8 * seconds:.0f}"]
     plans = [str(plan) for plan in packed_plans(bench)]
@@ -179,7 +179,7 @@ def packed_plans(bench: Bench) -> list[Path]:
 
 
 def train(bench: Bench) -> None:
-    """Train by one plan after the other; time that one leaves goes to those behind it."""
+    """Train by one plan after the other; unused time goes to the later ones."""
     plans = packed_plans(bench)
     shares = [*SHARES, *[1] * len(plans)][: len(plans)]
     for number, path in enumerate(plans):
@@ -231,7 +231,7 @@ def has_begun(run: Path) -> bool:
 
 
 def describe_pace(run: Path, batch_size: int) -> str:
-    """Return how fast a training was, from its events: between validations, and all in all."""
+    """Return the speed of a training from its events: between validations, and overall."""
     times: list[tuple[float, bool]] = []
     events = run / "events.jsonl"
     for line in events.read_text(encoding="utf-8").splitlines() if events.exists() else []:

@@ -1,6 +1,6 @@
 """Checkpoints that travel: two bytes a number and no momentum, a third of the size, and back again.
 
-What is left out comes back within some dozen steps: the momentum starts from zero, weights and running averages are
+The omitted state is rebuilt within a few dozen steps: the momentum starts from zero, weights and running averages are
 rounded to float16, squared gradients to bfloat16.
 """
 
@@ -29,7 +29,7 @@ def slim(source: Path, target: Path) -> None:
 
 
 def restore(source: Path, target: Path) -> None:
-    """Make a slim checkpoint one that a training goes on from."""
+    """Turn a slim checkpoint into one that a training can resume from."""
     tensors, metadata = _read(source)
     restored = {}
     for name, tensor in tensors.items():

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def judge_tests(path: Path) -> None:
-    """Say how the tests went.
+    """Describe the result of the tests.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def place(run: Path, data: Path, runs: Path | None, replace: bool) -> None:
 
 
 def count_steps(run: Path) -> int:
-    """Return how far a run is; 0 without a checkpoint."""
+    """Return the steps that a run has taken; 0 without a checkpoint."""
     try:
         with safe_open(run / "checkpoint.safetensors", framework="pt") as file:
             return int(json.loads(file.metadata()[STATE_KEY])["step"])
@@ -134,7 +134,7 @@ def count_steps(run: Path) -> int:
 
 
 def take_figures(figures: Path, benchmarks: Path) -> None:
-    """Put the measurements among the benchmarks' records, and make their page anew."""
+    """Put the measurements among the benchmarks' records, and update their page."""
     sys.path.insert(0, str(benchmarks))
     from run import compose
 

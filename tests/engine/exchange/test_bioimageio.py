@@ -419,7 +419,7 @@ def test_a_card_that_is_none_is_refused(package: Path, field: str, value: object
         bioimageio.load(redescribe(package, described))
 
 
-def test_a_zip_without_a_description_is_no_package(package: Path) -> None:
+def test_a_zip_without_a_description_is_not_a_package(package: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no bioimageio\.yaml"):
         bioimageio.load(change(package, bioimageio__yaml=None))
 

@@ -132,8 +132,8 @@ def entry(content: bytes, server: Server) -> Entry:
 
 
 def make_entry(content: bytes, **other: object) -> Entry:
-    told = {"name": "far", "file": "far.safetensors", "bytes": len(content), "license": "CC0"}
-    return Entry.model_validate(told | {"sha256": hashlib.sha256(content).hexdigest()} | other)
+    said = {"name": "far", "file": "far.safetensors", "bytes": len(content), "license": "CC0"}
+    return Entry.model_validate(said | {"sha256": hashlib.sha256(content).hexdigest()} | other)
 
 
 def moved(entry: Entry, **other: object) -> Entry:
@@ -170,7 +170,7 @@ def test_a_model_that_is_there_already_is_not_fetched_again(entry: Entry, server
     assert len(server.asked) == 1
 
 
-def test_nothing_is_said_on_the_terminal(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_on_the_terminal(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     run(entry)
     assert capfd.readouterr() == ("", "")
 
@@ -259,10 +259,10 @@ def test_a_file_without_a_card_is_described_by_the_catalogue(server: Server, tmp
     network = build_network("unet", in_channels=4, out_channels=3, options=CARD.options)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     server.files["/weights.pt"] = (tmp_path / "weights.pt").read_bytes()
-    told = {"file": "weights.pt", "urls": [f"{server.address}/weights.pt"], "kind": "checkpoint"}
+    said = {"file": "weights.pt", "urls": [f"{server.address}/weights.pt"], "kind": "checkpoint"}
     with pytest.raises(DescriptionNeeded):
-        run(make_entry(server.files["/weights.pt"], **told))
-    described = make_entry(server.files["/weights.pt"], **told, description=CARD.model_dump(mode="json"))
+        run(make_entry(server.files["/weights.pt"], **said))
+    described = make_entry(server.files["/weights.pt"], **said, description=CARD.model_dump(mode="json"))
     assert isinstance(run(described)[-1], Installed)
     assert ModelStore().find("far").card.architecture == "unet"
 
@@ -337,12 +337,12 @@ def test_a_larger_file_is_refused_before_it_is_fetched(entry: Entry, content: by
     assert stored() == parts() == []
 
 
-def test_a_file_that_is_not_there_is_said_to_be_missing(entry: Entry, server: Server) -> None:
+def test_a_file_that_does_not_exist_is_reported_missing(entry: Entry, server: Server) -> None:
     with pytest.raises(ModelError, match=r"'127.0.0.1' does not provide 'far.safetensors': 404 Not Found"):
         run(moved(entry, urls=(f"{server.address}/gone",)))
 
 
-def test_a_server_that_is_not_there_is_said_to_be_unreachable(entry: Entry) -> None:
+def test_a_server_that_is_not_there_is_reported_unreachable(entry: Entry) -> None:
     with pytest.raises(ModelError, match=r"'127.0.0.1' cannot be reached"):
         run(moved(entry, urls=("http://127.0.0.1:9/far.safetensors",)))
 
@@ -355,7 +355,7 @@ def test_an_answer_without_a_file_is_refused(entry: Entry, server: Server, statu
 
 
 @pytest.mark.parametrize("mirror", ["file:///etc", "ftp://127.0.0.1/", "http://", "http://[::1"])
-def test_a_mirror_that_is_no_address_is_refused(entry: Entry, mirror: str) -> None:
+def test_a_mirror_that_is_not_an_address_is_refused(entry: Entry, mirror: str) -> None:
     with pytest.raises(ModelError, match=r"cannot be fetched. Expected an address|is not an address"):
         run(entry, mirror=mirror)
 
@@ -365,7 +365,7 @@ def test_a_folder_without_the_file_is_named(entry: Entry, tmp_path: Path) -> Non
         run(entry, mirror=tmp_path)
 
 
-def test_a_download_that_is_cancelled_leaves_nothing(entry: Entry, content: bytes, server: Server) -> None:
+def test_a_download_that_is_canceled_leaves_nothing(entry: Entry, content: bytes, server: Server) -> None:
     half = len(content) // 2
 
     def answer(handler: Handler) -> None:
@@ -382,7 +382,7 @@ def test_a_download_that_is_cancelled_leaves_nothing(entry: Entry, content: byte
     assert stored() == parts() == []
 
 
-def test_a_download_from_a_server_that_hangs_is_cancelled_at_once(
+def test_a_download_from_a_server_that_hangs_is_canceled_at_once(
     entry: Entry, content: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "READ_TIMEOUT_S", 3)
@@ -398,14 +398,14 @@ def test_a_download_from_a_server_that_hangs_is_cancelled_at_once(
     assert stored() == parts() == []
 
 
-def test_a_name_that_is_taken_is_told_before_anything_is_fetched(entry: Entry, server: Server) -> None:
+def test_a_name_that_is_taken_is_reported_before_anything_is_fetched(entry: Entry, server: Server) -> None:
     save_model(ModelStore().folder / "far.safetensors", {"a": torch.zeros(3)}, CARD)
     with pytest.raises(ModelError, match="You already have another model 'far', so nothing was downloaded"):
         run(entry)
     assert server.asked == []
 
 
-def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(server: Server) -> None:
+def test_a_file_that_is_not_a_model_is_refused_and_leaves_nothing(server: Server) -> None:
     server.files["/far.safetensors"] = b"not a model"
     with pytest.raises(ModelError, match="is not a model file"):
         run(make_entry(b"not a model", urls=[f"{server.address}/far.safetensors"]))
@@ -427,8 +427,8 @@ def test_a_cache_that_cannot_be_written_to_is_named(entry: Entry, tmp_path: Path
 
 
 def write_catalogue(path: Path, *models: Entry | dict[str, object], **other: object) -> Path:
-    told = [model if isinstance(model, dict) else model.model_dump(mode="json") for model in models]
-    path.write_text(json.dumps({"format": 1, "models": told} | other))
+    said = [model if isinstance(model, dict) else model.model_dump(mode="json") for model in models]
+    path.write_text(json.dumps({"format": 1, "models": said} | other))
     return path
 
 
@@ -474,7 +474,7 @@ def test_an_unknown_name_lists_the_known_ones(entry: Entry) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"color": "red"}, "color: Extra inputs are not permitted"),
         ({"name": "../far"}, "name: String should match"),
         ({"name": "a" * 81}, "name: String should match"),
         ({"file": "../far.safetensors"}, "file: String should match"),
@@ -524,7 +524,7 @@ def test_an_entry_with_an_absurd_value_is_refused(
         "\xff",
     ],
 )
-def test_what_is_no_catalogue_is_refused(server: Server, tmp_path: Path, text: str) -> None:
+def test_anything_but_a_catalogue_is_refused(server: Server, tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.json"
     path.write_bytes(text.encode("latin-1"))
     server.files["/odd.json"] = path.read_bytes()
@@ -551,7 +551,7 @@ def test_a_catalogue_that_is_too_large_is_not_read(server: Server, tmp_path: Pat
             read_catalogue(source)
 
 
-def test_a_catalogue_that_cannot_be_had_is_said_so(server: Server, tmp_path: Path) -> None:
+def test_a_catalogue_that_cannot_be_fetched_is_reported(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none.json' cannot be read: No such file"):
         read_catalogue(tmp_path / "none.json")
     with pytest.raises(ModelError, match=r"does not provide 'none.json': 404"):

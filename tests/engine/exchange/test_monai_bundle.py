@@ -456,7 +456,7 @@ def test_a_description_is_believed_where_the_metadata_says_nothing(
         ("network_data_format/outputs/pred/channel_def", ["liver"], "what the network finds"),
     ],
 )
-def test_metadata_that_tells_too_little_needs_a_description(
+def test_metadata_that_says_too_little_needs_a_description(
     tmp_path: Path, public_weights: dict[str, torch.Tensor], path: str, value: Any, says: str
 ) -> None:
     bundle = write_bundle(tmp_path / "bundle", public_weights, changed(PUBLIC_METADATA, path, value))
@@ -475,8 +475,8 @@ def test_other_ways_to_prepare_images_need_a_description(
 
 def with_steps(*steps: Any) -> dict[str, Any]:
     """The public configuration with other steps behind the first."""
-    first, normalise = PUBLIC_CONFIGURATION["preprocessing"]["transforms"]
-    return changed(PUBLIC_CONFIGURATION, "preprocessing/transforms", [first, *steps, normalise])
+    first, normalize = PUBLIC_CONFIGURATION["preprocessing"]["transforms"]
+    return changed(PUBLIC_CONFIGURATION, "preprocessing/transforms", [first, *steps, normalize])
 
 
 TURNED = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}

@@ -82,7 +82,7 @@ def configuration(old: bool, dims: int = 3, **changes: Any) -> dict[str, Any]:
         "use_mask_for_norm": [True, True],
     }
     if old:
-        told: dict[str, Any] = {
+        said: dict[str, Any] = {
             "UNet_class_name": "PlainConvUNet",
             "UNet_base_num_features": 4,
             "unet_max_num_features": 12,
@@ -92,7 +92,7 @@ def configuration(old: bool, dims: int = 3, **changes: Any) -> dict[str, Any]:
             "conv_kernel_sizes": kernels,
         }
     else:
-        told = {
+        said = {
             "architecture": {
                 "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
                 "arch_kwargs": {
@@ -108,10 +108,10 @@ def configuration(old: bool, dims: int = 3, **changes: Any) -> dict[str, Any]:
                 },
             }
         }
-    return {**common, **told, **changes}
+    return {**common, **said, **changes}
 
 
-TOLD = configuration(False)["architecture"]
+STATED = configuration(False)["architecture"]
 DATASET = {
     "channel_names": {"0": "FLAIR", "1": "T1ce"},
     "labels": {"background": 0, "whole tumor": [1, 2, 3], "enhancing tumor": [3], "tumor core": [2, 3]},
@@ -224,12 +224,12 @@ def test_classes_are_asked_for_and_come_in_by_a_description(tmp_path: Path) -> N
         {"previous_stage": "3d_lowres"},
         {
             "architecture": {
-                **TOLD,
-                "arch_kwargs": {**TOLD["arch_kwargs"], "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]]},
+                **STATED,
+                "arch_kwargs": {**STATED["arch_kwargs"], "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]]},
             }
         },
-        {"architecture": {**TOLD, "arch_kwargs": {**TOLD["arch_kwargs"], "n_conv_per_stage": [2, 3, 2]}}},
-        {"architecture": {**TOLD, "network_class_name": "ResidualEncoderUNet"}},
+        {"architecture": {**STATED, "arch_kwargs": {**STATED["arch_kwargs"], "n_conv_per_stage": [2, 3, 2]}}},
+        {"architecture": {**STATED, "network_class_name": "ResidualEncoderUNet"}},
     ],
 )
 def test_what_is_computed_otherwise_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -251,7 +251,7 @@ def test_weights_of_another_plan_are_refused(tmp_path: Path) -> None:
         )
 
 
-def test_two_configurations_of_one_network_are_told_apart_by_the_folders_name(tmp_path: Path) -> None:
+def test_two_configurations_of_one_network_are_distinguished_by_the_folders_name(tmp_path: Path) -> None:
     both = {
         "3d_lowres": configuration(False, spacing=[4.0, 2.0, 2.0]),
         "3d_fullres": {"inherits_from": "3d_lowres", "spacing": [2.0, 1.0, 1.0]},
@@ -261,7 +261,7 @@ def test_two_configurations_of_one_network_are_told_apart_by_the_folders_name(tm
         nnunet.load(trained(tmp_path, network(), both, name="renamed"))
 
 
-def test_what_is_no_trained_folder_is_refused(tmp_path: Path) -> None:
+def test_anything_but_a_trained_folder_is_refused(tmp_path: Path) -> None:
     folder = trained(tmp_path, network(), {"3d_fullres": configuration(False)})
     (folder / "fold_0" / "checkpoint_final.pth").rename(folder / "fold_0" / "checkpoint_5.pth")
     with pytest.raises(ModelError, match=r"holds no fold_0/checkpoint_final\.pth"):

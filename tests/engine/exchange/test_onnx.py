@@ -72,7 +72,7 @@ def test_every_architecture_gives_the_same_in_onnx_at_other_sizes(name: str, dim
 
 
 @pytest.mark.slow
-def test_an_exported_file_tells_what_it_takes_and_nothing_of_this_machine(tmp_path: Path) -> None:
+def test_an_exported_file_states_what_it_takes_and_nothing_of_this_machine(tmp_path: Path) -> None:
     path = exchange.export(make_model(tmp_path, CARD), tmp_path / "tiny.onnx")
     proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
@@ -253,7 +253,7 @@ def no_graph(proto: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (external, "keeps weights in other files"),
         (external_in_a_branch, "keeps weights in other files"),
@@ -273,16 +273,16 @@ def no_graph(proto: onnx.ModelProto) -> None:
     ],
 )
 def test_a_graph_that_no_network_needs_is_refused(
-    tmp_path: Path, change: Callable[[onnx.ModelProto], None], told: str
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
     proto = make_graph()
     change(proto)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         exchange.load(written(tmp_path / "odd.onnx", proto), DESCRIBED)
 
 
 @pytest.mark.parametrize(
-    ("update", "told"),
+    ("update", "message"),
     [
         ({"modalities": ("T1",)}, "takes images of 2 dimensions with 2 channels, but the card says 2 and 1"),
         ({"spatial_dims": 3}, "but the card says 3 and 2"),
@@ -292,9 +292,9 @@ def test_a_graph_that_no_network_needs_is_refused(
     ],
 )
 def test_a_description_that_does_not_fit_the_graph_is_refused(
-    tmp_path: Path, update: dict[str, Any], told: str
+    tmp_path: Path, update: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         exchange.load(written(tmp_path / "plain.onnx", make_graph()), DESCRIBED.model_copy(update=update))
 
 
@@ -302,22 +302,22 @@ def test_a_stored_graph_is_held_against_its_card(tmp_path: Path) -> None:
     weights, card = exchange.load(written(tmp_path / "plain.onnx", make_graph()), DESCRIBED)
     exchange.check(weights, card, "stored")
     ended = torch.frombuffer(bytearray(make_graph("Sigmoid").SerializeToString()), dtype=torch.uint8)
-    for wrong, told in (
+    for wrong, message in (
         ({}, "should hold an ONNX graph"),
         ({**weights, "more": torch.ones(1)}, "should hold an ONNX graph"),
         ({"graph": weights["graph"].float()}, "should hold an ONNX graph"),
         ({"graph": weights["graph"][:-9]}, "is damaged"),
         ({"graph": ended}, "ends with sigmoid, which must not be part of it"),
     ):
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message):
             exchange.check(wrong, card, "stored")
 
 
 def test_a_card_in_the_file_is_checked(tmp_path: Path) -> None:
-    for text, told in (("{}", "is not valid: name"), ("x" * (2**20 + 1), "absurdly long"), ("[", "is not valid")):
+    for text, message in (("{}", "is not valid: name"), ("x" * (2**20 + 1), "absurdly long"), ("[", "is not valid")):
         proto = make_graph()
         proto.metadata_props.add(key="napari_braintumor_card", value=text)
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message):
             exchange.load(written(tmp_path / "card.onnx", proto))
 
 

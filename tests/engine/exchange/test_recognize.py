@@ -267,18 +267,18 @@ def test_what_nobody_describes_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("update", "told"),
+    ("update", "message"),
     [
         ({"modalities": ("T1", "T2")}, "names 2 modalities, but these weights are those of a U-Net with 3"),
         ({"regions": GLIOMA_REGIONS}, "names 3 channels for regions, but .* with 1"),
         ({"spatial_dims": 3}, "names 3 dimensions, but .* with 2"),
     ],
 )
-def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, update: dict[str, object], told: str) -> None:
+def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, update: dict[str, object], message: str) -> None:
     torch.save(
         build_network("unet", in_channels=3, out_channels=1, options={"width": 2}).state_dict(), tmp_path / "a.pt"
     )
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         load(tmp_path / "a.pt", COLOR.model_copy(update=update))
     torch.save({"a": torch.ones(2)}, tmp_path / "b.pt")
     with pytest.raises(ModelError, match="136 tensors are missing"):

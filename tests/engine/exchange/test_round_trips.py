@@ -1,4 +1,4 @@
-"""A model that goes out and comes back in gives the same labels on the sample case, whatever it travelled as."""
+"""A model that goes out and comes back in gives the same labels on the sample case, whatever it traveled as."""
 
 from pathlib import Path
 
@@ -41,11 +41,11 @@ def sample() -> Volume:
 
 
 def make_model(folder: Path, architecture: str, dims: int) -> StoredModel:
-    """A network that learnt nothing, at a spacing at which it is quick."""
+    """A network that learned nothing, at a spacing at which it is quick."""
     torch.manual_seed(1)
     options = SMALL.get(architecture, {})
     card = ModelCard(
-        name="traveller", architecture=architecture, options=options, spatial_dims=dims, license="CC0-1.0",
+        name="traveler", architecture=architecture, options=options, spatial_dims=dims, license="CC0-1.0",
         spacing=(None, 4.0, 4.0) if dims == 2 else (4.0, 4.0, 4.0), window=(32, 64, 64) if dims == 3 else None,
     )  # fmt: skip
     network = build_network(architecture, in_channels=4, out_channels=3, spatial_dims=dims, options=options).eval()
@@ -54,7 +54,7 @@ def make_model(folder: Path, architecture: str, dims: int) -> StoredModel:
         largest = network(torch.from_numpy(make_example(card))).abs().max()
         for own in layer.parameters():
             own /= largest
-    return ModelStore().find(save_model(folder / "traveller.safetensors", network.state_dict(), card))
+    return ModelStore().find(save_model(folder / "traveler.safetensors", network.state_dict(), card))
 
 
 def result_of(volume: Volume, model: StoredModel, **more: object) -> Segmentation:
@@ -79,7 +79,7 @@ def test_every_architecture_comes_back_with_the_same_labels(
     threshold = float(np.quantile(probabilities[0][head].astype(np.float32), 0.7))  # that there is something to compare
     labels = result_of(sample, model, threshold=threshold).labels
     assert 0.1 < (labels[head] > 0).mean() < 0.9
-    path = export_model(model, kind, tmp_path / f"traveller-out{SUFFIXES[kind]}")
+    path = export_model(model, kind, tmp_path / f"traveler-out{SUFFIXES[kind]}")
     again = import_model(path, store=ModelStore(tmp_path / "store"))
     others = result_of(sample, again, threshold=threshold).labels
     if kind == "onnx":

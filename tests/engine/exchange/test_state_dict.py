@@ -97,7 +97,7 @@ def test_code_in_a_checkpoint_is_named_and_not_run(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({}, "holds no weights"),
         ([torch.ones(2)], "holds a list and not a state dict"),
@@ -114,8 +114,8 @@ def test_code_in_a_checkpoint_is_named_and_not_run(monkeypatch: pytest.MonkeyPat
         ({"a": bytearray(5)}, "'a', a bytearray that is not"),
     ],
 )
-def test_what_is_no_state_dict_is_refused(content: object, told: str) -> None:
-    with pytest.raises(ModelError, match=told):
+def test_anything_but_a_state_dict_is_refused(content: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         read_state_dict(saved(content))
 
 
@@ -236,7 +236,7 @@ def test_a_program_of_torchscript_is_refused() -> None:
         read_state_dict(file.getvalue())
 
 
-def test_other_files_are_refused_and_a_missing_one_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_other_files_are_refused_and_a_missing_one_is_reported_missing(tmp_path: Path) -> None:
     for content in (b"", b"hello", b"{}", b"PK\x05\x06" + bytes(18), bytes(64)):
         with pytest.raises(ModelError, match=r"does not hold weights|damaged"):
             read_state_dict(content)

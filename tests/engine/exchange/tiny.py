@@ -36,7 +36,7 @@ TINY: dict[str, dict[str, Any]] = {
 def store_tiny(folder: Path, architecture: str, dims: int = 2, **fields: Any) -> StoredModel:
     """A model with fresh weights in a file; statistics are such that batch norms do something."""
     torch.manual_seed(1)
-    told: dict[str, Any] = {
+    said: dict[str, Any] = {
         "name": f"tiny-{architecture}",
         "architecture": architecture,
         "options": TINY[architecture],
@@ -45,7 +45,7 @@ def store_tiny(folder: Path, architecture: str, dims: int = 2, **fields: Any) ->
         "license": "BSD-3-Clause",
         **fields,
     }
-    card = ModelCard.model_validate(told)
+    card = ModelCard.model_validate(said)
     network = build_network(
         architecture,
         in_channels=len(card.modalities),

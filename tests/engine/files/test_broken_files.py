@@ -149,7 +149,7 @@ XML = (
         "<OME" + " x" * 5000,
     ],
 )  # fmt: skip
-def test_an_ome_description_that_makes_no_sense_is_no_more_than_a_sentence(tmp_path, text, traced):
+def test_an_ome_description_that_makes_no_sense_costs_one_sentence(tmp_path, text, traced):
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, STACK, description=f'<?xml version="1.0"?>{text}', metadata=None, **GRAY)
     try:
@@ -179,7 +179,7 @@ def test_an_ome_description_that_makes_no_sense_is_no_more_than_a_sentence(tmp_p
         "ImageJ=1.11a\nimages=9\nframes=3\nslices=4\nhyperstack=true\n",
     ],
 )
-def test_a_description_that_makes_no_sense_is_no_more_than_a_sentence(tmp_path, text, traced):
+def test_a_description_that_makes_no_sense_costs_one_sentence(tmp_path, text, traced):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK, description=text, metadata=None, resolution=(1, 1), **GRAY)
     try:

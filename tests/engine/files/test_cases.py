@@ -128,14 +128,14 @@ def test_prepared_brisc_slices_know_only_the_core(tmp_path):
 def test_decathlon_images_find_their_labels_in_the_folder_beside(tmp_path):
     touch(tmp_path / "Task01_BrainTumour", "imagesTr/BRATS_001.nii.gz", "labelsTr/BRATS_001.nii.gz",
           "imagesTs/BRATS_485.nii.gz", "imagesTr/._BRATS_001.nii.gz")  # fmt: skip
-    case, unlabelled = find_cases(tmp_path)
+    case, unlabeled = find_cases(tmp_path)
     assert (case.name, case.group, case.convention) == ("BRATS_001", "decathlon", "decathlon")
     assert {image.modality: image.channel for image in case.images} == {"FLAIR": 0, "T1": 1, "T1ce": 2, "T2": 3}
     assert [path.parent.name for path in case.reference] == ["labelsTr"]
-    assert unlabelled.reference == ()
+    assert unlabeled.reference == ()
 
 
-def test_bids_images_are_told_from_brain_masks_and_derivatives(tmp_path):
+def test_bids_images_are_distinguished_from_brain_masks_and_derivatives(tmp_path):
     touch(
         tmp_path,
         "sub-01/ses-02/anat/sub-01_ses-02_T1w.nii.gz",
@@ -182,7 +182,7 @@ def test_files_of_a_converter_make_one_case_if_no_modality_repeats(tmp_path):
     assert [image.modality for image in case.images] == ["T1", "T1ce", "FLAIR"]
 
 
-def test_patients_side_by_side_in_a_folder_are_told_apart_by_their_names(tmp_path):
+def test_patients_side_by_side_in_a_folder_are_distinguished_by_their_names(tmp_path):
     touch(tmp_path, "anna_t1.nii", "anna_flair.nii", "anna_seg.nii", "bert_t1.nii", "bert_flair.nii", "p10_t1.nii",
           "p9_t1.nii")  # fmt: skip
     cases = find_cases(tmp_path)

@@ -110,7 +110,7 @@ def test_a_file_whose_content_says_nothing_is_called_what_its_name_says(tmp_path
         check_readable(tmp_path / name)
 
 
-def test_nifti_and_tiff_called_by_each_others_name_are_told_apart(tmp_path):
+def test_nifti_and_tiff_called_by_each_others_name_are_distinguished(tmp_path):
     (tmp_path / "a.nii").write_bytes(tiff())
     with pytest.raises(DataError, match=r"'a\.nii' is a TIFF file\. Give it a name ending in \.tif"):
         read_nifti(tmp_path / "a.nii")

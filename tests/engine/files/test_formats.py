@@ -92,7 +92,7 @@ def test_a_format_that_has_no_row_is_not_read(tmp_path: Path) -> None:
         ("a.nhdr", "nrrd", "a"),
     ],
 )
-def test_the_ending_of_a_name_tells_the_format(name: str, form: str | None, stem: str) -> None:
+def test_the_ending_of_a_name_gives_the_format(name: str, form: str | None, stem: str) -> None:
     found = find_format(Path(name))
     assert (found.name if found else None) == form
     assert strip_suffix(Path(name)) == stem

@@ -110,7 +110,7 @@ def test_a_refused_mask_is_named(tmp_path):
         ({0}, None), (set(), None), ({0, 1, 7}, None),
     ],
 )  # fmt: skip
-def test_a_convention_is_guessed_only_where_the_values_tell(values, convention):
+def test_a_convention_is_guessed_only_if_the_values_allow_one(values, convention):
     assert guess_convention(values) == convention
 
 

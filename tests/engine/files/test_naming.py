@@ -81,7 +81,7 @@ def test_any_name_can_be_read(name):
         ("T1 FLAIR_reg_T1 T2_reg_T1", "T1 FLAIR T2"),
     ],
 )
-def test_names_side_by_side_tell_a_time_point_called_t1_from_the_modality(names, modalities):
+def test_names_side_by_side_distinguish_a_time_point_called_t1_from_the_modality(names, modalities):
     assert [str(words.modality) for words in read_folder(names.split())] == modalities.split()
 
 
@@ -158,6 +158,6 @@ def test_different_patients_stay_apart(names):
 @pytest.mark.parametrize(
     "name", ["2019-03-12", "20190312", "baseline", "followup", "ses-2", "scan1", "week-000-1", "pre"]
 )
-def test_a_folder_may_tell_only_when(name):
+def test_a_folder_may_say_only_when(name):
     assert is_time(name)
     assert not is_time(f"anna_{name}")

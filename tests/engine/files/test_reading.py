@@ -232,7 +232,7 @@ def test_a_mask_stored_in_another_axis_order_is_turned_with_its_header(tmp_path)
     np.testing.assert_array_equal(read_reference(*find_cases(tmp_path)).regions["whole tumor"], ramp() > 100)
 
 
-def test_a_mask_whose_values_tell_their_convention_needs_no_name(tmp_path):
+def test_a_mask_whose_values_fit_one_convention_needs_no_name(tmp_path):
     save_nifti(tmp_path / "t1.nii", ramp())
     save_nifti(tmp_path / "seg.nii", np.array([0, 1, 2, 4])[ramp() % 4].astype(np.uint8))
     assert read_reference(*find_cases(tmp_path)).convention == "brats2017"
@@ -349,7 +349,7 @@ def test_real_modalities_on_different_grids_are_brought_onto_one(real_data):
             assert 4 < volume.alignment.find_move(modality)[0] < 20
 
 
-def test_a_color_picture_called_by_a_modality_is_called_what_it_is(tmp_path):
+def test_a_color_picture_with_the_name_of_a_modality_is_recognized(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "anna_flair.tif", picture, photometric="rgb")
     (case,) = find_cases(tmp_path)

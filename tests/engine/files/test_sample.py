@@ -32,7 +32,7 @@ def test_the_sample_case_is_small():
     assert (sample_folder() / "README.md").is_file()
 
 
-def test_all_files_lie_on_one_grid_in_millimetres(images):
+def test_all_files_lie_on_one_grid_in_millimeters(images):
     first = images["t1"]
     for image in images.values():
         assert image.shape == first.shape == (160, 192, 96)

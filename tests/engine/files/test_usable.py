@@ -14,7 +14,7 @@ from napari_braintumor.engine.files.usable import survey_cases
 
 @pytest.fixture
 def folder(case_folder: Path, tmp_path: Path) -> Path:
-    """Five cases, four of them spoilt."""
+    """Five cases, four of them spoiled."""
     for number in range(5):
         shutil.copytree(case_folder / f"case{number}", tmp_path / f"case{number}")
     mask = {number: next((tmp_path / f"case{number}").glob("*seg*")) for number in range(5)}
@@ -26,7 +26,7 @@ def folder(case_folder: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_case_is_told_with_the_reason_why_it_cannot_be_used(folder: Path) -> None:
+def test_every_case_is_reported_with_the_reason_why_it_cannot_be_used(folder: Path) -> None:
     reports = list(survey_cases([folder]))
     problems = [report.problem for report in reports]
     assert problems[0] == ""
@@ -39,7 +39,7 @@ def test_every_case_is_told_with_the_reason_why_it_cannot_be_used(folder: Path) 
     assert reports[0].modalities == ("T1", "T1ce", "T2", "FLAIR")
 
 
-def test_a_case_that_cannot_be_read_is_told_with_its_problem_and_the_others_are_looked_at(
+def test_a_case_that_cannot_be_read_is_reported_with_its_problem_and_the_others_are_looked_at(
     case_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = find_cases(case_folder)
@@ -50,7 +50,7 @@ def test_a_case_that_cannot_be_read_is_told_with_its_problem_and_the_others_are_
         assert problems == ["", "Case 'case1' has two masks. Move one of them.", *[""] * 6]
 
 
-def test_what_is_wanted_must_be_there(case_folder: Path) -> None:
+def test_requested_modalities_must_be_there(case_folder: Path) -> None:
     (report,) = survey_cases([case_folder / "case0"], modalities=("DWI",))
     assert report.problem == "It has T1, T1ce, T2, FLAIR, but DWI is needed."
     (report,) = survey_cases([case_folder / "case0"], regions=("cavity",))

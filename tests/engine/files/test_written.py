@@ -223,7 +223,7 @@ def test_two_that_write_one_name_at_once_get_a_folder_each(make_volume, tmp_path
         (lambda labels: (labels, "klingon", None), "no label convention 'klingon'"),
     ],
 )
-def test_what_cannot_be_learnt_from_is_refused_and_nothing_is_left(case, tmp_path: Path, change, message: str) -> None:
+def test_what_cannot_be_learned_from_is_refused_and_nothing_is_left(case, tmp_path: Path, change, message: str) -> None:
     volume, labels = case
     labels, convention, reviewed = change(labels)
     with pytest.raises(DataError, match=message):
@@ -237,7 +237,7 @@ def test_an_empty_slice_that_was_reviewed_teaches_that_there_is_no_tumor(case, t
     assert find_cases(tmp_path)[0].reviewed == (3,)
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_left(case, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_and_nothing_is_left(case, tmp_path: Path) -> None:
     volume, labels = case
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(DataError, match="The case cannot be written to"):
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_left(case, tmp_p
         ({"images": {"T1": "../secret.nii.gz"}}, "does not describe a case: images.T1 = .*: String should match"),
         ({"convention": "klingon"}, "unknown label convention 'klingon'"),
         ({"labels": "gone.nii.gz"}, "'gone.nii.gz' is missing next to"),
-        ({"colour": "red"}, "does not describe a case: colour = .*: Extra inputs"),
+        ({"color": "red"}, "does not describe a case: color = .*: Extra inputs"),
         ({"images": {}}, "does not describe a case: images"),
     ],
 )

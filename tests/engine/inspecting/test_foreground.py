@@ -74,7 +74,7 @@ def in_another_way(data: np.ndarray, way: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_head_is_that_of_the_plain_scan_whatever_its_air_became(make_volume, way: str) -> None:
+def test_the_head_is_that_of_the_plain_scan_whatever_its_background_became(make_volume, way: str) -> None:
     volume, _ = make_volume(3)
     plain = survey(volume, MODALITIES, crop=False).foreground
     head = survey(replace(volume, data=in_another_way(volume.data, way)), MODALITIES, crop=False).foreground
@@ -82,7 +82,7 @@ def test_the_head_is_that_of_the_plain_scan_whatever_its_air_became(make_volume,
 
 
 @pytest.mark.parametrize("way", ["spline", "Rician noise", "Gaussian noise, spline"])
-def test_a_field_of_view_without_air_is_all_head(make_volume, way: str) -> None:
+def test_a_field_of_view_without_background_is_all_foreground(make_volume, way: str) -> None:
     volume, _ = make_volume(3)
     data = np.ascontiguousarray(in_another_way(volume.data, way)[:, 3:9, 20:52, 18:46])
     assert (
@@ -95,7 +95,7 @@ def test_a_field_of_view_without_air_is_all_head(make_volume, way: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "strong Rician noise"])
-def test_the_tumor_of_the_sample_is_found_whatever_its_air_became(way: str) -> None:
+def test_the_tumor_of_the_sample_is_found_whatever_its_background_became(way: str) -> None:
     (case,) = find_cases(sample_folder())
     volume, truth = read_case(case), read_reference(case).regions["whole tumor"]
     *_, last = segment(replace(volume, data=in_another_way(volume.data, way)), SegmentConfig(device="cpu"))

@@ -35,18 +35,18 @@ def test_images_that_are_what_they_are_called_are_not_doubted(missing, change):
 
 
 @pytest.mark.parametrize("others", [("T1",), ("T1ce",), ("T1", "T1ce")])
-def test_a_t2_that_behaves_like_a_flair_is_said(others):
+def test_a_t2_that_behaves_like_a_flair_is_reported(others):
     (note,) = find_suspect_modalities(stored(T2="FLAIR", **{name: name for name in others}))
     assert note.startswith("T2 looks like a FLAIR")
 
 
 @pytest.mark.parametrize("others", [(), ("T1",), ("T1", "T1ce")])
-def test_t2_and_flair_that_are_swapped_are_said(others):
+def test_t2_and_flair_that_are_swapped_are_reported(others):
     (note,) = find_suspect_modalities(stored(T2="FLAIR", FLAIR="T2", **{name: name for name in others}))
     assert note.startswith("T2 and FLAIR look swapped")
 
 
-def test_nothing_is_said_of_what_cannot_be_judged():
+def test_nothing_is_claimed_about_scans_that_cannot_be_judged():
     assert find_suspect_modalities(stored(T2="FLAIR")) == ()
     assert find_suspect_modalities({name: image[:8] for name, image in stored(T1="T1", T2="FLAIR").items()}) == ()
     assert find_suspect_modalities({name: np.zeros(SHAPE) for name in RIGHT}) == ()
@@ -55,7 +55,7 @@ def test_nothing_is_said_of_what_cannot_be_judged():
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("folder", ["brats", "brats_lgg", "brats_more"])
-def test_real_t2_and_flair_are_told_apart(real_data, folder):
+def test_real_t2_and_flair_are_distinguished(real_data, folder):
     for case in find_cases(real_data / folder):
         volume = read_case(case)
         images = dict(zip(volume.modalities, volume.data, strict=True))

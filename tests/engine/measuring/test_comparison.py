@@ -96,14 +96,14 @@ def test_models_run_one_after_another_and_progress_counts_over_all(fake: list[st
     assert events[-1].comparison.models == ("a", "b")
 
 
-def test_whoever_stops_iterating_has_cancelled(fake: list[str], volume: Volume) -> None:
+def test_whoever_stops_iterating_has_canceled(fake: list[str], volume: Volume) -> None:
     for event in engine.compare(volume, configs("a", "b")):
         if isinstance(event, ModelSegmented):
             break
     assert fake == ["a"]
 
 
-def test_two_models_of_one_name_can_be_told_apart(fake: list[str], volume: Volume) -> None:
+def test_two_models_of_one_name_can_be_distinguished(fake: list[str], volume: Volume) -> None:
     events = list(engine.compare(volume, configs("a", "mine/a", "b")))
     assert [e.model for e in events if isinstance(e, ModelSegmented)] == ["a (1)", "a (2)", "b"]
 
@@ -129,14 +129,14 @@ def test_a_model_that_lacks_modalities_is_refused_before_any_runs(
 
 def test_volumes_and_dice_are_those_of_the_masks(volume: Volume, labels: np.ndarray[Any, Any], result: Any) -> None:
     other = np.roll(labels, 1, axis=1)
-    told = compare_segmentations(volume, ("a", "b"), [result(labels), result(other)])
-    assert told.regions == ("whole tumor", "tumor core", "enhancing tumor")
-    for region in told.regions:
+    compared = compare_segmentations(volume, ("a", "b"), [result(labels), result(other)])
+    assert compared.regions == ("whole tumor", "tumor core", "enhancing tumor")
+    for region in compared.regions:
         one, two = region_from_labels(labels, region), region_from_labels(other, region)
-        assert told.dice[0, 1][region] == pytest.approx(volume_dice(one, two))
-        assert told.volumes_ml[0][region] == pytest.approx(np.count_nonzero(one) * np.prod(volume.spacing) / 1000)
-    assert told.seconds == (1.5, 1.5)
-    assert told.against_reference == ({"dice": {}, "hd95_mm": {}},) * 2
+        assert compared.dice[0, 1][region] == pytest.approx(volume_dice(one, two))
+        assert compared.volumes_ml[0][region] == pytest.approx(np.count_nonzero(one) * np.prod(volume.spacing) / 1000)
+    assert compared.seconds == (1.5, 1.5)
+    assert compared.against_reference == ({"dice": {}, "hd95_mm": {}},) * 2
 
 
 def test_a_reference_is_compared_in_the_regions_that_it_defines(
@@ -144,27 +144,27 @@ def test_a_reference_is_compared_in_the_regions_that_it_defines(
 ) -> None:
     drawn = {region: region_from_labels(np.roll(labels, 2, axis=2), region) for region in ("whole tumor", "tumor core")}
     reference = Reference(drawn, "some", volume.source)
-    told = compare_segmentations(volume, ("a", "w"), [result(labels), result(labels, "whole")], reference)
+    compared = compare_segmentations(volume, ("a", "w"), [result(labels), result(labels, "whole")], reference)
     assert (
-        set(told.against_reference[0]["dice"])
-        == set(told.against_reference[0]["hd95_mm"])
+        set(compared.against_reference[0]["dice"])
+        == set(compared.against_reference[0]["hd95_mm"])
         == {"whole tumor", "tumor core"}
     )
-    assert set(told.against_reference[1]["dice"]) == {"whole tumor"}
+    assert set(compared.against_reference[1]["dice"]) == {"whole tumor"}
     core = region_from_labels(labels, "tumor core")
-    assert told.against_reference[0]["dice"]["tumor core"] == pytest.approx(volume_dice(core, drawn["tumor core"]))
-    assert told.against_reference[0]["hd95_mm"]["tumor core"] == hd95_mm(core, drawn["tumor core"], volume.source)
-    assert told.reference_ml["whole tumor"] > told.reference_ml["tumor core"]
+    assert compared.against_reference[0]["dice"]["tumor core"] == pytest.approx(volume_dice(core, drawn["tumor core"]))
+    assert compared.against_reference[0]["hd95_mm"]["tumor core"] == hd95_mm(core, drawn["tumor core"], volume.source)
+    assert compared.reference_ml["whole tumor"] > compared.reference_ml["tumor core"]
 
 
 def test_what_nobody_finds_agrees_and_what_one_misses_is_far_away(volume: Volume, result: Any) -> None:
     nothing, all_of_it = np.zeros(volume.shape, np.uint8), np.full(volume.shape, 2, np.uint8)
     reference = Reference({"whole tumor": all_of_it > 0}, "whole", volume.source)
-    told = compare_segmentations(volume, ("a", "b"), [result(nothing), result(nothing)], reference)
-    assert told.dice[0, 1] == {"whole tumor": 1.0, "tumor core": 1.0, "enhancing tumor": 1.0}
-    assert told.against_reference[0]["dice"] == {"whole tumor": 0.0}
-    assert told.against_reference[0]["hd95_mm"] == {"whole tumor": HD95_OF_A_MISS_MM}
-    assert told.disagreement_ml == 0
+    compared = compare_segmentations(volume, ("a", "b"), [result(nothing), result(nothing)], reference)
+    assert compared.dice[0, 1] == {"whole tumor": 1.0, "tumor core": 1.0, "enhancing tumor": 1.0}
+    assert compared.against_reference[0]["dice"] == {"whole tumor": 0.0}
+    assert compared.against_reference[0]["hd95_mm"] == {"whole tumor": HD95_OF_A_MISS_MM}
+    assert compared.disagreement_ml == 0
 
 
 def test_disagreement_counts_those_who_do_not_go_with_the_majority() -> None:
@@ -178,21 +178,21 @@ def test_models_that_find_less_disagree_only_in_what_all_find(
     volume: Volume, labels: np.ndarray[Any, Any], result: Any
 ) -> None:
     coarse = np.where(labels > 0, 2, 0).astype(np.uint8)
-    told = compare_segmentations(volume, ("a", "w"), [result(labels), result(coarse, "whole")])
-    assert not told.disagreement.any()
-    assert set(told.dice[0, 1]) == {"whole tumor"}
-    told = compare_segmentations(volume, ("a", "b"), [result(labels), result(coarse)])
-    np.testing.assert_array_equal(told.disagreement > 0, np.isin(labels, (1, 3)))
-    assert told.disagreement_ml == pytest.approx(np.isin(labels, (1, 3)).sum() * np.prod(volume.spacing) / 1000)
+    compared = compare_segmentations(volume, ("a", "w"), [result(labels), result(coarse, "whole")])
+    assert not compared.disagreement.any()
+    assert set(compared.dice[0, 1]) == {"whole tumor"}
+    compared = compare_segmentations(volume, ("a", "b"), [result(labels), result(coarse)])
+    np.testing.assert_array_equal(compared.disagreement > 0, np.isin(labels, (1, 3)))
+    assert compared.disagreement_ml == pytest.approx(np.isin(labels, (1, 3)).sum() * np.prod(volume.spacing) / 1000)
 
 
 def test_a_region_that_one_model_cannot_measure_is_compared_with_nobody_s(
     volume: Volume, labels: np.ndarray[Any, Any], result: Any
 ) -> None:
     less = replace(result(labels), not_measurable={"tumor core": "not measurable without T1ce"})
-    told = compare_segmentations(volume, ("a", "b"), [result(labels), less])
-    assert set(told.dice[0, 1]) == {"whole tumor", "enhancing tumor"}
-    assert set(told.volumes_ml[1]) == {"whole tumor", "enhancing tumor"}
+    compared = compare_segmentations(volume, ("a", "b"), [result(labels), less])
+    assert set(compared.dice[0, 1]) == {"whole tumor", "enhancing tumor"}
+    assert set(compared.volumes_ml[1]) == {"whole tumor", "enhancing tumor"}
 
 
 def test_a_region_is_its_label_and_those_within(result: Any, volume: Volume, labels: np.ndarray[Any, Any]) -> None:
@@ -207,7 +207,7 @@ def test_a_streamed_case_gives_the_same_and_its_disagreement_stays_compressed(
     streamed = StreamedVolume(tuple(volume.data), volume.modalities, volume.source, volume.name, slab_slices=2)
     other = np.roll(labels, 1, axis=0)
     plain = compare_segmentations(volume, ("a", "b"), [result(labels), result(other)])
-    told = compare_segmentations(streamed, ("a", "b"), [result(zarr.array(labels)), result(zarr.array(other))])
-    assert isinstance(told.disagreement, zarr.Array)
-    np.testing.assert_array_equal(told.disagreement[:], plain.disagreement)
-    assert (told.dice, told.volumes_ml) == (plain.dice, plain.volumes_ml)
+    compared = compare_segmentations(streamed, ("a", "b"), [result(zarr.array(labels)), result(zarr.array(other))])
+    assert isinstance(compared.disagreement, zarr.Array)
+    np.testing.assert_array_equal(compared.disagreement[:], plain.disagreement)
+    assert (compared.dice, compared.volumes_ml) == (plain.dice, plain.volumes_ml)

@@ -70,7 +70,7 @@ def test_cases_without_reference_or_wanted_modality_are_passed_over_and_noted(ca
     ]
 
 
-def test_when_nothing_is_left_to_measure_the_user_is_told(case_folder, configure) -> None:
+def test_when_nothing_is_left_to_measure_the_user_is_notified(case_folder, configure) -> None:
     with pytest.raises(DataError, match=r"None of the 1 cases found can be evaluated.*held-out"):
         list(evaluate(find_cases(case_folder / "case0"), configure(held_out=True)))
 

@@ -86,7 +86,7 @@ def test_hd95_is_zero_when_both_masks_are_empty_and_the_brats_penalty_when_one_i
     assert hd95_mm(EMPTY, BOX, ONE_MM) == 374
 
 
-def test_hd95_does_not_depend_on_how_much_air_surrounds_the_masks():
+def test_hd95_does_not_depend_on_how_much_background_surrounds_the_masks():
     a, b = blob(1), blob(2)
     inner = hd95_mm(a, b, grid_of(2, 1, 1))
     assert hd95_mm(np.pad(a, 7), np.pad(b, 7), grid_of(2, 1, 1)) == pytest.approx(inner)

@@ -107,7 +107,7 @@ def test_a_region_is_judged_over_all_patients_of_all_sets_that_training_never_sa
     assert card_with(*other).find_unmeasurable(("T1",)) == {}
 
 
-def test_the_dice_to_expect_is_told_for_each_region_and_kind_of_case_with_exactly_these_scans() -> None:
+def test_the_expected_dice_is_given_for_each_region_and_kind_of_case_with_exactly_these_scans() -> None:
     card = ModelStore().find("glioma-u2net").card
     expected = card.expected_dice(["FLAIR", "T1ce", "DWI"])
     assert list(expected) == ["whole tumor", "tumor core", "enhancing tumor"]

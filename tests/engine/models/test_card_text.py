@@ -12,14 +12,14 @@ CARD = ModelCard(
 )  # fmt: skip
 
 
-def test_a_card_tells_all_that_a_reader_wants_to_know() -> None:
+def test_a_card_shows_all_that_a_reader_wants_to_know() -> None:
     text = card_as_markdown(CARD)
-    for told in (
+    for said in (
         "U²-Net small, 1,131,181 parameters", "own x 2 x 2 mm", "less than 0.5 mL of whole tumor is discarded",
         "| lgg | whole tumor | all | volume Dice | 0.800 | 0.70 to 0.90 |", "| Some set | 7 | whole tumor | CC0 |",
         "**Never seen** (2): p1, p2", "1. loss dice, epochs 3", "CC BY 4.0", "Not a medical device",
     ):  # fmt: skip
-        assert told in text, told
+        assert said in text, said
 
 
 def test_what_a_model_does_with_some_of_its_modalities_stands_in_one_table() -> None:
@@ -37,7 +37,7 @@ def test_what_a_model_does_with_some_of_its_modalities_stands_in_one_table() -> 
     assert "| lgg | whole tumor | all | volume Dice | 0.900 |" in text
 
 
-def test_with_its_file_a_card_tells_size_and_checksum(tmp_path) -> None:
+def test_with_its_file_a_card_shows_size_and_checksum(tmp_path) -> None:
     import torch
 
     path = save_model(tmp_path / "a.safetensors", {"w": torch.ones(2, 2)}, CARD)

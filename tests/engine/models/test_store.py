@@ -66,7 +66,7 @@ def test_an_unknown_name_lists_the_known_ones(model: Path) -> None:
         ModelStore(model.parent).find("huge")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_missing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         ModelStore().find(tmp_path / "none.safetensors")
 
@@ -84,7 +84,7 @@ def test_a_card_with_an_absurd_value_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("same", ["name", "label"])
-def test_a_card_whose_regions_cannot_be_told_apart_is_refused(tmp_path: Path, same: str) -> None:
+def test_a_card_with_two_alike_regions_is_refused(tmp_path: Path, same: str) -> None:
     card = CARD.model_dump(mode="json")
     card["regions"][1][same] = card["regions"][0][same]
     header = {"__metadata__": {"napari_braintumor_card": json.dumps(card)}}
@@ -276,7 +276,7 @@ def test_a_model_that_goes_away_while_it_is_looked_at_is_not_listed(
     assert names() == []
 
 
-def test_of_two_that_take_a_name_at_once_one_is_told(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_take_a_name_at_once_one_is_refused(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = store._copy_with_card
 
     def write_slowly(source: Path, target: Path, card: ModelCard) -> None:
@@ -315,9 +315,9 @@ for number in range(20):
 print(done)
 """
     workers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    told = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    message = [int(worker.communicate(timeout=120)[0]) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert sum(told) == 20  # each name was given once
+    assert sum(message) == 20  # each name was given once
     assert len(list(installed.parent.iterdir())) == 21
     for model in ModelStore().list():
         load_weights(model.path)
@@ -340,8 +340,8 @@ def test_the_environment_decides_where_models_lie_then_the_preferences(
     assert own.name == "models"
     use_folder(tmp_path / "chosen")
     assert user_folder() == ModelStore().folder == tmp_path / "chosen"
-    monkeypatch.setenv("BRAINTUMOR_MODELS", str(tmp_path / "told"))
-    assert user_folder() == tmp_path / "told"
+    monkeypatch.setenv("BRAINTUMOR_MODELS", str(tmp_path / "message"))
+    assert user_folder() == tmp_path / "message"
     monkeypatch.delenv("BRAINTUMOR_MODELS")
     use_folder(None)
     assert user_folder() == own
@@ -353,7 +353,7 @@ def test_a_folder_that_is_none_or_is_missing_holds_no_models(tmp_path: Path) -> 
         assert all(model.bundled for model in ModelStore(folder).list())
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(model: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_reported(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ModelStore(tmp_path / "file").install(model)

@@ -131,7 +131,7 @@ def test_networks_from_elsewhere_are_not_trained_here() -> None:
         check_trainable("monai_segresnet")
 
 
-def test_strides_tell_what_sides_must_be_multiples_of() -> None:
+def test_strides_say_what_sides_must_be_multiples_of() -> None:
     assert find_divisor("monai_dynunet", {"strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]]}) == 4
     assert find_divisor("monai_unet", {"strides": [2, 2, 2]}) == 8
     assert find_divisor("onnx", {"divisor": 64}) == 64

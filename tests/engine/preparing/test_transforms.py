@@ -86,7 +86,7 @@ def test_the_working_grid_keeps_the_extent_of_the_case() -> None:
     assert working_shape((20, 256, 255), (5, 0.9, 0.9), (1.0, None, None)) == (100, 256, 255)
 
 
-def test_a_head_is_told_from_noisy_air() -> None:
+def test_a_head_is_distinguished_from_a_noisy_background() -> None:
     random = np.random.default_rng(0)
     image = np.abs(random.normal(0, 8, (8, 64, 64))).astype(np.float32)
     image[:, 16:48, 20:44] += 400
@@ -97,9 +97,9 @@ def test_a_head_is_told_from_noisy_air() -> None:
 
 def test_negative_intensities_of_a_brain_on_a_zero_background_belong_to_the_head(make_volume) -> None:
     volume, _ = make_volume(0)
-    standardised = np.where(volume.data != 0, (volume.data - 100) / 10, 0).astype(np.float32)
+    standardized = np.where(volume.data != 0, (volume.data - 100) / 10, 0).astype(np.float32)
     head = prepare(volume, MODALITIES, crop=False).foreground
-    found = prepare(replace(volume, data=standardised), MODALITIES, crop=False).foreground
+    found = prepare(replace(volume, data=standardized), MODALITIES, crop=False).foreground
     assert (head ^ found).sum() < 0.02 * head.sum()
 
 

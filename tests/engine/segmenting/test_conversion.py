@@ -77,7 +77,7 @@ def test_where_no_process_can_be_started_the_network_is_converted_here(unet: Pat
     assert not cache.exists()
 
 
-def test_a_file_that_cannot_be_converted_is_told_of(tmp_path: Path, cache: Path) -> None:
+def test_a_file_that_cannot_be_converted_is_reported(tmp_path: Path, cache: Path) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"nothing")
     with pytest.raises(ModelError):

@@ -104,7 +104,7 @@ def operated(volume, painted, tmp_path):
     return folder
 
 
-def test_a_cavity_is_painted_over_the_tumor_and_the_volumes_tell_them_apart(model, volume, masks, painted) -> None:
+def test_a_cavity_is_painted_over_the_tumor_and_each_has_its_own_volume(model, volume, masks, painted) -> None:
     settings = SegmentConfig(model=str(model), device="cpu", runtime="torch", min_volume_ml=0, probabilities=True)
     result = list(segment(volume, settings))[-1].segmentation
     np.testing.assert_array_equal(result.labels, painted)

@@ -84,7 +84,7 @@ def test_when_the_gpu_has_no_room_left_the_cpu_does_the_whole_batch(no_cuda_call
     assert "with a single slice; continuing on the CPU, more slowly" in network.notes[-1]
 
 
-def test_a_network_that_does_not_fit_the_gpu_starts_on_the_cpu_and_the_user_is_told(no_cuda_calls) -> None:
+def test_a_network_that_does_not_fit_the_gpu_starts_on_the_cpu_and_the_user_is_notified(no_cuda_calls) -> None:
     def full() -> FakeRunner:
         raise RuntimeError("CUDA error: out of memory")
 
@@ -110,7 +110,7 @@ def test_what_does_not_fit_the_gpu_is_worked_out_on_the_cpu() -> None:
         run_with_cpu_fallback(lambda _: 1 // 0, put_on_card(BATCH))
 
 
-def test_when_one_slice_does_not_fit_the_computer_the_user_is_told() -> None:
+def test_when_one_slice_does_not_fit_the_computer_the_user_is_notified() -> None:
     with pytest.raises(SettingsError, match="Memory ran out on the CPU with a single slice"):
         FallbackRunner(FakeRunner(0, CPU), 1, pytest.fail)(BATCH)
 

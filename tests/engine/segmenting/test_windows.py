@@ -10,13 +10,13 @@ CARD = ModelCard(name="solid", architecture="unet", spatial_dims=3, window=(16, 
 
 
 def run_all(data_MZYX, card, window, run):
-    """Return the output, and what was told on the way."""
-    told, running = [], run_windows(data_MZYX, card, window, run)
+    """Return the output, and the events on the way."""
+    message, running = [], run_windows(data_MZYX, card, window, run)
     while True:
         try:
-            told.append(next(running))
+            message.append(next(running))
         except StopIteration as ended:
-            return ended.value, told
+            return ended.value, message
 
 
 @pytest.mark.parametrize("axes", ["LPS zyx", "LPS xyz", "RAS xyz"])
@@ -24,10 +24,10 @@ def run_all(data_MZYX, card, window, run):
 def test_windows_put_together_are_what_the_network_says_of_the_whole(shape, axes) -> None:
     card = CARD.model_copy(update={"axes": axes})
     data = torch.randn(2, *shape)
-    output, told = run_all(data, card, (16, 32, 32), lambda batch: batch.sum(1, keepdim=True) * 2)
+    output, message = run_all(data, card, (16, 32, 32), lambda batch: batch.sum(1, keepdim=True) * 2)
     torch.testing.assert_close(output, data.sum(0, keepdim=True) * 2)
-    assert told == [(n + 1, len(told)) for n in range(len(told))]
-    assert len(told) == (1 if shape[0] <= 16 else count_windows(shape, (16, 32, 32)))
+    assert message == [(n + 1, len(message)) for n in range(len(message))]
+    assert len(message) == (1 if shape[0] <= 16 else count_windows(shape, (16, 32, 32)))
 
 
 def test_a_case_smaller_than_the_window_is_one_window_of_its_own_size() -> None:

@@ -8,11 +8,11 @@ from napari_braintumor.engine.training.countdown import Countdown
 
 def shown(shares: list[tuple[float, float]]) -> list[float]:
     countdown = Countdown()
-    told = [countdown.estimate(share, now_s) for now_s, share in shares]
-    return [left for left in told if left is not None]
+    events = [countdown.estimate(share, now_s) for now_s, share in shares]
+    return [left for left in events if left is not None]
 
 
-def test_nothing_is_told_before_something_is_known() -> None:
+def test_nothing_is_estimated_before_something_is_known() -> None:
     countdown = Countdown()
     assert countdown.estimate(0.0, 100.0) is None
     assert countdown.estimate(0.0, 110.0) is None
@@ -32,19 +32,19 @@ def test_at_an_even_pace_it_is_exact(from_share: float) -> None:
 def test_with_pauses_for_validation_and_an_uneven_pace_it_never_rises_and_ends_near_zero(seed: int) -> None:
     """100 batches an epoch, each of a random length, then a validation; ten epochs."""
     random = np.random.default_rng(seed)
-    now, told = 0.0, []
+    now, events = 0.0, []
     for step in range(1, 1001):
         now += random.uniform(0.5, 1.5) + (20.0 if step % 100 == 1 and step > 1 else 0.0)
-        told.append((now, step / 1000))
-    left = shown(told)
+        events.append((now, step / 1000))
+    left = shown(events)
     assert all(later <= before for before, later in pairwise(left))
     assert left[-1] == 0
-    late = [each for (when, _), each in zip(told[-len(left) :], left, strict=True) if now - when > 60]
-    true = [now - when for when, _ in told[-len(left) :] if now - when > 60]
+    late = [each for (when, _), each in zip(events[-len(left) :], left, strict=True) if now - when > 60]
+    true = [now - when for when, _ in events[-len(left) :] if now - when > 60]
     assert np.abs(np.array(late) / np.array(true) - 1)[len(late) // 2 :].max() < 0.3
 
 
-def test_where_it_was_wrong_by_far_a_longer_time_is_told_a_few_times() -> None:
+def test_an_estimate_that_was_far_too_short_is_raised_only_a_few_times() -> None:
     left = shown([(now, now / 100) for now in range(50)] + [(50 + 10 * n, 0.5 + n / 1000) for n in range(1, 400)])
     rises = [later for before, later in pairwise(left) if later > before]
     assert 1 <= len(rises) <= 10

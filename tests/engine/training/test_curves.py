@@ -36,7 +36,7 @@ def test_the_picture_has_the_size_and_colors_asked_for() -> None:
     assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 50
 
 
-def test_nothing_told_yet_and_very_much_told_can_both_be_drawn() -> None:
+def test_no_event_and_very_many_events_can_both_be_drawn() -> None:
     assert draw_curves(collect_curves([]), 300, 200).shape == (200, 300, 4)
     assert draw_curves(collect_curves(events(20_000)), 300, 200).shape == (200, 300, 4)
 

@@ -82,7 +82,7 @@ def test_masks_move_with_their_image(toy_plan, data) -> None:
     assert min(brighter) > 0.3
 
 
-def test_a_run_that_goes_on_draws_what_it_would_have_drawn(toy_plan, data) -> None:
+def test_a_resumed_run_draws_the_same_slices(toy_plan, data) -> None:
     dataset = dataset_of(data, toy_plan, augmentation="full")
     whole = list(make_device_batches(dataset, 0, 4, CPU))
     rest = list(make_device_batches(dataset, 2, 4, CPU))

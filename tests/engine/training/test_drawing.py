@@ -133,7 +133,7 @@ def test_groups_all_of_weight_zero_are_refused(toy_plan, data) -> None:
         SliceDataset(data.training, (), plan)
 
 
-def test_only_reviewed_slices_are_learnt_from(toy_plan, case_folder) -> None:
+def test_only_reviewed_slices_are_learned_from(toy_plan, case_folder) -> None:
     case = replace(find_cases(case_folder)[0], reviewed=(4, 6))
     loaded = load_training_case(case, toy_plan)
     assert loaded.slices[loaded.counted].tolist() == [4, 6]

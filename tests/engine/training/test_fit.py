@@ -12,7 +12,7 @@ def test_stages_learn_one_after_the_other_the_deepest_first() -> None:
     assert count_frozen_stages(0, 0.5, 0.0) == 0
 
 
-def test_a_blend_lies_between_the_parent_and_what_was_learnt(toy_plan) -> None:
+def test_a_blend_lies_between_the_parent_and_what_was_learned(toy_plan) -> None:
     plan = toy_plan.model_copy(update={"fine_tuning": FineTuning(), "start_from": "x", "averaging": 0.0})
     fit = Fit(torch.nn.Conv2d(4, 3, 1), plan, torch.device("cpu"))
     before = fit.network.weight.detach().clone()

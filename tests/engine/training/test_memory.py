@@ -18,7 +18,7 @@ def test_activations_are_counted_without_the_weights(toy_plan) -> None:
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told to"
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be asked to"
 )
 def test_freed_memory_is_used_again_without_the_system_clearing_it() -> None:
     import resource

@@ -56,9 +56,9 @@ def test_a_value_that_makes_no_sense_is_refused_by_name_with_what_is_allowed(
         plan(**{field: value})
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({"name": "a", "cases": ["b"], field: value}))
-    with pytest.raises(SettingsError, match=f"is not valid: {field}") as told:
+    with pytest.raises(SettingsError, match=f"is not valid: {field}") as error:
         read_plan(path)
-    assert message in str(told.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_a_plan_is_read_in_every_encoding_that_editors_write(encoding: str, tmp_
         (b"[1]", "object"),
     ],
 )
-def test_what_is_not_a_plan_is_refused_in_a_sentence(content: bytes, message: str, tmp_path: Path) -> None:
+def test_anything_but_a_plan_is_refused_in_a_sentence(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match="is not valid") as told:
+    with pytest.raises(SettingsError, match="is not valid") as error:
         read_plan(path)
-    assert message in str(told.value)
+    assert message in str(error.value)

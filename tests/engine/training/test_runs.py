@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Run:
     return Run.start(TrainPlan(name="one", cases=(tmp_path / "cases",), output=tmp_path / "runs"))
 
 
-def test_events_come_back_as_they_were_told(run: Run) -> None:
+def test_events_are_read_as_they_were_written(run: Run) -> None:
     events = [*EVENTS, Trained(Path("model.safetensors"), 0.5)]
     assert list(run.record(iter(events))) == events
     assert run.read_events() == events
@@ -62,7 +62,7 @@ def test_the_log_is_for_people(run: Run) -> None:
     assert "step 1" not in log
 
 
-def test_every_event_can_be_told_in_a_line() -> None:
+def test_every_event_has_a_line_of_text() -> None:
     others = [
         CaseLeftOut("a is left out: it is damaged.", "a"),
         PhaseReached("preparing 2 cases", 1, 2),
@@ -84,7 +84,7 @@ def test_a_line_torn_by_a_kill_is_passed_over_and_the_next_begins_anew(run: Run)
     assert run.read_events() == [Noted("before"), Noted("after")]
 
 
-def test_an_error_is_told_in_the_folder_and_raised_on(run: Run) -> None:
+def test_an_error_is_written_to_the_folder_and_raised_again(run: Run) -> None:
     def events():
         yield Noted("begun")
         raise DataError("The mask is empty.")
@@ -127,7 +127,7 @@ def test_the_model_a_run_starts_from_is_copied_into_it(tmp_path: Path, toy_model
     assert run.parent_path.read_bytes() == toy_model.read_bytes()
 
 
-def test_how_a_run_stands_is_told_by_its_folder(run: Run) -> None:
+def test_a_folder_shows_how_its_run_stands(run: Run) -> None:
     assert run.status == "new"
     list(run.record(iter(EVENTS[:4])))
     assert run.status == "broken off"
@@ -150,7 +150,7 @@ def test_a_claim_of_a_process_that_is_gone_does_not_count(run: Run) -> None:
     assert not run.is_running
 
 
-def test_a_run_on_another_machine_is_running_as_long_as_it_tells_something(run: Run) -> None:
+def test_a_run_on_another_machine_is_running_as_long_as_it_reports_something(run: Run) -> None:
     (run.folder / "process.json").write_text(json.dumps({"host": "far away", "pid": 1, "created": 0}))
     list(run.record(iter([Noted("here")])))
     assert run.is_running
@@ -158,7 +158,7 @@ def test_a_run_on_another_machine_is_running_as_long_as_it_tells_something(run: 
     assert not run.is_running
 
 
-def test_a_request_to_stop_is_forgotten_when_the_run_goes_on(run: Run) -> None:
+def test_a_request_to_stop_is_forgotten_when_the_run_resumes(run: Run) -> None:
     run.request_stop()
     assert run.stop_requested
     with run.claim():
@@ -215,11 +215,11 @@ def test_of_many_simultaneous_starts_exactly_one_trains_and_a_kill_frees_its_loc
     for seeds in ([0, 1, 0, 1, 0], [0, 1, 0]):
         started = start_claimers(tmp_path, seeds)
         try:
-            told = [process.stdout.readline().strip() for process in started]
-            winners = [line for line in told if line.startswith("trains")]
-            assert len(winners) == 1, told
-            refused = [line for line in told if "Another process trains" in line or "another plan" in line]
-            assert len(refused) == len(seeds) - 1, told
+            output = [process.stdout.readline().strip() for process in started]
+            winners = [line for line in output if line.startswith("trains")]
+            assert len(winners) == 1, output
+            refused = [line for line in output if "Another process trains" in line or "another plan" in line]
+            assert len(refused) == len(seeds) - 1, output
             run = Run.open(tmp_path / "runs" / "one")
             assert run.is_running
             assert winners == [f"trains {run.plan.seed}"], "whoever trains does so by the plan in the folder"
@@ -280,7 +280,7 @@ def test_a_run_that_takes_the_place_of_another_is_followed_from_its_beginning(ru
     assert next(seen) == [Noted("new")]
 
 
-def test_following_tells_the_past_then_the_present_and_ends_with_the_process(run: Run) -> None:
+def test_following_gives_the_past_then_the_present_and_ends_with_the_process(run: Run) -> None:
     list(run.record(iter(EVENTS[:2])))
     living = [True]
 
@@ -297,8 +297,8 @@ def test_following_tells_the_past_then_the_present_and_ends_with_the_process(run
     assert [event for some in seen for event in some] == EVENTS
 
 
-def test_following_does_not_wait_for_a_process_that_has_told_its_end(run: Run) -> None:
-    """But an end that was told before the following began may be that of an earlier session."""
+def test_following_does_not_wait_for_a_process_that_has_reported_its_end(run: Run) -> None:
+    """But an end that was reported before the following began may be that of an earlier session."""
     list(run.record(iter([Noted("x"), Trained(None, 0.1)])))
     seen = follow(run, lambda: True, 0.01)
     assert len(next(seen)) == 2
@@ -324,20 +324,20 @@ def test_discarding_deletes_the_folder(run: Run) -> None:
 
 def test_a_plan_with_an_unknown_field_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    path.write_text('{"name": "a", "cases": ["b"], "colour": "red"}')
-    with pytest.raises(SettingsError, match="colour = 'red': Extra inputs"):
+    path.write_text('{"name": "a", "cases": ["b"], "color": "red"}')
+    with pytest.raises(SettingsError, match="color = 'red': Extra inputs"):
         read_plan(path)
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
         read_plan(tmp_path / "none.json")
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file in the way")
     with pytest.raises(DataError, match="cannot be written"):
         Run.start(TrainPlan(name="a", cases=(tmp_path,), output=tmp_path / "runs"))
 
 
-def test_a_full_disk_is_told_in_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

@@ -21,7 +21,7 @@ def held_out_by(card: ModelCard, case: str) -> bool | None:
     return is_held_out(case, card, WhoIsWho({case: case}, card.patients))
 
 
-def test_a_card_tells_the_other_names_of_its_patients_so_that_no_twin_counts_as_never_seen() -> None:
+def test_a_card_lists_the_other_names_of_its_patients_so_that_no_twin_counts_as_never_seen() -> None:
     card = describe({"BraTS2021_01476": "TCGA_CS_4942"}, held_out=("TCGA_DU_1",))
     assert card.training_patients == ("TCGA_CS_4942",)
     assert card.held_out_patients == ("TCGA_DU_1",)
@@ -30,7 +30,7 @@ def test_a_card_tells_the_other_names_of_its_patients_so_that_no_twin_counts_as_
     assert held_out_by(card, "TCGA_DU_1") is True
     assert held_out_by(card, "somebody") is None
     assert ModelCard.model_validate_json(card.model_dump_json()) == card
-    assert not {"patients", "training"} & card.plans[0].keys(), "a plan's names are not told twice"
+    assert not {"patients", "training"} & card.plans[0].keys(), "a plan's names are not stated twice"
 
 
 def test_a_patient_is_not_held_out_whose_twin_the_parent_was_trained_on() -> None:
@@ -44,7 +44,7 @@ def test_a_patient_is_not_held_out_whose_twin_the_parent_was_trained_on() -> Non
     assert held_out_by(card, "TCGA_DU_9") is True
 
 
-def test_a_parent_s_card_tells_who_is_who_where_the_plan_does_not() -> None:
+def test_a_parent_s_card_says_who_is_who_where_the_plan_does_not() -> None:
     parent = describe({"BraTS2021_7": "TCGA_DU_1"}, held_out=("TCGA_DU_1",))
     card = describe({}, held_out=("BraTS2021_7",), parent=parent)
     assert card.held_out_patients == ("TCGA_DU_1",)

@@ -51,9 +51,9 @@ def test_a_patient_to_learn_from_or_to_validate_on_that_is_not_there_is_named(si
 
 
 def test_patients_held_out_that_are_not_among_these_cases_are_noted() -> None:
-    told = list(check_names(plan(held_out=("nobody", "p3")), know_patients(CASES, plan())))
-    assert len(told) == 1
-    assert "held out but not among the cases: nobody" in told[0]
+    events = list(check_names(plan(held_out=("nobody", "p3")), know_patients(CASES, plan())))
+    assert len(events) == 1
+    assert "held out but not among the cases: nobody" in events[0]
 
 
 @pytest.mark.parametrize("side", ["held_out", "validation", "training", "patients"])
@@ -113,11 +113,11 @@ def test_a_split_by_slice_has_everyone_on_both_sides() -> None:
 
 def test_fine_tuning_keeps_the_middle_of_three_reviewed_slices_back() -> None:
     tuning = plan(fine_tuning=FineTuning(), start_from="x")
-    learnt, judged = split_slices(np.array([4, 9, 30]), tuning, "case")
-    assert learnt.tolist() == [4, 30]
+    learned, judged = split_slices(np.array([4, 9, 30]), tuning, "case")
+    assert learned.tolist() == [4, 30]
     assert judged.tolist() == [9]
-    learnt, judged = split_slices(np.array([4]), tuning, "case")
-    assert learnt.tolist() == [4]
+    learned, judged = split_slices(np.array([4]), tuning, "case")
+    assert learned.tolist() == [4]
     assert judged.tolist() == []
 
 
@@ -146,8 +146,8 @@ def test_a_split_by_slice_judges_by_at_least_one_of_three_and_learns_from_at_lea
 def test_slices_split_by_share_are_drawn_anew_for_each_case_but_not_each_time() -> None:
     by_slice = plan(split_by="slice", validation=0.25)
     slices = np.arange(40)
-    learnt, judged = split_slices(slices, by_slice, "one")
+    learned, judged = split_slices(slices, by_slice, "one")
     assert len(judged) == 10
-    assert sorted([*learnt, *judged]) == slices.tolist()
+    assert sorted([*learned, *judged]) == slices.tolist()
     assert judged.tolist() == split_slices(slices, by_slice, "one")[1].tolist()
     assert judged.tolist() != split_slices(slices, by_slice, "two")[1].tolist()

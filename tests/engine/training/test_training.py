@@ -57,7 +57,7 @@ def test_a_training_learns_to_find_a_tumor(trained) -> None:
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
 
 
-def test_a_training_tells_its_data_its_needs_every_batch_every_epoch_and_its_end(trained, toy_plan) -> None:
+def test_a_training_reports_its_data_its_needs_every_batch_every_epoch_and_its_end(trained, toy_plan) -> None:
     assert isinstance(trained[0], Noted)
     needs = only(trained, Verified)[0]
     assert needs.parameters == 122_507
@@ -149,17 +149,17 @@ def test_whoever_stops_listening_keeps_the_best_so_far(short_plan) -> None:
     assert any("stopped early" in doubt for doubt in card.doubts)  # as when the process is killed
 
 
-def test_a_run_asked_to_stop_ends_after_its_batch_and_goes_on_later_to_the_same_weights(short_plan, tmp_path) -> None:
+def test_a_run_asked_to_stop_ends_after_its_batch_and_resumes_later_to_the_same_weights(short_plan, tmp_path) -> None:
     whole = list(train(short_plan.model_copy(update={"output": tmp_path / "whole"})))[-1].path
     run = Run.start(short_plan)
-    told = []
+    reported = []
     for event in train(run):
-        told.append(event)
+        reported.append(event)
         if isinstance(event, BatchDone) and event.step == 2:
             run.request_stop()
-    assert only(told, BatchDone)[-1].step == 2
-    assert only(told, Stopped)
-    assert told[-1].path == run.model_path
+    assert only(reported, BatchDone)[-1].step == 2
+    assert only(reported, Stopped)
+    assert reported[-1].path == run.model_path
     assert run.model_path.exists()
     assert run.status == "stopped"
     assert any("stopped early, after 17% of its plan" in doubt for doubt in read_card(run.model_path).doubts)
@@ -237,27 +237,27 @@ def test_what_is_not_a_step_is_named(trained, toy_plan) -> None:
 
 
 def stop_when(run: Run, condition) -> list:
-    told = []
+    reported = []
     for event in train(run):
-        told.append(event)
+        reported.append(event)
         if condition(event):
             run.request_stop()
-    return told
+    return reported
 
 
 def test_a_stop_while_cases_are_read_is_honored_at_the_next_case(short_plan) -> None:
     run = Run.start(short_plan)
-    told = stop_when(run, lambda event: event == PhaseReached("preparing 7 cases", 2, 7))
-    assert told[-2:] == [PhaseReached("preparing 7 cases", 2, 7), Stopped("You asked for it.")]
+    reported = stop_when(run, lambda event: event == PhaseReached("preparing 7 cases", 2, 7))
+    assert reported[-2:] == [PhaseReached("preparing 7 cases", 2, 7), Stopped("You asked for it.")]
     assert run.status == "stopped"
     assert not run.checkpoint_path.exists()
 
 
-def test_a_stop_before_the_first_batch_keeps_no_model_and_the_run_goes_on_later(short_plan) -> None:
+def test_a_stop_before_the_first_batch_keeps_no_model_and_the_run_resumes_later(short_plan) -> None:
     run = Run.start(short_plan)
-    told = stop_when(run, lambda event: event == PhaseReached("trying one batch"))
-    assert told[-2:] == [Stopped("You asked for it."), Trained(None, None)]
-    assert not only(told, BatchDone)
+    reported = stop_when(run, lambda event: event == PhaseReached("trying one batch"))
+    assert reported[-2:] == [Stopped("You asked for it."), Trained(None, None)]
+    assert not only(reported, BatchDone)
     assert not run.model_path.exists()
     assert run.status == "stopped"
     assert list(train(run))[-1].path == run.model_path
@@ -265,10 +265,10 @@ def test_a_stop_before_the_first_batch_keeps_no_model_and_the_run_goes_on_later(
 
 
 def test_a_stop_before_the_first_validation_keeps_what_was_learned_as_not_validated(short_plan) -> None:
-    """And a run whose split.json an earlier version wrote, which told less, goes on."""
+    """And a run whose split.json an earlier version wrote, which held less, goes on."""
     run = Run.start(short_plan)
-    told = stop_when(run, lambda event: isinstance(event, BatchDone))
-    assert told[-1] == Trained(run.model_path, None)
+    reported = stop_when(run, lambda event: isinstance(event, BatchDone))
+    assert reported[-1] == Trained(run.model_path, None)
     assert read_card(run.model_path).metrics == ()
     split = json.loads(run.split_path.read_text())
     del split["replay_judged"]
@@ -361,7 +361,7 @@ def test_cases_that_changed_since_the_run_began_are_noticed(short_plan, case_fol
     shutil.copytree(case_folder, folder)
     run = Run.start(short_plan.model_copy(update={"cases": (folder,)}))
     for event in (events := train(run)):
-        if isinstance(event, PreviewDone):  # told after the checkpoint was written
+        if isinstance(event, PreviewDone):  # sent after the checkpoint was written
             break
     events.close()
     shutil.rmtree(folder / "case1")

@@ -31,7 +31,7 @@ def test_a_held_out_patient_is_not_even_read(data) -> None:
     assert [part.case.name for part in data.validation] == ["case6"]
 
 
-def test_reviewed_slices_outside_the_head_are_told(toy_plan, case_folder) -> None:
+def test_reviewed_slices_outside_the_head_are_reported(toy_plan, case_folder) -> None:
     case = replace(find_cases(case_folder)[0], reviewed=(0,))
     with pytest.raises(DataError, match="marked as reviewed shows the head"):
         load_training_case(case, toy_plan)
@@ -42,7 +42,7 @@ def test_a_case_without_a_mask_cannot_be_trained_on(toy_plan, case_folder) -> No
         load_training_case(replace(find_cases(case_folder)[0], reference=()), toy_plan)
 
 
-def test_a_case_with_none_of_the_modalities_or_regions_is_told(toy_plan, case_folder) -> None:
+def test_a_case_with_none_of_the_modalities_or_regions_is_reported(toy_plan, case_folder) -> None:
     case = find_cases(case_folder)[0]
     with pytest.raises(DataError, match="has T1, T1ce, T2, FLAIR, but the plan wants DWI"):
         load_training_case(case, toy_plan.model_copy(update={"modalities": ("DWI",)}))
@@ -62,10 +62,10 @@ def test_cases_that_cannot_be_used_are_left_out_with_a_reason(toy_plan, case_fol
     plan = toy_plan.model_copy(update={"cases": (folder,)})
     data, _ = load(plan, tmp_path)
     assert len(data.training) == 5
-    (told,) = left_out(plan, tmp_path)
-    assert told.case == "case2"
-    assert told.text.startswith("case2 is left out: 'case2' has no reference mask")
-    assert not told.damaged
+    (reported,) = left_out(plan, tmp_path)
+    assert reported.case == "case2"
+    assert reported.text.startswith("case2 is left out: 'case2' has no reference mask")
+    assert not reported.damaged
 
 
 @pytest.mark.parametrize("spoiled", ["mask", "image", "grid", "problem"])
@@ -93,10 +93,10 @@ def test_a_damaged_case_costs_itself_and_is_named_and_the_others_are_trained_on(
     plan = toy_plan.model_copy(update={"cases": (folder,)})
     data, _ = load(plan, tmp_path)
     assert {part.case.name for part in (*data.training, *data.validation)} == {f"case{n}" for n in (0, 1, 3, 4, 5, 6)}
-    (told,) = left_out(plan, tmp_path)
-    assert told.case == "case2"
-    assert told.damaged
-    assert told.text.startswith("case2 is left out: ")
+    (reported,) = left_out(plan, tmp_path)
+    assert reported.case == "case2"
+    assert reported.damaged
+    assert reported.text.startswith("case2 is left out: ")
 
 
 def test_a_validation_case_that_is_damaged_leaves_the_others_to_validate_on(toy_plan, case_folder, tmp_path) -> None:
@@ -111,7 +111,7 @@ def test_a_validation_case_that_is_damaged_leaves_the_others_to_validate_on(toy_
     assert "case5" not in {part.case.name for part in data.training}
 
 
-def test_what_is_read_is_told_case_by_case(toy_plan, tmp_path) -> None:
+def test_reading_is_reported_case_by_case(toy_plan, tmp_path) -> None:
     phases = [event for event in load_data(toy_plan, tmp_path) if isinstance(event, PhaseReached)]
     assert phases == [PhaseReached("preparing 7 cases", number, 7) for number in range(7)]
 
@@ -235,6 +235,6 @@ def test_who_is_on_which_side_is_written_down_by_name_and_slice(toy_plan, case_f
     data, _ = load(plan, tmp_path)
     split = data.describe()
     assert split["by"] == "slice"
-    learnt, judged = split["training"]["case0"], split["validation"]["case0"]
-    assert not set(learnt) & set(judged)
-    assert sorted(learnt + judged) == list(range(min(learnt + judged), max(learnt + judged) + 1))
+    learned, judged = split["training"]["case0"], split["validation"]["case0"]
+    assert not set(learned) & set(judged)
+    assert sorted(learned + judged) == list(range(min(learned + judged), max(learned + judged) + 1))

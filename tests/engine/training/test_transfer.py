@@ -128,7 +128,7 @@ def test_a_trunk_is_loaded_from_either_kind_of_file(tmp_path: Path, suffix: str)
     assert torch.allclose(network.features[2].weight, state["features.2.weight"])
 
 
-def test_a_file_that_is_no_vgg_is_refused_and_nothing_in_it_is_run(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_vgg_is_refused_and_nothing_in_it_is_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "sprung",))

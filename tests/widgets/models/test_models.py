@@ -213,7 +213,7 @@ def compare(qtbot: Any, dock: ModelsDock) -> None:
 # ------------------------------------------------------------------------------------------------------- the table
 
 
-def test_all_models_are_listed_with_what_one_chooses_by(dock, viewer):
+def test_all_models_are_listed_with_their_figures(dock, viewer):
     put("mine", modalities=("FLAIR", "T1"), accepts_missing=False, regions=WHOLE, license="CC0", parent="gone")
     dock.reload_models()
     assert rows(dock)["mine"] == {
@@ -260,19 +260,19 @@ def test_tuned_versions_are_shown_under_their_parent(dock):
     assert parents == {"a": None, "b": None, "orphan": None, "shipped": None, "tuned": "shipped", "tuned-2": "tuned"}
 
 
-def test_where_a_model_comes_from_is_told(dock):
+def test_the_origin_of_a_model_is_shown(dock):
     put("tuned", parent="shipped")
     put("tuned-2", parent="tuned")
     put("orphan", parent="gone")
     put("a", parent="b")
     put("b", parent="a")
     models = {model.name: model for model in ModelStore().list()}
-    told = {name: describe_lineage(model, list(models.values())) for name, model in models.items()}
-    assert told["shipped"] == "Tuned from it: tuned."
-    assert told["tuned"] == "Tuned step by step: shipped → tuned. Tuned from it: tuned-2."
-    assert told["tuned-2"] == "Tuned step by step: shipped → tuned → tuned-2."
-    assert told["orphan"] == "'orphan' was tuned from 'gone', which is not among your models."
-    assert told["a"].startswith("Tuned step by step: b → a.")
+    said = {name: describe_lineage(model, list(models.values())) for name, model in models.items()}
+    assert said["shipped"] == "Tuned from it: tuned."
+    assert said["tuned"] == "Tuned step by step: shipped → tuned. Tuned from it: tuned-2."
+    assert said["tuned-2"] == "Tuned step by step: shipped → tuned → tuned-2."
+    assert said["orphan"] == "'orphan' was tuned from 'gone', which is not among your models."
+    assert said["a"].startswith("Tuned step by step: b → a.")
 
 
 def test_the_card_opens_and_follows_the_chosen_model(dock):
@@ -286,7 +286,7 @@ def test_the_card_opens_and_follows_the_chosen_model(dock):
     assert "U²-Net" in dock.card_view.toPlainText()
 
 
-def test_reloading_keeps_what_is_chosen_and_ticked(dock):
+def test_reloading_keeps_the_choice_and_the_ticks(dock):
     put("mine")
     dock.reload_models()
     tick(dock, "mine", "shipped")
@@ -324,7 +324,7 @@ def test_a_renamed_model_is_chosen_and_its_children_are_named(dock, monkeypatch)
     assert dock.lineage_line.text() == "'tuned' was tuned from 'mine', which is not among your models."
 
 
-def test_a_name_that_cannot_be_is_told(dock, monkeypatch):
+def test_an_impossible_name_is_reported(dock, monkeypatch):
     put("mine")
     dock.reload_models()
     choose(dock, "mine")
@@ -364,7 +364,7 @@ def test_deleting_asks_and_says_which_models_were_tuned_from_it(dock, monkeypatc
     assert ("mine" in rows(dock)) == (not sure)
 
 
-def test_the_folder_of_the_users_models_is_shown_or_told(dock, monkeypatch, models_folder):
+def test_the_folder_of_the_users_models_is_opened_or_named(dock, monkeypatch, models_folder):
     dock.buttons.folder_button.click()
     assert dock.message.text().startswith(f"Your models will be stored in {models_folder}, which the first one creates")
     opened = []
@@ -375,7 +375,7 @@ def test_the_folder_of_the_users_models_is_shown_or_told(dock, monkeypatch, mode
     assert dock.message.text() == f"Your models are stored in {models_folder}."  # nothing could open it
 
 
-def test_a_model_that_is_gone_meanwhile_is_said_to_be(dock, monkeypatch):
+def test_a_model_that_is_gone_meanwhile_is_reported_gone(dock, monkeypatch):
     path = put("mine")
     dock.reload_models()
     choose(dock, "mine")
@@ -459,12 +459,12 @@ print(user_folder())
 models_settings().folder = sys.argv[1]
 print(user_folder())
 """
-    told = []
+    said = []
     for folder in ("/some/where", "/else/where"):
         command = [sys.executable, "-c", code, folder]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-        told += done.stdout.split()
-    assert told[1:] == ["/some/where", "/some/where", "/else/where"]
+        said += done.stdout.split()
+    assert said[1:] == ["/some/where", "/some/where", "/else/where"]
 
 
 # --------------------------------------------------------------------------------------------------------- exchange
@@ -479,14 +479,14 @@ def test_a_file_is_installed_in_the_background_and_chosen(dock, qtbot, exchange,
     assert dock.buttons.install_button.isEnabled()
 
 
-def test_a_file_that_cannot_be_used_is_told_in_a_sentence(dock, qtbot, exchange, tmp_path):
+def test_a_file_that_cannot_be_used_is_reported_in_a_sentence(dock, qtbot, exchange, tmp_path):
     dock.install_from(tmp_path / "x.bad")
     finish(qtbot, dock)
     assert dock.message.text() == "'x.bad' holds no weights. Save the network's state_dict()."
     assert dock.message.details_button.isHidden()
 
 
-def test_what_a_file_does_not_tell_is_asked_for(dock, qtbot, exchange, tmp_path, monkeypatch):
+def test_what_a_file_does_not_state_is_asked_for(dock, qtbot, exchange, tmp_path, monkeypatch):
     def fill(form: DescriptionForm) -> bool:
         form.name_edit.setText("net-2")
         form.accept()
@@ -607,7 +607,7 @@ ENTRY = Entry(
 )  # fmt: skip
 
 
-def test_a_download_tells_how_much_is_there_and_can_be_cancelled(dock, qtbot, monkeypatch):
+def test_a_download_shows_its_progress_and_can_be_canceled(dock, qtbot, monkeypatch):
     go_on, left = threading.Event(), threading.Event()
 
     def download(entry: Entry, store: Any, mirror: Any) -> Iterator[Any]:
@@ -655,7 +655,7 @@ def test_the_download_button_is_hidden_where_the_catalogue_is_empty(dock, qtbot,
         assert offers_models()
 
 
-def test_the_list_tells_size_and_license_and_is_fetched_only_when_asked(qtbot, monkeypatch):
+def test_the_list_shows_size_and_license_and_is_fetched_only_when_asked(qtbot, monkeypatch):
     asked: list[str | None] = []
 
     def read(source: str | None) -> list[Entry]:
@@ -697,7 +697,7 @@ def two(dock: ModelsDock) -> ModelsDock:
     return dock
 
 
-def test_what_is_missing_for_a_comparison_is_told(dock, viewer, volume, synthetic_volume):
+def test_what_is_missing_for_a_comparison_is_named(dock, viewer, volume, synthetic_volume):
     assert dock.comparison.check_line.text().startswith("Not ready: No image is chosen.")
     open_case(viewer, synthetic_volume(("T1",)))
     assert (
@@ -787,7 +787,7 @@ def test_labels_of_another_scan_are_refused_as_a_reference(two, viewer, volume, 
     assert fake.calls == []
 
 
-def test_the_table_tells_volumes_dice_and_distances(two, viewer, volume, segmentation, qtbot):
+def test_the_table_shows_volumes_dice_and_distances(two, viewer, volume, segmentation, qtbot):
     reference = Reference({"whole tumor": segmentation.labels > 0}, "whole", volume.source)
     open_case(viewer, volume, reference)
     compare(qtbot, two)
@@ -814,15 +814,15 @@ def test_the_table_is_copied_for_a_spreadsheet(two, viewer, volume, qtbot):
 
 def test_a_region_that_a_model_does_not_know_has_no_row(volume, segmentation):
     less = replace(segmentation, regions={"whole tumor": (2,)}, label_names={2: "edema"}, label_colors={2: "#4fae5b"})
-    told = compare_segmentations(volume, ("all", "some"), [segmentation, less])
-    _, cells = tabulate(told)
+    said = compare_segmentations(volume, ("all", "some"), [segmentation, less])
+    _, cells = tabulate(said)
     assert [row[:2] for row in cells] == [
         ["whole tumor", "all"], ["whole tumor", "some"], ["tumor core", "all"], ["enhancing tumor", "all"],
     ]  # fmt: skip
-    assert comparison_as_tsv(told).splitlines()[3].split("\t")[3:] == ["", ""]
+    assert comparison_as_tsv(said).splitlines()[3].split("\t")[3:] == ["", ""]
 
 
-def test_progress_counts_over_all_models_and_cancelling_keeps_what_was_found(two, viewer, volume, fake, qtbot):
+def test_progress_counts_over_all_models_and_canceling_keeps_what_was_found(two, viewer, volume, fake, qtbot):
     fake.wait = True
     open_case(viewer, volume)
     two.compare_button.click()
@@ -833,7 +833,7 @@ def test_progress_counts_over_all_models_and_cancelling_keeps_what_was_found(two
     two.footer.cancel_button.click()
     fake.go_on.set()
     finish(qtbot, two)
-    assert two.message.text() == "Canceled. What was found before stays."
+    assert two.message.text() == "Canceled. Results found before stay."
     assert "Tumor [patient7] by mine" in viewer.layers
     assert "Disagreement [patient7]" not in viewer.layers
     assert two.compare_button.isEnabled()

@@ -78,7 +78,7 @@ def test_the_case_in_work_stays_while_other_layers_come_and_go(scans, viewer, vo
     assert scans.case_bar.isHidden()
 
 
-def test_scans_of_cases_whose_names_differ_are_put_together_only_by_hand_and_it_is_said(scans, viewer):
+def test_scans_of_cases_whose_names_differ_are_put_together_only_by_hand_and_this_is_noted(scans, viewer):
     anna = viewer.add_image(np.zeros((3, 4, 5)), name="anna_t1")
     bert = viewer.add_image(np.ones((3, 4, 5)), name="bert_flair")
     assert scans.chosen == {"FLAIR": bert}

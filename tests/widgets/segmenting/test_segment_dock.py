@@ -125,7 +125,7 @@ def test_slots_fill_from_the_open_layers(dock, viewer, volume):
     )
 
 
-def test_a_scan_that_does_not_overlap_the_others_is_said(dock, viewer, volume):
+def test_a_scan_that_does_not_overlap_the_others_is_reported(dock, viewer, volume):
     data = volume.data.copy()
     data[:, :, :, :8] = 0
     data[2] = data[2, :, :, ::-1]
@@ -134,7 +134,7 @@ def test_a_scan_that_does_not_overlap_the_others_is_said(dock, viewer, volume):
     assert dock.segment_button.isEnabled()
 
 
-def test_before_the_first_run_the_card_tells_about_how_long_it_takes(dock, viewer, models, volume):
+def test_before_the_first_run_the_card_shows_about_how_long_it_takes(dock, viewer, models, volume):
     open_case(viewer, volume)
     assert dock.device_line.text() == "Device: CPU or CUDA, found at the first run"
     models[0] = replace(models[0], card=CARD.model_copy(update={"cpu_seconds_per_slice": 2.0}))
@@ -149,7 +149,7 @@ def test_the_runtime_is_loaded_once_when_the_dock_is_first_seen_and_not_before(
 
     def warm_up(config: SegmentConfig) -> None:
         warmed.append((config.model, threading.current_thread()))
-        raise RuntimeError("Nobody waits for this, so nobody is told.")
+        raise RuntimeError("Nobody waits for this, so nobody is notified.")
 
     monkeypatch.setattr(engine, "warm_up", warm_up)
     dock = SegmentDock(viewer)
@@ -241,7 +241,7 @@ def test_a_color_picture_is_called_one(dock, viewer):
     assert "Layer 'p_t1' is a color picture. A gray scan is needed." in dock.check_line.text()
 
 
-def test_of_arrays_it_is_said_how_they_are_taken_to_lie(dock, viewer, volume):
+def test_the_assumed_orientation_of_arrays_is_shown(dock, viewer, volume):
     open_case(viewer, volume)
     assert "Taken as shown" not in dock.check_line.text()
     viewer.layers.clear()
@@ -255,7 +255,7 @@ def test_a_flat_image_is_not_asked_for(dock, viewer):
     assert not dock.segment_button.isEnabled()
 
 
-def test_the_reason_is_told_where_layers_do_not_fit(dock, viewer, volume):
+def test_the_reason_is_reported_where_layers_do_not_fit(dock, viewer, volume):
     open_case(viewer, volume)
     viewer.layers["T2 [patient7]"].scale = (5, 1, 1)
     dock.scans.autofill_button.click()
@@ -264,7 +264,7 @@ def test_the_reason_is_told_where_layers_do_not_fit(dock, viewer, volume):
     assert dock.segment_button.toolTip() in dock.check_line.text()
 
 
-def test_an_unknown_voxel_size_is_told(dock, viewer, synthetic_volume):
+def test_an_unknown_voxel_size_is_reported(dock, viewer, synthetic_volume):
     open_case(viewer, synthetic_volume(source=default_grid((6, 20, 16), spacing_known=False)))
     assert "voxel size unknown, so mL are a guess" in dock.check_line.text()
 
@@ -279,7 +279,7 @@ def test_the_model_is_described_by_its_card(dock):
     )
 
 
-def test_each_model_tells_its_dice_and_how_long_it_would_take(dock, viewer, models, volume):
+def test_each_model_shows_its_dice_and_how_long_it_would_take(dock, viewer, models, volume):
     slow = CARD.model_copy(update={"title": "Slow", "cpu_seconds_per_slice": 20.0, "metrics": ()})
     models.append(StoredModel("slow", Path("slow.safetensors"), slow))
     dock.reload_models()
@@ -389,7 +389,7 @@ def test_choices_are_those_of_the_config(dock):
 # --------------------------------------------------------------------------------------------------------- running
 
 
-def test_a_run_adds_labels_where_the_scan_is_and_tells_the_volumes(dock, viewer, volume, fake, qtbot):
+def test_a_run_adds_labels_where_the_scan_is_and_shows_the_volumes(dock, viewer, volume, fake, qtbot):
     image = open_case(viewer, volume)[0]
     run(qtbot, dock)
     layer = viewer.layers["Tumor [patient7]"]
@@ -408,7 +408,7 @@ def test_a_run_adds_labels_where_the_scan_is_and_tells_the_volumes(dock, viewer,
     assert dock.device_line.text() == "Device: CPU, 2 cores (torch), last run 2 s"
 
 
-def test_volumes_are_told_of_labels_that_are_a_zarr_array_too(
+def test_volumes_are_shown_of_labels_that_are_a_zarr_array_too(
     dock, viewer, volume, fake, qtbot, synthetic_segmentation
 ):
     fake.make_result = lambda v: replace(synthetic_segmentation(v), labels=zarr.array(synthetic_segmentation(v).labels))
@@ -433,7 +433,7 @@ def test_a_second_run_updates_the_layer(dock, viewer, volume, qtbot):
     assert dock.result_card.legend.findChild(QLabel) is not None
 
 
-def test_progress_is_told_while_running(dock, viewer, volume, fake, qtbot):
+def test_progress_is_shown_while_running(dock, viewer, volume, fake, qtbot):
     fake.wait = True
     open_case(viewer, volume)
     assert dock.footer.cancel_button.isHidden()
@@ -513,7 +513,7 @@ def test_an_error_that_the_user_can_mend_is_one_sentence(dock, viewer, volume, f
     assert [record.message for record in notification_manager.records] == ["'x' is damaged. Install it again."]
 
 
-def test_an_image_that_no_network_can_use_is_told(dock, viewer, volume, qtbot):
+def test_an_image_that_no_network_can_use_is_reported(dock, viewer, volume, qtbot):
     data = volume.data[0].copy()
     data[0, 0, 0] = np.nan
     viewer.add_image(data, name="t1", contrast_limits=(0, 1))
@@ -534,7 +534,7 @@ def test_a_bug_keeps_its_traceback(dock, viewer, volume, fake, qtbot, caplog):
     assert "napari-braintumor" in copied
 
 
-def test_running_out_of_memory_is_said_in_words(dock, viewer, volume, fake, qtbot):
+def test_running_out_of_memory_is_described_in_words(dock, viewer, volume, fake, qtbot):
     fake.error = MemoryError()
     open_case(viewer, volume)
     run(qtbot, dock)
@@ -564,7 +564,7 @@ def test_when_its_layer_goes_the_card_is_empty(dock, viewer, volume, qtbot):
     assert dock.check_line.text().startswith("Ready: patient7")
 
 
-def test_a_name_that_cannot_be_written_is_told(dock, viewer, volume, qtbot, tmp_path):
+def test_a_name_that_cannot_be_written_is_reported(dock, viewer, volume, qtbot, tmp_path):
     open_case(viewer, volume)
     run(qtbot, dock)
     dock.result_card.save_to(tmp_path / "out.jpg")
@@ -581,7 +581,7 @@ def test_the_record_is_json(dock, viewer, volume, qtbot):
     assert set(record["volumes_ml"]) == {"whole tumor", "tumor core", "enhancing tumor"}
 
 
-def test_an_empty_result_is_said_in_words(dock, viewer, volume, fake, qtbot, synthetic_segmentation):
+def test_an_empty_result_is_described_in_words(dock, viewer, volume, fake, qtbot, synthetic_segmentation):
     fake.make_result = lambda v: replace(
         synthetic_segmentation(v), labels=np.zeros(v.shape, np.uint8), volumes_ml={"whole tumor": 0.0}
     )

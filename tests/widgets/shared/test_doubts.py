@@ -143,10 +143,10 @@ def test_models_in_doubt_are_compared_only_when_the_user_has_said_so(qtbot, view
     qtbot.addWidget(dock)
     click(qtbot, dock, _ticked(dock, list(MODELS)))
     assert runs == []
-    told = dock.doubts.line.text()
-    assert "'imported': It was never validated" in told
-    assert "'half': Its training was stopped early, after 30% of its plan." in told
-    assert "'proven'" not in told
+    text = dock.doubts.line.text()
+    assert "'imported': It was never validated" in text
+    assert "'half': Its training was stopped early, after 30% of its plan." in text
+    assert "'proven'" not in text
     _ticked(dock, ["proven"])
     assert dock.doubts.isHidden()
     click(qtbot, dock, _ticked(dock, list(MODELS)))

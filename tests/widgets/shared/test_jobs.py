@@ -41,7 +41,7 @@ def test_while_jobs_run_full_collections_pass_over_what_was_there_before(qtbot) 
     assert gc.get_freeze_count() == 0
 
 
-def test_a_job_that_fails_or_is_cancelled_gives_the_collector_back(qtbot) -> None:
+def test_a_job_that_fails_or_is_canceled_gives_the_collector_back(qtbot) -> None:
     owner = QObject()
 
     def fail() -> Iterator[int]:
@@ -75,24 +75,24 @@ def test_a_job_that_napari_quits_gives_the_collector_back(qtbot) -> None:
     assert gc.get_freeze_count() == 0
 
 
-def test_of_quick_progress_the_first_and_the_last_are_told(qtbot) -> None:
+def test_of_quick_progress_the_first_and_the_last_are_shown(qtbot) -> None:
     def hurry() -> Iterator[SlicesDone]:
         for done in range(1, 41):
             yield SlicesDone(done, 40)
 
-    told: list[int] = []
+    shown: list[int] = []
     ended: list[bool] = []
     owner = QObject()
     job = Job(owner, "hurry", hurry)
-    job.happened.connect(lambda event: told.append(event.done))
+    job.happened.connect(lambda event: shown.append(event.done))
     job.ended.connect(lambda: ended.append(True))
     job.start()
     qtbot.waitUntil(lambda: ended == [True])
-    assert (told[0], told[-1]) == (1, 40)
-    assert len(told) < 40
+    assert (shown[0], shown[-1]) == (1, 40)
+    assert len(shown) < 40
 
 
-def test_where_progress_halts_the_latest_is_told_soon(qtbot) -> None:
+def test_where_progress_halts_the_latest_is_shown_soon(qtbot) -> None:
     may_end = threading.Event()
 
     def halt() -> Iterator[SlicesDone]:
@@ -101,32 +101,32 @@ def test_where_progress_halts_the_latest_is_told_soon(qtbot) -> None:
         assert may_end.wait(20)
 
     owner = QObject()
-    told: list[int] = []
+    shown: list[int] = []
     ended: list[bool] = []
     job = Job(owner, "halt", halt)
-    job.happened.connect(lambda event: told.append(event.done))
+    job.happened.connect(lambda event: shown.append(event.done))
     job.ended.connect(lambda: ended.append(True))
     job.start()
-    qtbot.waitUntil(lambda: told == [1, 4])
+    qtbot.waitUntil(lambda: shown == [1, 4])
     may_end.set()
     qtbot.waitUntil(lambda: ended == [True])
 
 
-def test_other_events_are_all_told_however_quick(qtbot) -> None:
-    def tell() -> Iterator[Noted]:
+def test_other_events_are_all_shown_however_quick(qtbot) -> None:
+    def show_text() -> Iterator[Noted]:
         yield SlicesDone(1, 3)
         for number in range(20):
             yield Noted(str(number))
 
-    told: list[object] = []
+    shown: list[object] = []
     ended: list[bool] = []
     owner = QObject()
-    job = Job(owner, "tell", tell)
-    job.happened.connect(told.append)
+    job = Job(owner, "show", show_text)
+    job.happened.connect(shown.append)
     job.ended.connect(lambda: ended.append(True))
     job.start()
     qtbot.waitUntil(lambda: ended == [True])
-    assert told[1:] == [Noted(str(number)) for number in range(20)]
+    assert shown[1:] == [Noted(str(number)) for number in range(20)]
 
 
 def test_only_a_job_that_takes_long_is_among_the_activities(qtbot, monkeypatch) -> None:

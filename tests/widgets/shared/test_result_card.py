@@ -106,7 +106,7 @@ def test_model_and_hand_are_held_against_each_other(card, viewer, volume, segmen
     assert card.hand_line.isHidden()
 
 
-def test_slices_in_a_row_are_told_as_ranges():
+def test_consecutive_slices_are_written_as_ranges():
     assert in_ranges((1, 2, 3, 7, 9, 10)) == "1-3, 7, 9-10"
 
 
@@ -116,7 +116,7 @@ def test_the_record_that_is_copied_and_the_one_that_is_saved_are_those_of_the_la
     _, layer = add_result(viewer, segmentation, volume, model_path=Path("m.safetensors"))
     layer.paint((5, 10, 10), 4)
     mark_reviewed(layer, 5)
-    layer.data[4, :2, :2] = 1  # of which nobody was told
+    layer.data[4, :2, :2] = 1  # without an event
     card.copy_button.click()
     copied = json.loads(QApplication.clipboard().text())
     card.save_to(tmp_path / "out.nii.gz")
@@ -136,13 +136,13 @@ def test_the_record_that_is_copied_and_the_one_that_is_saved_are_those_of_the_la
 def test_a_file_of_the_records_name_that_is_another_programs_stays(card, viewer, volume, segmentation, tmp_path):
     add_result(viewer, segmentation, volume)
     (tmp_path / "out.json").write_text('{"RepetitionTime": 2}')
-    told: list[str] = []
-    card.told.connect(told.append)
+    messages: list[str] = []
+    card.reported.connect(messages.append)
     for _ in range(2):
         card.save_to(tmp_path / "out.nii.gz")
     assert json.loads((tmp_path / "out.json").read_text()) == {"RepetitionTime": 2}
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["out.json", "out_2.json"]
-    assert told[-1] == f"Saved {tmp_path / 'out.nii.gz'}, {tmp_path / 'out_2.json'}."
+    assert messages[-1] == f"Saved {tmp_path / 'out.nii.gz'}, {tmp_path / 'out_2.json'}."
 
 
 def test_the_card_follows_the_selected_result(
@@ -197,13 +197,13 @@ def test_of_two_models_the_card_shows_the_one_that_is_selected(card, viewer, vol
     assert card.layer is not first
 
 
-def test_a_reference_is_no_result(card, viewer, volume):
+def test_a_reference_is_not_a_result(card, viewer, volume):
     layer = viewer.add_labels(np.ones(volume.shape, int), metadata={KEY: {"case": "patient7", "role": "reference"}})
     assert viewer.layers.selection.active == layer
     assert card.isHidden()
 
 
-def test_kept_slices_are_said_and_can_be_replaced_too(card, viewer, volume, segmentation):
+def test_kept_slices_are_reported_and_can_be_replaced_too(card, viewer, volume, segmentation):
     selection, layer = add_result(viewer, segmentation, volume)
     for z in range(5):
         mark_reviewed(layer, z)

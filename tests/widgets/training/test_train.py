@@ -113,7 +113,7 @@ def start(qtbot: Any, dock: TrainDock) -> Run:
     return dock.watch_page.run
 
 
-def told(run: Run, *events: Any) -> Run:
+def record(run: Run, *events: Any) -> Run:
     list(run.record(iter(events)))
     return run
 
@@ -260,7 +260,7 @@ def test_training_writes_the_open_layers_into_the_run_and_follows_it(
     assert not dock.watch_page.resume_button.isHidden()
 
 
-def test_a_run_that_was_stopped_goes_on(qtbot: Any, dock: TrainDock, child: list) -> None:
+def test_a_run_that_was_stopped_resumes(qtbot: Any, dock: TrainDock, child: list) -> None:
     start(qtbot, dock)
     dock.watch_page.stop_button.click()
     wait(qtbot, lambda: dock.watch_page.job is None)
@@ -268,7 +268,7 @@ def test_a_run_that_was_stopped_goes_on(qtbot: Any, dock: TrainDock, child: list
     wait(qtbot, lambda: len(child) == 2 and "training, step" in dock.watch_page.view.headline.text())
 
 
-def test_a_child_that_was_killed_is_told_and_can_be_resumed(qtbot: Any, dock: TrainDock, child: list) -> None:
+def test_a_child_that_was_killed_is_reported_and_can_be_resumed(qtbot: Any, dock: TrainDock, child: list) -> None:
     start(qtbot, dock)
     child[0].kill()
     wait(qtbot, lambda: dock.watch_page.job is None)
@@ -306,17 +306,17 @@ def test_a_dock_that_is_closed_leaves_the_training_alone(qtbot: Any, viewer: Vie
 
 
 def test_a_run_from_elsewhere_is_watched(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
-    run = told(make_run(tmp_path), Noted("data"), BatchDone(1, 10, 0.9, 1e-3))
+    run = record(make_run(tmp_path), Noted("data"), BatchDone(1, 10, 0.9, 1e-3))
     (run.folder / "process.json").write_text(json.dumps({"host": "far away", "pid": 1, "created": 0}))
     dock.watch_run(run)
     wait(qtbot, lambda: "step 1 of 10" in dock.watch_page.view.headline.text())
-    told(run, EpochDone(1, 2, 0.9, 1e-3, {}, 0.4, True, 1.0), Trained(Path("model.safetensors"), 0.4))
+    record(run, EpochDone(1, 2, 0.9, 1e-3, {}, 0.4, True, 1.0), Trained(Path("model.safetensors"), 0.4))
     (run.folder / "process.json").unlink()
     wait(qtbot, lambda: "complete, score 0.400" in dock.watch_page.view.headline.text())
 
 
 def test_a_run_that_failed_says_why(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
-    watched(qtbot, dock, told(make_run(tmp_path), Failed("The disk is full.")))
+    watched(qtbot, dock, record(make_run(tmp_path), Failed("The disk is full.")))
     assert "failed. The disk is full." in dock.watch_page.view.headline.text()
     assert not dock.watch_page.resume_button.isHidden()
     assert dock.watch_page.view.use_button.isHidden()
@@ -324,7 +324,7 @@ def test_a_run_that_failed_says_why(qtbot: Any, dock: TrainDock, tmp_path: Path)
 
 def test_a_version_that_was_refused_cannot_be_used(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
     refused = (Judged(False, "it was not better.", 0.5, 0.4), Trained(None, 0.4))
-    watched(qtbot, dock, told(make_run(tmp_path), *refused))
+    watched(qtbot, dock, record(make_run(tmp_path), *refused))
     assert dock.watch_page.view.verdict_line.text() == "Not accepted: it was not better."
     assert dock.watch_page.view.use_button.isHidden()
 
@@ -334,7 +334,7 @@ def test_a_new_version_is_used_and_taken_back(qtbot: Any, dock: TrainDock, tmp_p
     for path in (run.model_path, run.parent_path):
         path.write_bytes(toy_model.read_bytes())
     events = (Judged(True, "it is better.", 0.5, 0.6), Stopped("You asked for it."), Trained(run.model_path, 0.6))
-    watched(qtbot, dock, told(run, *events))
+    watched(qtbot, dock, record(run, *events))
     assert dock.watch_page.view.verdict_line.text() == "Accepted: it is better."
     dock.watch_page.view.use_button.click()
     assert ModelStore().find("toy").path.exists()
@@ -354,7 +354,7 @@ def test_the_preview_is_shown_as_a_picture_and_as_a_layer(
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     with run.preview_path.open("wb") as file:
         np.savez(file, image=image, reference=predicted, predicted=predicted, z=5, case="case3", epoch=2)
-    told(run, Trained(None, 0.1))
+    record(run, Trained(None, 0.1))
     watched(qtbot, dock, run)
     assert "Slice 5 of case3 after epoch 2" in dock.watch_page.view.preview_line.text()
     assert not dock.watch_page.view.preview.pixmap().isNull()
@@ -392,7 +392,7 @@ def test_cases_of_a_folder_are_listed_with_reasons_and_sides(
     assert plan.training == ("case3", "case4")
 
 
-def test_a_folder_without_cases_is_told(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
+def test_a_folder_without_cases_is_reported(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
     dock.data.source_box.setCurrentIndex(1)
     dock.data.folder_page.folder_edit.setText(str(tmp_path))
     dock.data.folder_page.look()
@@ -409,8 +409,8 @@ def test_a_corrected_case_is_kept_and_found_again(qtbot: Any, dock: TrainDock) -
 
 
 def test_runs_are_listed_with_how_they_stand(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
-    told(make_run(tmp_path, "one"), Trained(Path("m"), 0.3))
-    told(make_run(tmp_path, "two"), Noted("x"), Failed("y"))
+    record(make_run(tmp_path, "one"), Trained(Path("m"), 0.3))
+    record(make_run(tmp_path, "two"), Noted("x"), Failed("y"))
     dock.runs.reload()
     wait(qtbot, lambda: dock.runs.box.count() == 2)
     assert sorted(dock.runs.box.itemText(n) for n in range(2)) == ["one: complete", "two: failed"]
@@ -432,7 +432,7 @@ def test_the_plan_is_checked_by_a_child(
     wait(qtbot, lambda: dock.model.check_line.text() == "The settings work for my-model.")
 
 
-def test_progress_is_what_is_done_of_steps_or_time_with_one_time_left_and_phases_by_name(
+def test_progress_is_the_share_of_steps_or_time_with_one_time_left_and_phases_by_name(
     dock: TrainDock, tmp_path: Path
 ) -> None:
     view = dock.watch_page.view
@@ -463,8 +463,8 @@ def test_progress_is_what_is_done_of_steps_or_time_with_one_time_left_and_phases
         ),
     ],
 )
-def test_how_a_run_ended_is_said(qtbot: Any, dock: TrainDock, tmp_path: Path, events: Any, text: str) -> None:
-    watched(qtbot, dock, told(make_run(tmp_path), *events))
+def test_the_end_of_a_run_is_described(qtbot: Any, dock: TrainDock, tmp_path: Path, events: Any, text: str) -> None:
+    watched(qtbot, dock, record(make_run(tmp_path), *events))
     assert dock.watch_page.view.headline.text() == f"earlier: {text}"
 
 

@@ -85,7 +85,7 @@ class WhoIsWho:
 
     @property
     def stated(self) -> dict[str, str]:
-        """The patient of every stated name: enough to tell them from other cases later."""
+        """The patient of every stated name: enough to distinguish them from other cases later."""
         table = {name: self._call(min(self._find_nodes(name))) for name in sorted(self._stated)}
         table |= {node: self._call(node) for name in sorted(self._stated) for node in self._find_nodes(name)}
         return {name: patient for name, patient in table.items() if name != patient}

@@ -42,7 +42,7 @@ _OWN_SLICES_NAMES = (OWN_SLICES, "slices held out", "slices kept back")  # earli
 VOLUME_DICE = "volume Dice"
 
 MIN_MEASURABLE_DICE = 0.3
-"""Below this Dice, most of what is drawn for a region is wrong."""
+"""Below this Dice, most of a drawn region is wrong."""
 
 _KINDS = {
     "BraTS": "glioblastoma",
@@ -223,8 +223,8 @@ class ModelCard(Frozen):
             names the kind of case). Regions that were not measured are left out.
         """
         used = set(modalities) & set(self.modalities)
-        told = [m for m in self.metrics if m.measure == VOLUME_DICE and set(m.modalities) == used]
-        of_region = {region.name: tuple(m for m in told if m.region == region.name) for region in self.regions}
+        dice = [m for m in self.metrics if m.measure == VOLUME_DICE and set(m.modalities) == used]
+        of_region = {region.name: tuple(m for m in dice if m.region == region.name) for region in self.regions}
         return {name: metrics for name, metrics in of_region.items() if metrics}
 
     def find_unmeasurable(self, modalities: Iterable[str]) -> dict[str, str]:
@@ -260,9 +260,9 @@ class ModelCard(Frozen):
         """Return a region's mean volume Dice, over the patients of all data sets, for each subset of modalities."""
         own = {frozenset(m.modalities) for m in self.metrics if m.held_out and m.region == region}
         figures = (*self.metrics, *(m for m in self.parent_metrics if frozenset(m.modalities) not in own))
-        told = [m for m in figures if m.measure == VOLUME_DICE and m.held_out and m.region == region]
-        subsets = {frozenset(m.modalities) for m in told}
-        of_subset = {subset: [m for m in told if set(m.modalities) == subset] for subset in subsets}
+        dice = [m for m in figures if m.measure == VOLUME_DICE and m.held_out and m.region == region]
+        subsets = {frozenset(m.modalities) for m in dice}
+        of_subset = {subset: [m for m in dice if set(m.modalities) == subset] for subset in subsets}
         return {subset: sum(m.mean * m.n for m in ms) / sum(m.n for m in ms) for subset, ms in of_subset.items()}
 
 

@@ -82,9 +82,9 @@ def user_folder() -> Path:
     Path
         The folder, which need not exist.
     """
-    told = os.environ.get("BRAINTUMOR_MODELS")
-    if told:
-        return Path(told)
+    chosen = os.environ.get("BRAINTUMOR_MODELS")
+    if chosen:
+        return Path(chosen)
     return _chosen_folder or user_data_path("napari-braintumor", appauthor=False) / "models"
 
 

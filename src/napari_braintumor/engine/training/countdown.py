@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PATIENCE_S = 2.0
-"""What is measured in less time says little about the rest."""
+"""A shorter measurement says little about the rest."""
 
 WRONG_BY = 2.0
 """By how much an estimate must be too low before it is given up and a longer time is shown."""
@@ -30,7 +30,7 @@ class Countdown:
         Parameters
         ----------
         share
-            What is done, 0 to 1.
+            The share that is done, 0 to 1.
         now_s
             The time by any clock.
 

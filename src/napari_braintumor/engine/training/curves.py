@@ -18,7 +18,7 @@ MOST_POINTS = 1000
 
 @dataclass
 class Curves:
-    """What is drawn of a training. Steps are counted from 1.
+    """The curves of a training. Steps are counted from 1.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Curves:
     dice: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     def add(self, events: Iterable[TrainingEvent]) -> Curves:
-        """Add what was told; what was told of steps that a resumed run does again is dropped."""
+        """Add events; those of steps that a resumed run repeats replace the earlier ones."""
         for event in events:
             if isinstance(event, BatchDone):
                 self.losses.append((event.step, event.loss))

@@ -36,7 +36,7 @@ def make_batches(dataset: SliceDataset, first_step: int, steps: int, device: tor
     Parameters
     ----------
     dataset
-        What is drawn from.
+        The slices to draw from.
     first_step, steps
         The steps still to be done.
     device
@@ -71,7 +71,7 @@ def make_device_batches(
     Parameters
     ----------
     dataset
-        What is drawn from.
+        The slices to draw from.
     first_step, steps
         The steps still to be done.
     device
@@ -115,7 +115,7 @@ class DeviceSlices:
     Parameters
     ----------
     dataset
-        What is drawn from, and by which plan.
+        The slices to draw from, with the plan.
     device
         Where the slices lie.
     """

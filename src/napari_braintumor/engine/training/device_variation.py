@@ -27,7 +27,7 @@ BIAS_DEGREE = 3
 
 @dataclass(frozen=True)
 class Variation:
-    """What was drawn to vary a batch; lists of members are empty where a step does not touch it.
+    """The random draws that vary a batch; lists of members are empty where a step does not touch it.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Variation:
     noise: NDArray[np.float64]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what was drawn, by name."""
+        """Return the draws, by name."""
         return vars(self)
 
 
@@ -85,7 +85,7 @@ def draw_variation(plan: TrainPlan, shape: tuple[int, int], random: np.random.Ge
     Returns
     -------
     Variation
-        What was drawn for each slice of the batch.
+        The draws for each slice of the batch.
     """
     size = shape[0]
     varies, fully = plan.augmentation != "none", plan.augmentation == "full"

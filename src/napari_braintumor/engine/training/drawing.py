@@ -36,7 +36,7 @@ class SliceDataset(Dataset[Any]):
     Parameters
     ----------
     new
-        What is to be learned.
+        The slices to learn from.
     old
         What must not be forgotten; may be empty.
     plan

@@ -123,7 +123,7 @@ def _ends_a_line(path: Path) -> bool:
 
 def _plain(event: TrainingEvent) -> dict[str, Any]:
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    # A run may be moved or seen from another machine, so a file is told by its name.
+    # A run may be moved or seen from another machine, so a file is known by its name.
     return {
         name: value.name if isinstance(value, Path) else dict(value) if isinstance(value, dict) else value
         for name, value in fields.items()

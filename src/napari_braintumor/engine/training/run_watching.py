@@ -46,7 +46,7 @@ def follow(run: Run, alive: Callable[[], bool] | None = None, interval_s: float 
     Yields
     ------
     list of TrainingEvent
-        What is new since the last look; empty lists too, so that whoever listens can stop.
+        New events since the last look; empty lists too, so that the caller can stop.
     """
     alive = alive or (lambda: run.is_running)
     position, is_past = 0, True  # an end that lies in the past may be that of a session before this one

@@ -5,7 +5,7 @@ same for people), ``checkpoint.safetensors`` (to go on from), ``model.safetensor
 ``preview.npz``; where they are needed ``parent.safetensors`` (the model it started from) and ``cases`` (made of open
 layers). Only the process that trains writes to it, but for the file ``stop`` by which it is asked to end. That process
 holds a lock, a hidden file beside the folder, which the system takes back when the process dies, however it dies;
-``process.json`` tells who it is.
+``process.json`` says who it is.
 
 No torch here: a dock reads runs with this module. It is long, since the class names every file of the folder.
 """
@@ -53,7 +53,7 @@ CLOCK_S = 2.0
 """By how much the system may be off with the time when a process began, and when a file was written."""
 
 SILENT_S = 300.0
-"""A run on another machine that has told nothing for so long is taken to have broken off."""
+"""A run on another machine that has reported nothing for so long is taken to have broken off."""
 
 Status = Literal["new", "running", "complete", "stopped", "failed", "broken off"]
 
@@ -209,7 +209,7 @@ class Run:
     # -------------------------------------------------------------------------------------------------- watching
 
     def read_events(self) -> list[TrainingEvent]:
-        """Return all that was told so far, also of steps that were done again."""
+        """Return all events so far, including those of steps that were done again."""
         return parse_events(self.events_path.read_bytes())[0] if self.events_path.exists() else []
 
     @property
@@ -227,7 +227,7 @@ class Run:
 
     @property
     def is_running(self) -> bool:
-        """Whether a process trains here now, on this machine or, as far as can be told, on another."""
+        """Whether a process trains here now, on this machine or, as far as can be seen, on another."""
         try:
             process = self._read_process()
             if process["host"] == platform.node():
@@ -295,7 +295,7 @@ class Run:
         """Mark the folder as being trained in by this process alone.
 
         The lock works among processes of one machine and, in a folder that machines share, among those machines as far
-        as the share passes locks on, as NFS and SMB usually do; where it does not, what `is_running` can tell holds.
+        as the share passes locks on, as NFS and SMB usually do; where it does not, what `is_running` can see holds.
         A request to stop that is older than this process, or that this process made before, is forgotten; one that was
         made while it was starting is not.
 

@@ -26,7 +26,7 @@ PRIVATE = {
     *("cases", "output", "patients", "training", "held_out", "validation"),
     *("license", "limitations", "start_from", "vgg16", "fine_tuning"),
 }
-"""Of a plan, what a card tells elsewhere, or that names files of whoever trained."""
+"""Fields of a plan that a card states elsewhere, or that name files of whoever trained."""
 
 
 def save_split(run: Run, data: TrainingData, *, is_first: bool) -> None:
@@ -40,7 +40,7 @@ def save_split(run: Run, data: TrainingData, *, is_first: bool) -> None:
     now = data.describe()
     if run.split_path.exists() and run.checkpoint_path.exists():
         before = json.loads(run.split_path.read_text(encoding="utf-8"))
-        if any(before[side] != now[side] for side in before.keys() & now.keys()):  # versions may tell more or less
+        if any(before[side] != now[side] for side in before.keys() & now.keys()):  # versions differ
             raise DataError(
                 f"The cases are not those that the run '{run.folder.name}' began with: some were added, removed or "
                 "changed. Put them back, or start a new run."

@@ -173,7 +173,7 @@ def split_slices(
 
 
 def check_tuning(to_learn: int, to_judge: int) -> None:
-    """Refuse a fine-tuning of too few slices: it could not tell better from worse.
+    """Refuse a fine-tuning of too few slices: better could not be distinguished from worse.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The cases of a training: found, read, prepared once, and split into what is learned from and what is judged by."""
+"""The cases of a training: found, read, prepared once, and split into those to learn from and those to judge by."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TrainingData:
         )
 
     def can_choose(self, plan: TrainPlan) -> bool:
-        """Whether the validation side can tell better weights from worse ones.
+        """Whether the validation side can distinguish better weights from worse ones.
 
         Without tumor it cannot; a tuned model is judged by such slices, too, as its parent may have found tumor there.
 
@@ -108,7 +108,7 @@ class TrainingData:
 
     @property
     def megabytes(self) -> float:
-        """What is held in memory."""
+        """The bytes held in memory."""
         parts = (*self.training, *self.validation, *self.replay, *self.replay_judged)
         cases = {id(part.case): part.case for part in parts}
         return sum(c.nbytes for c in cases.values() if not isinstance(c.prepared.data, np.memmap)) / 1e6

@@ -26,7 +26,7 @@ class Transfer:
     loaded
         Tensors that were taken over as they were.
     adapted
-        For each tensor of the stem or the head that had to be changed, what was carried over and what is new.
+        For each tensor of the stem or the head that had to be changed, the channels carried over and the new ones.
     """
 
     loaded: tuple[str, ...]
@@ -65,7 +65,7 @@ def transfer_weights(
     Returns
     -------
     Transfer
-        Which weights were loaded, and what was adapted.
+        The weights that were loaded, and the changes made to them.
 
     Raises
     ------

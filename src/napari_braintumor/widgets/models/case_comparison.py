@@ -161,7 +161,7 @@ class CaseComparison(QGroupBox):
         update_or_add_disagreement(self._viewer, comparison, self._compared.placement)
         badges = {m.name: ", ".join(m.card.badges) for m in models if m.card and m.card.badges}
         self.figures.show_comparison(comparison, badges)
-        self._message.tell(
+        self._message.show_text(
             "The first model's layer and the disagreement are shown. Click a row to see another model's layer."
         )
 

@@ -83,7 +83,7 @@ class DescriptionForm(QDialog):
         name_widget(self.license_edit, "License", "Under which the weights may be used; empty if unknown")
         form.addRow("License", self.license_edit)
 
-        self.message = make_line("", "What is not possible")
+        self.message = make_line("", "Problem")
         self.message.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         if (ok := buttons.button(QDialogButtonBox.StandardButton.Ok)) is not None:

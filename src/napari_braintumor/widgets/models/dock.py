@@ -76,7 +76,7 @@ class ModelsDock(Dock):
         """Say that a job under way ends with its dock."""
         if self.footer.job is None:
             return ""
-        return f"{self._doing} was canceled because its dock was closed. What was finished before stays."
+        return f"{self._doing} was canceled because its dock was closed. Results finished before stay."
 
     @property
     def model(self) -> StoredModel | None:
@@ -84,7 +84,7 @@ class ModelsDock(Dock):
         return self.table.chosen
 
     def reload_models(self) -> None:
-        """Read the store again, keeping what is chosen and ticked."""
+        """Read the store again, keeping the choice and the ticks."""
         self.table.fill(ModelStore().list())
 
     def install_from(self, path: Path, description: ModelCard | None = None, name: str | None = None) -> None:
@@ -168,7 +168,7 @@ class ModelsDock(Dock):
         try:
             painted = self.comparison.begin(selection)
         except BrainTumorError as error:
-            self.message.tell(str(error))
+            self.message.show_text(str(error))
             return
         configs = [SegmentConfig(model=str(model.path)) for model in models]
         self._run(f"Compare on {selection.name}", compare_selection, selection, configs, painted)
@@ -178,7 +178,7 @@ class ModelsDock(Dock):
     def _run(self, title: str, generator: Callable[..., Any], *args: Any) -> None:
         if self.footer.job is not None:
             return
-        self.message.tell("")
+        self.message.show_text("")
         self._doing, self._asking = title, None
         job = Job(self, title, generator, *args)
         job.happened.connect(self._follow)
@@ -205,16 +205,16 @@ class ModelsDock(Dock):
             self._asking = event
         elif isinstance(event, Installed):
             self._choose(event.path)
-            self.message.tell(f"'{event.name}' is now among your models.")
+            self.message.show_text(f"'{event.name}' is now among your models.")
         elif isinstance(event, Exported):
-            self.message.tell(f"Written: {event.path}.")
+            self.message.show_text(f"Written: {event.path}.")
         else:
             assert isinstance(event, Started)
 
     def _end(self) -> None:
         if self.footer.end():
-            kept = " What was found before stays." if self.comparison.results else ""
-            self.message.tell(f"Canceled.{kept}")
+            kept = " Results found before stay." if self.comparison.results else ""
+            self.message.show_text(f"Canceled.{kept}")
         self._offer_actions()
         self._check()
         asking, self._asking = self._asking, None
@@ -230,11 +230,11 @@ class ModelsDock(Dock):
         if accepted and form.card is not None:
             self.install_from(undescribed.path, form.card)
         else:
-            self.message.tell(f"'{undescribed.path.name}' was not installed.")
+            self.message.show_text(f"'{undescribed.path.name}' was not installed.")
 
     def _rename_and_install(self, clashing: Clashing) -> None:
         proposed = find_free_name(clashing.taken, self.table.models)
         if name := ask_name(self, "Install", proposed, f"{clashing.reason}\n\nNew name"):
             self.install_from(clashing.path, clashing.description, name)
         else:
-            self.message.tell(f"'{clashing.path.name}' was not installed.")
+            self.message.show_text(f"'{clashing.path.name}' was not installed.")

@@ -116,7 +116,7 @@ class StoreButtons(QWidget):
     def _copy_as(self, model: StoredModel, name: str) -> None:
         copy = ModelStore().duplicate(model.path, name)
         self.added.emit(copy.path)
-        self._message.tell(f"'{name}' is a copy of '{model.name}'.")
+        self._message.show_text(f"'{name}' is a copy of '{model.name}'.")
 
     def _rename(self) -> None:
         model = self._model
@@ -128,7 +128,7 @@ class StoreButtons(QWidget):
         renamed = ModelStore().rename(model.path, name)
         self.added.emit(renamed.path)
         still = f" Still naming '{model.name}' as their parent: {', '.join(children)}." if children else ""
-        self._message.tell(f"'{model.name}' is now called '{name}'.{still}")
+        self._message.show_text(f"'{model.name}' is now called '{name}'.{still}")
 
     def _delete(self) -> None:
         model = self._model
@@ -146,14 +146,14 @@ class StoreButtons(QWidget):
     def _delete_now(self, model: StoredModel) -> None:
         ModelStore().remove(model.path)
         MODELS.changed.emit()
-        self._message.tell(f"'{model.name}' is deleted.")
+        self._message.show_text(f"'{model.name}' is deleted.")
 
     def _open_folder(self) -> None:
         folder = ModelStore().folder
         if not folder.is_dir():
-            self._message.tell(f"Your models will be stored in {folder}, which the first one creates.")
+            self._message.show_text(f"Your models will be stored in {folder}, which the first one creates.")
         elif not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
-            self._message.tell(f"Your models are stored in {folder}.")
+            self._message.show_text(f"Your models are stored in {folder}.")
 
     def _choose_store(self) -> None:
         """Write another folder into napari's Preferences, which notify all docks."""
@@ -161,14 +161,14 @@ class StoreButtons(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Folder of your models", str(ModelStore().folder))
         if settings is not None and chosen:
             settings.folder = chosen
-            self._message.tell(f"Your models are now stored in {chosen}. Those in the old folder stay there.")
+            self._message.show_text(f"Your models are now stored in {chosen}. Those in the old folder stay there.")
 
     def _try(self, act: Callable[[], None]) -> None:
         """Do something, and show the user an error if it fails."""
         try:
             act()
         except BrainTumorError as error:
-            self._message.tell(str(error))
+            self._message.show_text(str(error))
 
     # ---------------------------------------------------------------------------------------------- exchange
 

@@ -73,7 +73,7 @@ class ModelsTable(QTreeView):
         return [node.model for node in self.shown if self.tree.is_ticked(node)]
 
     def fill(self, models: Sequence[StoredModel], chosen: Path | None = None) -> None:
-        """List models, keeping what was chosen and ticked.
+        """List models, keeping the choice and the ticks.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ class Node:
 
 
 class ModelTree(QAbstractItemModel):
-    """What is shown of each model, which can be read without a window."""
+    """The rows of the models, which can be read without a window."""
 
     ticked_changed = Signal()
     """Other models are ticked."""

@@ -195,7 +195,7 @@ class SegmentDock(Dock):
         column.addWidget(self.message)
 
         self.result_card = ResultCard(self._viewer)
-        self.result_card.told.connect(self.message.tell)
+        self.result_card.reported.connect(self.message.show_text)
         self.result_card.case_asked.connect(self.scans.case_bar.take)
         self.result_card.tune_asked.connect(self._fine_tune)
         column.addWidget(self.result_card)
@@ -272,7 +272,7 @@ class SegmentDock(Dock):
             return
         if not self.doubts.settles([self.model]):
             return
-        self.message.tell("")
+        self.message.show_text("")
         self._notes = []
         self._running, self._running_model = self._selection, self.model.path
         self._started_s = 0.0
@@ -309,7 +309,7 @@ class SegmentDock(Dock):
         assert self._running is not None
         place = self._running.placement
         self._ran = True
-        self.message.tell("")  # what was noted goes with the layer from now on
+        self.message.show_text("")  # what was noted goes with the layer from now on
         selected = self._viewer.layers.selection.active
         in_work = same_scans(self._running.made_from, self._selection.made_from if self._selection else {})
         self.result_card.blockSignals(not in_work)  # napari selects what is new, which is not what the user wants now
@@ -324,14 +324,14 @@ class SegmentDock(Dock):
         if not in_work:  # the user has gone on with another case, and may be painting there
             self._viewer.layers.selection.active = unwrap_layer(selected)
             self.result_card.blockSignals(False)
-            self.message.tell(f"The tumor of '{segmentation.name}' is in layer '{layer.name}'.")
+            self.message.show_text(f"The tumor of '{segmentation.name}' is in layer '{layer.name}'.")
         update_or_add_probabilities(self._viewer, segmentation, place)
         seconds = float(segmentation.provenance.get("seconds", 0))
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
 
     def _end(self) -> None:
         if self.footer.end():
-            self.message.tell("Canceled. No layer was changed.")
+            self.message.show_text("Canceled. No layer was changed.")
         self.voxel_size.setEnabled(True)
 
     # ------------------------------------------------------------------------------------------------ results
@@ -346,7 +346,7 @@ class SegmentDock(Dock):
         gone = [str(scan["name"]) for modality, scan in made_from.items() if modality not in scans]
         if gone or not scans or path is None:
             which = f": {', '.join(gone)}" if gone else ""
-            self.message.tell(
+            self.message.show_text(
                 f"The scans that '{layer.name}' was made from are no longer all open{which}. Open them and segment "
                 "again: the model learns from the scans that it saw."
             )

@@ -17,12 +17,12 @@ class Expectation(QWidget):
     Attributes
     ----------
     texts
-        What is said of each region.
+        The text about each region.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.headline = make_line("", "What is expected")
+        self.headline = make_line("", "Expected Dice")
         self._rows = QWidget()
         self._grid = QGridLayout(self._rows)
         self._grid.setContentsMargins(0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Which model segments: a list with what is known of each, and the card of the chosen one."""
+"""Which model segments: a list with the figures of each, and the card of the chosen one."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class CaseBar(QWidget):
 
 
 class ScansForm(QGroupBox):
-    """The layer of each modality, filled by name; what was chosen by hand stays.
+    """The layer of each modality, filled by name; choices made by hand stay.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class ScansForm(QGroupBox):
         self.guess_row.hide()
         self.autofill_button = QPushButton("Fill by name")
         name_widget(
-            self.autofill_button, "Fill by name", "Forget what was chosen by hand and match the layers by their names"
+            self.autofill_button, "Fill by name", "Discard choices made by hand and match the layers by their names"
         )
         self.autofill_button.clicked.connect(self.autofill)
         column.addWidget(self.autofill_button)
@@ -237,7 +237,7 @@ class ScansForm(QGroupBox):
         self.refill()
 
     def autofill(self, _: bool = False) -> None:
-        """Forget what was chosen by hand."""
+        """Discard choices made by hand."""
         self._picked.clear()
         self.refill()
 

@@ -54,8 +54,8 @@ class Dock(QWidget, metaclass=_OneInAViewer):
         """Go away when the dock is closed: napari only takes the widget out, and a job would go on unseen."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is None and self._docked and not self._moving:
-                if told := self.describe_closing():
-                    show_info(told)
+                if notice := self.describe_closing():
+                    show_info(notice)
                 self.deleteLater()
             self._docked = self.parent() is not None
         return super().event(event)

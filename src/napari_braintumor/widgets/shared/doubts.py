@@ -36,8 +36,8 @@ class DoubtQuestion(QWidget):
         """Return whether models may be used; otherwise ask."""
         doubted = [model for model in models if model.card and model.card.doubts]
         self._asked = tuple(model for model in doubted if _key(model) not in _ACCEPTED)
-        told = [f"'{model.name}': {' '.join(model.card.doubts)}" for model in self._asked if model.card]
-        self.line.setText("\n".join([*told, "Check what it draws with special care."]) if told else "")
+        lines = [f"'{model.name}': {' '.join(model.card.doubts)}" for model in self._asked if model.card]
+        self.line.setText("\n".join([*lines, "Check what it draws with special care."]) if lines else "")
         self.setVisible(bool(self._asked))
         return not self._asked
 

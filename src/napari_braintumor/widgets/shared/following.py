@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject
 
 
 class _LastCall:
-    """What is to be done when an object is gone. The class keeps it, so that no collector of cycles takes it before."""
+    """An action for when an object is gone. The class keeps it, so that no collector of cycles takes it before."""
 
     waiting: ClassVar[set[_LastCall]] = set()
 

@@ -34,7 +34,7 @@ class Row(TypedDict, total=False):
     decimals
         Of a number that is not whole; left out, two.
     empty
-        What is written where a number is left out.
+        The text shown if a number is left out.
     """
 
     label: str
@@ -70,7 +70,7 @@ class SettingsForm(QWidget):
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for editor in self.editors.values():
-            editor.changed.connect(self._tell)
+            editor.changed.connect(self._announce)
             if isinstance(editor, CheckBox):  # which bears its label itself
                 self._form.addRow(editor.native)
             else:
@@ -85,7 +85,7 @@ class SettingsForm(QWidget):
         self.changed.emit()
 
     def values(self) -> dict[str, Any]:
-        """Return what is chosen, by field; None where a number is left out."""
+        """Return the values, by field; None where a number is left out."""
         return {name: editor.value for name, editor in self.editors.items()}
 
     def minimumSizeHint(self) -> QSize:
@@ -106,7 +106,7 @@ class SettingsForm(QWidget):
         labels = [label.sizeHint().width() for label in self.findChildren(QLabel)]
         return max(labels, default=0), max(widths, default=0)
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         self.changed.emit()
 
 
@@ -137,7 +137,7 @@ class Number(RangedWidget[float]):
     decimals
         As many are kept; 0 makes whole numbers.
     empty
-        What is written where it is left out, which the multiple of `step` next below `low` stands for; without it a
+        The text shown if it is left out, which the multiple of `step` next below `low` stands for; without it a
         number must be given.
     **options
         As for any widget of magicgui.

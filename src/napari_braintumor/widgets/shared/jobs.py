@@ -89,7 +89,7 @@ class Job(QObject):
         self._breath.timeout.connect(self._tell_progress)
         self._worker = create_worker(_run, generator, args, self._stop)
         self._worker.yielded.connect(self._receive)
-        # Told by the thread and not by the generator, which napari leaves suspended when it is closed.
+        # Sent by the thread and not by the generator, which napari leaves suspended when it is closed.
         self._worker.finished.connect(_COLLECTOR.release)
         self._worker.finished.connect(self._finish)
         when_destroyed(self, _abandon, self._stop, self._bar)
@@ -150,7 +150,7 @@ def _try(function: Callable[..., None], args: tuple[Any, ...]) -> None:
     try:
         function(*args)
     except Exception:
-        logger.info("What was begun in the background did not work", exc_info=True)
+        logger.info("A background task failed", exc_info=True)
 
 
 class _Bar:

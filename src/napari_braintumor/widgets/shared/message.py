@@ -23,13 +23,13 @@ class Message(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._line)
         column.addWidget(self.details_button)
-        self.tell("")
+        self.show_text("")
 
     def text(self) -> str:
         """Return the message."""
         return self._line.text()
 
-    def tell(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         """Replace the message; an empty text hides it."""
         self._line.setText(text)
         self.setVisible(bool(text))
@@ -37,12 +37,12 @@ class Message(QWidget):
 
     def add(self, text: str) -> None:
         """Add a text below the message."""
-        self.tell("\n".join(filter(None, (self.text(), text))))
+        self.show_text("\n".join(filter(None, (self.text(), text))))
 
     def show_failure(self, failure: Failure, before: str = "") -> None:
         """Show why a job failed, here and among napari's notifications."""
         self._failure = failure
-        self.tell(f"{before}{failure.text}")
+        self.show_text(f"{before}{failure.text}")
         self.details_button.setVisible(bool(failure.details))
         show_error(failure.text)
 

@@ -42,7 +42,7 @@ class Plot(QWidget):
     Parameters
     ----------
     title
-        What is shown.
+        The lines that are shown.
     limits
         The lowest and the highest y; left out, from what is shown.
     """

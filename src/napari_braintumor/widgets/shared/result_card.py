@@ -61,7 +61,7 @@ COUNT_S = 0.02
 """How long one bit keeps the window waiting."""
 
 _LEAST_ML = 0.05
-"""What is shown with one decimal; less is not shown as a change."""
+"""Volumes are shown with one decimal; a smaller change is not shown."""
 
 
 class ResultCard(QGroupBox):
@@ -73,7 +73,7 @@ class ResultCard(QGroupBox):
         Whose selected layer is shown.
     """
 
-    told = Signal(str)
+    reported = Signal(str)
     """A sentence for the dock to show."""
 
     case_asked = Signal(object)
@@ -115,10 +115,10 @@ class ResultCard(QGroupBox):
         try:
             written = save_labels(self.layer, path, self._viewer.layers)
         except DataError as error:
-            self.told.emit(f"Not saved: {error}")
+            self.reported.emit(f"Not saved: {error}")
             show_warning(str(error))
         else:
-            self.told.emit(f"Saved {', '.join(map(str, written))}.")
+            self.reported.emit(f"Saved {', '.join(map(str, written))}.")
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -307,7 +307,7 @@ class ResultCard(QGroupBox):
         if self._figures is not None:
             self._figures.settle()
             copy_text(json.dumps(self._figures.describe(), indent=1))
-            self.told.emit("The record is on the clipboard.")
+            self.reported.emit("The record is on the clipboard.")
 
 
 def describe_hands(figures: Figures) -> str:

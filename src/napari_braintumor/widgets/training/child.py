@@ -50,16 +50,18 @@ def check_plan(plan: TrainPlan) -> str:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
         path.write_text(plan.model_dump_json(), encoding="utf-8")
-        told = subprocess.run(
+        finished = subprocess.run(
             [*COMMAND, "train", str(path), "--check"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
-    lines = [line for line in (told.stdout if told.returncode == 0 else told.stderr).splitlines() if line.strip()]
-    if told.returncode != 0:
-        raise SettingsError(lines[-1] if lines else f"The check ended with exit code {told.returncode}.")
+    lines = [
+        line for line in (finished.stdout if finished.returncode == 0 else finished.stderr).splitlines() if line.strip()
+    ]
+    if finished.returncode != 0:
+        raise SettingsError(lines[-1] if lines else f"The check ended with exit code {finished.returncode}.")
     return lines[-1]
 
 

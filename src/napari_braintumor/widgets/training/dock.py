@@ -113,7 +113,7 @@ class TrainDock(Dock):
         self._show_tabs()
         self.data.choose_layers(layers, labels)
         if not self.model.choose_parent(model):
-            self.message.tell(
+            self.message.show_text(
                 f"The model '{model.stem}', which drew these labels, is no longer among your models. Choose another "
                 "one in the Model tab."
             )
@@ -128,7 +128,7 @@ class TrainDock(Dock):
         self.runs.delete_asked.connect(self._delete)
         self.data = DataPage(self._viewer)
         self.message = Message()
-        self.data.layers_page.told.connect(self.message.tell)
+        self.data.layers_page.reported.connect(self.message.show_text)
         self.data.changed.connect(self._describe)
         self.data.layers_page.keep_button.clicked.connect(self._keep_case)
         self.model = ModelPage()
@@ -176,7 +176,7 @@ class TrainDock(Dock):
             try:
                 plan = plan_fine_tuning(parent.card, parent.name, "a", (Path("a"),))
             except ValidationError as error:  # of a model from elsewhere
-                self.message.tell(f"'{parent.name}' cannot be tuned here: {describe_problem(error)}.")
+                self.message.show_text(f"'{parent.name}' cannot be tuned here: {describe_problem(error)}.")
         self.run_page.show_plan(plan)
         self.train_button.setText("Fine-tune" if self.model.tunes else "Train")
 
@@ -192,7 +192,7 @@ class TrainDock(Dock):
         self.pages.setCurrentWidget(self.tabs)
         self.train_button.setVisible(True)
         self.train_button.setEnabled(True)
-        self.message.tell("")
+        self.message.show_text("")
         self._describe()
 
     # ---------------------------------------------------------------------------------------------- starting
@@ -204,10 +204,10 @@ class TrainDock(Dock):
             case = self.data.layers_page.open_case() if self.data.source == "layers" else None
             plan = self.build_plan()
         except BrainTumorError as error:
-            self.message.tell(str(error))
+            self.message.show_text(str(error))
             return
         if self.model.tunes and (count := self.data.slice_count) is not None and count < FEWEST_TUNING_SLICES:
-            self.message.tell(describe_too_few(count))
+            self.message.show_text(describe_too_few(count))
             return
         self.model.name_edit.setText(plan.name)
         if case is not None and plan.preview_every:
@@ -219,7 +219,7 @@ class TrainDock(Dock):
             self._launch("Starting…", go_on, run)
 
     def _launch(self, text: str, generator: Any, *args: Any) -> None:
-        self.message.tell(text)
+        self.message.show_text(text)
         self.train_button.setEnabled(False)
         self.watch_page.resume_button.setEnabled(False)
         started: list[StartedRun] = []
@@ -266,16 +266,16 @@ class TrainDock(Dock):
         try:
             case = self.data.layers_page.open_case()
         except BrainTumorError as error:
-            self.message.tell(str(error))
+            self.message.show_text(str(error))
             return
-        self.message.tell("Writing the case…")
+        self.message.show_text("Writing the case…")
         job = self._run("Keep a corrected case", keep_case, case)
         job.happened.connect(self._tell_kept)
         job.failed.connect(self.message.show_failure)
         job.start()
 
     def _tell_kept(self, path: Path) -> None:
-        self.message.tell(f"Saved in {path}.")
+        self.message.show_text(f"Saved in {path}.")
 
     def _run(self, title: str, generator: Callable[..., Any], *args: Any) -> Job:
         """Return a job, not started yet, besides which no other is begun."""

@@ -1,4 +1,4 @@
-"""Cases on disk to learn from: what was found in a folder, and which side each patient is on."""
+"""Cases on disk to learn from: the cases found in a folder, and the side each patient is on."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class FolderPage(QWidget):
         browse.clicked.connect(self._browse)
         row.addWidget(self.folder_edit, 1)
         row.addWidget(browse)
-        self.found_line = make_line("", "What was found")
+        self.found_line = make_line("", "Cases found")
         self.cases = CasesTable()
         self.view = make_table_view(
             self.cases, "Cases found", "Double-click a case, or press Enter, to change the side its patient is on"

@@ -49,7 +49,7 @@ class LayersPage(QWidget):
     changed = Signal()
     """Something else is chosen or marked."""
 
-    told = Signal(str)
+    reported = Signal(str)
     """A sentence for the dock to show."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -212,10 +212,10 @@ class LayersPage(QWidget):
         try:
             z = slice_at(layer, self._viewer.dims.point)
         except DataError as error:
-            self.told.emit(str(error))
+            self.reported.emit(str(error))
             return
         if z is None:
-            self.told.emit("The slice that is shown lies outside the labels. Move the slider into the scan.")
+            self.reported.emit("The slice that is shown lies outside the labels. Move the slider into the scan.")
             return
         mark_reviewed(layer, z, z not in reviewed_slices(layer))
         self._show_reviewed()

@@ -40,7 +40,7 @@ HOW_TUNING_GOES = (
 
 
 class ModelPage(QWidget):
-    """Choose what is to learn."""
+    """Choose what to train."""
 
     changed = Signal()
     """Something else is chosen."""
@@ -112,7 +112,7 @@ class ModelPage(QWidget):
         return path in paths
 
     def reload_models(self) -> None:
-        """Read the store again, keeping what was chosen."""
+        """Read the store again, keeping the choice."""
         index = self.model_box.currentIndex()
         before = self._models[index].name if 0 <= index < len(self._models) else DEFAULT_MODEL
         self._models = [model for model in ModelStore().list() if model.card is not None]

@@ -71,7 +71,7 @@ class RunPage(QWidget):
         column.addWidget(make_collapsible("Advanced", self.advanced))
 
     def settings(self) -> dict[str, Any]:
-        """Return what is chosen, as fields of a plan."""
+        """Return the choices, as fields of a plan."""
         return {**self.everyday.values(), **self.advanced.values()}
 
     def show_plan(self, plan: TrainPlan) -> None:

@@ -38,14 +38,18 @@ LOSS_COLOR = "#4c8bf5"
 
 
 class TrainingView(QWidget):
-    """What is known of the run that is watched."""
+    """The state of the run that is watched."""
 
     def __init__(self) -> None:
         super().__init__()
         self.headline = make_line("", "State of the run")
         self.time_line = make_line("", "Time left")
         self.bar = QProgressBar()
-        name_widget(self.bar, "Progress of the training", "What is done of the steps or of the time, whichever is more")
+        name_widget(
+            self.bar,
+            "Progress of the training",
+            "Share of the steps or of the time, whichever is larger",
+        )
         self.verdict_line = make_line("", "Verdict")
         self.use_button = QPushButton("Use in Segment")
         name_widget(self.use_button, "Use in Segment", "Add the new model to yours and choose it in Segment")

@@ -105,7 +105,7 @@ class WatchPage(QWidget):
         self._asked_to_stop = False
         self._installed = None
         self.view.clear(run)
-        self._message.tell("")
+        self._message.show_text("")
         self._show_buttons(self.stop_button, self.discard_button)
         self.job = job = Job(self, f"Train {run.folder.name}", watch, run, partial(_is_alive, run, process))
         job.happened.connect(self._show_news)
@@ -132,10 +132,10 @@ class WatchPage(QWidget):
                 self._process.wait(5)
             run.discard()
         except BrainTumorError as error:
-            self._message.tell(str(error))
+            self._message.show_text(str(error))
             return
         self.left.emit()
-        self._message.tell(f"'{run.folder.name}' is deleted.")
+        self._message.show_text(f"'{run.folder.name}' is deleted.")
         self.runs_changed.emit()
 
     # ---------------------------------------------------------------------------------------------- following
@@ -164,13 +164,13 @@ class WatchPage(QWidget):
         complete = self.view.trained is not None and self.view.stopped is None
         resumable = not complete and run.plan_path.exists() and run.status in RESUMABLE
         self._show_buttons(*([self.resume_button] if resumable else []), self.back_button)
-        self._message.tell("")
+        self._message.show_text("")
         self.runs_changed.emit()
 
     def _describe_end(self) -> str:
         view = self.view
         if view.failed is not None:
-            return f"failed. {view.failed.reason} What was learned before is kept: Resume goes on from there."
+            return f"failed. {view.failed.reason} Progress before that is kept; Resume continues from there."
         if view.stopped is not None:
             return f"stopped. {view.stopped.reason}"
         if view.trained is not None:
@@ -205,14 +205,14 @@ class WatchPage(QWidget):
         try:
             run.request_stop()
         except BrainTumorError as error:
-            self._message.tell(str(error))
+            self._message.show_text(str(error))
             return
-        self._message.tell("Stopping after the current step…")
+        self._message.show_text("Stopping after the current step…")
         self._patience.start(PATIENCE_WITH_STOP_MS)
 
     def _lose_patience(self) -> None:
         if self.run is not None and self.job is not None and self.run.stop_requested:
-            self._message.tell(
+            self._message.show_text(
                 "The current step takes long. Press Stop once more to end at once, at the last checkpoint."
             )
 
@@ -233,11 +233,11 @@ class WatchPage(QWidget):
         try:
             model = ModelStore().install(self.run.model_path)
         except BrainTumorError as error:
-            self._message.tell(str(error))
+            self._message.show_text(str(error))
             return
         self._installed = model.name, model.path
         self._choose_in_segment(model.path)
-        self._message.tell(f"'{model.name}' is now among your models.")
+        self._message.show_text(f"'{model.name}' is now among your models.")
         self.view.use_button.hide()
         self.view.undo_button.setVisible(find_parent(self.run) is not None)
         MODELS.changed.emit()
@@ -251,11 +251,11 @@ class WatchPage(QWidget):
             ModelStore().remove(self._installed[0])
             known = ModelStore().find(parent.name) if parent else None
         except BrainTumorError as error:
-            self._message.tell(str(error))
+            self._message.show_text(str(error))
             return
         if known is not None:
             self._choose_in_segment(known.path)
-        self._message.tell(f"'{self._installed[0]}' is removed; its file stays in the run's folder.")
+        self._message.show_text(f"'{self._installed[0]}' is removed; its file stays in the run's folder.")
         self._installed = None
         self.view.undo_button.hide()
         self.view.use_button.show()

@@ -40,7 +40,7 @@ class Preview:
 
 @dataclass(frozen=True, eq=False)
 class RunNews:
-    """What is new in a run; curves and preview only where they changed."""
+    """The changes in a run; curves and preview only if they changed."""
 
     events: list[TrainingEvent] = field(default_factory=list)
     curves: Curves | None = None
@@ -60,7 +60,7 @@ def watch(run: Run, alive: Callable[[], bool]) -> Generator[RunNews, None, None]
     Yields
     ------
     RunNews
-        What is new since the last one; empty when nothing is.
+        The changes since the last one; empty if there are none.
     """
     curves, told_s = Curves(), 0.0
     new: list[TrainingEvent] = []

@@ -31,7 +31,7 @@ LPS = axcodes2ornt("LPS")
 
 
 class PrepareCase:
-    """Brings the images of a case onto the network's grid, normalises them and crops them to the head.
+    """Brings the images of a case onto the network's grid, normalizes them and crops them to the head.
 
     Parameters
     ----------
