@@ -247,7 +247,7 @@ def affine_of(
     """
     along = np.asarray(normal, np.float64) / np.linalg.norm(normal)
     aside = np.eye(3)[np.argmin(np.abs(along))]
-    first = np.cross(aside, along)
+    first = (aside @ along) * along - aside  # axial slices are as scanners have them
     first /= np.linalg.norm(first)
     second = np.cross(along, first)
     columns = np.cos(turn) * first + np.sin(turn) * second

@@ -164,6 +164,16 @@ def read_dataset(path: Path, *, pixels: bool) -> FileDataset:
         raise damaged(path) from error
 
 
+def digest_pixels(path: Path) -> str:
+    """Return a digest of a file's pixels as stored; of its path if it cannot be read."""
+    try:
+        with unheard():
+            data = dcmread(path, force=True, specific_tags=["PixelData"])
+            return hashlib.blake2b(data.PixelData, digest_size=8).hexdigest()
+    except FAULTS:
+        return str(path)
+
+
 def damaged(path: Path) -> DataError:
     """Return the error for a file that cannot be parsed or decoded. It says no more, as headers name patients."""
     return DataError(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.dicom.headers import Plane
+from napari_braintumor.engine.files.dicom.headers import Plane, digest_pixels
 
 _SAME_PLACE_MM = 0.02
 _ROUNDED = 0.01
@@ -252,23 +252,31 @@ def _title(trait: str, value: Hashable, place: int) -> str:
 
 def _split_equals(planes: list[Plane], title: str, name: str) -> list[Part]:
     """Split planes that no trait tells apart: copies of one image are dropped, several full stacks become series."""
-    places = _places(planes)
-    count = Counter(places)
-    most = max(count.values())
-    if most == 1:
-        return [Part(tuple(planes), title)]
     by_place: dict[int, list[Plane]] = defaultdict(list)
-    for place, plane in sorted(zip(places, planes, strict=True), key=lambda item: item[1].instance):
+    for place, plane in sorted(zip(_places(planes), planes, strict=True), key=lambda item: item[1].instance):
         by_place[place].append(plane)
-    if set(count.values()) == {most}:
-        layers = [tuple(members[i] for members in by_place.values()) for i in range(most)]
-        return [Part(layer, f"{title} part {i}".strip()) for i, layer in enumerate(layers, 1)]
-    several = sum(number > 1 for number in count.values())
+    different = {place: _drop_equals(members) for place, members in by_place.items()}
+    dropped = len(planes) - sum(map(len, different.values()))
+    notes = (f"{dropped} images of {name} are there twice; one of each is used.",) if dropped else ()
+    count = {len(members) for members in different.values()}
+    most = max(count)
+    if count == {most}:
+        layers = [tuple(members[i] for members in different.values()) for i in range(most)]
+        words = [f"{title} part {i}".strip() if most > 1 else title for i in range(1, most + 1)]
+        return [Part(layer, word, notes) for layer, word in zip(layers, words, strict=True)]
+    several = sum(len(members) > 1 for members in different.values())
     problem = (
-        f"{name} has different images in {several} of its {len(count)} places, and nothing says which belong together. "
-        "Remove those that do not belong, or export the series again."
+        f"{name} has different images in {several} of its {len(different)} places, and nothing says which belong "
+        "together. Remove those that do not belong, or export the series again."
     )
     return [Part(tuple(planes), title, problem=problem)]
+
+
+def _drop_equals(planes: list[Plane]) -> list[Plane]:
+    """Return planes of one place without those whose pixels equal another's."""
+    if len(planes) == 1 or len({plane.path for plane in planes}) < len(planes):
+        return planes
+    return list({digest_pixels(plane.path): plane for plane in reversed(planes)}.values())[::-1]
 
 
 # ------------------------------------------------------------------------------------------------- where they lie
@@ -298,15 +306,10 @@ def _number_slices(heights: NDArray[np.float64], name: str) -> tuple[NDArray[np.
     if len(heights) == 1:
         return np.zeros(1, np.intp), []
     steps = np.diff(heights)
-    step = float(np.median(steps))
-    if step <= _SAME_PLACE_MM:
+    tried = [_fit_steps(heights, float(guess)) for guess in (np.median(steps), steps.min()) if guess > _SAME_PLACE_MM]
+    if not tried:
         raise _uneven(steps, name)
-    index = np.concatenate([[0], np.cumsum(np.maximum(np.rint(steps / step), 1))]).astype(np.intp)
-    for _ in range(2):  # the median may be of rounded positions: fit once more over all
-        step, start = np.polyfit(index, heights, 1)
-        fresh = np.rint((heights - start) / step).astype(np.intp)
-        index = fresh - fresh[0] if (np.diff(fresh) > 0).all() else index
-    off = float(np.abs(heights - (start + step * index)).max() / step)
+    index, step, off = next((each for each in tried if each[2] <= _UNEVEN), tried[0])
     gaps = np.diff(index) - 1
     missing = int(gaps.sum())
     if off > _UNEVEN or (missing and len(heights) < 4):
@@ -331,6 +334,18 @@ def _number_slices(heights: NDArray[np.float64], name: str) -> tuple[NDArray[np.
             f"The slices of {name} are {close:.4g} to {far:.4g} mm apart; their mean of {step:.4g} mm is used."
         )
     return index, notes
+
+
+def _fit_steps(heights: NDArray[np.float64], step: float) -> tuple[NDArray[np.intp], float, float]:
+    """Return places in an even stack of about this step, the step, and how far off a slice is, in steps."""
+    steps = np.diff(heights)
+    index = np.concatenate([[0], np.cumsum(np.maximum(np.rint(steps / step), 1))]).astype(np.intp)
+    start = float(heights[0])
+    for _ in range(2):  # the first step may be of rounded positions: fit once more over all
+        step, start = (float(each) for each in np.polyfit(index, heights, 1))
+        fresh = np.rint((heights - start) / step).astype(np.intp)
+        index = fresh - fresh[0] if (np.diff(fresh) > 0).all() else index
+    return index, step, float(np.abs(heights - (start + step * index)).max() / step)
 
 
 def _uneven(steps: NDArray[np.float64], name: str) -> DataError:
