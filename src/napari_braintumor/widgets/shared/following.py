@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from napari.components import LayerList
@@ -50,12 +50,12 @@ def follow_names(owner: QObject, callback: Callable[..., Any], layers: LayerList
     when_destroyed(owner, _disconnect_names, callback, watch_new, layers)
 
 
-def _disconnect(callback: Callable[..., Any], emitters: tuple[Any, ...]) -> None:
+def _disconnect(callback: Callable[..., Any], emitters: Iterable[Any]) -> None:
+    # By its object: asked for a method, napari compares that object, which Qt has deleted, with those of other methods.
     for emitter in emitters:
-        emitter.disconnect(callback)
+        emitter.disconnect(getattr(callback, "__self__", callback))
 
 
 def _disconnect_names(callback: Callable[..., Any], watch_new: Callable[..., Any], layers: LayerList) -> None:
     layers.events.inserted.disconnect(watch_new)
-    for layer in layers:
-        layer.events.name.disconnect(callback)
+    _disconnect(callback, [layer.events.name for layer in layers])
