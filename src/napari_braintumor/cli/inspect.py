@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from napari_braintumor.cli._console import (
@@ -58,7 +58,7 @@ def _print_case(case: CaseFiles, patient: str) -> None:
     details = "  ".join(part for part in (patient, _date_of(case)) if part and part != case.name)
     console.print(Text(case.name, "bold").append(f"  {details}", "not bold"))
     if case.rows:
-        table = Table("no.", "series", "modality", "use", "plane", "mm (Z x Y x X)", "why")
+        table = Table("no.", Column("series", overflow="fold"), "modality", "use", "plane", "mm (Z x Y x X)", "why")
         for label, row in zip(label_rows(case.rows), case.rows, strict=True):
             modality = f"{row.modality or ''}{'' if row.sure else '?'}"
             why = row.reason if row.used else row.why_not

@@ -18,6 +18,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import Aligned, PhaseReached
 from napari_braintumor.engine.files.assembling import check_scan, volume_from_modalities
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
+from napari_braintumor.engine.files.choosing_series.rows import capitalize, title_of
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import find_label_values, reference_from_values
 from napari_braintumor.engine.files.laying import match_to_scan
@@ -82,14 +83,14 @@ def align_case(case: CaseFiles, config: AlignConfig | None = None) -> Iterator[P
     """
     if case.problem is not None:
         raise DataError(case.problem)
-    different = dict.fromkeys(image.paths for image in case.images)
+    different = dict.fromkeys((image.paths, _stack_of(image)) for image in case.images)
     yield PhaseReached(f"reading {case.name}")
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-        read = pool.map(lambda paths: _read_image(paths, case.group), different)
+        read = pool.map(lambda stored: _read_image(stored[0], case.group, stored[1]), different)
         files = dict(zip(different, read, strict=True))
     if not files:
         raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
-    scans = {image.modality: _take_scan(image, *files[image.paths]) for image in case.images}
+    scans = {image.modality: _take_scan(image, *files[image.paths, _stack_of(image)]) for image in case.images}
     config = config or AlignConfig()
     grids = {modality: scan.grid for modality, scan in scans.items()}
     best = _choose_grid(list(grids.values()))
@@ -123,6 +124,13 @@ def _assemble(case: CaseFiles, aligned: Aligned) -> Volume:
 
 def _take_scan(image: ImageFile, data: NDArray[Any], grid: SourceGrid) -> Scan:
     """Return one modality of a file that was read."""
+    if image.series is not None and image.series.format == "dicom":  # whose files may be named after the patient
+        title = title_of(image.series)
+        if data.ndim == 4:
+            raise DataError(
+                f"{capitalize(title)} has {len(data)} stacks of slices. Choose another series, or one stack."
+            )
+        return Scan(data, grid, title, image.series.frame_of_reference)
     name = image.paths[0].name
     if image.channel is None and data.ndim == 4:
         color = "It is a color picture, not a scan, or has several modalities. " if len(data) in (3, 4) else ""
@@ -134,7 +142,12 @@ def _take_scan(image: ImageFile, data: NDArray[Any], grid: SourceGrid) -> Scan:
             f"{image.modality}. {HOW_TO_NAME}"
         )
     channel = data if image.channel is None else data[image.channel]
-    return Scan(channel, grid, _name(grid), image.series.frame_of_reference if image.series else "")
+    return Scan(channel, grid, _name(grid))
+
+
+def _stack_of(image: ImageFile) -> int | None:
+    """Return which stack of a DICOM file is meant; stacks of one file may lie in different places."""
+    return image.channel if image.series is not None and image.series.format == "dicom" else None
 
 
 def _find_drawn_on(case: CaseFiles, scans: Mapping[str, Scan]) -> str | None:
@@ -230,9 +243,13 @@ def _name(grid: SourceGrid) -> str:
     return f"'{grid.path.name}'" if grid.path else "an image"
 
 
-def _read_image(paths: tuple[Path, ...], group: str) -> tuple[NDArray[Any], SourceGrid]:
+def _read_image(paths: tuple[Path, ...], group: str, stack: int | None = None) -> tuple[NDArray[Any], SourceGrid]:
     """Read a file, or slices, with what is known about the voxel size in its data set."""
     form = check_readable(paths[0])
+    if stack is not None:
+        from napari_braintumor.engine.files.dicom.reading import read_series  # pydicom takes long to import
+
+        return read_series(paths, stack)
     if len(paths) > 1:
         if form.read_slices is None:
             raise DataError(f"'{paths[0].name}' is one of {len(paths)} slices. {form.title} files hold whole scans.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -31,12 +32,19 @@ def describe_segmentation(segmentation: Segmentation) -> dict[str, Any]:
         "case": segmentation.name,
         "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml.items()},
         "labels": {str(label): name for label, name in segmentation.label_names.items()},
-        "source": str(source.path) if source.path else None,
+        "source": _describe_source(source),
         "spacing_zyx_mm": [round(side, 6) for side in source.spacing],
         "spacing_known": source.spacing_known,
         **({"not_measurable": dict(segmentation.not_measurable)} if segmentation.not_measurable else {}),
         **segmentation.provenance,
     }
+
+
+def _describe_source(source: SourceGrid) -> str | None:
+    """Return the path of a scan; scanners and archives may name DICOM files after the patient, so not theirs."""
+    if source.format == "dicom":
+        return "DICOM"
+    return str(source.path) if source.path else None
 
 
 def describe_corrected(
@@ -189,7 +197,12 @@ def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
     """Return the scan that labels were made from: its path, and its content in case another scan replaces it."""
     path = segmentation.source.path
     try:
-        return None if path is None else {"path": str(path.resolve()), "sha256": file_sha256(path)}
+        if path is None:
+            return None
+        where = str(path.resolve())
+        if segmentation.source.format == "dicom":  # see `_describe_source`
+            where = hashlib.sha256(os.fsencode(where)).hexdigest()
+        return {"path": where, "sha256": file_sha256(path)}
     except OSError:
         return None
 

@@ -1,0 +1,205 @@
+"""Nothing about the patient leaves the scanner's files: every byte that is written, printed or shown is searched."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import logging
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dicom import MARKED, Acquisition, Storage, write_capture, write_case, write_pdf
+from napari_braintumor.cli import app
+from napari_braintumor.engine.errors import BrainTumorError
+from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.choosing_series.changing import choose_series, remember_choice
+from napari_braintumor.engine.files.reading import read_case
+from napari_braintumor.engine.files.written import write_case as write_corrected
+from toy_cases import make_case
+
+SERIES = {
+    "T1": Acquisition("ax t1", 2, echo_time=9.0, repetition_time=500.0),
+    "T1ce": Acquisition("ax t1 SECRET^NAME", 7, echo_time=9.0, repetition_time=500.0, contrast="Gadovist"),
+    "T2": Acquisition("ax t2", 3, echo_time=100.0, repetition_time=5000.0, tags={"ProtocolName": "SECRET-ID-4711 t2"}),
+    "FLAIR": Acquisition("ax flair", 4, echo_time=110.0, repetition_time=9000.0, inversion_time=2500.0),
+}
+BIRTH = MARKED["PatientBirthDate"]
+run = CliRunner().invoke
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A case of a made-up patient; folders and files are named as archives name them: after the patient."""
+    volume, _ = make_case(5)
+    folder = tmp_path_factory.mktemp("scans") / "SECRET_NAME_19010203"
+    entries = []
+    for number, (modality, acquisition) in enumerate(SERIES.items()):
+        values = volume.data[volume.modalities.index(modality)].clip(0)
+        storage = Storage(suffix=".SECRET.IMA" if number else ".dcm", left_out=(5,) if modality == "T2" else ())
+        entries.append((values, volume.source.affine_ZYX, acquisition, storage))
+    write_case(folder, entries)
+    write_pdf(folder, Acquisition("Report of SECRET^NAME", 20))
+    write_capture(folder, Acquisition("Key images", 21))
+    broken = next((folder / "002").iterdir())
+    (folder / "SECRET-ID-4711.dcm").write_bytes(broken.read_bytes()[:900])
+    return folder
+
+
+def leaks(text: str | bytes) -> list[str]:
+    """Return the marked values that a text contains, however it is spelled or encoded."""
+    if isinstance(text, bytes):
+        return [leak for code in ("latin-1", "utf-16-le", "utf-16-be") for leak in leaks(text.decode(code, "replace"))]
+    return [marker for marker in ("secret", BIRTH, "1901-02-03", "id-4711") if marker in text.casefold()]
+
+
+def unzipped(path: Path) -> Iterator[bytes]:
+    """Yield the name and the content of a file, and what is packed in it."""
+    yield path.name.encode()
+    content = path.read_bytes()
+    yield content
+    if content[:2] == b"\x1f\x8b":
+        yield gzip.decompress(content)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from (archive.read(name) for name in archive.namelist())
+
+
+def leaking_files(folder: Path) -> list[str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [f"{path}: {found}" for path in files for part in unzipped(path) if (found := leaks(part))]
+
+
+def texts(value: Any, depth: int = 12) -> Iterator[str | bytes]:
+    """Yield every text within a value: of names, keys, fields and arrays."""
+    if isinstance(value, str | bytes):
+        yield value
+    elif isinstance(value, Path):
+        yield ""  # where the user's own files lie
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from texts(key, depth - 1)
+            yield from texts(item, depth - 1)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from texts(item, depth - 1)
+    elif dataclasses.is_dataclass(value) and depth:
+        yield from texts([getattr(value, field.name) for field in dataclasses.fields(value)], depth - 1)
+    elif isinstance(value, np.ndarray):
+        yield value.tobytes() if value.dtype.kind in "SUO" else b""
+    else:
+        yield repr(value)
+
+
+def test_the_search_finds_what_it_should(tmp_path: Path):
+    for name, content in (("a.txt", b"x SECRET x"), ("b.bin", "Secret".encode("utf-16-le")), ("c", BIRTH.encode())):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "d.gz").write_bytes(gzip.compress(b"SECRET"))
+    (tmp_path / "secret.txt").write_bytes(b"")
+    assert len(leaking_files(tmp_path)) == 5
+    assert [leak for text in texts({"a": [("SECRET",)]}) for leak in leaks(text)] == ["secret"]
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("inspect", "--json"), ("inspect", "--series", "T2=none")])
+def test_the_table_of_series_shows_no_patient(scans: Path, command: tuple[str, ...]):
+    result = run(app, [command[0], str(scans), *command[1:]])
+    assert result.exit_code == 0, result.output
+    assert "ax flair" in result.output
+    assert not leaks(result.output)
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nii", "tif", None])
+def test_segmenting_writes_and_prints_no_patient(
+    scans: Path, toy_model: Path, tmp_path: Path, suffix: str | None, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    form = [] if suffix is None else ["--format", suffix]
+    picks = ["--series", "T1=2"]
+    out = tmp_path / "out"
+    result = run(app, ["segment", str(scans), "-o", str(out), "-m", str(toy_model), "--verbose", *form, *picks])
+    assert result.exit_code == 0, result.output
+    assert "whole tumor" in result.output
+    assert len(list(out.iterdir())) == 2
+    assert not leaks(result.output)
+    assert not leaks(caplog.text)
+    assert not leaking_files(tmp_path)
+
+
+def test_the_name_is_written_only_if_the_user_asks(scans: Path, toy_model: Path, tmp_path: Path):
+    arguments = ["segment", str(scans), "-o", str(tmp_path / "out"), "-m", str(toy_model), "--keep-names"]
+    result = run(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "SECRET_NAME_2024-02-29_tumor.json").is_file()
+    assert leaking_files(tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "SECRET_NAME_2024-02-29_tumor.json").read_text())
+    assert record["case"] == "SECRET_NAME_2024-02-29"
+    assert not leaks(json.dumps({key: value for key, value in record.items() if key not in ("case", "written")}))
+
+
+def test_a_drawn_picture_and_a_corrected_case_hold_no_patient(scans: Path, toy_model: Path, tmp_path: Path):
+    result = run(app, ["demo", str(scans), "-o", str(tmp_path / "out"), "-m", str(toy_model)])
+    assert result.exit_code == 0, result.output
+    assert not leaks(result.output)
+    (case,) = find_cases(scans)
+    volume = read_case(case)
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[2:4, 20:30, 20:30] = 2
+    write_corrected(tmp_path / "corrected" / volume.name, volume, labels, "whole", patient=case.patient)
+    assert list((tmp_path / "corrected").rglob("case.json"))
+    assert not leaking_files(tmp_path)
+
+
+def test_layers_in_napari_hold_no_patient(scans: Path, monkeypatch: pytest.MonkeyPatch):
+    from napari_braintumor import readers
+
+    shown: list[str] = []
+    monkeypatch.setattr(readers, "show_warning", shown.append)
+    layers = readers.read_layers(scans)
+    assert len(layers) == 4
+    for data, options, _ in layers:
+        assert isinstance(data, np.ndarray)
+        assert not [text for text in texts(options) if leaks(text)], options["name"]
+    assert "series 3 'ax t2'" in " ".join(shown).lower()
+    assert not leaks(" ".join(shown))
+
+
+def test_cases_rows_and_volumes_hold_no_patient(scans: Path):
+    (case,) = find_cases(scans)
+    assert not [text for text in texts(case) if leaks(text)]
+    volume = read_case(case)
+    assert volume.modalities == ("T1", "T1ce", "T2", "FLAIR")
+    assert any("series 3 'ax t2'" in note.lower() for note in volume.notes)
+    assert not [text for text in texts(dataclasses.replace(volume, data=volume.data[:, :1, :1, :1])) if leaks(text)]
+
+
+@pytest.mark.parametrize("pick", ["T1=99", "T1=20", "T1=21", "T1=ax"])
+def test_messages_name_no_patient(scans: Path, pick: str):
+    (case,) = find_cases(scans)
+    with pytest.raises(BrainTumorError) as raised:
+        choose_series(case, [pick])
+    assert not leaks(str(raised.value))
+
+
+def test_pixels_that_cannot_be_decoded_are_reported_without_the_patient(scans: Path, tmp_path: Path):
+    import shutil
+
+    shutil.copytree(scans, tmp_path / "copy")
+    path = sorted((tmp_path / "copy" / "004").iterdir())[3]
+    path.write_bytes(path.read_bytes()[:-900])
+    (case,) = find_cases(tmp_path / "copy")
+    with pytest.raises(BrainTumorError) as raised:
+        read_case(case)
+    assert not leaks(str(raised.value).replace(path.name, ""))
+
+
+def test_what_is_remembered_holds_no_patient(scans: Path, tmp_path: Path):
+    (case,) = find_cases(scans)
+    remember_choice(choose_series(case, ["T1=none"]))
+    assert list((tmp_path / "users-choices").iterdir())
+    assert not leaking_files(tmp_path)
