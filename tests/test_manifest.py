@@ -54,7 +54,7 @@ def test_the_manifest_lists_the_endings_of_all_formats(manifest):
     endings = [suffix for each in FORMATS for suffix in each.suffixes]
     patterns = [f"*{way}" for end in endings for way in (end, end.upper())]
     (reader,), (writer,) = manifest.contributions.readers, manifest.contributions.writers
-    assert sorted(reader.filename_patterns) == sorted([*patterns, "DICOMDIR"])
+    assert sorted(reader.filename_patterns) == sorted([*patterns, "DICOMDIR"]), "run tools/write_endings.py"
     assert writer.filename_extensions == [suffix for each in FORMATS for suffix in each.written_suffixes]
 
 
