@@ -1,5 +1,12 @@
 """napari layers <-> `Volume` and `Segmentation`: the only folder that knows both. No Qt."""
 
+from napari_braintumor.layers.alignment import (
+    PreparedScans,
+    even_out,
+    is_check,
+    make_check_layer,
+    make_checkerboard,
+)
 from napari_braintumor.layers.cases import (
     Case,
     CaseView,
@@ -12,6 +19,7 @@ from napari_braintumor.layers.cases import (
 from napari_braintumor.layers.display import (
     LayerData,
     layers_from_case,
+    layers_from_scans,
     make_image_layer,
     make_label_layer,
     make_own_label_layer,
@@ -34,6 +42,12 @@ from napari_braintumor.layers.masks import (
     reference_from_labels,
     reviewed_slices,
     slice_at,
+)
+from napari_braintumor.layers.opening import (
+    CaseRead,
+    CasesFound,
+    open_paths,
+    read_layers_of,
 )
 from napari_braintumor.layers.placement import (
     KEY,
@@ -83,12 +97,15 @@ __all__ = [
     "KEY",
     "Answer",
     "Case",
+    "CaseRead",
     "CaseView",
+    "CasesFound",
     "Figures",
     "Inspector",
     "Landing",
     "LayerData",
     "Placement",
+    "PreparedScans",
     "Selection",
     "align_selection",
     "case_of",
@@ -96,6 +113,7 @@ __all__ = [
     "check_same_case",
     "default_placement",
     "describe_scan",
+    "even_out",
     "explain_lock",
     "figures_of",
     "find_case",
@@ -105,6 +123,7 @@ __all__ = [
     "find_scan_of",
     "follow_labels",
     "inspect_selection",
+    "is_check",
     "is_result",
     "is_result_of",
     "is_taken_as_shown",
@@ -114,7 +133,10 @@ __all__ = [
     "labels_from_layer",
     "labels_from_segmentation",
     "layers_from_case",
+    "layers_from_scans",
     "layers_on",
+    "make_check_layer",
+    "make_checkerboard",
     "make_colormap",
     "make_image_layer",
     "make_label_layer",
@@ -123,6 +145,8 @@ __all__ = [
     "masks_in",
     "match_modalities",
     "modality_of",
+    "open_paths",
+    "read_layers_of",
     "reference_from_labels",
     "replace_kept",
     "reviewed_slices",

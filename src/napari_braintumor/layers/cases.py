@@ -11,8 +11,9 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.naming import read_owner
-from napari_braintumor.layers.placement import KEY, level_0, unwrap_layer, world_matrix
+from napari_braintumor.layers.placement import KEY, find_placement, level_0, unwrap_layer, world_matrix
 from napari_braintumor.layers.selection import case_of, find_owner, modality_of, scans_in
 
 _SHOWN_FIRST = ("FLAIR", "T1ce", "T2", "T1")
@@ -103,7 +104,8 @@ def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> di
     Returns
     -------
     dict
-        The layer of each modality, in the order of `MODALITIES`. If two layers fit, the upper one.
+        The layer of each modality, in the order of `MODALITIES`. If two layers fit, the upper one, and before that one
+        with the anchor's shape. A layer of another shape is matched only if both say where they lie.
     """
     cases = cases_in(layers)
     case = find_case(cases, anchor) or next((case for case in reversed(cases) if _first_of(case) is not None), None)
@@ -112,14 +114,28 @@ def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> di
     if anchor not in case.scans or modality_of(anchor) is None:
         anchor = _first_of(case)
     assert anchor is not None
-    found = {
-        modality: scan
-        for scan in case.scans
-        if (modality := modality_of(scan)) and scan.data.shape == anchor.data.shape
-    }
+    placed = _is_placed(anchor)
+    found: dict[str, Image] = {}
+    for alike in (False, True):
+        for scan in case.scans:
+            if not (modality := modality_of(scan)) or (scan.data.shape == anchor.data.shape) is not alike:
+                continue
+            if alike or (placed and _is_placed(scan)):
+                found[modality] = scan
     found[modality_of(anchor) or ""] = anchor
     order = (*MODALITIES, *sorted(set(found) - set(MODALITIES)))
     return {modality: found[modality] for modality in order if modality in found}
+
+
+def _is_placed(layer: Image) -> bool:
+    """Whether a layer says where it lies, so that it can be brought onto the grid of another one."""
+    if np.ndim(level_0(layer)) != 3:
+        return False
+    try:
+        grid = find_placement(layer).grid
+    except DataError:
+        return False
+    return grid.spacing_known and grid.orientation_known
 
 
 def _first_of(case: Case) -> Image | None:

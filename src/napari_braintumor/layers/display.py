@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.aligning.scans import Scan, choose_reference
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_COLORS, LABELS, name_labels
+from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.tally import SliceTally, add_up, tally_slices
-from napari_braintumor.engine.volumes import Alignment, Reference, Volume
+from napari_braintumor.engine.volumes import Reference, Volume
 from napari_braintumor.layers.figures import follow_window
-from napari_braintumor.layers.placement import Placement, default_placement, note_scan
+from napari_braintumor.layers.placement import Placement, default_placement, note_scan, placement_beside
 from napari_braintumor.layers.views import make_colormap
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -51,14 +53,73 @@ def layers_from_case(volume: Volume, reference: Reference | None = None) -> list
         for modality, channel in zip(volume.modalities, volume.data, strict=True)
     ]
     if reference is not None:
-        names = name_labels(reference.regions)
-        layers.append(
-            make_label_layer(
-                reference.labels, place, f"Reference [{volume.name}]", names, LABEL_COLORS,
-                case=volume.name, role="reference", visible=False,
-            )
-        )  # fmt: skip
+        layers.append(make_reference_layer(reference, volume.name, place))
     return layers
+
+
+def layers_from_scans(
+    scans: Mapping[str, Scan], name: str, beside: SourceGrid | None = None, series: Mapping[str, str] | None = None
+) -> list[LayerData]:
+    """Make an image layer for each scan of a case, each on its own grid, where it lies beside the others.
+
+    Parameters
+    ----------
+    scans
+        For each modality its image.
+    name
+        The case's name.
+    beside
+        The grid that is shown along its own axes; left out, that of the scan whose grid is the reference for aligning.
+    series
+        The key of each modality's series, where it has one, by which its layer is recognized.
+
+    Returns
+    -------
+    list of tuple
+        napari's layer data tuples: data, options, kind.
+    """
+    if not scans:
+        return []
+    shown = next((m for m in _SHOWN_FIRST if m in scans), next(iter(scans)))
+    if beside is None:
+        beside = scans[choose_reference({modality: scan.grid for modality, scan in scans.items()})].grid
+    return [
+        make_image_layer(
+            scan.data,
+            placement_beside(scan.grid, beside),
+            f"{modality} [{name}]",
+            name,
+            modality,
+            visible=modality == shown,
+            frame_of_reference=scan.frame_of_reference,
+            beside=beside,
+            series=(series or {}).get(modality, ""),
+        )
+        for modality, scan in scans.items()
+    ]
+
+
+def make_reference_layer(reference: Reference, name: str, place: Placement | None = None) -> LayerData:
+    """Make a hidden label layer from a mask drawn by people.
+
+    Parameters
+    ----------
+    reference
+        The mask.
+    name
+        The case's name.
+    place
+        The placement of its scan; if left out, that of this plugin's readers.
+
+    Returns
+    -------
+    tuple
+        As `make_label_layer`.
+    """
+    return make_label_layer(
+        reference.labels, place or default_placement(reference.source), f"Reference [{name}]",
+        name_labels(reference.regions), LABEL_COLORS, case=name, role="reference", visible=False,
+    )  # fmt: skip
 
 
 def make_image_layer(
@@ -68,17 +129,17 @@ def make_image_layer(
     case: str,
     modality: str | None = None,
     visible: bool = True,
-    alignment: Alignment | None = None,
+    **more: Any,
 ) -> LayerData:
-    """Make an image layer from a scan with axes (Z, Y, X)."""
-    low, high = _contrast_limits(array_ZYX)
+    """Make an image layer from a scan with axes (Z, Y, X); `more` is stored in its metadata."""
+    low, high = find_contrast_limits(array_ZYX)
     options = {
         **place.options,
         "name": name,
         "colormap": "gray",
         "contrast_limits": (low, high),
         "visible": visible,
-        "metadata": place.remember(case=case, modality=modality, place=note_scan(place), alignment=alignment),
+        "metadata": place.remember(case=case, modality=modality, place=note_scan(place), **more),
     }
     return array_ZYX, options, "image"
 
@@ -162,7 +223,7 @@ def make_own_label_layer(array: NDArray[np.uint8], place: Placement, name: str, 
     return make_label_layer(array, place, name, names, LABEL_COLORS, case=case, role=role, tallies=tallies)
 
 
-def _contrast_limits(array_ZYX: NDArray[Any]) -> tuple[float, float]:
+def find_contrast_limits(array_ZYX: NDArray[Any]) -> tuple[float, float]:
     """Return contrast limits that show the brain: percentiles over the foreground, from some of the voxels."""
     some = np.asarray(array_ZYX[::2, ::3, ::3], np.float32)
     inside = some[some > some.min()]

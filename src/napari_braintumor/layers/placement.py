@@ -96,6 +96,36 @@ def default_placement(grid: SourceGrid) -> Placement:
     return Placement(grid, False, options, matrix)
 
 
+def placement_beside(grid: SourceGrid, other: SourceGrid) -> Placement:
+    """Return where a scan is shown beside another one of its case, which lies as in `default_placement`.
+
+    The middle of the scan is shown at its true place. napari shows no turned grids, so a scan that is tilted against
+    the other one is shown without that tilt; one that is tilted like it lies right everywhere.
+
+    Parameters
+    ----------
+    grid
+        The scan's own grid.
+    other
+        The grid that is shown along its own axes.
+
+    Returns
+    -------
+    Placement
+        The grid and what a layer is given.
+    """
+    place = default_placement(grid)
+    if not (grid.orientation_known and other.orientation_known and grid.spacing_known and other.spacing_known):
+        return place
+    middle = np.array([*((size - 1) / 2 for size in grid.shape_ZYX), 1.0])
+    there = np.linalg.solve(other.affine_ZYX, grid.affine_ZYX @ middle)
+    shown = default_placement(other).matrix @ there - place.matrix @ middle
+    translate = tuple(float(each) for each in np.add(place.options["translate"], shown[:3]))
+    matrix = place.matrix.copy()
+    matrix[:3, 3] = translate
+    return Placement(grid, False, {**place.options, "translate": translate}, matrix)
+
+
 def source_of(layer: Layer) -> SourceGrid:
     """Return the grid for writing a three-dimensional layer's voxels; see `find_placement`."""
     return find_placement(layer).grid

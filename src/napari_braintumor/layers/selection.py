@@ -150,13 +150,14 @@ def _find_alignment(layers: Mapping[str, Layer]) -> Alignment | None:
 
 
 def describe_scan(layer: Layer) -> dict[str, str | None]:
-    """Describe a scan to recognize it by: ``unique_id`` (while it is open), ``path``, ``name`` and ``case``."""
+    """Describe a scan to recognize it by: ``unique_id`` (while it is open), ``path``, ``name``, ``case`` and more."""
     path = find_placement(layer).grid.path or layer.source.path  # napari knows only the folder, if one was opened
     return {
         "unique_id": str(layer.unique_id),
         "name": str(layer.name),
         "path": str(path) if path else None,
         "case": find_owner(layer),
+        "frame_of_reference": layer.metadata.get(KEY, {}).get("frame_of_reference"),
     }
 
 
@@ -288,8 +289,9 @@ def align_selection(selection: Selection, config: AlignConfig | None = None) -> 
     if selection.reference is not None:
         for modality, array in arrays.items():
             check_scan(modality, array)
+        frames = {modality: scan["frame_of_reference"] or "" for modality, scan in selection.made_from.items()}
         scans = {
-            modality: Scan(arrays[modality], place.grid, selection.names[modality])
+            modality: Scan(arrays[modality], place.grid, selection.names[modality], frames[modality])
             for modality, (_, place) in selection.arrays.items()
         }
         config = (config or AlignConfig()).model_copy(update={"reference": selection.reference})

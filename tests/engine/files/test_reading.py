@@ -97,7 +97,11 @@ def test_reading_reports_its_phases(tmp_path):
     save_nifti(tmp_path / "flair.nii", ramp((6, 8, 9)))
     (case,) = find_cases(tmp_path)
     *phases, volume = align_case(case, AlignConfig(registration="never"))
-    assert [phase.phase for phase in phases] == [f"reading {case.name}", "resampling T1 to the grid of FLAIR"]
+    assert list(dict.fromkeys(each.phase for each in phases)) == [
+        f"reading {case.name}",
+        "resampling T1 to the grid of FLAIR",
+    ]
+    assert [(each.done, each.total) for each in phases][:3] == [(0, 2), (1, 2), (2, 2)]
     np.testing.assert_array_equal(volume.data, read_case(case, AlignConfig(registration="never")).data)
 
 

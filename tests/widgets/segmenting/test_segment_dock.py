@@ -256,10 +256,9 @@ def test_a_flat_image_is_not_asked_for(dock, viewer):
 
 
 def test_the_reason_is_reported_where_layers_do_not_fit(dock, viewer, volume):
-    open_case(viewer, volume)
-    viewer.layers["T2 [patient7]"].scale = (5, 1, 1)
-    dock.scans.autofill_button.click()
-    assert "differ in voxel size" in dock.check_line.text()
+    for modality, image in zip(volume.modalities, volume.data, strict=True):
+        viewer.add_image(image, name=f"patient7_{modality}", translate=(0, 0, 7 * (modality == "T2")))
+    assert "lie up to 7 mm apart" in dock.check_line.text()
     assert not dock.segment_button.isEnabled()
     assert dock.segment_button.toolTip() in dock.check_line.text()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -81,33 +81,90 @@ def align_case(case: CaseFiles, config: AlignConfig | None = None) -> Iterator[P
     BrainTumorError
         As `read_case`.
     """
+    scans: Mapping[str, Scan] = {}
+    for event in read_scans(case):
+        if isinstance(event, PhaseReached):
+            yield event
+        else:
+            scans = event
+    config = config or AlignConfig()
+    if config.registration != "always" and (volume := join_scans(case, scans)) is not None:
+        yield volume
+        return
+    for modality, scan in scans.items():
+        check_scan(modality, scan.data)
+    if config.reference == "auto" and (drawn_on := _find_drawn_on(case, scans)):
+        config = config.model_copy(update={"reference": drawn_on})
+    for step in align(scans, config, leave_out=True):
+        if isinstance(step, Aligned):
+            yield _assemble(case, step)
+        else:
+            yield step
+
+
+def read_scans(case: CaseFiles, wanted: Collection[str] | None = None) -> Iterator[PhaseReached | Mapping[str, Scan]]:
+    """Read the images of a case, each on the grid of its file.
+
+    Parameters
+    ----------
+    case
+        Its files.
+    wanted
+        The modalities to read; all of them if left out.
+
+    Yields
+    ------
+    PhaseReached or Mapping
+        Last the scan of each modality.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
     if case.problem is not None:
         raise DataError(case.problem)
-    different = dict.fromkeys((image.paths, _stack_of(image)) for image in case.images)
-    yield PhaseReached(f"reading {case.name}")
+    images = [image for image in case.images if wanted is None or image.modality in wanted]
+    if not case.images:
+        raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
+    different = list(dict.fromkeys((image.paths, _stack_of(image)) for image in images))
+    yield PhaseReached(f"reading {case.name}", 0, len(different))
+    files = {}
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         read = pool.map(lambda stored: _read_image(stored[0], case.group, stored[1]), different)
-        files = dict(zip(different, read, strict=True))
-    if not files:
-        raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
-    scans = {image.modality: _take_scan(image, *files[image.paths, _stack_of(image)]) for image in case.images}
-    config = config or AlignConfig()
+        for done, (stored, file) in enumerate(zip(different, read, strict=True), start=1):
+            files[stored] = file
+            yield PhaseReached(f"reading {case.name}", done, len(different))
+    yield {image.modality: _take_scan(image, *files[image.paths, _stack_of(image)]) for image in images}
+
+
+def join_scans(case: CaseFiles, scans: Mapping[str, Scan]) -> Volume | None:
+    """Put the scans of a case together that lie on one grid; None if they lie on several.
+
+    Parameters
+    ----------
+    case
+        Its files.
+    scans
+        From `read_scans`.
+
+    Returns
+    -------
+    Volume or None
+        The case.
+
+    Raises
+    ------
+    DataError
+        If the scans differ in grid and do not all say where they lie.
+    """
     grids = {modality: scan.grid for modality, scan in scans.items()}
     best = _choose_grid(list(grids.values()))
     reference = next(modality for modality, grid in grids.items() if grid is best)
-    fits, _ = fit_as_stored(grids, {modality: scan.name for modality, scan in scans.items()}, reference)
-    if fits and config.registration != "always":
-        config = config.model_copy(update={"reference": reference})
-    else:
-        for modality, scan in scans.items():
-            check_scan(modality, scan.data)
-        if config.reference == "auto" and (drawn_on := _find_drawn_on(case, scans)):
-            config = config.model_copy(update={"reference": drawn_on})
-    for event in align(scans, config, leave_out=True):
-        if isinstance(event, Aligned):
-            yield _assemble(case, event)
-        else:
-            yield event
+    fits, notes = fit_as_stored(grids, {modality: scan.name for modality, scan in scans.items()}, reference)
+    if not fits:
+        return None
+    return _assemble(case, Aligned({modality: scan.data for modality, scan in scans.items()}, best, None, notes))
 
 
 def _assemble(case: CaseFiles, aligned: Aligned) -> Volume:

@@ -20,14 +20,15 @@ from qtpy.QtWidgets import (
 from napari_braintumor import engine
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import BrainTumorError, DataError
-from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, SlicesDone, Started
+from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SegmentEvent, SlicesDone, Started
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import StoredModel
-from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.settings import AlignConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation
 from napari_braintumor.layers import (
     KEY,
     Inspector,
+    PreparedScans,
     Selection,
     same_scans,
     scans_of,
@@ -37,8 +38,10 @@ from napari_braintumor.layers import (
     update_or_add_labels,
     update_or_add_probabilities,
 )
+from napari_braintumor.widgets.segmenting.alignment import AlignmentForm, align_if_needed
 from napari_braintumor.widgets.segmenting.expectation import Expectation
 from napari_braintumor.widgets.segmenting.model_choice import ModelChoice
+from napari_braintumor.widgets.segmenting.open_case import CaseOpener
 from napari_braintumor.widgets.segmenting.scans import ScansForm
 from napari_braintumor.widgets.segmenting.voxel_size import VoxelSizeForm
 from napari_braintumor.widgets.shared.dock import Dock, open_dock
@@ -77,9 +80,13 @@ ADVANCED: dict[str, Row] = {
 _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
 
-def segment_selection(selection: Selection, config: SegmentConfig) -> Generator[SegmentEvent, None, None]:
-    """Read the voxels of layers and segment them; runs in a worker thread."""
-    for event in engine.segment(stream_selection(selection), config):
+def segment_selection(
+    selection: Selection, config: SegmentConfig, how: AlignConfig | None = None, kept: PreparedScans | None = None
+) -> Generator[SegmentEvent | PhaseReached | PreparedScans, None, None]:
+    """Read the voxels of layers, bring them onto one grid if need be, and segment them; runs in a worker thread."""
+    prepared = yield from align_if_needed(selection, how or AlignConfig(), kept)
+    volume = stream_selection(selection) if prepared is None else prepared.volume
+    for event in engine.segment(volume, config):
         if isinstance(event, Segmented):
             _ = event.segmentation.tallies  # counted here, so that the window does not wait for it
         yield event
@@ -116,6 +123,8 @@ class SegmentDock(Dock):
         """Say that a run under way ends with its dock."""
         if self.footer.job is None:
             return ""
+        if self.opener.is_busy:
+            return "Opening the case was canceled because the dock was closed."
         return "The segmentation was canceled because its dock was closed. No layer was changed."
 
     # ------------------------------------------------------------------------------------------------ what is chosen
@@ -168,6 +177,8 @@ class SegmentDock(Dock):
         column = QVBoxLayout(body)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
 
+        self.opener = CaseOpener(self, self._viewer)
+        column.addWidget(self.opener)
         self.scans = ScansForm(self._viewer)
         self.scans.changed.connect(self._check)
         column.addWidget(self.scans.case_bar)
@@ -182,6 +193,9 @@ class SegmentDock(Dock):
         self.voxel_size = VoxelSizeForm(self._viewer, lambda: next(iter(self.chosen.values()), None))
         self.voxel_size.stated.connect(self._check)
         column.addWidget(self.voxel_size)
+        self.alignment = AlignmentForm(self._viewer)
+        self.alignment.changed.connect(self._check)
+        column.addWidget(self.alignment)
         self.expectation = Expectation()
         column.addWidget(self.expectation)
         self.check_line = make_line("", "Whether the scans can be segmented")
@@ -203,7 +217,8 @@ class SegmentDock(Dock):
         self.segment_button = QPushButton("Segment")
         self.segment_button.setAccessibleName("Segment")
         self.segment_button.clicked.connect(self._start)
-        self.footer = Footer(self.segment_button, "Stop after the slices that are being computed")
+        self.footer = Footer(self.segment_button, "Stop after the step that is under way")
+        self.opener.serve(self.footer, self.message)
         self.doubts = DoubtQuestion()
         self.doubts.accepted.connect(self._start)
         self.lay_out(body, (self.doubts, self.footer))
@@ -226,12 +241,13 @@ class SegmentDock(Dock):
             reason = model.problem
         else:
             try:
-                selection = select_layers(self.chosen or self.scans.color_pictures)
+                selection = select_layers(self.chosen or self.scans.color_pictures, self.alignment.config)
                 _check_modalities(model.card, selection)
                 self._selection, reason = selection, ""
             except BrainTumorError as error:
                 reason = str(error)
         self._show_expectation()
+        self.alignment.show_for(self._selection)
         self.voxel_size.show_for(self._selection)
         self.voxel_size.setEnabled(self.footer.job is None)
         self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
@@ -258,6 +274,8 @@ class SegmentDock(Dock):
         size = f"voxels of {spacing} mm" if grid.spacing_known else "voxel size unknown, so mL are a guess"
         shape = " x ".join(map(str, selection.shape))
         text = f"Ready: {selection.name}, {', '.join(selection.arrays)}, {shape}, {size}"
+        if selection.reference is not None:
+            text += f" of {selection.reference}"
         inspection = self._inspector.inspect(selection)
         if inspection is not None:
             text += ", skull-stripped" if inspection.skull_stripped else ", with skull"
@@ -276,16 +294,23 @@ class SegmentDock(Dock):
         self._notes = []
         self._running, self._running_model = self._selection, self.model.path
         self._started_s = 0.0
-        job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config)
+        how, kept = self.alignment.config, self.alignment.prepared
+        job = Job(self, f"Segment {self._selection.name}", segment_selection, self._selection, self.config, how, kept)
         job.happened.connect(self._follow)
         job.failed.connect(partial(self.message.show_failure, before="Not segmented: "))
         job.ended.connect(self._end)
-        self.footer.run(job, "Loading the model…")
+        aligns = self._selection.reference is not None
+        self.footer.run(job, "Reading the scans…" if aligns else "Loading the model…")
         self.voxel_size.setEnabled(False)  # the run has begun with the one that there is
 
-    def _follow(self, event: SegmentEvent) -> None:
+    def _follow(self, event: SegmentEvent | PhaseReached | PreparedScans) -> None:
         if isinstance(event, SlicesDone):
             self._show_progress(event)
+        elif isinstance(event, PhaseReached):
+            self.footer.show_phase(event)
+        elif isinstance(event, PreparedScans):
+            self.alignment.keep(event)
+            self.footer.show_progress(0, 1, "Loading the model…")
         elif isinstance(event, Started):
             self.device_line.setText(f"Device: {event.device} ({event.runtime})")
         elif isinstance(event, Noted):

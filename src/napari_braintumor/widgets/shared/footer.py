@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.widgets.shared.jobs import Job
 from napari_braintumor.widgets.shared.parts import make_line, name_widget
 
@@ -53,6 +54,10 @@ class Footer(QWidget):
         self.progress_bar.setRange(0, total)
         self.progress_bar.setValue(done)
         self.progress_line.setText(text)
+
+    def show_phase(self, event: PhaseReached) -> None:
+        """Say which phase a job is in, and move the bar if it says how far that is."""
+        self.show_progress(event.done, event.total or 1, f"{event.phase[:1].upper()}{event.phase[1:]}…")
 
     def end(self) -> bool:
         """Let go of the job, which has ended; return whether it was canceled."""

@@ -1,0 +1,121 @@
+"""Open the scans of a case as layers, each on its own grid, where it lies in the scanner."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_braintumor.engine.aligning.scans import Scan
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.events import PhaseReached
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import join_scans, read_reference, read_scans
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.layers.display import LayerData, layers_from_case, layers_from_scans, make_reference_layer
+
+
+@dataclass(frozen=True)
+class CasesFound:
+    """What a folder or files hold.
+
+    Attributes
+    ----------
+    cases
+        At least one.
+    """
+
+    cases: tuple[CaseFiles, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CaseRead:
+    """A case, ready to be shown.
+
+    Attributes
+    ----------
+    case
+        Its files.
+    layers
+        napari's layer data tuples: the scans, and a mask drawn by people if there is one.
+    notes
+        What the user should know, one sentence each.
+    """
+
+    case: CaseFiles
+    layers: tuple[LayerData, ...]
+    notes: tuple[str, ...]
+
+
+OpeningEvent = PhaseReached | CasesFound | CaseRead
+
+
+def open_paths(paths: Sequence[Path]) -> Generator[OpeningEvent, None, None]:
+    """Find the cases in folders or files, and read the first that can be read.
+
+    Yields
+    ------
+    OpeningEvent
+        `CasesFound`, and `CaseRead` last.
+
+    Raises
+    ------
+    DataError
+        If there is no case, or none that can be read.
+    """
+    yield PhaseReached("looking for scans")
+    cases = find_cases(paths, offer=True)
+    yield CasesFound(tuple(cases))
+    sound = next((case for case in cases if case.problem is None), None)
+    if sound is None:
+        raise DataError(cases[0].problem or f"'{cases[0].name}' cannot be read.")
+    yield from read_layers_of(sound)
+
+
+def read_layers_of(
+    case: CaseFiles, wanted: Collection[str] | None = None, beside: SourceGrid | None = None
+) -> Generator[OpeningEvent, None, None]:
+    """Read the scans of a case.
+
+    Parameters
+    ----------
+    case
+        Its files.
+    wanted
+        The modalities to read; all of them, and the mask, if left out.
+    beside
+        The grid beside which they are shown, see `layers_from_scans`.
+
+    Yields
+    ------
+    OpeningEvent
+        `PhaseReached` for each file, and `CaseRead` last.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
+    scans: dict[str, Scan] = {}
+    for event in read_scans(case, wanted):
+        if isinstance(event, PhaseReached):
+            yield event
+        else:
+            scans = dict(event)
+    notes = list(case.notes)
+    volume = join_scans(case, scans) if wanted is None else None
+    if volume is not None:
+        layers, notes = layers_from_case(volume), list(volume.notes)
+    else:
+        series = {image.modality: image.series.key for image in case.images if image.series is not None}
+        layers = layers_from_scans(scans, case.name, beside, series)
+    if wanted is None and case.reference:
+        try:
+            reference = read_reference(case)
+        except DataError as error:
+            notes.append(f"The scan was opened without its mask. {error}")
+        else:
+            if reference is not None:
+                layers.append(make_reference_layer(reference, case.name))
+                notes += reference.notes
+    yield CaseRead(case, tuple(layers), tuple(notes))

@@ -1,0 +1,184 @@
+"""Open a case from the dock: find it, show its series where they are not obvious, and read what is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Layer
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.events import PhaseReached
+from napari_braintumor.engine.files.cases import CaseFiles
+from napari_braintumor.engine.files.choosing_series.changing import change_row, remember_choice
+from napari_braintumor.layers import KEY, CaseRead, CasesFound, open_paths, read_layers_of
+from napari_braintumor.widgets.segmenting.drops import FileDrops, OpenButton
+from napari_braintumor.widgets.segmenting.series_table import SeriesView
+from napari_braintumor.widgets.shared.footer import Footer
+from napari_braintumor.widgets.shared.jobs import Job
+from napari_braintumor.widgets.shared.message import Message
+from napari_braintumor.widgets.shared.parts import EndingCombo, make_collapsible, name_widget
+
+if TYPE_CHECKING:
+    import napari
+
+
+class CaseOpener(QWidget):
+    """The button Open case…, and what was found by it.
+
+    Parameters
+    ----------
+    dock
+        Takes drops; jobs belong to it.
+    viewer
+        Where the scans are shown.
+    """
+
+    def __init__(self, dock: QWidget, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._dock, self._viewer = dock, viewer
+        self._cases: tuple[CaseFiles, ...] = ()
+        self._number = 0
+        self.open_button = OpenButton()
+        self.open_button.asked.connect(self.open)
+        self._drops = FileDrops(dock)
+        self._drops.dropped.connect(self.open)
+        self.case_box = EndingCombo()
+        name_widget(self.case_box, "Case to open", "The cases that were found; choose one to open it")
+        self.case_box.activated.connect(self._open_other)
+        self.case_box.hide()
+        self.series = SeriesView()
+        self.series.changed.connect(self._use)
+        self.series_part = make_collapsible("Series", self.series)
+        self.series_part.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.open_button, self.case_box, self.series_part):
+            column.addWidget(widget)
+
+    def serve(self, footer: Footer, message: Message) -> None:
+        """Show progress and messages there."""
+        self._footer, self._message = footer, message
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a case is being opened."""
+        return not self.isEnabled()
+
+    @property
+    def case(self) -> CaseFiles | None:
+        """The case whose series are shown."""
+        return self._cases[self._number] if self._cases else None
+
+    def open(self, paths: Sequence[Path]) -> None:
+        """Find the cases in folders or files, and open the first."""
+        self._run("Open case", open_paths, list(paths), said="Looking for scans…")
+
+    # ---------------------------------------------------------------------------------------------- jobs
+
+    def _run(self, title: str, generator: Callable[..., Generator[Any, None, None]], *args: Any, said: str) -> None:
+        if self._footer.job is not None:
+            self._message.show_text("Another case is opened when this is done. Wait, or cancel it first.")
+            return
+        self._message.show_text("")
+        self._was = self._cases, self._number
+        job = Job(self._dock, title, generator, *args)
+        job.happened.connect(self._follow)
+        job.failed.connect(partial(self._message.show_failure, before="Not opened: "))
+        job.ended.connect(self._end)
+        self._footer.run(job, said)
+        self.setEnabled(False)
+
+    def _follow(self, event: Any) -> None:
+        if isinstance(event, PhaseReached):
+            self._footer.show_phase(event)
+        elif isinstance(event, CasesFound):
+            self._cases, self._number = event.cases, 0
+            self._number = next((i for i, case in enumerate(event.cases) if case.problem is None), 0)
+            self._show_cases()
+        elif isinstance(event, CaseRead):
+            self._add(event)
+
+    def _end(self) -> None:
+        self.setEnabled(True)
+        if self._footer.end():
+            self._cases, self._number = self._was
+            self._show_cases()
+            self._message.show_text("Canceled. No scan was opened.")
+
+    # ---------------------------------------------------------------------------------------------- what is shown
+
+    def _show_cases(self) -> None:
+        case = self.case
+        self.case_box.list_names([describe_case(each) for each in self._cases], self._number if self._cases else -1)
+        for index, each in enumerate(self._cases):
+            if each.problem:
+                self.case_box.setItemText(index, f"{describe_case(each)} (cannot be read)")
+        self.case_box.setVisible(len(self._cases) > 1)
+        self.series_part.setVisible(case is not None and bool(case.rows))
+        if case is None or not case.rows:
+            return
+        used = [row.modality for row in case.rows if row.used]
+        text = f"{len(used)} of {len(case.rows)} series are used: {', '.join(filter(None, used)) or 'none'}."
+        if unsure := sum(row.used and not row.sure for row in case.rows):
+            text += f" Check {'the one' if unsure == 1 else f'the {unsure}'} with a question mark."
+        self.series.show_rows(case.rows, f"{describe_case(case)}: {text}")
+        if unsure or any(not row.used for row in case.rows) or len(self._cases) > 1:
+            self.series_part.expand(animate=False)
+        else:
+            self.series_part.collapse(animate=False)
+
+    def _add(self, read: CaseRead) -> None:
+        """Show a case; of series that are no longer used, the layers go."""
+        layers = self._viewer.layers
+        keys = {image.series.key: image.modality for image in read.case.images if image.series is not None}
+        for layer in [layer for layer in layers if self._is_of(layer, read.case)]:
+            if layer.metadata[KEY]["modality"] != keys.get(layer.metadata[KEY]["series"]):
+                layers.remove(layer)
+        for data in read.layers:
+            self._viewer.add_layer(Layer.create(*data))
+        self._message.show_text("\n".join(read.notes))
+
+    def _is_of(self, layer: Layer, case: CaseFiles) -> bool:
+        known = layer.metadata.get(KEY, {})
+        return bool(known.get("series")) and known.get("case") == case.name
+
+    # ---------------------------------------------------------------------------------------------- choosing
+
+    def _open_other(self, index: int) -> None:
+        case = self._cases[index]
+        if case.problem is not None:
+            self._message.show_text(f"Not opened: {case.problem}")
+            return
+        self._number = index
+        self._show_cases()
+        self._run(f"Open {case.name}", read_layers_of, case, said=f"Reading {case.name}…")
+
+    def _use(self, key: str, modality: str) -> None:
+        """Use a series for another modality, or for none, and remember it."""
+        case = self.case
+        if case is None:
+            return
+        changed = change_row(case, key, modality or None)
+        try:
+            remember_choice(changed)
+        except DataError as error:
+            show_warning(str(error))
+        self._cases = (*self._cases[: self._number], changed, *self._cases[self._number + 1 :])
+        self._show_cases()
+        known = [layer.metadata[KEY] for layer in self._viewer.layers if self._is_of(layer, changed)]
+        open_now = {(each["series"], each["modality"]) for each in known}
+        beside = next((each["beside"] for each in known if each.get("beside") is not None), None)
+        used = [(image.series.key, image.modality) for image in changed.images if image.series is not None]
+        wanted = [modality for key, modality in used if (key, modality) not in open_now]
+        self._run(f"Open {changed.name}", read_layers_of, changed, wanted, beside, said="Reading the other series…")
+
+
+def describe_case(case: CaseFiles) -> str:
+    """Return a case in the list: its name, and the day of the examination if it is known."""
+    date = next((row.series.date for row in case.rows if row.series.date), "")
+    return f"{case.name}, {date}" if date and date not in case.name else case.name
