@@ -2,13 +2,26 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 
-from napari_braintumor.engine.errors import DataError
-from napari_braintumor.layers import find_placement, layers_from_case, update_or_add_labels
+from dicom import affine_of, write_series
+from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.dicom.labels import read_labels
+from napari_braintumor.engine.files.dicom.reading import read_series
+from napari_braintumor.engine.files.labels import write_labels
+from napari_braintumor.engine.volumes import Legend, Volume
+from napari_braintumor.layers import (
+    find_placement,
+    label_names,
+    layers_from_case,
+    legend_of,
+    update_or_add_labels,
+)
+from napari_braintumor.readers import read_layers
 from napari_braintumor.writers import save_labels, write_layer
 
 
@@ -55,3 +68,77 @@ def test_ordinary_label_tiffs_are_still_saved_by_napari_itself(tmp_path, plugins
     viewer.add_labels(data)
     viewer.layers.save(str(tmp_path / "cells.tif"))
     assert tifffile.imread(tmp_path / "cells.tif").max() == 70000
+
+
+@pytest.fixture
+def dicom_case(tmp_path):
+    """An oblique series of DICOM files, opened."""
+    shape = (6, 20, 16)
+    affine = affine_of((0.2, 0.1, 1), shape=shape, spacing=(3.0, 1.2, 0.8))
+    write_series(tmp_path / "scan", np.random.default_rng(1).integers(0, 500, shape), affine)
+    data, grid = read_series(sorted((tmp_path / "scan").iterdir()))
+    return Volume(data[None].astype(np.float32), ("T1",), grid, "case")
+
+
+@pytest.mark.parametrize("name", ["out.dcm", "out.nii.gz"])
+def test_corrected_labels_of_a_dicom_scan_are_written_as_the_name_says(
+    name, dicom_case, tmp_path, synthetic_segmentation
+):
+    viewer = ViewerModel()
+    image = viewer.add_layer(Layer.create(*layers_from_case(dicom_case)[0]))
+    layer = update_or_add_labels(viewer, synthetic_segmentation(dicom_case), find_placement(image))
+    layer.data_setitem(tuple(np.array([[-1], [-1], [-1]])), 3)
+    path, record = save_labels(layer, tmp_path / name)
+    assert path.name == name
+    assert '"edited_slices_z": [' in record.read_text()
+    if name.endswith(".dcm"):
+        again = read_labels(path)
+        np.testing.assert_array_equal(again.labels, layer.data)
+        kinds = {segment.SegmentAlgorithmType for segment in pydicom.dcmread(path).SegmentSequence}
+        assert kinds == {"SEMIAUTOMATIC"}
+
+
+def test_a_segmentation_opens_as_a_layer_with_its_names_and_colors_and_saves_again(
+    dicom_case, tmp_path, synthetic_segmentation
+):
+    viewer = ViewerModel()
+    image = viewer.add_layer(Layer.create(*layers_from_case(dicom_case)[0]))
+    layer = update_or_add_labels(viewer, synthetic_segmentation(dicom_case), find_placement(image))
+    path, report, contours, _ = save_labels(layer, tmp_path / "scan" / "out.dcm", also=("report", "rtstruct"))
+    for file in (path, contours):
+        (opened,) = [Layer.create(*each) for each in read_layers(file)]
+        assert isinstance(opened, Labels)
+        np.testing.assert_array_equal(opened.data, layer.data)
+        np.testing.assert_allclose(find_placement(opened).matrix, find_placement(layer).matrix, atol=1e-3)
+        assert list(opened.features["name"]) == list(layer.features["name"])
+        np.testing.assert_allclose(opened.get_color(3), layer.get_color(3), atol=0.01)
+        assert "SECRET" not in repr(opened.metadata)
+        opened.data_setitem(tuple(np.array([[0], [0], [0]])), 2)
+        (again,) = save_labels(opened, tmp_path / "scan" / "again.dcm", viewer.layers)
+        np.testing.assert_array_equal(read_labels(again).labels, opened.data)
+    with pytest.raises(DataError, match="report"):
+        read_layers(report)
+
+
+def test_a_segmentation_of_others_keeps_its_names_and_is_no_mask_of_ours(dicom_case, tmp_path):
+    labels = np.zeros(dicom_case.shape, np.uint8)
+    labels[2, 3:9, 3:9], labels[3, 2:4, 2:4] = 1, 2
+    legend = Legend({1: "hippocampus", 2: "amygdala"}, {1: "#102030"})
+    write_labels(labels, dicom_case.source, tmp_path / "out.dcm", legend)
+    (opened,) = [Layer.create(*each) for each in read_layers(tmp_path / "out.dcm")]
+    assert list(opened.features["name"]) == ["background", "hippocampus", "amygdala"]
+    assert label_names(opened) == {}
+    np.testing.assert_allclose(opened.get_color(1)[:3], np.array([0x10, 0x20, 0x30]) / 255, atol=0.01)
+    again = legend_of(opened)
+    assert again.names == legend.names
+    assert not again.regions
+
+
+def test_labels_of_other_scans_cannot_be_written_as_dicom(tmp_path, synthetic_volume, synthetic_segmentation):
+    viewer, volume = ViewerModel(), synthetic_volume(("T1",))
+    image = viewer.add_layer(Layer.create(*layers_from_case(volume)[0]))
+    layer = update_or_add_labels(viewer, synthetic_segmentation(volume), find_placement(image))
+    with pytest.raises(DataError, match="The labels do not belong to a DICOM image"):
+        save_labels(layer, tmp_path / "out.dcm")
+    with pytest.raises(SettingsError, match="A report refers to a DICOM segmentation"):
+        save_labels(layer, tmp_path / "out.nii.gz", also=("report",))

@@ -11,6 +11,7 @@ from napari.utils.notifications import show_warning
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.dicom.labels import holds_labels, read_labels
 from napari_braintumor.engine.files.dicom.reading import read_series
 from napari_braintumor.engine.files.dicom.scanning import find_series_of, scan_series
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
@@ -25,6 +26,7 @@ from napari_braintumor.layers import (
     default_placement,
     layers_from_case,
     make_image_layer,
+    make_label_layer,
     make_own_label_layer,
 )
 
@@ -75,7 +77,8 @@ def read_layers(path: Paths) -> list[LayerData]:
     ----------
     path
         A file, a folder, or several. A scan that is not part of a case becomes a plain image layer, or a label layer if
-        its name and content are those of a mask. A DICOM file stands for the whole series in its folder.
+        its name and content are those of a mask. A DICOM file stands for the whole series in its folder, or for the
+        labels in it.
 
     Returns
     -------
@@ -88,7 +91,12 @@ def read_layers(path: Paths) -> list[LayerData]:
     DataError
         If no file can be read, or a folder contains more than `MOST_CASES` cases.
     """
-    paths = _with_whole_series(_as_paths(path))
+    given = _as_paths(path)
+    drawn = [item for item in given if _is_dicom(item) and holds_labels(item)]
+    if drawn:
+        rest = [item for item in given if item not in drawn]
+        return [*(read_layers(rest) if rest else ()), *(_read_drawn(item) for item in drawn)]
+    paths = _with_whole_series(given)
     try:
         cases = find_cases(paths)
     except DataError as error:
@@ -165,6 +173,17 @@ def _read_all_plain(paths: Sequence[Path]) -> list[LayerData]:
     if notes:
         show_warning(" ".join(notes))
     return layers + [layer for each in usable for layer in _read_series(each)]
+
+
+def _read_drawn(path: Path) -> LayerData:
+    """Read a DICOM segmentation or structure set as a label layer, with the names and colors of the file."""
+    image = read_labels(path)
+    if image.notes:
+        show_warning(" ".join(image.notes))
+    place = default_placement(image.grid)
+    # Only numbers of our own are held against scans; a role would say that these are.
+    role = "mask" if image.own else ""
+    return make_label_layer(image.labels, place, path.stem, image.names, image.colors, case="", role=role)
 
 
 def _read_series(series: Series) -> list[LayerData]:

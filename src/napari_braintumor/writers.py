@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import napari
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_info
 
-from napari_braintumor.engine.files.labels import write_labels
+from napari_braintumor.engine.measuring.dicom_export import write_with_extras
 from napari_braintumor.engine.measuring.record import write_record
-from napari_braintumor.layers import figures_of, is_result, labels_from_layer
+from napari_braintumor.layers import figures_of, is_result, labels_from_layer, legend_of
 
 
 def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -43,7 +43,7 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     return [str(file) for file in save_labels(layer, Path(path), viewer.layers if viewer is not None else ())]
 
 
-def save_labels(layer: Labels, path: Path, others: Iterable[Layer] = ()) -> list[Path]:
+def save_labels(layer: Labels, path: Path, others: Iterable[Layer] = (), also: Collection[str] = ()) -> list[Path]:
     """Write a label layer as it is now, including corrections, onto the grid of its scan.
 
     Parameters
@@ -54,23 +54,27 @@ def save_labels(layer: Labels, path: Path, others: Iterable[Layer] = ()) -> list
         See `write_layer`.
     others
         The other open layers: labels from other sources are written on the grid of the scan they lie on.
+    also
+        What to write beside a DICOM segmentation, any of `EXTRAS`.
 
     Returns
     -------
     list of Path
-        The label file, and for a model's result its record.
+        The label file, what was written beside it, and for a model's result its record.
 
     Raises
     ------
     DataError
         See `write_layer`.
+    SettingsError
+        If what is asked for beside it cannot be written.
     """
     landing = labels_from_layer(layer, others)
-    labels = write_labels(landing.labels_ZYX, landing.grid, path)
+    written = write_with_extras(landing.labels_ZYX, landing.grid, path, legend_of(layer), also)
     if landing.note:
         show_info(landing.note)
     if not is_result(layer):
-        return [labels]
+        return written
     figures = figures_of(layer)
     figures.settle()
-    return [labels, write_record(figures.describe(), labels)]
+    return [*written, write_record(figures.describe(), written[0])]

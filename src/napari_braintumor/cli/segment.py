@@ -39,6 +39,7 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.formats import FORMATS
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.engine.measuring.dicom_export import check_extras
 from napari_braintumor.engine.measuring.record import name_result, save_segmentation
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
@@ -63,7 +64,15 @@ def segment(
         typer.Option(help="Voxel size in mm along Z, Y, X, if the files state none or a wrong one: 5,1,1."),
     ] = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="nii.gz, nii or tif; default: same as the source.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="nii.gz, tif, nrrd, ... or dcm, a DICOM segmentation; default: as the source; of DICOM nii.gz.",
+        ),
+    ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option(help="Also a DICOM segmentation with a report of measurements or contours: report,rtstruct."),
     ] = None,
     keep_names: KeepNames = False,
     overwrite: Overwrite = False,
@@ -82,6 +91,10 @@ def segment(
         min_volume_ml=min_volume_ml,
     )
     channels, sides, suffix = split_modalities(modalities), _read_spacing(spacing), _read_format(file_format)
+    extras = _read_also(also)
+    suffix = suffix or (".dcm" if extras else None)
+    with check_usage():
+        check_extras(extras, suffix or "")
     failures, written = Failures(verbose), 0
     with report_errors():
         _print_doubts(config)
@@ -92,10 +105,11 @@ def segment(
             with failures.catch(case.name):
                 volume = read_case(case)
                 result = _segment_one(volume if sides is None else volume.with_spacing(sides), config)
-                labels, record = save_segmentation(result, output, suffix, overwrite)
+                labels, record = save_segmentation(result, output, suffix, overwrite, also=extras)
                 written += 1
                 _print_volumes(result)
-                _print_written(result, record, {"labels": labels})
+                others = {each: labels.with_name(f"{labels.stem}_{each}.dcm") for each in extras}
+                _print_written(result, record, {"labels": labels, **others})
     except KeyboardInterrupt:
         console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
         failures.print_all(total)
@@ -147,6 +161,10 @@ def _read_format(text: str | None) -> str | None:
         if (word := text.lower().lstrip(".")) not in ENDINGS:
             raise SettingsError(f"Labels cannot be written as '{text}'. Expected one of {', '.join(ENDINGS)}.")
         return f".{word}"
+
+
+def _read_also(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip().lower() for word in text.split(",")) if text else ()
 
 
 def _print_doubts(config: SegmentConfig) -> None:

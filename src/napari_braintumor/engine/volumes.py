@@ -276,6 +276,26 @@ class Legend:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large a region is.
+
+    Attributes
+    ----------
+    volume_ml
+        mL.
+    axial_mm, across_mm
+        The longest diameter in an axial slice, and the longest one at right angles to it there; None if it is empty.
+    longest_mm
+        The longest diameter in space; None if the region is empty.
+    """
+
+    volume_ml: float
+    axial_mm: float | None = None
+    across_mm: float | None = None
+    longest_mm: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """The result of a model on a volume.

@@ -32,6 +32,7 @@ from napari_braintumor.layers.figures import (
     is_result,
 )
 from napari_braintumor.layers.landing import Landing, labels_from_layer
+from napari_braintumor.layers.legends import legend_of
 from napari_braintumor.layers.masks import (
     check_same_case,
     find_reference,
@@ -135,6 +136,7 @@ __all__ = [
     "layers_from_case",
     "layers_from_scans",
     "layers_on",
+    "legend_of",
     "make_check_layer",
     "make_checkerboard",
     "make_colormap",

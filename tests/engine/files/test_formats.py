@@ -59,8 +59,8 @@ def test_a_format_is_found_read_and_written_once_it_has_a_row(toy: Format, tmp_p
     assert find_label_suffix(volume.source) == ".npy"
     np.testing.assert_array_equal(read(write_labels(mask, volume.source, tmp_path / "out.npy"))[0], mask)
     assert describe_for_dialog() == (
-        "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha);;FreeSurfer (*.mgz *.mgh);;"
-        "NumPy (*.npy)"
+        "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;DICOM (*.dcm);;NRRD (*.nrrd);;MetaImage (*.mha);;"
+        "FreeSurfer (*.mgz *.mgh);;NumPy (*.npy)"
     )
     with pytest.raises(
         DataError, match=r"Expected NIfTI \(\.nii, \.nii\.gz\), TIFF \(\.tif, \.tiff\), DICOM .* or NumPy \(\.npy\)"

@@ -159,7 +159,9 @@ def test_the_values_of_a_mask_are_listed_in_order():
     assert find_label_values(mask_of(4, 0, 2, 2, dtype=np.float32), default_grid((1, 1, 4))) == (0, 2, 4)
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("nifti", ".nii.gz"), ("array", ".nii.gz"), ("tiff", ".tif")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("nifti", ".nii.gz"), ("array", ".nii.gz"), ("tiff", ".tif"), ("dicom", ".nii.gz")]
+)
 def test_labels_go_into_a_file_like_their_scan(kind, suffix):
     assert find_label_suffix(default_grid((1, 1, 1), format=kind)) == suffix
 

@@ -11,8 +11,10 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 
+from dicom import affine_of, write_series
+from napari_braintumor.engine.files.dicom.reading import read_series
 from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import (
     KEY,
@@ -296,3 +298,51 @@ def test_a_card_that_is_opened_later_finds_the_result(qtbot, viewer, volume, seg
     qtbot.addWidget(card)
     assert card.layer is layer
     assert rows(card) == expected(layer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "names"),
+    [
+        ("NIfTI (*.nii.gz *.nii)", "out.nii.gz", ["out.json", "out.nii.gz"]),
+        ("DICOM with measurements (*.dcm)", "out.nii.gz", ["out.dcm", "out.json", "out_report.dcm"]),
+        (
+            "DICOM with measurements and contours (*.dcm)", "out.dcm",
+            ["out.dcm", "out.json", "out_report.dcm", "out_rtstruct.dcm"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_scan_from_dicom_is_saved_as_the_dialog_says(
+    kind, name, names, card, viewer, synthetic_segmentation, tmp_path, monkeypatch
+):
+    shape = (6, 20, 16)
+    write_series(tmp_path / "scan", np.ones(shape), affine_of(shape=shape))
+    data, grid = read_series(sorted((tmp_path / "scan").iterdir()))
+    volume = Volume(data[None].astype(np.float32), ("T1",), grid, "case")
+    add_result(viewer, synthetic_segmentation(volume), volume)
+    (tmp_path / "out").mkdir()
+    offered: list[str] = []
+
+    def choose(_: Any, __: str, proposed: str, kinds: str) -> tuple[str, str]:
+        offered.extend([proposed, *kinds.split(";;")])
+        return str(tmp_path / "out" / name), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    card.save_button.click()
+    assert offered[0].endswith("case_tumor.nii.gz")
+    assert kind in offered
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_measurements_in_dicom_are_offered_for_scans_from_dicom_only(
+    card, viewer, volume, segmentation, tmp_path, monkeypatch
+):
+    add_result(viewer, segmentation, volume)
+    offered: list[str] = []
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *words: (offered.append(words[-1]), ("", ""))[1])
+    card.save_button.click()
+    assert "DICOM with" not in offered[0]
+    messages: list[str] = []
+    card.reported.connect(messages.append)
+    card.save_to(tmp_path / "out.dcm", ("report",))
+    assert messages[0].startswith("Not saved: ")
+    assert not list(tmp_path.iterdir())

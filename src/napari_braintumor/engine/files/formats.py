@@ -18,6 +18,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign, analyze, freesurfer, itk, nifti, tiff
 from napari_braintumor.engine.files._access import check_file
 from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.volumes import Legend
 
 Image = tuple[NDArray[Any], SourceGrid]
 """The values of a file, ``(Z, Y, X)`` or ``(C, Z, Y, X)``, and their grid."""
@@ -52,6 +53,10 @@ class Format:
     write_labels
         Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, completely or not at all; None if labels of such
         scans are written in the first of the `FORMATS`.
+    write_named
+        As `write_labels`, with what the labels mean; None if its files do not say.
+    labels_by_choice
+        Whether labels of its scans are written in the first of the `FORMATS` unless its own is asked for.
     label_suffixes
         The suffixes of its label files, the default first; all of its suffixes if left out.
     """
@@ -68,6 +73,8 @@ class Format:
     read_grid: Callable[[Path], SourceGrid] | None = None
     read_slices: Callable[[Sequence[Path]], Image] | None = None
     label_suffixes: tuple[str, ...] = ()
+    write_named: Callable[[NDArray[np.uint8], SourceGrid, Path, Legend], None] | None = None
+    labels_by_choice: bool = False
 
     @property
     def written_suffixes(self) -> tuple[str, ...]:
@@ -97,6 +104,12 @@ def _count_dicom_channels(path: Path) -> tuple[int, tuple[str, ...]]:
     from napari_braintumor.engine.files.dicom.scanning import find_stacks
 
     return len(find_stacks([path])), ()
+
+
+def _write_dicom_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path, legend: Legend) -> None:
+    from napari_braintumor.engine.files.dicom.segmentation import write_segmentation
+
+    write_segmentation(labels_ZYX, source, path, legend)
 
 
 def _count_tiff_channels(path: Path) -> tuple[int, tuple[str, ...]]:
@@ -138,9 +151,12 @@ FORMATS: list[Format] = [
         names_channels=False,
         read=lambda path: _read_dicom([path]),
         count_channels=_count_dicom_channels,
-        write_labels=None,
+        write_labels=lambda labels, source, path: _write_dicom_labels(labels, source, path, Legend()),
         read_grid=_read_dicom_grid,
         read_slices=_read_dicom,
+        label_suffixes=(".dcm",),
+        write_named=_write_dicom_labels,
+        labels_by_choice=True,
     ),
     *(
         Format(
@@ -267,9 +283,9 @@ def check_writable(path: Path) -> Format:
 
 
 def find_label_suffix(source: SourceGrid) -> str:
-    """Return the suffix for a scan's label file: the scan's own format if labels are written in it."""
+    """Return the suffix for a scan's label file: the scan's own format if labels are written in it without asking."""
     own = next((each for each in FORMATS if each.name == source.format), FORMATS[0])
-    return (own.written_suffixes or FORMATS[0].suffixes)[0]
+    return (FORMATS[0].suffixes if own.labels_by_choice or not own.written_suffixes else own.written_suffixes)[0]
 
 
 def describe_for_dialog() -> str:

@@ -12,7 +12,7 @@ from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import check_writable
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.volumes import Reference
+from napari_braintumor.engine.volumes import Legend, Reference
 
 _MOST = 65535
 _ALMOST = 0.01
@@ -125,7 +125,9 @@ def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple
     return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel()))), rounded
 
 
-def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path: Path) -> Path:
+def write_labels(
+    labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path: Path, legend: Legend | None = None
+) -> Path:
     """Write labels in the format given by the file's suffix.
 
     Parameters
@@ -136,6 +138,8 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
         The grid of the scan.
     path
         Has a suffix of one of the `FORMATS`. The file is written completely or not at all.
+    legend
+        What the labels mean, for formats that say so.
 
     Returns
     -------
@@ -155,7 +159,10 @@ def write_labels(labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path:
             "Renumber them first."
         )
     labels = labels_ZYX.astype(np.uint8, copy=False)
-    write = check_writable(path).write_labels
-    assert write is not None
-    write(labels, source, path)
+    form = check_writable(path)
+    assert form.write_labels is not None
+    if legend is not None and form.write_named is not None:
+        form.write_named(labels, source, path, legend)
+    else:
+        form.write_labels(labels, source, path)
     return path

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 from napari_braintumor.engine.atomic import fold, list_taken_names, numbered, replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import FORMATS, find_label_suffix, strip_suffix
-from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.measuring.dicom_export import EXTRA_ENDINGS, write_with_extras
 from napari_braintumor.engine.models.store import file_sha256
 from napari_braintumor.engine.volumes import Segmentation
 
@@ -98,6 +98,7 @@ def save_segmentation(
     suffix: str | None = None,
     overwrite: bool = False,
     picture: Callable[[Path], object] | None = None,
+    also: Collection[str] = (),
 ) -> tuple[Path, Path]:
     """Write a segmentation's labels and record as ``<case>_tumor.nii.gz`` and ``<case>_tumor.json``.
 
@@ -117,6 +118,8 @@ def save_segmentation(
         Also replace files that were changed or not written by this function; never those of another scan.
     picture
         Called to write a picture to the path it is given: ``<case>_tumor.png``.
+    also
+        Any of `EXTRAS`: what to write beside a DICOM segmentation, such as ``<case>_tumor_report.dcm``.
 
     Returns
     -------
@@ -126,7 +129,7 @@ def save_segmentation(
     Raises
     ------
     DataError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or the labels cannot be written in that format.
     """
     suffix, origin = suffix or find_label_suffix(segmentation.source), _origin_of(segmentation)
     try:
@@ -137,8 +140,10 @@ def save_segmentation(
             f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
         ) from error
     try:
-        labels = write_labels(segmentation.labels, segmentation.source, _beside(record, suffix))
-        files[labels.name] = file_sha256(labels)
+        labels, *others = write_with_extras(
+            segmentation.labels, segmentation.source, _beside(record, suffix), segmentation.legend, also
+        )
+        files |= {path.name: file_sha256(path) for path in (labels, *others)}
         if picture is not None:
             drawn = _beside(record, _PICTURE)
             picture(drawn)
@@ -210,7 +215,8 @@ def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
 def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: bool) -> tuple[Path, dict[str, str]]:
     """Return the first record that may be written, and the checksums of files next to it that stay unchanged."""
     for record in numbered(first, ".json"):
-        endings = (*(suffix for each in FORMATS for suffix in each.suffixes), _PICTURE, ".json")
+        beside = (_PICTURE, *EXTRA_ENDINGS)
+        endings = (*(suffix for each in FORMATS for suffix in each.suffixes), *beside, ".json")
         names = {fold(_beside(record, ending).name) for ending in endings}
         there = [path for name, path in list_taken_names(record.parent).items() if name in names]
         if not there:
@@ -223,7 +229,7 @@ def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: b
         own = origin is not None and known == origin
         stay = {path.name: files.get(path.name) for path in there if path.name != record.name}
         unchanged = all(_has_sha256(record.with_name(name), sha256) for name, sha256 in stay.items())
-        expected = {record.name, _beside(record, suffix).name, _beside(record, _PICTURE).name}
+        expected = {record.name, *(_beside(record, ending).name for ending in (suffix, *beside))}
         if own and (overwrite or (unchanged and {path.name for path in there} <= expected)):
             return record, {name: sha256 for name, sha256 in files.items() if name in stay}
         if overwrite and known is None and {path.name for path in there} <= expected:

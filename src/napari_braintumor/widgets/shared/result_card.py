@@ -7,6 +7,7 @@ the case in work.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.formats import describe_for_dialog, find_label_suffix
+from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.formats import describe_for_dialog, find_label_suffix, strip_suffix
+from napari_braintumor.engine.measuring.dicom_export import EXTRAS, REPORT
 from napari_braintumor.engine.measuring.record import name_result
 from napari_braintumor.layers import (
     KEY,
@@ -59,6 +61,12 @@ COUNT_MS = 30
 
 COUNT_S = 0.02
 """How long one bit keeps the window waiting."""
+
+_WITH_EXTRAS = {
+    "DICOM with measurements (*.dcm)": (REPORT,),
+    "DICOM with measurements and contours (*.dcm)": EXTRAS,
+}
+"""What the save dialog offers for scans from DICOM beside the formats, and what is written then."""
 
 _LEAST_ML = 0.05
 """Volumes are shown with one decimal; a smaller change is not shown."""
@@ -108,13 +116,13 @@ class ResultCard(QGroupBox):
         self._choose()
         self._refresh()
 
-    def save_to(self, path: Path) -> None:
-        """Write the layer's labels as they are now, with their record next to them, or say why not."""
+    def save_to(self, path: Path, also: Collection[str] = ()) -> None:
+        """Write the layer's labels as they are now, with their record and any of `EXTRAS`, or say why not."""
         if self.layer is None:
             return
         try:
-            written = save_labels(self.layer, path, self._viewer.layers)
-        except DataError as error:
+            written = save_labels(self.layer, path, self._viewer.layers, also)
+        except (DataError, SettingsError) as error:
             self.reported.emit(f"Not saved: {error}")
             show_warning(str(error))
         else:
@@ -299,9 +307,12 @@ class ResultCard(QGroupBox):
         source = find_placement(self.layer).grid
         folder = source.path.parent if source.path else Path.home()
         proposed = folder / f"{name_result(case_of(self.layer) or self.layer.name)}{find_label_suffix(source)}"
-        path, _ = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), describe_for_dialog())
-        if path:
-            self.save_to(Path(path))
+        kinds = [describe_for_dialog(), *(_WITH_EXTRAS if source.format == "dicom" else ())]
+        name, kind = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), ";;".join(kinds))
+        if not name:
+            return
+        path, also = Path(name), _WITH_EXTRAS.get(kind, ())
+        self.save_to(path.with_name(f"{strip_suffix(path)}.dcm") if also else path, also)
 
     def _copy(self) -> None:
         if self._figures is not None:

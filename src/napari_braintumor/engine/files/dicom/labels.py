@@ -25,6 +25,7 @@ from napari_braintumor.engine.anatomy import (
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
+from napari_braintumor.engine.files.dicom.referring import read_uid
 from napari_braintumor.engine.grid import SourceGrid, grid_from_affine
 
 _LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -67,6 +68,11 @@ class Part:
     number: int
     name: str
     color: str
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a DICOM file is a segmentation or a structure set; False if it cannot be read."""
+    return read_uid(path, "SOPClassUID") in (SegmentationStorage, _LABELMAP, RTStructureSetStorage)
 
 
 def read_labels(path: Path) -> LabelImage:

@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._foreign import is_dicom
-from napari_braintumor.engine.files.dicom.headers import damaged
+from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
 from napari_braintumor.engine.files.dicom.listing import list_dicom
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 from napari_braintumor.engine.files.dicom.scanning import find_stacks, grid_of
@@ -140,6 +140,9 @@ def find_images(grid: SourceGrid, path: Path | None = None) -> Images:
             f"{where} a DICOM image on this computer. A DICOM segmentation refers to the images it was drawn on. "
             "Save the labels as NIfTI (.nii.gz), or open the DICOM series first."
         )
+    if files == [path] and read_uid(path, "Modality") in ("SEG", "RTSTRUCT"):
+        path = find_referenced(read_dataset(path, pixels=True), path)
+        files = [path]
     if files == [path]:
         files = sorted(file for file in path.parent.iterdir() if file.is_file() and is_dicom(file))
     every = [Images(_read_all(stack), stack) for members in _series_of(files, path) for stack in find_stacks(members)]
@@ -148,6 +151,41 @@ def find_images(grid: SourceGrid, path: Path | None = None) -> Images:
     if grid.path is not None and path != grid.path:
         _check_frame(images, grid.path)
     return images
+
+
+def find_referenced(data: Dataset, path: Path) -> Path:
+    """Find an image that a segmentation or structure set refers to.
+
+    Parameters
+    ----------
+    data
+        Its header.
+    path
+        Its file; the images are looked for in its folder, and in the folders beside that.
+
+    Returns
+    -------
+    Path
+        A file of the series.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    series = [*(data.get("ReferencedSeriesSequence") or ())]
+    for frame in data.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            series += study.get("RTReferencedSeriesSequence") or ()
+    wanted = {str(each.get("SeriesInstanceUID", "")) for each in series} - {""}
+    for folders in ([path.parent], sorted(each for each in path.parent.parent.iterdir() if each.is_dir())):
+        for file in list_dicom(folders):
+            if read_uid(file, "SeriesInstanceUID") in wanted:
+                return file
+    raise DataError(
+        f"The images that '{path.name}' was drawn on are not in its folder, so it is unknown where its labels lie. Put "
+        "the images and this file into one folder."
+    )
 
 
 def _series_of(files: list[Path], path: Path) -> list[list[Path]]:

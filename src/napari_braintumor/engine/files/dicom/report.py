@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,30 +16,11 @@ from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.files.dicom.quiet import unheard
 from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images
 from napari_braintumor.engine.files.dicom.segmentation import SERIES_NUMBER, Segment, code_of
+from napari_braintumor.engine.volumes import Sizes
 
 _ML = Code("mL", "UCUM", "milliliter")
 _DEVICE = "1.2.826.0.1.3680043.8.498.64087541983066532745105296071124578303"
 """This program as an observer; the same in all reports."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large a region is.
-
-    Attributes
-    ----------
-    volume_ml
-        mL.
-    axial_mm, across_mm
-        The longest diameter in an axial slice, and the longest one at right angles to it there; None if it is empty.
-    longest_mm
-        The longest diameter in space; None if the region is empty.
-    """
-
-    volume_ml: float
-    axial_mm: float | None = None
-    across_mm: float | None = None
-    longest_mm: float | None = None
 
 
 def write_report(

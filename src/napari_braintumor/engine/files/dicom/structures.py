@@ -20,9 +20,8 @@ from pydicom.dataset import FileDataset
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.files.dicom.labels import LabelImage, Part, paint
-from napari_braintumor.engine.files.dicom.listing import list_dicom
 from napari_braintumor.engine.files.dicom.quiet import unheard
-from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images, find_images, read_uid
+from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images, find_images, find_referenced
 from napari_braintumor.engine.files.dicom.segmentation import SERIES_NUMBER, Planes, Segment, lay_out, make_stand_ins
 from napari_braintumor.engine.grid import SourceGrid
 
@@ -56,7 +55,7 @@ def write_structures(
     DataError
         If the file cannot be written.
     """
-    helper, roi = _import_rt_utils()
+    helper, roi = require_rt_utils()
     planes = lay_out(labels_ZYX, source, images)
     with unheard():
         made = helper.create_rtstruct_dataset(make_stand_ins(images))
@@ -92,14 +91,26 @@ def write_structures(
             made.save_as(temporary, enforce_file_format=True)
 
 
-def _import_rt_utils() -> tuple[ModuleType, Any]:
+def require_rt_utils() -> tuple[ModuleType, Any]:
+    """Return what this module uses of rt-utils.
+
+    Returns
+    -------
+    tuple
+        Its functions that make parts of a data set, and its class that describes a structure.
+
+    Raises
+    ------
+    SettingsError
+        If it is not installed.
+    """
     try:
         from rt_utils import ds_helper
         from rt_utils.utils import ROIData
     except ImportError as error:
         raise SettingsError(
-            "Structure sets need the package rt-utils, which is not installed. Install it with "
-            "'pip install \"napari-braintumor[rtstruct]\"'."
+            "Structure sets need the package rt-utils, which is not installed. Install it with: "
+            "pip install 'napari-braintumor[rtstruct]'"
         ) from error
     return ds_helper, ROIData
 
@@ -151,14 +162,18 @@ def trace_outlines(mask_YX: NDArray[np.bool_]) -> Iterator[Outline]:
 def fill_outlines(outlines: Sequence[Outline], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the voxels whose center lies inside an odd number of outlines: bool (row, column)."""
     crossed = np.zeros((shape[0], shape[1] + 1), np.int64)
-    for outline in outlines:
-        for (from_x, from_y), (to_x, to_y) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-            low, high = min(from_y, to_y), max(from_y, to_y)
-            rows = np.arange(max(0, int(np.ceil(low))), min(shape[0] - 1, int(np.ceil(high)) - 1) + 1)
-            if not len(rows):
-                continue  # an upright outline crosses a row where it passes its middle, once
-            at = from_x + (rows - from_y) / (to_y - from_y) * (to_x - from_x)
-            np.add.at(crossed, (rows, np.clip(np.ceil(at), 0, shape[1]).astype(np.intp)), 1)
+    if outlines:
+        start = np.concatenate(outlines)
+        end = np.concatenate([np.roll(outline, -1, axis=0) for outline in outlines])
+        # An edge crosses the rows from its lower end up to, but without, its higher end.
+        first = np.maximum(np.ceil(np.minimum(start[:, 1], end[:, 1])), 0).astype(np.intp)
+        last = np.minimum(np.ceil(np.maximum(start[:, 1], end[:, 1])) - 1, shape[0] - 1).astype(np.intp)
+        times = np.maximum(last - first + 1, 0)
+        edge = np.repeat(np.arange(len(start)), times)
+        rows = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(times) - times, times)
+        slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+        columns = start[edge, 0] + (rows - start[edge, 1]) * slope
+        np.add.at(crossed, (rows, np.clip(np.ceil(columns), 0, shape[1]).astype(np.intp)), 1)
     inside: NDArray[np.bool_] = np.cumsum(crossed, axis=1)[:, :-1] % 2 == 1
     return inside
 
@@ -179,7 +194,7 @@ def read_structures(data: FileDataset, path: Path) -> LabelImage:
     DataError
         If the images are not found, or contours do not lie in their planes.
     """
-    images = _find_images_of(data, path)
+    images = find_images(SourceGrid((1, 1, 1), np.eye(4)), find_referenced(data, path))
     grid = images.grid
     to_index = np.linalg.inv(images.stack.affine)
     columns, rows, slices = grid.shape
@@ -209,21 +224,3 @@ def read_structures(data: FileDataset, path: Path) -> LabelImage:
         raise DataError(f"'{path.name}' holds no contours. Expected outlines of regions.")
     notes = (f"{outside} contours of '{path.name}' lie in none of the planes of its images and are left out.",)
     return paint(masks, parts, grid, notes if outside else ())
-
-
-def _find_images_of(data: FileDataset, path: Path) -> Images:
-    wanted = {
-        str(series.SeriesInstanceUID)
-        for frame in data.get("ReferencedFrameOfReferenceSequence") or ()
-        for study in frame.get("RTReferencedStudySequence") or ()
-        for series in study.get("RTReferencedSeriesSequence") or ()
-    }
-    for folder in (path.parent, path.parent.parent):
-        files = list_dicom([folder] if folder == path.parent else sorted(p for p in folder.iterdir() if p.is_dir()))
-        found = next((file for file in files if read_uid(file, "SeriesInstanceUID") in wanted), None)
-        if found is not None:
-            return find_images(SourceGrid((1, 1, 1), np.eye(4)), found)
-    raise DataError(
-        f"The images that '{path.name}' was drawn on are not in its folder, so it is unknown where its contours lie. "
-        "Put the images and the structure set into one folder."
-    )
