@@ -109,6 +109,7 @@ def read_layers_of(
     else:
         series = {image.modality: image.series.key for image in case.images if image.series is not None}
         layers = layers_from_scans(scans, case.name, beside, series)
+        notes += [note for scan in scans.values() for note in scan.notes]
     if wanted is None and case.reference:
         try:
             reference = read_reference(case)

@@ -37,12 +37,15 @@ class Scan:
         Its name in messages, for instance ``'t1.nii.gz'`` in quotes.
     frame_of_reference
         Equal for scans of one scanner coordinate system; empty if not known.
+    notes
+        What the user should know of it, or of scans that were left out beside it, one sentence each.
     """
 
     data: NDArray[Any]
     grid: SourceGrid
     name: str
     frame_of_reference: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def fit_as_stored(

@@ -24,6 +24,7 @@ from napari_braintumor.engine.files.labels import find_label_values, reference_f
 from napari_braintumor.engine.files.laying import match_to_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
 from napari_braintumor.engine.grid import SourceGrid, check_same_grid
+from napari_braintumor.engine.inspecting.head import describe_head
 from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 from napari_braintumor.engine.settings import AlignConfig
 from napari_braintumor.engine.volumes import Reference, Volume
@@ -32,6 +33,9 @@ _LGG_SLICE_MM = 5.0
 _LGG_WIDTH_MM = 256.0
 
 _ON_ITS_SCAN = "A mask must lie on the grid of its images. Resample the mask first."
+
+Stored = tuple[NDArray[Any], SourceGrid]
+"""The values of a file and their grid."""
 
 READ_AT_ONCE = 2
 """Files that are unpacked in parallel."""
@@ -97,7 +101,7 @@ def align_case(case: CaseFiles, config: AlignConfig | None = None) -> Iterator[P
         config = config.model_copy(update={"reference": drawn_on})
     for step in align(scans, config, leave_out=True):
         if isinstance(step, Aligned):
-            yield _assemble(case, step)
+            yield _assemble(case, scans, step)
         else:
             yield step
 
@@ -129,13 +133,13 @@ def read_scans(case: CaseFiles, wanted: Collection[str] | None = None) -> Iterat
         raise DataError(f"Case '{case.name}' has no image. At least one modality is needed.")
     different = list(dict.fromkeys((image.paths, _stack_of(image)) for image in images))
     yield PhaseReached(f"reading {case.name}", 0, len(different))
-    files = {}
+    read: list[Stored | DataError] = []
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-        read = pool.map(lambda stored: _read_image(stored[0], case.group, stored[1]), different)
-        for done, (stored, file) in enumerate(zip(different, read, strict=True), start=1):
-            files[stored] = file
-            yield PhaseReached(f"reading {case.name}", done, len(different))
-    yield {image.modality: _take_scan(image, *files[image.paths, _stack_of(image)]) for image in images}
+        for stored in pool.map(lambda key: _try_to_read(key[0], key[1], case.group), different):
+            read.append(stored)
+            yield PhaseReached(f"reading {case.name}", len(read), len(different))
+    files = dict(zip(different, read, strict=True))
+    yield _take_scans({image: files[image.paths, _stack_of(image)] for image in images})
 
 
 def join_scans(case: CaseFiles, scans: Mapping[str, Scan]) -> Volume | None:
@@ -164,10 +168,43 @@ def join_scans(case: CaseFiles, scans: Mapping[str, Scan]) -> Volume | None:
     fits, notes = fit_as_stored(grids, {modality: scan.name for modality, scan in scans.items()}, reference)
     if not fits:
         return None
-    return _assemble(case, Aligned({modality: scan.data for modality, scan in scans.items()}, best, None, notes))
+    stored = Aligned({modality: scan.data for modality, scan in scans.items()}, best, None, notes)
+    return _assemble(case, scans, stored)
 
 
-def _assemble(case: CaseFiles, aligned: Aligned) -> Volume:
+def _take_scans(files: Mapping[ImageFile, Stored | DataError]) -> dict[str, Scan]:
+    # A scanner's series that cannot be read is left out. Only scanners' series are looked at for a whole head: other
+    # files are often cropped on purpose.
+    scans: dict[str, Scan] = {}
+    left: list[str] = []
+    for image, stored in files.items():
+        series = image.series if image.series is not None and image.series.format == "dicom" else None
+        try:
+            if isinstance(stored, DataError):
+                raise stored
+            scan = _take_scan(image, *stored)
+            if series is not None:
+                check_scan(image.modality, scan.data)
+                found = describe_head(scan.data, scan.grid.spacing)
+                scan = replace(scan, notes=tuple(f"{capitalize(scan.name)} {what}." for what in found))
+            scans[image.modality] = scan
+        except DataError as error:
+            if series is None or (not scans and image is [*files][-1]):
+                raise
+            left.append(f"{capitalize(title_of(series))} was left out. {error}")
+    for first in [*scans][:1]:
+        scans[first] = replace(scans[first], notes=(*left, *scans[first].notes))
+    return scans
+
+
+def _try_to_read(paths: tuple[Path, ...], stack: int | None, group: str) -> Stored | DataError:
+    try:
+        return _read_image(paths, group, stack)
+    except DataError as error:
+        return error
+
+
+def _assemble(case: CaseFiles, scans: Mapping[str, Scan], aligned: Aligned) -> Volume:
     arrays = aligned.images
     if case.group == "lgg" and "FLAIR" in arrays:
         flair = arrays["FLAIR"]
@@ -175,7 +212,8 @@ def _assemble(case: CaseFiles, aligned: Aligned) -> Volume:
     source = aligned.grid if case.spacing_known else replace(aligned.grid, spacing_known=False)
     volume = volume_from_modalities(arrays, source, case.name)
     doubts = find_suspect_modalities(dict(zip(volume.modalities, volume.data, strict=True)))
-    notes = (*case.notes, *source.notes, *aligned.notes, *doubts)
+    of_scans = [note for scan in scans.values() for note in scan.notes]
+    notes = (*case.notes, *of_scans, *source.notes, *aligned.notes, *doubts)
     return replace(volume, notes=notes, alignment=aligned.alignment)
 
 
@@ -300,7 +338,7 @@ def _name(grid: SourceGrid) -> str:
     return f"'{grid.path.name}'" if grid.path else "an image"
 
 
-def _read_image(paths: tuple[Path, ...], group: str, stack: int | None = None) -> tuple[NDArray[Any], SourceGrid]:
+def _read_image(paths: tuple[Path, ...], group: str, stack: int | None = None) -> Stored:
     """Read a file, or slices, with what is known about the voxel size in its data set."""
     form = check_readable(paths[0])
     if stack is not None:

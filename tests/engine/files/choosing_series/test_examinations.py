@@ -79,6 +79,13 @@ def test_a_folder_named_like_a_collection_names_no_case():
     ]  # fmt: skip
 
 
+def test_a_collection_of_one_patient_is_not_the_patient():
+    found = group_examinations([series(1, "a", folder="dicom/P1/7")])
+    assert name_apart(found, [TOP / "dicom"]) == [(TOP / "dicom/P1", "")]
+    found = group_examinations([series(1, "a", folder="P1/dicom/7")])
+    assert name_apart(found, [TOP / "P1/dicom"]) == [(TOP / "P1/dicom", "")]
+
+
 def test_a_folder_that_holds_other_scans_too_names_no_examination():
     found = group_examinations([series(1, "a", folder="P1/DICOM")])
     assert name_apart(found, [TOP], [TOP / "P2"]) == [(TOP / "P1", "")]

@@ -9,6 +9,7 @@ import pytest
 from dicom import Acquisition, Storage, affine_of, with_tags, write_capture, write_case, write_pdf, write_series
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.reading import read_case
 
 T1 = Acquisition("t1_se_tra", 2, echo_time=9.0, repetition_time=500.0)
 T2 = Acquisition("t2_tse_tra", 3, echo_time=100.0, repetition_time=5000.0)
@@ -217,3 +218,68 @@ def test_a_case_is_the_same_whatever_the_order_of_its_files(tmp_path: Path):
     (again,) = find_cases(sorted(folder.rglob("*.dcm"), reverse=True))
     assert used(case) == used(again) == {"T1ce": "t1 +c", "FLAIR": FLAIR.description}
     assert [image.paths for image in case.images] == [image.paths for image in again.images]
+
+
+# ------------------------------------------------------------------------------------------------- by their voxels
+
+
+def write_heads(folder: Path, **changed: np.ndarray) -> Path:
+    """Write three series of heads, some with other voxels."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (18, 50, 46)), indexing="ij")
+    ball = (z / 0.85) ** 2 + (y / 0.8) ** 2 + (x / 0.75) ** 2 < 1
+    folds = np.sign(np.sin(25 * z) + np.sin(30 * y + 2) + np.sin(28 * x + 1))
+    place = affine_of(shape=ball.shape, spacing=(8.0, 4.0, 4.0))
+    entries = []
+    for acquisition in (T1, T2, FLAIR):
+        random = np.random.default_rng(acquisition.number)
+        head = (100 + 25 * folds + random.normal(0, 3, ball.shape)) * ball
+        name = {2: "t1", 3: "t2", 4: "flair"}[acquisition.number]
+        entries.append((changed.get(name, head), place, acquisition, Storage()))
+    return write_case(folder, entries)
+
+
+def test_whole_heads_are_nothing_to_remark_on(tmp_path: Path):
+    volume = read_case(find_cases(write_heads(tmp_path / "P7"))[0])
+    assert volume.modalities == ("T1", "T2", "FLAIR")
+    assert volume.notes == ()
+
+
+def test_a_phantom_is_noted_with_its_series_and_the_rest_goes_on(tmp_path: Path):
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (18, 50, 46)), indexing="ij")
+    phantom = 200.0 * (z**2 + y**2 + x**2 < 0.7)
+    volume = read_case(find_cases(write_heads(tmp_path / "P7", t2=phantom))[0])
+    assert "Series 3 't2_tse_tra' is uniform inside, as a phantom is and a head is not." in volume.notes
+
+
+def test_a_head_that_is_cut_off_is_noted_with_its_series(tmp_path: Path):
+    folder = write_heads(tmp_path / "P7")
+    for path in sorted((folder / "004").iterdir())[9:]:
+        path.unlink()
+    (case,) = find_cases(folder)
+    assert "Series 4 't2_tirm_tra_dark-fluid' cuts off the top of the head." in read_case(case).notes
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_an_empty_series_is_left_out_and_the_rest_goes_on(tmp_path: Path, value: float):
+    volume = read_case(find_cases(write_heads(tmp_path / "P7", t2=np.full((18, 50, 46), value)))[0])
+    assert volume.modalities == ("T1", "FLAIR")
+    assert any(note.startswith("Series 3 't2_tse_tra' was left out. Image 'T2' has the value") for note in volume.notes)
+
+
+def test_pixels_that_cannot_be_decoded_cost_only_their_series(tmp_path: Path):
+    folder = write_heads(tmp_path / "P7")
+    path = sorted((folder / "003").iterdir())[4]
+    path.write_bytes(path.read_bytes()[:-1500])
+    (case,) = find_cases(folder)
+    volume = read_case(case)
+    assert volume.modalities == ("T1", "FLAIR")
+    assert any(note.startswith("Series 3 't2_tse_tra' was left out.") for note in volume.notes)
+
+
+def test_a_case_of_which_nothing_can_be_read_is_refused(tmp_path: Path):
+    folder = write_heads(tmp_path / "P7")
+    for path in folder.rglob("*.dcm"):
+        path.write_bytes(path.read_bytes()[:-1500])
+    (case,) = find_cases(folder)
+    with pytest.raises(DataError, match=r"damaged|truncated|cannot"):
+        read_case(case)

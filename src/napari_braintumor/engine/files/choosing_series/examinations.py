@@ -12,6 +12,7 @@ from napari_braintumor.engine.files.choosing_series.rows import UNNAMED
 from napari_braintumor.engine.files.dicom.listing import origin_of
 from napari_braintumor.engine.files.owners import is_collection_name
 from napari_braintumor.engine.files.series import Series
+from napari_braintumor.engine.files.vocabulary import OF_SCANNERS, fold_word
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def name_apart(
         top = next((top.absolute() for top in tops if _holds(top.absolute(), folder)), folder)
         while folder != top and not any(_holds(folder.parent, other) for other in others):
             folder = folder.parent
-            best = best if is_collection_name(folder.name) else folder
+            best = best if _names_nobody(folder) else folder
+        best = folder if _names_nobody(best) else best
         rivals = [other for other in found if other is not one and _holds(best, other.folder)]
         parts = []
         if any(other.patient_key != one.patient_key or one.patient == UNNAMED for other in rivals):
@@ -113,6 +115,12 @@ def name_apart(
             parts.append(str(1 + sum(other.patient == one.patient for other in found[: list(found).index(one)])))
         result.append((best, "_".join(parts)))
     return result
+
+
+def _names_nobody(folder: Path) -> bool:
+    """Whether a folder's name is that of a collection, of what scanners export, or a number."""
+    name = folder.name
+    return is_collection_name(name) or fold_word(name) in OF_SCANNERS or not any(map(str.isalpha, name))
 
 
 def _holds(folder: Path, other: Path) -> bool:
