@@ -18,16 +18,16 @@ from napari_braintumor.engine.files.formats import check_readable, find_format, 
 from napari_braintumor.engine.files.labels import looks_like_labels
 from napari_braintumor.engine.files.listing import describe_others, list_files
 from napari_braintumor.engine.files.naming import may_be_mask
-from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.schemes import is_result
 from napari_braintumor.engine.files.series import Series
 from napari_braintumor.layers import (
+    CaseRead,
     LayerData,
     default_placement,
-    layers_from_case,
     make_image_layer,
     make_label_layer,
     make_own_label_layer,
+    read_layers_of,
 )
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -134,19 +134,12 @@ def read_layers(path: Paths) -> list[LayerData]:
 
 def _read_case(case: CaseFiles, with_reference: bool, alone: Iterable[Path]) -> list[LayerData]:
     """Read a case, and show its notes for the user in one warning."""
-    volume = read_case(case)
+    *_, read = read_layers_of(case, with_mask=with_reference)
+    assert isinstance(read, CaseRead)
     opened = [f"'{path.name}'" for path in alone]
-    notes = [note for note in volume.notes if not any(name in note for name in opened)]
-    reference = None
-    if with_reference:
-        try:
-            reference = read_reference(case)
-            notes += reference.notes if reference is not None else ()
-        except DataError as error:
-            notes.append(f"The scan was opened without its mask. {error}")
-    if notes:
+    if notes := [note for note in read.notes if not any(name in note for name in opened)]:
         show_warning(f"{case.name}: {' '.join(notes)}")
-    return layers_from_case(volume, reference)
+    return list(read.layers)
 
 
 def _files_of(case: CaseFiles) -> list[Path]:

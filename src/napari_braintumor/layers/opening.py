@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_braintumor.engine.aligning.scans import Scan
+from napari_braintumor.engine.aligning.scans import Scan, choose_reference
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import join_scans, read_reference, read_scans
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.layers.display import LayerData, layers_from_case, layers_from_scans, make_reference_layer
+from napari_braintumor.layers.display import LayerData, layers_from_scans, make_reference_layer
+from napari_braintumor.layers.placement import placement_beside
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,11 @@ def open_paths(paths: Sequence[Path]) -> Generator[OpeningEvent, None, None]:
 
 
 def read_layers_of(
-    case: CaseFiles, wanted: Collection[str] | None = None, beside: SourceGrid | None = None
+    case: CaseFiles,
+    wanted: Collection[str] | None = None,
+    beside: SourceGrid | None = None,
+    *,
+    with_mask: bool = True,
 ) -> Generator[OpeningEvent, None, None]:
     """Read the scans of a case.
 
@@ -82,9 +87,11 @@ def read_layers_of(
     case
         Its files.
     wanted
-        The modalities to read; all of them, and the mask, if left out.
+        The modalities to read; all of them if left out.
     beside
         The grid beside which they are shown, see `layers_from_scans`.
+    with_mask
+        Read the mask drawn by people too, if there is one.
 
     Yields
     ------
@@ -105,18 +112,23 @@ def read_layers_of(
     notes = list(case.notes)
     volume = join_scans(case, scans) if wanted is None else None
     if volume is not None:
-        layers, notes = layers_from_case(volume), list(volume.notes)
+        notes = list(volume.notes)
+        channels = zip(volume.modalities, volume.data, strict=True)
+        scans = {m: replace(scans[m], data=channel, grid=volume.source) for m, channel in channels}
     else:
-        series = {image.modality: image.series.key for image in case.images if image.series is not None}
-        layers = layers_from_scans(scans, case.name, beside, series)
         notes += [note for scan in scans.values() for note in scan.notes]
-    if wanted is None and case.reference:
+    if beside is None and scans:
+        beside = scans[choose_reference({modality: scan.grid for modality, scan in scans.items()})].grid
+    series = {image.modality: image.series.key for image in case.images if image.series is not None}
+    layers = layers_from_scans(scans, case.name, beside, series)
+    if with_mask and wanted is None and case.reference:
         try:
             reference = read_reference(case)
         except DataError as error:
             notes.append(f"The scan was opened without its mask. {error}")
         else:
             if reference is not None:
-                layers.append(make_reference_layer(reference, case.name))
+                place = placement_beside(reference.source, beside or reference.source)
+                layers.append(make_reference_layer(reference, case.name, place))
                 notes += reference.notes
     yield CaseRead(case, tuple(layers), tuple(notes))

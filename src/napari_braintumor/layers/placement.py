@@ -115,7 +115,9 @@ def placement_beside(grid: SourceGrid, other: SourceGrid) -> Placement:
         The grid and what a layer is given.
     """
     place = default_placement(grid)
-    if not (grid.orientation_known and other.orientation_known and grid.spacing_known and other.spacing_known):
+    if grid is other or not (
+        grid.orientation_known and other.orientation_known and grid.spacing_known and other.spacing_known
+    ):
         return place
     middle = np.array([*((size - 1) / 2 for size in grid.shape_ZYX), 1.0])
     there = np.linalg.solve(other.affine_ZYX, grid.affine_ZYX @ middle)
