@@ -61,6 +61,7 @@ from napari_braintumor.layers.placement import (
     unwrap_layer,
 )
 from napari_braintumor.layers.results import (
+    alignment_of,
     is_result_of,
     kept_slices,
     labels_from_segmentation,
@@ -109,6 +110,7 @@ __all__ = [
     "PreparedScans",
     "Selection",
     "align_selection",
+    "alignment_of",
     "case_of",
     "cases_in",
     "check_same_case",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.tally import pack_slice, tally_slice, unpack_slice
-from napari_braintumor.engine.volumes import Comparison, Segmentation
+from napari_braintumor.engine.volumes import Alignment, Comparison, Segmentation
 from napari_braintumor.layers.display import LayerData, make_label_layer, make_own_label_layer
 from napari_braintumor.layers.figures import answer_of, figures_of, follow_labels, is_result
 from napari_braintumor.layers.placement import (
@@ -88,6 +88,7 @@ def labels_from_segmentation(
             "path": str(model_path) if model_path else None,
         },
         answer=answer,
+        alignment=segmentation.alignment,
     )
     table = options["features"]
     hidden = {answer.regions[region][0] for region in answer.not_measurable}
@@ -141,6 +142,12 @@ def update_or_add_labels(
         return viewer.add_labels(data, **options)
     _merge(layer, segmentation, options)
     return layer
+
+
+def alignment_of(layer: Labels) -> Alignment | None:
+    """Return how the scans of a result were brought onto its grid; None if they shared one."""
+    alignment: Alignment | None = layer.metadata.get(KEY, {}).get("alignment")
+    return alignment
 
 
 def kept_slices(layer: Labels) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from napari_braintumor.layers import (
 )
 from napari_braintumor.layers import figures as figures_module
 from napari_braintumor.widgets.shared.result_card import ResultCard, in_ranges
+from napari_braintumor.widgets.shared.save_form import SaveForm
 from open_layers import open_case
 
 VOXEL_ML = 4.5e-3
@@ -300,49 +301,48 @@ def test_a_card_that_is_opened_later_finds_the_result(qtbot, viewer, volume, seg
     assert rows(card) == expected(layer)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "names"),
-    [
-        ("NIfTI (*.nii.gz *.nii)", "out.nii.gz", ["out.json", "out.nii.gz"]),
-        ("DICOM with measurements (*.dcm)", "out.nii.gz", ["out.dcm", "out.json", "out_report.dcm"]),
-        (
-            "DICOM with measurements and contours (*.dcm)", "out.dcm",
-            ["out.dcm", "out.json", "out_report.dcm", "out_rtstruct.dcm"],
-        ),
-    ],
-)  # fmt: skip
-def test_a_scan_from_dicom_is_saved_as_the_dialog_says(
-    kind, name, names, card, viewer, synthetic_segmentation, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("also", [(), ("report",), ("report", "rtstruct")])
+def test_a_scan_from_dicom_is_saved_as_the_form_says(also, card, viewer, synthetic_segmentation, tmp_path, monkeypatch):
     shape = (6, 20, 16)
     write_series(tmp_path / "scan", np.ones(shape), affine_of(shape=shape))
     data, grid = read_series(sorted((tmp_path / "scan").iterdir()))
     volume = Volume(data[None].astype(np.float32), ("T1",), grid, "case")
     add_result(viewer, synthetic_segmentation(volume), volume)
     (tmp_path / "out").mkdir()
-    offered: list[str] = []
+    proposed: list[str] = []
 
-    def choose(_: Any, __: str, proposed: str, kinds: str) -> tuple[str, str]:
-        offered.extend([proposed, *kinds.split(";;")])
-        return str(tmp_path / "out" / name), kind
+    def choose(_: Any, __: str, name: str, kinds: str) -> tuple[str, str]:
+        proposed.append(name)
+        return str(tmp_path / "out" / "mine"), kinds
+
+    def fill(form: SaveForm) -> int:
+        form.format_box.setCurrentText("DICOM segmentation")
+        for extra in also:
+            form.extra_boxes[extra].setChecked(True)
+        form.save_button.click()
+        return form.result()
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    monkeypatch.setattr(SaveForm, "exec", fill)
     card.save_button.click()
-    assert offered[0].endswith("case_tumor.nii.gz")
-    assert kind in offered
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert proposed == [str(tmp_path / "scan" / "case_tumor.dcm")]
+    names = ["mine.dcm", "mine.json", *(f"mine_{extra}.dcm" for extra in also)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
 
 
-def test_measurements_in_dicom_are_offered_for_scans_from_dicom_only(
-    card, viewer, volume, segmentation, tmp_path, monkeypatch
-):
+def test_measurements_in_dicom_need_a_scan_from_dicom(card, viewer, volume, segmentation, tmp_path):
     add_result(viewer, segmentation, volume)
-    offered: list[str] = []
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *words: (offered.append(words[-1]), ("", ""))[1])
-    card.save_button.click()
-    assert "DICOM with" not in offered[0]
     messages: list[str] = []
     card.reported.connect(messages.append)
     card.save_to(tmp_path / "out.dcm", ("report",))
     assert messages[0].startswith("Not saved: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_saved_if_the_form_is_closed(card, viewer, volume, segmentation, tmp_path, monkeypatch):
+    add_result(viewer, segmentation, volume)
+    messages: list[str] = []
+    card.reported.connect(messages.append)
+    monkeypatch.setattr(SaveForm, "exec", lambda _: 0)
+    card.save_button.click()
+    assert messages == []

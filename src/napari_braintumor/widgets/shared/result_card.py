@@ -17,7 +17,6 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFrame,
     QGridLayout,
     QGroupBox,
@@ -29,13 +28,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_braintumor.engine.errors import DataError, SettingsError
-from napari_braintumor.engine.files.formats import describe_for_dialog, find_label_suffix, strip_suffix
-from napari_braintumor.engine.measuring.dicom_export import EXTRAS, REPORT
-from napari_braintumor.engine.measuring.record import name_result
+from napari_braintumor.engine.volumes import Alignment
 from napari_braintumor.layers import (
     KEY,
     Figures,
     Selection,
+    alignment_of,
     case_of,
     explain_lock,
     figures_of,
@@ -51,6 +49,7 @@ from napari_braintumor.layers import (
 )
 from napari_braintumor.widgets.shared.following import follow
 from napari_braintumor.widgets.shared.parts import Combo, copy_text, make_line, name_widget
+from napari_braintumor.widgets.shared.save_form import SaveForm
 from napari_braintumor.writers import save_labels
 
 if TYPE_CHECKING:
@@ -61,12 +60,6 @@ COUNT_MS = 30
 
 COUNT_S = 0.02
 """How long one bit keeps the window waiting."""
-
-_WITH_EXTRAS = {
-    "DICOM with measurements (*.dcm)": (REPORT,),
-    "DICOM with measurements and contours (*.dcm)": EXTRAS,
-}
-"""What the save dialog offers for scans from DICOM beside the formats, and what is written then."""
 
 _LEAST_ML = 0.05
 """Volumes are shown with one decimal; a smaller change is not shown."""
@@ -116,17 +109,32 @@ class ResultCard(QGroupBox):
         self._choose()
         self._refresh()
 
-    def save_to(self, path: Path, also: Collection[str] = ()) -> None:
-        """Write the layer's labels as they are now, with their record and any of `EXTRAS`, or say why not."""
+    def save_to(self, path: Path, also: Collection[str] = (), on: str | None = None) -> None:
+        """Write the layer's labels as they are now, with their record, or say why not.
+
+        Parameters
+        ----------
+        path
+            The file.
+        also
+            Any of `EXTRAS`.
+        on
+            The modality on whose own grid they are written, if it has another one.
+        """
         if self.layer is None:
             return
         try:
-            written = save_labels(self.layer, path, self._viewer.layers, also)
+            written = save_labels(self.layer, path, self._viewer.layers, also, on)
         except (DataError, SettingsError) as error:
             self.reported.emit(f"Not saved: {error}")
             show_warning(str(error))
         else:
             self.reported.emit(f"Saved {', '.join(map(str, written))}.")
+
+    @property
+    def _alignment(self) -> Alignment | None:
+        """How the scans of the layer were brought onto one grid."""
+        return alignment_of(self.layer) if self.layer is not None else None
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -151,9 +159,11 @@ class ResultCard(QGroupBox):
         self.show_box.currentIndexChanged.connect(self._show_region)
         self.lock_line = make_line("", "Why the brush is locked")
         self.notes_line = make_line("", "Notes on this run")
-        self.save_button = QPushButton("Save NIfTI…")
+        self.save_button = QPushButton("Save labels…")
         name_widget(
-            self.save_button, "Save labels", "Save the label layer, with your corrections, on the grid of the scan"
+            self.save_button,
+            "Save labels",
+            "Save the labels, with your corrections, on the grid of a scan of the case",
         )
         self.save_button.clicked.connect(self._save)
         self.copy_button = QPushButton("Copy record")
@@ -301,18 +311,12 @@ class ResultCard(QGroupBox):
             self._refresh()
 
     def _save(self) -> None:
-        """Ask for a file and write the layer there."""
+        """Ask for the grid, the format and the file, and write the layer there."""
         if self.layer is None:
             return
-        source = find_placement(self.layer).grid
-        folder = source.path.parent if source.path else Path.home()
-        proposed = folder / f"{name_result(case_of(self.layer) or self.layer.name)}{find_label_suffix(source)}"
-        kinds = [describe_for_dialog(), *(_WITH_EXTRAS if source.format == "dicom" else ())]
-        name, kind = QFileDialog.getSaveFileName(self, "Save tumor labels", str(proposed), ";;".join(kinds))
-        if not name:
-            return
-        path, also = Path(name), _WITH_EXTRAS.get(kind, ())
-        self.save_to(path.with_name(f"{strip_suffix(path)}.dcm") if also else path, also)
+        form = SaveForm(self, case_of(self.layer) or self.layer.name, find_placement(self.layer).grid, self._alignment)
+        if form.exec() and form.wish is not None:
+            self.save_to(form.wish.path, form.wish.also, form.wish.on)
 
     def _copy(self) -> None:
         if self._figures is not None:
