@@ -25,7 +25,7 @@ from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.models.store import ModelStore, file_sha256
-from napari_braintumor.engine.preparing.transforms import prepare_for
+from napari_braintumor.engine.preparing.prepare import prepare_for
 from napari_braintumor.engine.segmenting import network
 from napari_braintumor.engine.segmenting.conversion import load_converted
 from napari_braintumor.engine.segmenting.runtime import OpenVinoRunner

@@ -44,7 +44,7 @@ from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.preparing.transforms import prepare_for
+from napari_braintumor.engine.preparing.prepare import prepare_for
 from napari_braintumor.engine.segmenting.regions import BACKGROUND_LOGIT, nest_logits, restore_slices
 from napari_braintumor.engine.volumes import Volume
 

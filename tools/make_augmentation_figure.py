@@ -28,7 +28,7 @@ from monai.transforms import (
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
-from napari_braintumor.engine.preparing.transforms import prepare
+from napari_braintumor.engine.preparing.prepare import prepare
 from napari_braintumor.engine.training.augmentation import KEYS, ROTATION, ZOOM, RandMovement, vary
 
 OUT = Path(__file__).parents[1] / "docs" / "augmentation.png"

@@ -24,7 +24,7 @@ from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.inspecting.inspection import find_foreground
 from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
-from napari_braintumor.engine.preparing.transforms import fill_foreground
+from napari_braintumor.engine.preparing.prepare import fill_foreground
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 

@@ -13,7 +13,7 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.metrics import volume_dice
-from napari_braintumor.engine.preparing.transforms import survey
+from napari_braintumor.engine.preparing.prepare import survey
 from napari_braintumor.engine.settings import SegmentConfig
 
 BRIGHT = 100.0

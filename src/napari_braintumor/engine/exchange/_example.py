@@ -13,7 +13,7 @@ from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.models.axes import to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import find_divisor
-from napari_braintumor.engine.preparing.transforms import prepare_for
+from napari_braintumor.engine.preparing.prepare import prepare_for
 
 MIN_VOX = 48
 """Sides of a 3-D example: enough to see tumor in, and still a small file."""

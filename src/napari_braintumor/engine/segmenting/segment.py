@@ -11,7 +11,7 @@ from napari_braintumor.engine.devices import describe_device
 from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, Started
 from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
 from napari_braintumor.engine.models.store import ModelStore, file_sha256
-from napari_braintumor.engine.preparing.transforms import survey_for
+from napari_braintumor.engine.preparing.prepare import survey_for
 from napari_braintumor.engine.segmenting.cleaning import clean
 from napari_braintumor.engine.segmenting.conversion import load_converted
 from napari_braintumor.engine.segmenting.network import Network

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_braintumor.engine.events import SlicesDone
-from napari_braintumor.engine.preparing.transforms import Survey, choose_read_size, group_slices, prepare_slices
+from napari_braintumor.engine.preparing.prepare import Survey, choose_read_size, group_slices, prepare_slices
 from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_slices
 from napari_braintumor.engine.segmenting.resolve import SegmentTask

@@ -17,7 +17,7 @@ import torch
 from napari_braintumor.engine.events import SlicesDone
 from napari_braintumor.engine.models.axes import from_network_axes, order_for_network, to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.preparing.transforms import Survey, prepare_slices
+from napari_braintumor.engine.preparing.prepare import Survey, prepare_slices
 from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_volume
 from napari_braintumor.engine.segmenting.resolve import SegmentTask

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
-from napari_braintumor.engine.preparing.transforms import CLIP_Z, PreparedCase
+from napari_braintumor.engine.preparing.prepare import CLIP_Z, PreparedCase
 from napari_braintumor.engine.training.plan import TrainPlan
 
 SUFFIX = ".cases.zip"

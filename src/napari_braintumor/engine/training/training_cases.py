@@ -18,7 +18,7 @@ from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.patients import WhoIsWho
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.models.registry import find_architecture
-from napari_braintumor.engine.preparing.transforms import prepare, resize
+from napari_braintumor.engine.preparing.prepare import prepare, resize
 from napari_braintumor.engine.training.case_cache import CaseCache
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.prepared import TrainingCase, find_archived, is_archive, read_archived

@@ -10,7 +10,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.inspecting.inspection import find_foreground
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.preparing.transforms import (
+from napari_braintumor.engine.preparing.prepare import (
     fill_foreground,
     prepare,
     prepare_for,
