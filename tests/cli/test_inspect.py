@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dicom import Acquisition, affine_of, write_pdf, write_series
+from dicom import Acquisition, affine_of, write_capture, write_pdf, write_series
 from napari_braintumor.cli import app
 
 run = CliRunner().invoke
@@ -22,6 +22,7 @@ def folder(tmp_path: Path) -> Path:
         times = {} if number < 4 else {"echo_time": None, "repetition_time": None}
         write_series(tmp_path / "P7" / str(number), values, place, Acquisition(description, number, **times))
     write_pdf(tmp_path / "P7", Acquisition("Report", 9))
+    write_capture(tmp_path / "P7", Acquisition("Key images", 11))
     return tmp_path / "P7"
 
 
@@ -45,6 +46,8 @@ def test_the_table_says_what_each_series_is_and_what_is_used(folder: Path, monke
     assert cells["2"][5].startswith("the description says T1")
     assert cells["4"][1:3] == ["?", "no"]
     assert cells["9"][-1] == "a document"
+    assert cells["11"][1:3] == ["", "no"]
+    assert result.output.count("Series 11 'Key images'") == 1  # what the table says is not said again
     assert "SECRET" not in result.output
 
 
@@ -53,6 +56,7 @@ def test_the_same_table_is_there_as_json(folder: Path):
     assert (case["case"], case["patient"], case["date"], case["problem"]) == ("P7", "patient 1", "2024-02-29", None)
     assert {row["label"]: (row["modality"], row["used"]) for row in case["series"]} == {
         "1": (None, False), "2": ("T1", True), "3": ("FLAIR", True), "4": (None, False), "9": (None, False),
+        "11": (None, False),
     }  # fmt: skip
     assert case["series"][1]["spacing_zyx_mm"] == [5, 2, 2]
     assert case["series"][1]["slices"] == 6

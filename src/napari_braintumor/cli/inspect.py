@@ -82,7 +82,7 @@ def _print_case(case: CaseFiles, patient: str) -> None:
 
 def _says(row: SeriesRow, note: str) -> bool:
     """Whether a note only repeats what the table says of a series that is left out."""
-    return not row.used and bool(row.why_not) and row.title.lower() in note.lower() and "left out" in note
+    return not row.used and (note == row.series.problem or (row.title.lower() in note.lower() and "left out" in note))
 
 
 def _date_of(case: CaseFiles) -> str:

@@ -139,6 +139,10 @@ def test_words_and_times_that_agree_are_both_the_reason():
         (times(9, 500, description="AX FLAIR"), "FLAIR"),
         (times(25, 2500, description="AX T2"), None),
         (times(60, 4500, 160, description="t2 tirm cor"), None),
+        (times(20, 600, None, 20, description="AX T2 fs"), None),
+        (times(14, 500, None, 9, description="AX T1 SE"), "T1"),
+        (times(9, 2200, description="AX T1 FLAIR"), "T1"),
+        (times(12, 2000, 150, description="AX T1 IR"), "T1"),
     ],
 )
 def test_times_that_contradict_the_words_leave_a_doubt(scan: Series, modality: str | None):

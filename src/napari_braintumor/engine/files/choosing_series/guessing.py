@@ -155,7 +155,7 @@ def guess_modality(series: Series) -> Guess:
             guess = Guess(base, f"the {source} says {_say(words)}{agreed}")
         elif by_times not in (_T1, _T2, _FLAIR):
             doubt = f"the {source} says {base}, but {times} are those of {by_times}"
-            guess = Guess(None, doubt, False, by_times) if base != _FLAIR else Guess(base, doubt, sure=False)
+            guess = Guess(None, doubt, False, by_times) if base == _T2 else Guess(base, doubt, sure=False)
         else:
             doubt = f"the {source} says {base}, but {times} are those of {_with_article(by_times)}"
             guess = Guess(_FLAIR if by_times == _FLAIR else base, doubt, sure=False)

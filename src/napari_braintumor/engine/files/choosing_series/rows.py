@@ -73,7 +73,7 @@ class SeriesRow:
     @property
     def sure(self) -> bool:
         """Whether nobody need look at the modality again."""
-        return self.choice is not None or self.guess.sure
+        return self.choice is not None or self.guess.sure or not self.usable
 
     @property
     def title(self) -> str:
