@@ -1,6 +1,7 @@
 """``segment`` writes what DICOM archives and planning systems read, for cases from DICOM."""
 
 import json
+import logging
 from pathlib import Path
 
 import nibabel as nib
@@ -37,8 +38,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_segmentation_report_and_contours_say_what_the_nifti_file_says(
-    scans: Path, toy_model: Path, tmp_path: Path
+    scans: Path, toy_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     plain = run(app, ["segment", str(scans), "-o", str(tmp_path / "nifti"), "-m", str(toy_model)])
     assert plain.exit_code == 0, plain.output
     result = run(
@@ -66,7 +68,7 @@ def test_segmentation_report_and_contours_say_what_the_nifti_file_says(
     for path in (tmp_path / "dicom").glob("*.dcm"):
         assert errors_of(path) <= errors_of(scan)
         assert path.name in result.output
-    assert "secret" not in (result.output + json.dumps(record)).casefold()
+    assert "secret" not in (result.output + json.dumps(record) + caplog.text).casefold()
     again_result = run(
         app, ["segment", str(scans), "-o", str(tmp_path / "dicom"), "-m", str(toy_model), "--also", "report,rtstruct"]
     )

@@ -100,9 +100,9 @@ def read_labels(path: Path) -> LabelImage:
     from napari_braintumor.engine.files.dicom.structures import read_structures
 
     data = read_dataset(path, pixels=True)
-    kind = str(data.get("SOPClassUID", ""))
     try:
         with unheard():
+            kind = str(data.get("SOPClassUID", ""))
             if kind in (SegmentationStorage, _LABELMAP):
                 return _read_segmentation(data, path)
             if kind == RTStructureSetStorage:
@@ -179,6 +179,7 @@ def _read_segmentation(data: FileDataset, path: Path) -> LabelImage:
             int(item.SegmentNumber), str(item.get("SegmentLabel", "")) or f"segment {item.SegmentNumber}", _color(item)
         )
         for item in data.SegmentSequence
+        if int(item.SegmentNumber)  # 0 is the background of a label map
     ]
     by_number = {part.number: place for place, part in enumerate(parts)}
     frames = list(data.PerFrameFunctionalGroupsSequence)

@@ -58,7 +58,7 @@ class Images:
     Attributes
     ----------
     headers
-        The header of each file, without pixels.
+        The header of each file, without pixels; of all but the first only what names them.
     stack
         Where their planes lie.
     """
@@ -173,11 +173,15 @@ def find_referenced(data: Dataset, path: Path) -> Path:
     DataError
         If there is none.
     """
-    series = [*(data.get("ReferencedSeriesSequence") or ())]
-    for frame in data.get("ReferencedFrameOfReferenceSequence") or ():
-        for study in frame.get("RTReferencedStudySequence") or ():
-            series += study.get("RTReferencedSeriesSequence") or ()
-    wanted = {str(each.get("SeriesInstanceUID", "")) for each in series} - {""}
+    try:
+        with unheard():
+            series = [*(data.get("ReferencedSeriesSequence") or ())]
+            for frame in data.get("ReferencedFrameOfReferenceSequence") or ():
+                for study in frame.get("RTReferencedStudySequence") or ():
+                    series += study.get("RTReferencedSeriesSequence") or ()
+            wanted = {str(each.get("SeriesInstanceUID", "")) for each in series} - {""}
+    except FAULTS as error:
+        raise damaged(path) from error
     for folders in ([path.parent], sorted(each for each in path.parent.parent.iterdir() if each.is_dir())):
         for file in list_dicom(folders):
             if read_uid(file, "SeriesInstanceUID") in wanted:
@@ -206,13 +210,14 @@ def read_uid(path: Path, keyword: str) -> str:
 
 
 def _read_all(stack: Stack) -> dict[Path, Dataset]:
-    """Read the whole headers of a stack's files, in the order of its slices."""
+    """Read the headers of a stack's files in the order of its slices: the first whole, of others what names them."""
     headers: dict[Path, Dataset] = {}
     for plane in stack.planes:
         if plane is not None and plane.path not in headers:
             try:
                 with unheard():
-                    headers[plane.path] = dcmread(plane.path, force=True, stop_before_pixels=True)
+                    wanted = [*_NEEDED, "NumberOfFrames"] if headers else None
+                    headers[plane.path] = dcmread(plane.path, force=True, stop_before_pixels=True, specific_tags=wanted)
             except FAULTS as error:
                 raise damaged(plane.path) from error
     return headers
@@ -221,7 +226,9 @@ def _read_all(stack: Stack) -> dict[Path, Dataset]:
 def _check_can_be_referred_to(images: Images) -> None:
     for header in images.headers.values():
         for keyword, what in _NEEDED.items():
-            if not str(header.get(keyword, "")):
+            with unheard():
+                stated = str(header.get(keyword, ""))
+            if not stated:
                 raise DataError(
                     f"{images.stack.name} does not state its {what} ({keyword}), so nothing can refer to it in DICOM. "
                     "Save the labels as NIfTI (.nii.gz)."
