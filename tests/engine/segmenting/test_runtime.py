@@ -1,4 +1,4 @@
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -130,67 +130,67 @@ def test_gpus_and_openvino_get_batches_and_torch_on_the_cpu_single_slices() -> N
     assert choose_batch("torch", CPU) == 1
 
 
-class FakeCard:
-    """Stands for a CUDA card: notes what torch is asked for. What is put there lies on torch's meta device."""
+class WatchedNetwork(torch.nn.Conv2d):
+    """Notes under what settings it runs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
+        """Let torch's meta device stand for a CUDA card."""
+        super().__init__(4, 3, 1)
+        self.settings: dict[str, object] = {}
+        self.seen: dict[str, object] = {}
         real_to, real_move = torch.Tensor.to, torch.nn.Module.to
 
         def pin(batch: torch.Tensor) -> torch.Tensor:
-            self.asked.append("pinned")
-            return batch
+            pinned = batch.clone(memory_format=torch.preserve_format)
+            pinned.is_pinned_here = True
+            return pinned
 
         def to(tensor: torch.Tensor, *where: object, **how: object) -> torch.Tensor:
             if where and where[0] == CUDA:
-                self.asked.append("copied without waiting" if how.get("non_blocking") else "copied")
-                assert tensor.is_contiguous(memory_format=torch.channels_last)
+                self.settings["copied without waiting"] = how["non_blocking"] and tensor.is_pinned_here
                 return real_to(tensor, "meta")
             return real_to(tensor, *where, **how)
-
-        def cpu(tensor: torch.Tensor) -> torch.Tensor:
-            self.asked.append("fetched")
-            return tensor
 
         def move(module: torch.nn.Module, *where: object, **how: object) -> torch.nn.Module:
             return real_move(module, *("meta" if place == CUDA else place for place in where), **how)
 
-        def autocast(kind: str, dtype: torch.dtype) -> object:
-            self.asked.append(f"{kind} {dtype}")
-            return nullcontext()
-
         @contextmanager
-        def flags(**settings: object):
-            assert settings["benchmark"] is True
-            self.asked.append("fastest kernels looked for")
+        def setting(name: str, value: object):
+            self.settings[name] = value
             yield
+            del self.settings[name]
 
         monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
         monkeypatch.setattr(torch.Tensor, "to", to)
-        monkeypatch.setattr(torch.Tensor, "cpu", cpu)
         monkeypatch.setattr(torch.nn.Module, "to", move)
-        monkeypatch.setattr(torch, "autocast", autocast)
-        monkeypatch.setattr(torch.backends.cudnn, "flags", flags)
+        monkeypatch.setattr(torch, "autocast", lambda kind, dtype: setting(f"{kind} precision", dtype))
+        monkeypatch.setattr(torch.backends.cudnn, "flags", lambda **flags: setting("fastest", flags["benchmark"]))
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
 
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        channels_last = batch.is_contiguous(memory_format=torch.channels_last)
+        self.seen = {**self.settings, "channels last": channels_last}
+        return super().forward(batch)
 
-def test_on_cuda_copies_are_pinned_kernels_looked_for_and_logits_stay_on_the_card(monkeypatch) -> None:
-    card = FakeCard(monkeypatch)
-    logits = TorchRunner(torch.nn.Conv2d(4, 3, 1), CUDA)(torch.zeros(2, 4, 8, 8))
+
+def test_on_cuda_a_network_runs_with_the_fastest_kernels_on_a_pinned_copy_and_logits_stay_there(monkeypatch) -> None:
+    network = WatchedNetwork(monkeypatch)
+    logits = TorchRunner(network, CUDA)(torch.zeros(2, 4, 8, 8))
     assert logits.dtype == torch.float32
     assert logits.device.type == "meta"
-    assert card.asked == [
-        "fastest kernels looked for",
-        "pinned",
-        "copied without waiting",
-        "cuda torch.bfloat16",
-    ]
+    assert network.seen == {
+        "fastest": True,
+        "copied without waiting": True,
+        "cuda precision": torch.bfloat16,
+        "channels last": True,
+    }
 
 
 def test_full_precision_on_cuda_leaves_autocast_out(monkeypatch) -> None:
-    card = FakeCard(monkeypatch)
-    TorchRunner(torch.nn.Conv2d(4, 3, 1), CUDA, "float32")(torch.zeros(2, 4, 8, 8))
-    assert not any(asked.startswith("cuda ") for asked in card.asked)
+    network = WatchedNetwork(monkeypatch)
+    TorchRunner(network, CUDA, "float32")(torch.zeros(2, 4, 8, 8))
+    assert network.seen["fastest"]
+    assert "cuda precision" not in network.seen
 
 
 def test_a_second_start_with_the_same_model_and_shape_compiles_nothing(toy_model) -> None:

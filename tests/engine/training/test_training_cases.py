@@ -1,11 +1,14 @@
+import shutil
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import CaseLeftOut, Noted, PhaseReached
 from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.training import training_cases
 from napari_braintumor.engine.training.plan import FineTuning
 from napari_braintumor.engine.training.training_cases import TrainingData, load_data, load_training_case
 
@@ -53,8 +56,6 @@ def test_a_case_with_none_of_the_modalities_or_regions_is_reported(toy_plan, cas
 
 
 def test_cases_that_cannot_be_used_are_left_out_with_a_reason(toy_plan, case_folder, tmp_path) -> None:
-    import shutil
-
     folder = tmp_path / "cases"
     shutil.copytree(case_folder, folder)
     for mask in folder.glob("case2/*seg*"):
@@ -72,23 +73,17 @@ def test_cases_that_cannot_be_used_are_left_out_with_a_reason(toy_plan, case_fol
 def test_a_damaged_case_costs_itself_and_is_named_and_the_others_are_trained_on(
     toy_plan, case_folder, tmp_path, monkeypatch, spoiled: str
 ) -> None:
-    import shutil
-
-    import napari_braintumor.engine.training.training_cases as data_module
-
     folder = tmp_path / "cases"
     shutil.copytree(case_folder, folder)
     if spoiled == "problem":
         found = find_cases(folder)
         found[2] = replace(found[2], images=(), problem="Case 'case2' has two masks.")
-        monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+        monkeypatch.setattr(training_cases, "find_cases", lambda _: found)
     else:
         file = next((folder / "case2").glob("*seg*" if spoiled != "image" else "*t2*"))
         raw = file.read_bytes()
         file.write_bytes(raw[:200] if spoiled != "grid" else next((folder / "case2").glob("*t1ce*")).read_bytes())
     if spoiled == "grid":
-        import nibabel as nib
-
         nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), file)
     plan = toy_plan.model_copy(update={"cases": (folder,)})
     data, _ = load(plan, tmp_path)
@@ -100,8 +95,6 @@ def test_a_damaged_case_costs_itself_and_is_named_and_the_others_are_trained_on(
 
 
 def test_a_validation_case_that_is_damaged_leaves_the_others_to_validate_on(toy_plan, case_folder, tmp_path) -> None:
-    import shutil
-
     folder = tmp_path / "cases"
     shutil.copytree(case_folder, folder)
     next((folder / "case5").glob("*seg*")).write_bytes(b"nonsense")
@@ -117,11 +110,9 @@ def test_reading_is_reported_case_by_case(toy_plan, tmp_path) -> None:
 
 
 def test_notes_on_a_case_s_files_are_passed_on(toy_plan, case_folder, tmp_path, monkeypatch) -> None:
-    import napari_braintumor.engine.training.training_cases as data_module
-
     found = find_cases(case_folder)
     found[1] = replace(found[1], notes=("'x.nii.gz' is not used.",))
-    monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+    monkeypatch.setattr(training_cases, "find_cases", lambda _: found)
     assert load(toy_plan, tmp_path)[1] == ["case1: 'x.nii.gz' is not used."]
 
 
@@ -214,10 +205,8 @@ def test_the_replay_set_has_no_case_of_a_patient_who_is_learned_from_validated_o
 def test_a_fine_tuning_of_too_few_slices_is_refused_before_it_starts(
     toy_plan, case_folder, tmp_path, monkeypatch, reviewed
 ) -> None:
-    import napari_braintumor.engine.training.training_cases as data_module
-
     found = [replace(find_cases(case_folder)[0], reviewed=reviewed)]
-    monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+    monkeypatch.setattr(training_cases, "find_cases", lambda _: found)
     update = {"validation": 0.2, "held_out": (), "start_from": "x", "fine_tuning": FineTuning()}
     with pytest.raises(DataError, match="Fine-tuning needs at least 3 reviewed slices"):
         load(toy_plan.model_copy(update=update), tmp_path)
