@@ -205,6 +205,7 @@ def write_dicomdir(folder: Path, paths: Sequence[Path]) -> Path:
         files.add(path)
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder)
+    files._stage["t"].cleanup()  # else Python warns that it is left
     return folder / "DICOMDIR"
 
 

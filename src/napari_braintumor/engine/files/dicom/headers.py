@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
@@ -42,6 +43,9 @@ _Kind = TypeVar("_Kind")
 
 _MOST_FRAMES = 20_000
 _MOST_LETTERS = 64
+_MOST_DECODED = 2000
+"""How many times larger than its file an image may be when it is decoded."""
+_LEAST_DECODED = 64 << 20
 _AGENT_NONE = {"", "NO", "NONE", "N", "WITHOUT", "OFF", "NO CONTRAST"}
 
 
@@ -155,11 +159,13 @@ def read_dataset(path: Path, *, pixels: bool) -> FileDataset:
     """
     options: dict[str, Any] = {} if pixels else {"stop_before_pixels": True, "specific_tags": _TAGS}
     try:
-        with unheard():
+        with unheard(), path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            # Of a map no more is read than there is, whatever lengths a header declares.
             try:
-                return dcmread(path, **options)
+                return dcmread(cast(BinaryIO, content), **options)
             except InvalidDicomError:
-                return dcmread(path, force=True, **options)
+                content.seek(0)
+                return dcmread(cast(BinaryIO, content), force=True, **options)
     except FAULTS as error:
         raise damaged(path) from error
 
@@ -167,10 +173,8 @@ def read_dataset(path: Path, *, pixels: bool) -> FileDataset:
 def digest_pixels(path: Path) -> str:
     """Return a digest of a file's pixels as stored; of its path if it cannot be read."""
     try:
-        with unheard():
-            data = dcmread(path, force=True, specific_tags=["PixelData"])
-            return hashlib.blake2b(data.PixelData, digest_size=8).hexdigest()
-    except FAULTS:
+        return hashlib.blake2b(read_dataset(path, pixels=True).PixelData, digest_size=8).hexdigest()
+    except (DataError, *FAULTS):
         return str(path)
 
 
@@ -206,6 +210,9 @@ def _describe(data: FileDataset, path: Path) -> Header:
     if "SOPClassUID" not in data and "Rows" not in data:
         raise ValueError("neither a class nor an image")
     rows, columns = _whole(data, "Rows") or 0, _whole(data, "Columns") or 0
+    bits, frames = _whole(data, "BitsAllocated") or 8, _whole(data, "NumberOfFrames") or 1
+    if rows * columns * frames * bits // 8 > max(_LEAST_DECODED, _MOST_DECODED * path.stat().st_size):
+        raise ValueError("more pixels than the file can hold")
     shared = _item(data, "SharedFunctionalGroupsSequence")
     first = next(iter(_items(data, "PerFrameFunctionalGroupsSequence")), Dataset())
     timing = _group("MRTimingAndRelatedParametersSequence", first, shared)
@@ -237,7 +244,7 @@ def _describe(data: FileDataset, path: Path) -> Header:
             _number(data, "InversionTime"), _number(_group("MRModifierSequence", first, shared), "InversionTimes")
         ),
         flip_angle_deg=_first(_number(data, "FlipAngle"), _number(timing, "FlipAngle")),
-        b_value=_b_value(data, _group("MRDiffusionSequence", first, shared)),
+        b_value=_first(_number(_group("MRDiffusionSequence", first, shared), "DiffusionBValue"), _b_value(data)),
         volumetric={"3D": True, "2D": False}.get(_text(data, "MRAcquisitionType").upper()),
         stated=_whole(data, "ImagesInAcquisition"),
         planes=planes,
@@ -245,56 +252,70 @@ def _describe(data: FileDataset, path: Path) -> Header:
 
 
 def _planes(data: Dataset, path: Path, shape: tuple[int, int], shared: Dataset) -> Iterator[Plane]:
-    uid = digest(_text(data, "SOPInstanceUID"))
     own = _items(data, "PerFrameFunctionalGroupsSequence")
     number = _whole(data, "NumberOfFrames") or 1
     if not 0 < number <= _MOST_FRAMES or (own and len(own) != number):
         raise ValueError("frames that cannot be")
-    for index in range(number):
-        frame = own[index] if own else Dataset()
-        measures = _group("PixelMeasuresSequence", frame, shared)
-        content = _group("FrameContentSequence", frame, shared)
-        single = data if number == 1 else Dataset()  # a position beside several frames is none of theirs
-        echo = _group("MREchoSequence", frame, shared)
-        diffusion = _group("MRDiffusionSequence", frame, shared)
-        gradient = _item(diffusion, "DiffusionGradientDirectionSequence")
-        kind = tuple(_texts(_group("MRImageFrameTypeSequence", frame, shared), "FrameType"))
-        component = _text(_group("MRImageFrameTypeSequence", frame, shared), "ComplexImageComponent")
-        traits: dict[str, Hashable] = {
-            "kind": (kind or tuple(_texts(data, "ImageType")), component or _text(data, "ComplexImageComponent")),
-            "stack": _text(content, "StackID"),
-            "b": _b_value(data, diffusion),
-            "echo": _first(_number(echo, "EffectiveEchoTime"), _number(data, "EchoTime")) or 0.0,
+    whole = Plane(
+        path=path,
+        frame=0,
+        uid=digest(_text(data, "SOPInstanceUID")),
+        instance=_whole(data, "InstanceNumber") or 0,
+        shape=shape,
+        position=_numbers(data, "ImagePositionPatient", 3) if number == 1 else None,  # of which frame nobody knows
+        orientation=_numbers(data, "ImageOrientationPatient", 6),
+        spacing=_numbers(data, "PixelSpacing", 2),
+        thickness=_first(_number(data, "SpacingBetweenSlices"), _number(data, "SliceThickness")),
+        traits={
+            "kind": (tuple(_texts(data, "ImageType")), _text(data, "ComplexImageComponent")),
+            "stack": "",
+            "b": _b_value(data),
+            "echo": _number(data, "EchoTime"),
             "inversion": _number(data, "InversionTime"),
-            "phase": _first(_whole(content, "TemporalPositionIndex"), _whole(data, "TemporalPositionIdentifier")),
-            "direction": _numbers(gradient, "DiffusionGradientOrientation", 3)
-            or _numbers(data, "DiffusionGradientOrientation", 3),
-            "acquisition": _first(_whole(content, "FrameAcquisitionNumber"), _whole(data, "AcquisitionNumber")),
+            "phase": _whole(data, "TemporalPositionIdentifier"),
+            "direction": _numbers(data, "DiffusionGradientOrientation", 3),
+            "acquisition": _whole(data, "AcquisitionNumber"),
             "trigger": _number(data, "TriggerTime"),
-        }
-        yield Plane(
-            path=path,
-            frame=index,
-            uid=uid,
-            instance=index if number > 1 else (_whole(data, "InstanceNumber") or 0),
-            shape=shape,
-            position=_first(
-                _numbers(_group("PlanePositionSequence", frame, shared), "ImagePositionPatient", 3),
-                _numbers(single, "ImagePositionPatient", 3),
-            ),
-            orientation=_first(
-                _numbers(_group("PlaneOrientationSequence", frame, shared), "ImageOrientationPatient", 6),
-                _numbers(data, "ImageOrientationPatient", 6),
-            ),
-            spacing=_first(_numbers(measures, "PixelSpacing", 2), _numbers(data, "PixelSpacing", 2)),
-            thickness=_first(
-                _number(measures, "SpacingBetweenSlices"),
-                _number(data, "SpacingBetweenSlices"),
-                _number(measures, "SliceThickness"),
-                _number(data, "SliceThickness"),
-            ),
-            traits=traits,
-        )
+        },
+    )
+    if not own and not shared:
+        yield from (whole if number == 1 else replace(whole, frame=i, instance=i) for i in range(number))
+        return
+    for index in range(number):
+        plane = _plane_of(own[index] if own else Dataset(), shared, whole)
+        yield replace(plane, frame=index, instance=index if number > 1 else whole.instance)
+
+
+def _plane_of(frame: Dataset, shared: Dataset, whole: Plane) -> Plane:
+    """Return what the functional groups say of a frame, and otherwise what the file says as a whole."""
+    measures = _group("PixelMeasuresSequence", frame, shared)
+    content = _group("FrameContentSequence", frame, shared)
+    diffusion = _group("MRDiffusionSequence", frame, shared)
+    gradient = _item(diffusion, "DiffusionGradientDirectionSequence")
+    kind = _group("MRImageFrameTypeSequence", frame, shared)
+    types, component = tuple(_texts(kind, "FrameType")), _text(kind, "ComplexImageComponent")
+    own: dict[str, Hashable] = {
+        "kind": (types, component) if types else None,
+        "stack": _text(content, "StackID"),
+        "b": _number(diffusion, "DiffusionBValue"),
+        "echo": _number(_group("MREchoSequence", frame, shared), "EffectiveEchoTime"),
+        "inversion": _number(_group("MRModifierSequence", frame, shared), "InversionTimes"),
+        "phase": _whole(content, "TemporalPositionIndex"),
+        "direction": _numbers(gradient, "DiffusionGradientOrientation", 3),
+        "acquisition": _whole(content, "FrameAcquisitionNumber"),
+    }
+    position = _numbers(_group("PlanePositionSequence", frame, shared), "ImagePositionPatient", 3)
+    orientation = _numbers(_group("PlaneOrientationSequence", frame, shared), "ImageOrientationPatient", 6)
+    return replace(
+        whole,
+        position=_first(position, whole.position),
+        orientation=_first(orientation, whole.orientation),
+        spacing=_first(_numbers(measures, "PixelSpacing", 2), whole.spacing),
+        thickness=_first(
+            _number(measures, "SpacingBetweenSlices"), _number(measures, "SliceThickness"), whole.thickness
+        ),
+        traits={**whole.traits, **{name: value for name, value in own.items() if value is not None}},
+    )
 
 
 def _patient_of(data: Dataset) -> str:
@@ -314,8 +335,8 @@ def _contrast_of(data: Dataset) -> bool | None:
     return _text(data, "ContrastBolusAgent").upper() not in _AGENT_NONE
 
 
-def _b_value(data: Dataset, diffusion: Dataset) -> float | None:
-    value = _first(_number(diffusion, "DiffusionBValue"), _number(data, "DiffusionBValue"))
+def _b_value(data: Dataset) -> float | None:
+    value = _number(data, "DiffusionBValue")
     makers = {
         0x00190010: ("SIEMENS", 0x0019100C),
         0x20010010: ("PHILIPS", 0x20011003),

@@ -5,7 +5,9 @@ Names in an archive or an index are never used to write, and never lead out of t
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -13,11 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
-
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._foreign import is_dicom, starts_as_dicom
-from napari_braintumor.engine.files.dicom.headers import damaged
+from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 
 _PREAMBLE = 132
@@ -28,7 +28,7 @@ _MOST_PACKED = 200
 _LEAST_BYTES = 64 << 20
 """What an archive may hold however small it is: slices without anything in them are packed well."""
 
-_UNPACKED: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
+_UNPACKED: dict[tuple[str, int, int], Path] = {}
 _ORIGINS: dict[str, Path] = {}
 
 
@@ -87,7 +87,7 @@ def _files_of_index(index: Path) -> Iterator[Path]:
     home = index.parent.resolve()
     try:
         with unheard():
-            records: Any = dcmread(index).DirectoryRecordSequence
+            records: Any = read_dataset(index, pixels=True).DirectoryRecordSequence
             names = [
                 [str(part) for part in ([given] if isinstance(given, str) else given)]
                 for record in records
@@ -126,11 +126,12 @@ def _unpack(archive: Path) -> list[Path]:
     status = archive.stat()
     key = (os.path.realpath(archive), status.st_mtime_ns, status.st_size)
     if key not in _UNPACKED:
-        folder = tempfile.TemporaryDirectory(prefix="napari-braintumor-", ignore_cleanup_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="napari-braintumor-"))  # readable by the user alone
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         try:
-            _unpack_into(archive, Path(folder.name), max(_LEAST_BYTES, min(_MOST_BYTES, status.st_size * _MOST_PACKED)))
+            _unpack_into(archive, folder, max(_LEAST_BYTES, min(_MOST_BYTES, status.st_size * _MOST_PACKED)))
         except (zipfile.BadZipFile, zlib.error, *FAULTS) as error:
-            folder.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, DataError):
                 raise
             raise DataError(
@@ -138,8 +139,8 @@ def _unpack(archive: Path) -> list[Path]:
                 "Unpack it yourself, then open the folder."
             ) from error
         _UNPACKED[key] = folder
-        _ORIGINS[folder.name] = archive
-    return sorted(Path(_UNPACKED[key].name).iterdir())
+        _ORIGINS[str(folder)] = archive
+    return sorted(_UNPACKED[key].iterdir())
 
 
 def _unpack_into(archive: Path, folder: Path, most: int) -> None:

@@ -28,6 +28,8 @@ FAULTS = (
     ValueError,
     struct.error,
     zlib.error,
+    BytesLengthException,
+    InvalidDicomError,
 )
 """What pydicom raises for files that are broken."""
 

@@ -20,10 +20,6 @@ from napari_braintumor.engine.files.dicom.scanning import find_stacks, grid_of
 from napari_braintumor.engine.files.dicom.stacking import Stack
 from napari_braintumor.engine.grid import SourceGrid
 
-_MOST_DECODED = 2000
-"""How many times larger than its file an image may be when it is decoded."""
-_LEAST_DECODED = 64 << 20
-
 Image = tuple[NDArray[Any], SourceGrid]
 
 
@@ -99,7 +95,7 @@ def _read_frames(path: Path, frames: dict[int, int], values: NDArray[np.float32]
     try:
         data = read_dataset(path, pixels=True)
         with unheard(), np.errstate(all="ignore"):
-            pixels = _decode(data, path)
+            pixels = _decode(data)
             if pixels.ndim == 2:
                 pixels = pixels[None]
             if pixels.ndim != 3 or pixels.shape[1:] != values.shape[1:]:
@@ -111,17 +107,13 @@ def _read_frames(path: Path, frames: dict[int, int], values: NDArray[np.float32]
         raise DataError(f"{name} cannot be read. {damaged(path)}") from error
 
 
-def _decode(data: FileDataset, path: Path) -> NDArray[Any]:
+def _decode(data: FileDataset) -> NDArray[Any]:
     """Return the stored numbers, with the sign that the header states; some decoders leave it out."""
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     bits, allocated = int(data.get("BitsStored", data.BitsAllocated)), int(data.BitsAllocated)
-    frames = int(data.get("NumberOfFrames") or 1)
-    size = int(data.Rows) * int(data.Columns) * frames * max(1, allocated // 8)
-    if size > max(_LEAST_DECODED, _MOST_DECODED * path.stat().st_size):
-        raise ValueError("more pixels than the file can hold")
     if data.file_meta.TransferSyntaxUID.is_compressed:
         silence_gdcm()
         check_sizes(data, int(data.Rows), int(data.Columns))

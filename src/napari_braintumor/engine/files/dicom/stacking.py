@@ -168,6 +168,8 @@ def _by_direction(planes: Sequence[Plane]) -> list[tuple[str, list[Plane]]]:
 
 
 def _is_alike(one: Plane, two: Plane) -> bool:
+    if one.shape == two.shape and one.orientation == two.orientation and one.spacing == two.spacing:
+        return True
     if one.shape != two.shape or (one.orientation is None) != (two.orientation is None):
         return False
     turned = one.orientation and two.orientation and not np.allclose(one.orientation, two.orientation, 0, _TURNED)
