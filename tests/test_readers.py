@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 
+from dicom import Acquisition, affine_of, write_series
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.grid import SourceGrid
@@ -242,3 +243,24 @@ def test_a_brats_case_opens(real_data):
     layers = read(min((real_data / "brats").glob("BraTS2021_*")))
     assert [layer.name.split(" ")[0] for layer in layers] == ["T1", "T1ce", "T2", "FLAIR", "Reference"]
     assert layers[0].data.shape == (155, 240, 240)
+
+
+def test_one_file_of_a_dicom_series_opens_the_whole_series_at_its_place(tmp_path):
+    values = scan_like((6, 12, 10), np.int16).astype(float)
+    affine = affine_of(shape=values.shape, center=(5, -20, 40))
+    paths = write_series(tmp_path, values, affine, Acquisition("flair_tra", 3))
+    (layer,) = read(paths[2])
+    assert layer.metadata["braintumor"]["modality"] == "FLAIR"
+    np.testing.assert_array_equal(layer.data, values)
+    left, posterior, superior = -affine[0, 3], -affine[1, 3], affine[2, 3]
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), (superior, posterior, left))
+    assert "SECRET" not in f"{layer.name} {layer.metadata}"
+
+
+def test_a_dicom_series_of_unknown_modality_opens_as_a_plain_image(tmp_path):
+    values = scan_like((6, 12, 10), np.int16).astype(float)
+    silent = Acquisition("head", 3, echo_time=None, repetition_time=None)
+    write_series(tmp_path, values, affine_of(shape=values.shape), silent)
+    (layer,) = read(tmp_path)
+    assert layer.name == "head"
+    np.testing.assert_array_equal(layer.data, values)

@@ -28,8 +28,6 @@ FAULTS = (
     ValueError,
     struct.error,
     zlib.error,
-    BytesLengthException,
-    InvalidDicomError,
 )
 """What pydicom raises for files that are broken."""
 
