@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from napari_braintumor.engine.inspecting.foreground import find_background
 SEED = 1
 _AROUND_MM = 8.0
 _BINS = 32
-_START_MM = 6.0
 _WITNESS_MM = 2.0
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -50,7 +50,10 @@ class Level:
 
 
 LEVELS = (Level(3.0, 0.3, 1.5), Level(1.5, 0.1, 0.5))
-_COARSE = Level(_START_MM, 0.8, 4.0)
+_COARSE = Level(6.0, 0.8, 4.0)
+_PITCHES_DEG = (-20, -10, 0, 10, 20)
+_SHIFTS_MM = (-50, -30, -15, 0, 15, 30, 50)
+_MOST_STARTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +134,10 @@ def register(reference: Prepared, other: Prepared) -> Iterator[Registration | fl
         own position: whoever asks must compare `before` and `after`.
     """
     stay = np.eye(4)
-    to_middle = np.eye(4)
-    to_middle[:3, 3] = other.center - reference.center  # LPS of the reference to LPS of the other
-    steps, done = 2 + len(LEVELS), 0
+    starts = (stay, *_find_starts(reference, other))
+    steps, done = len(starts) + len(LEVELS), 0
     tried = []
-    for start in (stay, to_middle):
+    for start in starts:
         tried.append(_search(reference, other, start, _COARSE))
         done += 1
         yield done / steps
@@ -160,6 +162,27 @@ def to_sitk(image_ZYX: NDArray[Any], grid: SourceGrid) -> Any:
     image.SetOrigin(affine[:3, 3].tolist())
     image.SetDirection((affine[:3, :3] / sides).ravel().tolist())
     return image
+
+
+def _find_starts(reference: Prepared, other: Prepared) -> list[NDArray[np.float64]]:
+    """Return where a search had best begin if the headers are wrong: the middles of the heads meet, or nearly so.
+
+    A scan may show more of the neck than another, which shifts the middle of what it shows up or down, and its slices
+    may be tilted; so both are tried, and the most promising places are kept.
+
+    Returns
+    -------
+    list of ndarray
+        Moves ``(4, 4)``, LPS mm of the reference to LPS mm of the other.
+    """
+    few = replace(reference.witness, points=reference.witness.points[::6], bins=reference.witness.bins[::6])
+    starts = []
+    for pitch, up_mm in product(np.radians(_PITCHES_DEG), _SHIFTS_MM):
+        start = np.eye(4)
+        start[1:3, 1:3] = (np.cos(pitch), -np.sin(pitch)), (np.sin(pitch), np.cos(pitch))
+        start[:3, 3] = other.center + np.array([0, 0, up_mm]) - start[:3, :3] @ reference.center
+        starts.append(start)
+    return sorted(starts, key=lambda start: _judge(reference, other, start, few), reverse=True)[:_MOST_STARTS]
 
 
 def _search(
@@ -217,9 +240,10 @@ def _one_thread() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _judge(reference: Prepared, other: Prepared, move: NDArray[np.float64]) -> float:
+def _judge(reference: Prepared, other: Prepared, move: NDArray[np.float64], witness: Witness | None = None) -> float:
     to_reference = _to_reference(move)
-    return measure_similarity(reference.witness, other.coarse_ZYX, other.affine_ZYX, to_reference, other.background)
+    witness = witness or reference.witness
+    return measure_similarity(witness, other.coarse_ZYX, other.affine_ZYX, to_reference, other.background)
 
 
 def _to_reference(move: NDArray[np.float64]) -> NDArray[np.float64]:
