@@ -10,11 +10,12 @@ import typer
 from napari_braintumor.cli import models
 from napari_braintumor.cli.evaluate import evaluate
 from napari_braintumor.cli.inspect import inspect
+from napari_braintumor.cli.prepare import prepare
 from napari_braintumor.cli.segment import demo, segment
 from napari_braintumor.cli.train import train
 
 
-def prepare() -> None:
+def escape_unprintable() -> None:
     """Escape characters that the terminal cannot print, rather than fail over them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -25,8 +26,8 @@ app = typer.Typer(
     help="Segment brain tumors in MRI. Research only: not a medical device.",
     no_args_is_help=True,
     add_completion=False,
-    callback=prepare,
+    callback=escape_unprintable,
 )
-for command in (inspect, segment, demo, evaluate, train):
+for command in (inspect, prepare, segment, demo, evaluate, train):
     app.command()(command)
 app.add_typer(models.app, name="models")

@@ -28,7 +28,9 @@ from napari_braintumor.engine.errors import BrainTumorError, DataError, Settings
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.choosing_series.changing import choose_series, remember_choice
 from napari_braintumor.engine.files.naming import read_modalities
-from napari_braintumor.engine.settings import SegmentConfig, describe_problem
+from napari_braintumor.engine.files.reading import align_case
+from napari_braintumor.engine.settings import AlignConfig, SegmentConfig, describe_problem
+from napari_braintumor.engine.volumes import Volume
 
 # Names of cases, files and models are printed as they stand: nothing in them is markup.
 console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
@@ -65,6 +67,21 @@ MinVolume = Annotated[
     float | None, typer.Option("--min-volume-ml", help="Remove smaller connected components of tumor.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Onto = Annotated[
+    str,
+    typer.Option(
+        "--reference",
+        help="Where scans have different grids: the modality whose grid the others are brought onto; auto takes FLAIR "
+        "if its axial slices are fine, then T1ce, T2, T1; finest takes the smallest voxels.",
+    ),
+]
+Registering = Annotated[
+    str,
+    typer.Option(
+        help="auto registers scans on different grids; never trusts their headers; always also registers scans that "
+        "share a grid."
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print the traceback of unexpected errors.")]
 
 
@@ -206,6 +223,38 @@ def build_config(**settings: Any) -> SegmentConfig:
             return SegmentConfig(**settings)
         except ValidationError as error:
             raise SettingsError(f"{describe_problem(error)}.") from None
+
+
+def build_align_config(onto: str, registration: str, **settings: Any) -> AlignConfig:
+    """Read the options that say how scans on different grids are aligned.
+
+    Returns
+    -------
+    AlignConfig
+        The settings.
+
+    Raises
+    ------
+    typer.Exit
+        With code 2, if a setting is not valid.
+    """
+    with check_usage():
+        reference = onto.lower() if onto.lower() in ("auto", "finest") else read_modalities([onto])[0]
+        try:
+            return AlignConfig(reference=reference, registration=registration, **settings)
+        except ValidationError as error:
+            raise SettingsError(f"{describe_problem(error)}.") from None
+
+
+def read_aligned(case: CaseFiles, config: AlignConfig | None = None) -> Volume:
+    """Read a case, and bring its scans onto one grid while a progress bar shows the phase; see `read_case`."""
+    with make_progress_bar() as progress:
+        task = progress.add_task("", total=None)
+        for event in align_case(case, config):
+            if isinstance(event, Volume):
+                return event
+            progress.update(task, description=event.phase, completed=event.done, total=event.total or None)
+    raise AssertionError("the case was not read")
 
 
 @contextmanager

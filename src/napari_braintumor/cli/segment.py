@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,24 +21,30 @@ from napari_braintumor.cli._console import (
     MinVolume,
     Mirroring,
     Model,
+    Onto,
     Out,
     Overwrite,
+    Registering,
     Runtime,
     Series,
     Verbose,
+    build_align_config,
     build_config,
     check_usage,
     console,
     find_all,
     make_progress_bar,
+    read_aligned,
     report_errors,
     split_modalities,
 )
+from napari_braintumor.engine.aligning.returning import segmentation_on
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.formats import FORMATS
-from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.files.naming import read_modalities
+from napari_braintumor.engine.files.reading import read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.dicom_export import check_extras
 from napari_braintumor.engine.measuring.record import name_result, save_segmentation
@@ -46,6 +53,8 @@ from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
 ENDINGS = tuple(suffix.lstrip(".") for each in FORMATS for suffix in each.written_suffixes)
+
+_ALL = "all"
 
 
 def segment(
@@ -63,6 +72,15 @@ def segment(
         str | None,
         typer.Option(help="Voxel size in mm along Z, Y, X, if the files state none or a wrong one: 5,1,1."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Where scans have different grids: write the labels on that of this modality, or all; default: the "
+            "grid of the reference."
+        ),
+    ] = None,
+    onto: Onto = "auto",
+    registration: Registering = "auto",
     file_format: Annotated[
         str | None,
         typer.Option(
@@ -90,6 +108,7 @@ def segment(
         keep_largest=keep_largest,
         min_volume_ml=min_volume_ml,
     )
+    aligning, grid = build_align_config(onto, registration), _read_grid(on)
     channels, sides, suffix = split_modalities(modalities), _read_spacing(spacing), _read_format(file_format)
     extras = _read_also(also)
     suffix = suffix or (".dcm" if extras else None)
@@ -103,13 +122,14 @@ def segment(
     try:
         for case in found:
             with failures.catch(case.name):
-                volume = read_case(case)
+                volume = read_aligned(case, aligning)
                 result = _segment_one(volume if sides is None else volume.with_spacing(sides), config)
-                labels, record = save_segmentation(result, output, suffix, overwrite, also=extras)
-                written += 1
                 _print_volumes(result)
-                others = {each: labels.with_name(f"{labels.stem}_{each}.dcm") for each in extras}
-                _print_written(result, record, {"labels": labels, **others})
+                for placed in _place(result, grid):
+                    labels, record = save_segmentation(placed, output, suffix, overwrite, also=extras)
+                    others = {each: labels.with_name(f"{labels.stem}_{each}.dcm") for each in extras}
+                    _print_written(placed, record, {"labels": labels, **others})
+                written += 1
     except KeyboardInterrupt:
         console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
         failures.print_all(total)
@@ -135,12 +155,32 @@ def demo(
         found = find_cases(case or sample_folder())
         if len(found) > 1:
             raise DataError(f"'{case}' holds {len(found)} cases. Name one of them, or use 'napari-braintumor segment'.")
-        volume, reference = read_case(found[0]), read_reference(found[0])
+        volume, reference = read_aligned(found[0]), read_reference(found[0])
         result = _segment_one(volume, config)
         draw = partial(save_overlay, volume, result, reference=reference)
         labels, record = save_segmentation(result, output, None, overwrite, draw)
         _print_volumes(result, reference)
         _print_written(result, record, {"labels": labels, "record": record, "picture": record.with_suffix(".png")})
+
+
+def _place(result: Segmentation, wanted: str | None) -> list[Segmentation]:
+    """Return a result on the grids that were asked for; on other grids than the reference's, it is named after them."""
+    alignment = result.alignment
+    if wanted is None or (alignment is None and wanted == _ALL):
+        return [result]
+    if wanted != _ALL:
+        return [segmentation_on(result, wanted)]
+    assert alignment is not None
+    others = [modality for modality in alignment.scans if modality != alignment.reference]
+    return [result, *(replace(segmentation_on(result, each), name=f"{result.name}_on_{each}") for each in others)]
+
+
+def _read_grid(text: str | None) -> str | None:
+    if text is None or text.lower() == _ALL:
+        return text if text is None else _ALL
+    with check_usage():
+        (modality,) = read_modalities([text])
+        return modality
 
 
 def _read_spacing(text: str | None) -> tuple[float, float, float] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from napari_braintumor.engine.aligning.resampling import invert, resample
 from napari_braintumor.engine.aligning.scans import lie_alike
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.volumes import Alignment
+from napari_braintumor.engine.volumes import Alignment, Segmentation
 
 
 def labels_on(labels_ZYX: NDArray[np.integer[Any]], alignment: Alignment, modality: str) -> NDArray[np.uint8]:
@@ -40,14 +42,56 @@ def labels_on(labels_ZYX: NDArray[np.integer[Any]], alignment: Alignment, modali
         If the case has no such scan.
     """
     if modality not in alignment.scans:
-        raise SettingsError(
-            f"There is no {modality} in this case to write labels for. Expected one of {', '.join(alignment.scans)}."
-        )
+        raise _no_scan_error(modality, alignment.scans)
     scan, reference = alignment.scans[modality], alignment.scans[alignment.reference].grid
     labels = np.asarray(labels_ZYX, np.uint8)
     if np.array_equal(scan.to_reference, np.eye(4)) and lie_alike(reference, scan.grid):
         return labels
     return move_labels(labels, reference, scan.grid, invert(scan.to_reference))
+
+
+def segmentation_on(segmentation: Segmentation, modality: str) -> Segmentation:
+    """Bring a segmentation onto the grid of one of the scans that it was made from; see `labels_on`.
+
+    Volumes stay as they were measured on the reference's grid. Probabilities are left out.
+
+    Parameters
+    ----------
+    segmentation
+        The result.
+    modality
+        The scan whose grid is wanted.
+
+    Returns
+    -------
+    Segmentation
+        The same result on that grid; itself if all scans share one.
+
+    Raises
+    ------
+    SettingsError
+        If the case has no such scan.
+    """
+    alignment = segmentation.alignment
+    if alignment is None:
+        if modality not in (used := segmentation.provenance.get("modalities_used", [modality])):
+            raise _no_scan_error(modality, used)
+        return segmentation
+    labels = labels_on(segmentation.labels, alignment, modality)
+    return replace(
+        segmentation,
+        labels=labels,
+        source=alignment.scans[modality].grid,
+        provenance={**segmentation.provenance, "on_the_grid_of": modality},
+        probabilities=None,
+        alignment=None,
+    )
+
+
+def _no_scan_error(modality: str, there: Iterable[str]) -> SettingsError:
+    return SettingsError(
+        f"There is no {modality} in this case to write labels for. Expected one of {', '.join(there)}."
+    )
 
 
 def move_labels(

@@ -120,7 +120,7 @@ def write_case(
     sidecar = Sidecar(
         name=name,
         patient=patient or name,
-        images=_name_files(volume.modalities),
+        images=name_files(volume.modalities),
         labels="labels.nii.gz",
         convention=convention,
         reviewed=tuple(sorted({int(z) for z in reviewed})) if reviewed else None,
@@ -133,7 +133,7 @@ def write_case(
             _replace_in(home, volume, labels_ZYX, sidecar)
             return home
         while True:
-            home = _free_folder(folder, name)
+            home = choose_folder(folder, name)
             with suppress(FileExistsError), making_folder(home) as temporary:
                 _write_files(temporary, volume, labels_ZYX, sidecar)
                 return home
@@ -189,7 +189,7 @@ def _fingerprint(image_ZYX: NDArray[np.float32]) -> str:
     return digest.hexdigest()
 
 
-def _free_folder(folder: Path, name: str) -> Path:
+def choose_folder(folder: Path, name: str) -> Path:
     """Return a folder for a new case."""
     word = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))[:_FOLDER_LETTERS].strip("._-") or "case"
     return find_free_path(folder / word)
@@ -219,8 +219,8 @@ def _files_of(sidecar: Sidecar) -> tuple[str, ...]:
 def _write_files(home: Path, volume: Volume, labels_ZYX: NDArray[np.integer[Any]], sidecar: Sidecar) -> None:
     """Write the files of a case, the sidecar last."""
     for file, channel in zip(sidecar.images.values(), volume.data, strict=True):
-        _write_nifti(home / file, volume, _compact(channel))
-    _write_nifti(home / sidecar.labels, volume, labels_ZYX.astype(np.uint8))
+        write_image(home / file, volume, compact_values(channel))
+    write_image(home / sidecar.labels, volume, labels_ZYX.astype(np.uint8))
     with replacing(home / SIDECAR) as temporary:
         temporary.write_text(sidecar.model_dump_json(indent=1), encoding="utf-8")
 
@@ -266,7 +266,7 @@ def is_sidecar(path: Path) -> bool:
     return isinstance(content, dict) and {"format", "images", "labels"} <= content.keys()
 
 
-def _name_files(modalities: Sequence[str]) -> dict[str, str]:
+def name_files(modalities: Sequence[str]) -> dict[str, str]:
     """Return a unique file name for each modality."""
     files: dict[str, str] = {}
     for modality in modalities:
@@ -279,14 +279,15 @@ def _name_files(modalities: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def _compact(channel: NDArray[np.float32]) -> NDArray[Any]:
+def compact_values(channel: NDArray[np.float32]) -> NDArray[Any]:
     """Return whole numbers as int16, which takes half the space."""
     if np.abs(channel).max() < 2**15 and np.array_equal(channel, np.rint(channel)):
         return channel.astype(np.int16)
     return channel
 
 
-def _write_nifti(path: Path, volume: Volume, array_ZYX: NDArray[Any]) -> None:
+def write_image(path: Path, volume: Volume, array_ZYX: NDArray[Any]) -> None:
+    """Write an image ``(Z, Y, X)`` on a volume's grid as NIfTI."""
     import nibabel as nib
 
     image = nib.Nifti1Image(volume.source.to_source(array_ZYX), volume.source.affine)

@@ -1,0 +1,67 @@
+"""``prepare``: the scans of each case on one grid, as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_braintumor.cli._console import (
+    Cases,
+    Channels,
+    Failures,
+    KeepNames,
+    Onto,
+    Out,
+    Registering,
+    Series,
+    Verbose,
+    build_align_config,
+    console,
+    find_all,
+    read_aligned,
+    report_errors,
+    split_modalities,
+)
+from napari_braintumor.engine.files.prepared import write_prepared
+
+
+def prepare(
+    cases: Cases,
+    output: Out = Path("prepared"),
+    series: Series = None,
+    modalities: Channels = None,
+    onto: Onto = "auto",
+    registration: Registering = "auto",
+    interpolation: Annotated[str, typer.Option(help="linear or cubic.")] = "linear",
+    keep_names: KeepNames = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring the scans of each case onto one grid; write them as NIfTI, with a record of how each got there.
+
+    Segmenting does the same by itself. Each case gets a new folder, which is a case again; existing folders stay.
+    """
+    config = build_align_config(onto, registration, interpolation=interpolation)
+    channels, failures, written = split_modalities(modalities), Failures(verbose), 0
+    with report_errors():
+        found = find_all(cases, channels, failures, keep_names=keep_names, picks=series)
+    total = len(found) + len(failures.reasons)
+    try:
+        for case in found:
+            with failures.catch(case.name):
+                volume = read_aligned(case, config)
+                home = write_prepared(volume, output)
+                written += 1
+                shape = " x ".join(map(str, volume.shape))
+                console.print(f"{volume.name}  {', '.join(volume.modalities)}  {shape} voxels: {home}")
+                if volume.alignment is None:
+                    console.print("  All scans share one grid, so they stay as they are.")
+                for note in volume.notes:
+                    console.print(f"  {note}")
+    except KeyboardInterrupt:
+        console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
+        failures.print_all(total)
+        raise typer.Exit(130) from None
+    failures.print_all(total)
+    raise typer.Exit(1 if failures.reasons else 0)
