@@ -79,8 +79,11 @@ def measure_error(found: NDArray[np.float64], expected: NDArray[np.float64]) -> 
     image, grid = read_sample("flair")
     index = np.argwhere(image > 20)[::5003]
     points = np.c_[index, np.ones(len(index))] @ grid.affine_ZYX.T
-    apart = points @ (found @ np.linalg.inv(expected)).T - points
-    turn = (found @ np.linalg.inv(expected))[:3, :3]
-    return float(np.linalg.norm(apart[:, :3], axis=1).mean()), float(
-        np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
-    )
+    error = found @ np.linalg.inv(expected)
+    apart = points @ error.T - points
+    return float(np.linalg.norm(apart[:, :3], axis=1).mean()), measure_turn(error)
+
+
+def measure_turn(move: NDArray[np.float64]) -> float:
+    """By how many degrees a move turns."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(move[:3, :3]) - 1) / 2, -1, 1))))
