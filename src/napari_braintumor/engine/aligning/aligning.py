@@ -117,7 +117,7 @@ def align(
             notes += (f"{what}, so it was left out: the two scans do not overlap.",)
             del images[modality], found[modality]
     _fill_unseen(images, shown, scans, head)
-    alignment = Alignment(reference, found)
+    alignment = Alignment(reference, {modality: found[modality] for modality in scans if modality in found})
     yield Aligned(images, one.grid, alignment, (*notes, *describe_alignment(alignment)))
 
 
