@@ -193,9 +193,9 @@ def test_pixels_that_cannot_be_decoded_are_reported_without_the_patient(scans: P
     path = sorted((tmp_path / "copy" / "004").iterdir())[3]
     path.write_bytes(path.read_bytes()[:-900])
     (case,) = find_cases(tmp_path / "copy")
-    with pytest.raises(BrainTumorError) as raised:
-        read_case(case)
-    assert not leaks(str(raised.value).replace(path.name, ""))
+    notes = " ".join(read_case(case).notes)
+    assert "is damaged" in notes
+    assert not leaks(notes.replace(path.name, ""))  # a damaged file is named, since nothing else says which it is
 
 
 def test_what_is_remembered_holds_no_patient(scans: Path, tmp_path: Path):

@@ -191,7 +191,10 @@ def _take_scans(files: Mapping[ImageFile, Stored | DataError]) -> dict[str, Scan
         except DataError as error:
             if series is None or (not scans and image is [*files][-1]):
                 raise
-            left.append(f"{capitalize(title_of(series))} was left out. {error}")
+            reason = str(error)
+            for path in image.paths:  # archives name files after the patient
+                reason = reason.replace(f"'{path.name}'", "One of its files")
+            left.append(f"{capitalize(title_of(series))} was left out. {reason}")
     for first in [*scans][:1]:
         scans[first] = replace(scans[first], notes=(*left, *scans[first].notes))
     return scans
