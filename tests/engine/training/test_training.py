@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,10 @@ from napari_braintumor.engine.events import (
     Verified,
 )
 from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.files.written import write_case
 from napari_braintumor.engine.models.store import load_weights, read_card
+from napari_braintumor.engine.training import judging, training_cases
 from napari_braintumor.engine.training.fit import Fit
 from napari_braintumor.engine.training.fit_state import read_state
 from napari_braintumor.engine.training.plan import FineTuning, TrainPlan, plan_fine_tuning
@@ -211,8 +215,6 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole_for_a_loss_that_is_a_me
 @pytest.fixture
 def stale(monkeypatch) -> None:
     """Validation finds the same Dice each time."""
-    import napari_braintumor.engine.training.judging as judging
-
     monkeypatch.setattr(judging, "validate", lambda *_: {"whole tumor": 0.5})
 
 
@@ -281,11 +283,10 @@ def test_a_stop_before_the_first_validation_keeps_what_was_learned_as_not_valida
 @pytest.fixture
 def few_slices(monkeypatch, case_folder):
     """Lets case 0 be reviewed in these slices only."""
-    import napari_braintumor.engine.training.training_cases as data_module
 
     def review(*reviewed: int) -> None:
         found = [replace(find_cases(case_folder)[0], reviewed=reviewed)]
-        monkeypatch.setattr(data_module, "find_cases", lambda _: found)
+        monkeypatch.setattr(training_cases, "find_cases", lambda _: found)
 
     return review
 
@@ -355,8 +356,6 @@ def test_a_model_of_another_architecture_cannot_be_started_from(short_plan, toy_
 
 
 def test_cases_that_changed_since_the_run_began_are_noticed(short_plan, case_folder, tmp_path) -> None:
-    import shutil
-
     folder = tmp_path / "cases"
     shutil.copytree(case_folder, folder)
     run = Run.start(short_plan.model_copy(update={"cases": (folder,)}))
@@ -440,18 +439,17 @@ def test_a_tuned_version_that_is_not_better_is_refused_and_no_model_is_left(tuni
     assert (tuning_plan.output / "tuned" / "parent.safetensors").exists()
 
 
-def test_a_version_that_forgets_is_refused(tuning_plan, case_folder, monkeypatch) -> None:
-    """The replay set's Dice is made to fall, whatever was learned."""
-    import napari_braintumor.engine.training.judging as judging
+def test_a_version_that_forgets_is_refused(tuning_plan, toy_model, case_folder, monkeypatch) -> None:
+    """The replay set's Dice is lower with any weights but the parent's."""
+    parent, real = load_weights(toy_model), judging.validate
 
     def validate(network, parts, plan, device):
         dice = real(network, parts, plan, device)
-        names = {part.case.name for part in parts}
-        calls.append(names)
-        forgot = "case7" not in names and sum("case7" not in call for call in calls) > 1
+        weights = network.state_dict()
+        is_parent = all(torch.equal(weights[name], parent[name]) for name in parent)
+        forgot = not is_parent and all(part.case.name != "case7" for part in parts)
         return {name: value - 0.3 if forgot else value for name, value in dice.items()}
 
-    real, calls = judging.validate, []
     monkeypatch.setattr(judging, "validate", validate)
     replay = FineTuning(replay=tuple(case_folder / f"case{n}" for n in range(4)), allowed_loss=0.01)
     events = list(train(tuning_plan.model_copy(update={"fine_tuning": replay, "learning_rate": 2e-3})))
@@ -471,10 +469,6 @@ def test_batch_norm_statistics_and_early_stages_stay_as_the_parent_left_them(tun
 
 
 def test_without_a_replay_set_the_parent_s_answers_stand_in(tuning_plan, case_folder, tmp_path) -> None:
-    from napari_braintumor.engine.files.cases import find_cases
-    from napari_braintumor.engine.files.reading import read_case, read_reference
-    from napari_braintumor.engine.files.written import write_case
-
     case = find_cases(case_folder / "case7")[0]
     volume, reference = read_case(case), read_reference(case)
     written = write_case(tmp_path / "new", volume, reference.labels, "brats2023", reviewed=[4, 6, 8])
