@@ -113,6 +113,7 @@ def test_what_is_left_out_is_in_the_table(qtbot, dock, viewer, folder):
     assert "2 of 4 series are used" in dock.opener.series.line.text()
     assert dock.opener.series_part.isExpanded()
     assert len(names(viewer)) == 2
+    assert "left out" not in dock.message.text()  # the table says so
 
 
 def test_a_case_that_needs_no_table_has_none(qtbot, dock, folder):

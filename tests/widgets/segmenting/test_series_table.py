@@ -12,7 +12,6 @@ from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.widgets.segmenting.series_table import (
     DATE,
     NAME,
-    NUMBER,
     PLANE,
     SHOWS,
     USE,
@@ -62,9 +61,8 @@ def test_each_series_is_a_row_with_what_it_shows_and_whether_it_is_used(rows):
     table = SeriesTable()
     table.fill(rows)
     assert texts(table, USE) == ["not used", "T1", "FLAIR", "not used", "T2", "not used"]
-    assert texts(table, NAME) == ["localizer", "AX T1", "AX FLAIR", "SAG T1", "images", "report"]
+    assert texts(table, NAME) == ["1 localizer", "2 AX T1", "3 AX FLAIR", "4 SAG T1", "5 images", "6 report"]
     assert texts(table, SHOWS) == ["a scout", "T1", "FLAIR", "T1", "T2?", "a report"]
-    assert texts(table, NUMBER) == ["1", "2", "3", "4", "5", "6"]
     assert texts(table, PLANE)[:2] == ["axial", "axial"]
     assert texts(table, VOXELS)[0] == "5 x 0.9 x 0.9"
     assert set(texts(table, DATE)) == {"2024-02-29"}
@@ -104,7 +102,7 @@ def test_a_box_asks_for_another_use_of_its_series(view, chosen, asked):
 
 def test_a_column_that_says_the_same_everywhere_is_not_shown(view, rows):
     assert view.view.isColumnHidden(DATE)
-    assert not view.view.isColumnHidden(NUMBER)
+    assert not view.view.isColumnHidden(NAME)
     later = replace(rows[1], series=replace(rows[1].series, date="2024-03-01"))
     view.show_rows((rows[0], later), "two series")
     assert not view.view.isColumnHidden(DATE)

@@ -15,6 +15,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.choosing_series.changing import change_row, remember_choice
+from napari_braintumor.engine.files.choosing_series.rows import describe_rows
 from napari_braintumor.layers import KEY, CaseRead, CasesFound, open_paths, read_layers_of
 from napari_braintumor.widgets.segmenting.drops import FileDrops, OpenButton
 from napari_braintumor.widgets.segmenting.series_table import SeriesView
@@ -141,7 +142,9 @@ class CaseOpener(QWidget):
                 layers.remove(layer)
         for data in read.layers:
             self._viewer.add_layer(Layer.create(*data))
-        self._message.show_text("\n".join(read.notes))
+        unused = [row for row in read.case.rows if not row.used and row.why_not != row.series.problem]
+        in_table = describe_rows(unused)
+        self._message.show_text("\n".join(note for note in read.notes if note not in in_table))
 
     def _is_of(self, layer: Layer, case: CaseFiles) -> bool:
         known = layer.metadata.get(KEY, {})

@@ -9,7 +9,7 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QHeaderView, QTableView, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTableView, QVBoxLayout, QWidget
 
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.files.choosing_series.rows import NO_MODALITY, SeriesRow
@@ -22,9 +22,6 @@ NOT_USED = "not used"
 MOST_ROWS = 12
 """Rows in sight at once; the rest is scrolled to."""
 
-LEAST_NAME_PX = 90
-"""Room for the description of a series, where the dock is narrow."""
-
 
 @dataclass(frozen=True)
 class _Column:
@@ -33,12 +30,9 @@ class _Column:
     read: Callable[[SeriesRow], str]
 
 
-def _read_number(row: SeriesRow) -> str:
-    return "" if row.series.number is None else str(row.series.number)
-
-
 def _read_description(row: SeriesRow) -> str:
-    return row.series.description or row.title
+    number = "" if row.series.number is None else f"{row.series.number} "
+    return f"{number}{row.series.description}" if row.series.description else row.title
 
 
 def _read_kind(row: SeriesRow) -> str:
@@ -49,14 +43,19 @@ def _read_kind(row: SeriesRow) -> str:
 
 _COLUMNS = (
     _Column("Use as", "What the series is used for", lambda row: row.modality or "" if row.used else NOT_USED),
-    _Column("No.", "The number that the scanner gave", _read_number),
-    _Column("Series", "How the scanner's operator called it", _read_description),
+    _Column("Series", "Its number and what the scanner's operator called it", _read_description),
     _Column("Shows", "What it is, by its headers; a question mark where that is not certain", _read_kind),
     _Column("Plane", "How its slices lie", lambda row: row.plane),
     _Column("Voxels, mm", "From foot to head, front to back, right to left", lambda row: row.voxel_size),
     _Column("Date", "The day of the examination", lambda row: row.series.date),
 )
-USE, NUMBER, NAME, SHOWS, PLANE, VOXELS, DATE = range(len(_COLUMNS))
+USE, NAME, SHOWS, PLANE, VOXELS, DATE = range(len(_COLUMNS))
+
+MOST_PX = {NAME: 160, SHOWS: 70}
+"""The widest that a column is made; the rest of its text is in the tooltip."""
+
+BOX_PX = 52
+"""What a box needs beside its text."""
 
 
 class SeriesTable(QAbstractTableModel):
@@ -155,8 +154,7 @@ class SeriesView(QWidget):
             if self.table.is_open(row):
                 self._boxes[row.key] = box = self._make_box(row)
                 self.view.setIndexWidget(self.table.index(number, USE), box)
-        for column in (NUMBER, DATE):
-            self.view.setColumnHidden(column, self.table.is_same_everywhere(column))
+        self.view.setColumnHidden(DATE, self.table.is_same_everywhere(DATE))
         self._fit()
 
     def box_of(self, key: str) -> Combo | None:
@@ -182,10 +180,9 @@ class SeriesView(QWidget):
         header.setMinimumSectionSize(20)
         self.view.resizeColumnsToContents()
         self.view.resizeRowsToContents()
-        widest = max((box.sizeHint().width() for box in self._boxes.values()), default=0)
-        self.view.setColumnWidth(USE, max(widest, self.view.columnWidth(USE)))
-        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Interactive)
-        self.view.setColumnWidth(NAME, max(LEAST_NAME_PX, min(self.view.columnWidth(NAME), 220)))
+        self.view.setColumnWidth(USE, self.view.fontMetrics().horizontalAdvance(NOT_USED) + BOX_PX)
+        for column, most_px in MOST_PX.items():
+            self.view.setColumnWidth(column, min(self.view.columnWidth(column), most_px))
         heights = [self.view.rowHeight(row) for row in range(min(self.table.rowCount(), MOST_ROWS))]
         bar = self.view.horizontalScrollBar()
         below = bar.sizeHint().height() if bar is not None else 0

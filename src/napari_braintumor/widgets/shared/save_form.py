@@ -17,11 +17,13 @@ from napari_braintumor.engine.files.formats import (
     is_listed,
     strip_suffix,
 )
-from napari_braintumor.engine.grid import SourceGrid, format_sides
+from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import EXTRAS, REPORT, STRUCTURES
 from napari_braintumor.engine.measuring.record import name_result
 from napari_braintumor.engine.volumes import Alignment
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
+
+LEAST_WIDTH_PX = 460
 
 DICOM_TITLE = "DICOM segmentation"
 
@@ -96,7 +98,7 @@ class SaveForm(QDialog):
         buttons.accepted.connect(self._ask_for_file)
         buttons.rejected.connect(self.reject)
         form.addRow(buttons)
-        self.setMinimumWidth(420)
+        self.setMinimumWidth(LEAST_WIDTH_PX)
         self._offer_formats()
 
     @property
@@ -181,4 +183,5 @@ def list_grids(source: SourceGrid, alignment: Alignment | None) -> list[tuple[st
 
 
 def _describe(grid: SourceGrid) -> str:
-    return f"{' x '.join(map(str, grid.shape_ZYX))} voxels of {format_sides(grid.spacing)} mm"
+    sides = " x ".join(f"{side:.2g}" for side in grid.spacing)
+    return f"{' x '.join(map(str, grid.shape_ZYX))} voxels of {sides} mm"
