@@ -41,7 +41,7 @@ def main() -> None:
     viewer.show()
     window = window_dock.window()
     window.resize(WIDTH, HEIGHT + 100 * arguments.scanner)
-    window.resizeDocks([window_dock], [480 if arguments.scanner else 360], Qt.Orientation.Horizontal)
+    window.resizeDocks([window_dock], [570 if arguments.scanner else 360], Qt.Orientation.Horizontal)
     if arguments.scanner:
         open_scanner_case(dock, arguments.limit)
 

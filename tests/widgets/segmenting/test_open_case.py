@@ -150,6 +150,16 @@ def test_a_series_with_a_missing_slice_is_named_and_the_others_open(qtbot, dock,
     assert "missing" in dock.message.text()
 
 
+def test_a_case_that_is_opened_again_is_not_shown_twice(qtbot, dock, viewer, folder):
+    open_and_wait(qtbot, dock, folder)
+    before = list(viewer.layers)
+    open_and_wait(qtbot, dock, folder)
+    assert list(viewer.layers) == before
+    viewer.layers.remove("T1 [scans]")
+    open_and_wait(qtbot, dock, folder)
+    assert sorted(names(viewer)) == ["FLAIR [scans]", "T1 [scans]"]
+
+
 def test_opening_can_be_cancelled(qtbot, dock, viewer, folder, monkeypatch):
     from napari_braintumor.widgets.segmenting import open_case
 

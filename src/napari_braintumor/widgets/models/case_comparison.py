@@ -13,12 +13,13 @@ from qtpy.QtWidgets import QGroupBox, QLabel, QVBoxLayout
 
 from napari_braintumor import engine
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
-from napari_braintumor.engine.events import CompareEvent, ModelSegmented
+from napari_braintumor.engine.events import CompareEvent, ModelSegmented, PhaseReached
 from napari_braintumor.engine.models.store import StoredModel
 from napari_braintumor.engine.settings import SegmentConfig
-from napari_braintumor.engine.volumes import Comparison
+from napari_braintumor.engine.volumes import AnyVolume, Comparison, Volume
 from napari_braintumor.layers import (
     Selection,
+    align_selection,
     find_reference,
     find_scan_of,
     kept_slices,
@@ -53,13 +54,19 @@ class PaintedReference:
 
 def compare_selection(
     selection: Selection, configs: Sequence[SegmentConfig], painted: PaintedReference | None
-) -> Generator[CompareEvent, None, None]:
-    """Read the voxels of layers and compare models on them; runs in a worker thread."""
+) -> Generator[CompareEvent | PhaseReached, None, None]:
+    """Read the voxels of layers, on one grid, and compare models on them; runs in a worker thread."""
     source = selection.placement.grid
     reference = None
     if painted is not None:
         reference = reference_from_labels(painted.labels, painted.names, source, painted.convention)
-    for event in engine.compare(stream_selection(selection), configs, reference):
+    volume: AnyVolume | None = None
+    for step in align_selection(selection) if selection.reference is not None else ():
+        if isinstance(step, Volume):
+            volume = step
+        else:
+            yield step
+    for event in engine.compare(volume or stream_selection(selection), configs, reference):
         if isinstance(event, ModelSegmented):
             _ = event.segmentation.tallies  # counted here, so that the window does not wait for it
         yield event

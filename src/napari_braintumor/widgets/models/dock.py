@@ -16,6 +16,7 @@ from napari_braintumor.engine.events import (
     Installed,
     ModelSegmented,
     Noted,
+    PhaseReached,
     SlicesDone,
     Started,
 )
@@ -191,6 +192,8 @@ class ModelsDock(Dock):
     def _follow(self, event: Any) -> None:
         if isinstance(event, SlicesDone):
             self.footer.show_progress(event.done, event.total, f"{event.done} of {event.total} slices of all models")
+        elif isinstance(event, PhaseReached):
+            self.footer.show_phase(event)
         elif isinstance(event, Downloaded):
             text = f"{in_megabytes(event.done)} of {in_megabytes(event.total)}"
             # In kB, since a progress bar counts no further than 2 GB.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,17 +134,24 @@ class CaseOpener(QWidget):
             self.series_part.collapse(animate=False)
 
     def _add(self, read: CaseRead) -> None:
-        """Show a case; of series that are no longer used, the layers go."""
+        """Show a case; of series that are no longer used, the layers go, and none is shown twice."""
         layers = self._viewer.layers
         keys = {image.series.key: image.modality for image in read.case.images if image.series is not None}
         for layer in [layer for layer in layers if self._is_of(layer, read.case)]:
             if layer.metadata[KEY]["modality"] != keys.get(layer.metadata[KEY]["series"]):
                 layers.remove(layer)
+        there = {self._identify(layer.metadata) for layer in layers if self._is_of(layer, read.case)}
         for data in read.layers:
-            self._viewer.add_layer(Layer.create(*data))
+            if self._identify(data[1]["metadata"]) not in there:
+                self._viewer.add_layer(Layer.create(*data))
         unused = [row for row in read.case.rows if not row.used and row.why_not != row.series.problem]
         in_table = describe_rows(unused)
         self._message.show_text("\n".join(note for note in read.notes if note not in in_table))
+
+    def _identify(self, metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """Return what tells the layers of a case apart."""
+        known = metadata.get(KEY, {})
+        return known.get("series"), known.get("modality")
 
     def _is_of(self, layer: Layer, case: CaseFiles) -> bool:
         known = layer.metadata.get(KEY, {})
