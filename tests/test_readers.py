@@ -15,7 +15,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Volume
-from napari_braintumor.layers import volume_from_layers
+from napari_braintumor.layers import match_modalities, volume_from_layers
 from napari_braintumor.readers import find_reader, read_layers
 
 NAMES = {"T1": "t1", "T1ce": "t1ce", "T2": "t2", "FLAIR": "flair"}
@@ -264,3 +264,26 @@ def test_a_dicom_series_of_unknown_modality_opens_as_a_plain_image(tmp_path):
     (layer,) = read(tmp_path)
     assert layer.name == "head"
     np.testing.assert_array_equal(layer.data, values)
+
+
+def write_on_two_grids(folder: Path) -> list[Path]:
+    paths = []
+    for name, shape, sides in (("t1", (10, 20, 24), (4.0, 2.0, 2.0)), ("flair", (20, 16, 8), (2.0, 2.5, 6.0))):
+        affine = np.diag([*sides, 1.0])
+        affine[:3, 3] = -np.array(sides) * (np.array(shape) - 1) / 2
+        nib.save(nib.Nifti1Image(scan_like(shape), affine), folder / f"{name}.nii.gz")
+        paths.append(folder / f"{name}.nii.gz")
+    return paths
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_scans_on_different_grids_open_each_on_its_own_and_are_one_case(tmp_path, together):
+    paths = write_on_two_grids(tmp_path)
+    viewer = ViewerModel()
+    layers = read(tmp_path) if together else [layer for path in paths for layer in read(path)]
+    for layer in layers:
+        viewer.add_layer(layer)
+    assert sorted(layer.data.shape for layer in layers) == [(8, 16, 20), (24, 20, 10)]
+    assert set(match_modalities(viewer.layers)) == {"T1", "FLAIR"}
+    middles = [np.mean(layer.extent.world, axis=0) for layer in layers]
+    np.testing.assert_allclose(middles[0], middles[1], atol=1e-6)

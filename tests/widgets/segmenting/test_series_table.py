@@ -118,3 +118,13 @@ def filled(*rows: SeriesRow) -> SeriesTable:
     table = SeriesTable()
     table.fill(rows)
     return table
+
+
+@pytest.mark.parametrize("width", [320, 700])
+def test_the_description_takes_what_room_there_is(view, width):
+    view.resize(width, 300)
+    view.grab()  # which lays it out
+    shown = [view.view.columnWidth(column) for column in (USE, NAME, SHOWS, PLANE, VOXELS)]
+    assert sum(shown) >= width - 40
+    assert shown[1] >= 60
+    assert view.view.columnWidth(USE) < 120

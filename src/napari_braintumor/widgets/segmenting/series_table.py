@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QFont
+from qtpy.QtGui import QFont, QResizeEvent
 from qtpy.QtWidgets import QTableView, QVBoxLayout, QWidget
 
 from napari_braintumor.engine.anatomy import MODALITIES
@@ -140,6 +140,7 @@ class SeriesView(QWidget):
         if (side := self.view.verticalHeader()) is not None:
             side.hide()
         self._boxes: dict[str, Combo] = {}
+        self._name_px = MOST_PX[NAME]
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.line)
@@ -173,6 +174,16 @@ class SeriesView(QWidget):
         text = self._boxes[key].currentText()
         self.changed.emit(key, NO_MODALITY if text == NOT_USED else text)
 
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Give the description what room there is."""
+        super().resizeEvent(event)
+        self._fill_width()
+
+    def _fill_width(self) -> None:
+        others_px = sum(self.view.columnWidth(column) for column in range(len(_COLUMNS)) if column != NAME)
+        room_px = self.width() - 2 * self.view.frameWidth() - others_px
+        self.view.setColumnWidth(NAME, max(self._name_px, room_px))
+
     def _fit(self) -> None:
         """Make columns as wide as their text, the description as wide as there is room, and the table as high."""
         header = self.view.horizontalHeader()
@@ -183,6 +194,8 @@ class SeriesView(QWidget):
         self.view.setColumnWidth(USE, self.view.fontMetrics().horizontalAdvance(NOT_USED) + BOX_PX)
         for column, most_px in MOST_PX.items():
             self.view.setColumnWidth(column, min(self.view.columnWidth(column), most_px))
+        self._name_px = self.view.columnWidth(NAME)
+        self._fill_width()
         heights = [self.view.rowHeight(row) for row in range(min(self.table.rowCount(), MOST_ROWS))]
         bar = self.view.horizontalScrollBar()
         below = bar.sizeHint().height() if bar is not None else 0
