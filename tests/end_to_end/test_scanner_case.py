@@ -209,11 +209,20 @@ def test_from_the_scanner_to_a_dicom_segmentation(viewer, qtbot, dock, scans, tm
         index = next(i for i in range(form.grid_box.count()) if form.grid_box.itemText(i).startswith("T1,"))
         form.grid_box.setCurrentIndex(index)
 
-    save(qtbot, monkeypatch, dock, tmp_path / "on_t1.nii.gz", on_t1)
-    (there,) = viewer.open(tmp_path / "on_t1.nii.gz", plugin="napari-braintumor")
+    save(qtbot, monkeypatch, dock, tmp_path / "scans_T1_tumor.nii.gz", on_t1)
+    (there,) = viewer.open(tmp_path / "scans_T1_tumor.nii.gz", plugin="napari-braintumor")
+    assert isinstance(there, Labels)
     assert there.data.shape == images(viewer)["T1"].data.shape
     volumes = [np.count_nonzero(layer.data) * find_placement(layer).grid.voxel_ml for layer in (tumor, there)]
     assert volumes[1] == pytest.approx(volumes[0], rel=0.15)
+
+    def on_t1_as_dicom(form: SaveForm) -> None:
+        on_t1(form)
+        form.format_box.setCurrentText(DICOM_TITLE)
+
+    save(qtbot, monkeypatch, dock, tmp_path / "scans_T1_tumor.dcm", on_t1_as_dicom)
+    (same,) = viewer.open(tmp_path / "scans_T1_tumor.dcm", plugin="napari-braintumor")
+    np.testing.assert_array_equal(same.data, there.data)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,19 @@ def test_a_folder_of_series_opens_as_a_case_each_scan_on_its_own_grid(qtbot, doc
     assert not dock.alignment.isHidden()
     assert "2 of 2 series are used: T1, FLAIR" in dock.opener.series.line.text()
     assert not dock.opener.series_part.isExpanded()  # nothing is to be decided
+
+
+@pytest.mark.parametrize("kind", ["zip", "file", "files"])
+def test_archives_and_files_of_series_open_too(qtbot, dock, viewer, folder, tmp_path, kind):
+    if kind == "zip":
+        paths = [Path(shutil.make_archive(str(tmp_path / "disc"), "zip", folder))]
+    else:
+        paths = sorted((folder / "3").iterdir())[: 1 if kind == "file" else None]
+    open_and_wait(qtbot, dock, *paths)
+    assert dock.message.isHidden(), dock.message.text()
+    shapes = [layer.data.shape for layer in viewer.layers]
+    assert shapes == ([(6, 20, 20), (8, 24, 24)] if kind == "zip" else [(8, 24, 24)])
+    assert dock.segment_button.isEnabled()
 
 
 def test_an_obvious_case_of_files_opens_without_a_table(qtbot, dock, viewer, tmp_path, volume):

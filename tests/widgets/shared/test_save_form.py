@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_braintumor.engine.files.formats import FORMATS, check_writable
+from napari_braintumor.engine.files.formats import FORMATS, check_writable, strip_suffix
 from napari_braintumor.engine.grid import SourceGrid, default_grid
 from napari_braintumor.engine.volumes import AlignedScan, Alignment
 from napari_braintumor.widgets.shared.save_form import DICOM_TITLE, SaveForm, Wish, list_grids
@@ -60,7 +60,7 @@ def test_labels_are_saved_on_the_grid_and_in_the_format_that_are_chosen(qtbot, a
     form.grid_box.setCurrentIndex(1)
     form.format_box.setCurrentText("NRRD")
     form.save_button.click()
-    assert form.wish == Wish(Path("/scans/2/p7_tumor_T1.nrrd"), "T1", ())
+    assert form.wish == Wish(Path("/scans/2/p7_T1_tumor.nrrd"), "T1", ())
     assert asked[1].startswith("NRRD (*.nrrd")
 
 
@@ -103,3 +103,11 @@ def test_nothing_is_wished_for_if_the_file_dialog_is_closed(qtbot, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
     form.save_button.click()
     assert form.wish is None
+
+
+def test_labels_on_another_grid_are_not_taken_for_a_scan_of_its_modality(qtbot, asked):
+    form = make_form(qtbot)
+    for index in range(form.grid_box.count()):
+        form.grid_box.setCurrentIndex(index)
+        form.save_button.click()
+        assert strip_suffix(form.wish.path).endswith("_tumor")  # by which results are told from scans

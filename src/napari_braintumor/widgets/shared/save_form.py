@@ -140,7 +140,7 @@ class SaveForm(QDialog):
         _, on, grid = self._grids[max(self.grid_box.currentIndex(), 0)]
         folder = origin_of(grid.path).parent if grid.path else Path.home()
         suffixes = self.format.written_suffixes
-        stem = name_result(self._case) + (f"_{on}" if on else "")
+        stem = name_result(f"{self._case}_{on}" if on else self._case)
         suffix = find_label_suffix(grid)
         proposed = folder / f"{stem}{suffix if suffix in suffixes else suffixes[0]}"
         kinds = f"{self.format_box.currentText()} ({' '.join(f'*{each}' for each in suffixes)})"
