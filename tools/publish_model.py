@@ -33,6 +33,9 @@ LIMITATIONS = (
     "thin structures are smoothed."
 )
 
+SEEN_WITH_SKULL = ("T1", "T1ce", "FLAIR")
+"""LGG and Brain-Tumor-Progression show the skull and have no T2; scans of BraTS are skull-stripped."""
+
 SETS = {"lgg": "LGG", "brats": "BraTS", "btp": "Brain-Tumor-Progression"}
 
 
@@ -52,6 +55,7 @@ def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
             "trained_on": tuple(list_sources(card)),
             "license": LICENSE,
             "limitations": LIMITATIONS,
+            "seen_with_skull": SEEN_WITH_SKULL,
             "plans": tuple(plans) or card.plans,
         }
     )

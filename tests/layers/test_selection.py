@@ -9,6 +9,7 @@ from napari.layers import Image, Labels
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.inspecting.inspection import Inspection
 from napari_braintumor.engine.settings import AlignConfig
 from napari_braintumor.engine.volumes import AlignedScan, Alignment, StreamedVolume, Volume
 from napari_braintumor.layers import (
@@ -148,7 +149,7 @@ def test_layers_on_different_grids_are_brought_onto_that_of_the_reference(volume
     selection = select_layers(layers)
     assert (selection.reference, selection.shape) == ("FLAIR", volume.shape)
     np.testing.assert_array_equal(selection.placement.matrix, find_placement(layers["FLAIR"]).matrix)
-    assert Inspector().inspect(selection) is None
+    assert Inspector().inspect(selection) == (None if lazy else Inspection(("T1", "FLAIR"), ()))
     aligned = stream_selection(selection)
     assert aligned.modalities == ("T1", "FLAIR")
     np.testing.assert_array_equal(aligned.data[1], volume.data[0])
@@ -211,7 +212,7 @@ def test_the_case_that_is_meant_is_that_of_the_selected_layer(viewer, volume, se
 
 
 def test_each_scan_is_looked_at_once_and_quickly_however_often_layers_change(monkeypatch):
-    from napari_braintumor.layers import selection as module
+    from napari_braintumor.layers import inspection as module
 
     looked: list[int] = []
     real = module.make_thumbnail

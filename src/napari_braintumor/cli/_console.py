@@ -58,6 +58,12 @@ KeepNames = Annotated[
     bool, typer.Option("--keep-names", help="Name cases of DICOM series by the patient's name, in files and records.")
 ]
 Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the mirrored scan; takes twice as long.")]
+Skull = Annotated[
+    str,
+    typer.Option(
+        help="auto leaves out scans with the skull that the model has only seen without it; keep uses all as they are."
+    ),
+]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
 Catalogue = Annotated[
     str | None,

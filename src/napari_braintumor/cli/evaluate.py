@@ -24,6 +24,7 @@ from napari_braintumor.cli._console import (
     Model,
     Overwrite,
     Runtime,
+    Skull,
     Subset,
     Verbose,
     build_config,
@@ -58,6 +59,7 @@ def evaluate(
     runtime: Runtime = "auto",
     mirroring: Mirroring = False,
     min_volume_ml: MinVolume = None,
+    skull: Skull = "auto",
     split: Annotated[
         Path | None,
         typer.Option(help="A run's split.json: measure only its validation patients or slices."),
@@ -86,6 +88,7 @@ def evaluate(
         runtime=runtime,
         test_time_mirroring=mirroring,
         min_volume_ml=min_volume_ml,
+        skull=skull,
     )
     with check_usage():
         if convention not in ("volume", "seed"):

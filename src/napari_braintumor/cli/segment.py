@@ -27,6 +27,7 @@ from napari_braintumor.cli._console import (
     Registering,
     Runtime,
     Series,
+    Skull,
     Verbose,
     build_align_config,
     build_config,
@@ -68,6 +69,7 @@ def segment(
     mirroring: Mirroring = False,
     keep_largest: KeepLargest = False,
     min_volume_ml: MinVolume = None,
+    skull: Skull = "auto",
     spacing: Annotated[
         str | None,
         typer.Option(help="Voxel size in mm along Z, Y, X, if the files state none or a wrong one: 5,1,1."),
@@ -107,6 +109,7 @@ def segment(
         test_time_mirroring=mirroring,
         keep_largest=keep_largest,
         min_volume_ml=min_volume_ml,
+        skull=skull,
     )
     aligning, grid = build_align_config(onto, registration), _read_grid(on)
     channels, sides, suffix = split_modalities(modalities), _read_spacing(spacing), _read_format(file_format)

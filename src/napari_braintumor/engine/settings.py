@@ -13,6 +13,7 @@ DEFAULT_MODEL = "glioma-u2net"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Runtime = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Skull = Literal["auto", "keep"]
 
 
 LONGEST_SHOWN = 80
@@ -48,6 +49,11 @@ class SegmentConfig(Frozen):
         "auto",
         description="auto is float32 on the CPU and reduced precision on GPUs; bfloat16 takes half the time on CPUs "
         "that support it, and changes a few voxels.",
+    )
+    skull: Skull = Field(
+        "auto",
+        description="auto leaves out scans with the skull that the model has only seen without it; keep uses all scans "
+        "as they are.",
     )
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="Probability above which a voxel belongs to a region; leave empty for the model's own."

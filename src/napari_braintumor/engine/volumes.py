@@ -218,6 +218,11 @@ class StreamedVolume:
         notes = tuple(note for note in self.notes if note != self.source.spacing_note)
         return replace(self, source=self.source.with_spacing(spacing), notes=notes)
 
+    def with_modalities(self, modalities: tuple[str, ...]) -> StreamedVolume:
+        """Return the same case with only these of its modalities, in this order."""
+        images = tuple(self.images[self.modalities.index(name)] for name in modalities)
+        return replace(self, images=images, modalities=tuple(modalities))
+
 
 AnyVolume = Volume | StreamedVolume
 """A case, in memory or not: `read` gives its slices either way."""

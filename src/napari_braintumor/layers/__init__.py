@@ -31,6 +31,7 @@ from napari_braintumor.layers.figures import (
     follow_labels,
     is_result,
 )
+from napari_braintumor.layers.inspection import Inspector, inspect_selection
 from napari_braintumor.layers.landing import Landing, labels_from_layer
 from napari_braintumor.layers.legends import legend_of
 from napari_braintumor.layers.masks import (
@@ -73,13 +74,11 @@ from napari_braintumor.layers.results import (
     update_or_add_probabilities,
 )
 from napari_braintumor.layers.selection import (
-    Inspector,
     Selection,
     align_selection,
     case_of,
     describe_scan,
     find_owner,
-    inspect_selection,
     modality_of,
     scans_in,
     scans_of,

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from weakref import ref
 
 import numpy as np
 from napari.layers import Image, Layer
-from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.aligning import align
 from napari_braintumor.engine.aligning.scans import Scan, choose_reference, fit_as_stored
@@ -19,7 +17,6 @@ from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.assembling import check_scan, same_image_error, volume_from_modalities
 from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
-from napari_braintumor.engine.inspecting.inspection import Inspection, inspect_thumbnails, make_thumbnail
 from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 from napari_braintumor.engine.settings import AlignConfig
 from napari_braintumor.engine.volumes import Alignment, AnyVolume, StreamedVolume, Volume
@@ -181,38 +178,6 @@ def scans_of(layers: Iterable[Layer], result: Layer) -> dict[str, Image]:
     open_now = {str(scan.unique_id): scan for scan in scans_in(layers)}
     found = {modality: open_now.get(str(scan["unique_id"])) for modality, scan in made_from.items()}
     return {modality: scan for modality, scan in found.items() if scan is not None}
-
-
-class Inspector:
-    """Checks each scan only once, however often layers change, because a check runs in the window's thread."""
-
-    def __init__(self) -> None:
-        self._thumbnails: dict[tuple[int, bool], tuple[ref[Any], NDArray[np.float32]]] = {}
-        self._last: tuple[list[NDArray[np.float32]], Inspection] | None = None
-
-    def inspect(self, selection: Selection) -> Inspection | None:
-        """Check the images of a selection quickly; None if a layer is lazy, which would take long, or grids differ."""
-        if selection.reference is not None or not all(
-            isinstance(data, np.ndarray) for data, _ in selection.arrays.values()
-        ):
-            return None
-        few = {modality: self._thumbnail(data, place) for modality, (data, place) in selection.arrays.items()}
-        images = list(few.values())
-        if self._last is None or list(map(id, self._last[0])) != list(map(id, images)):
-            self._last = images, inspect_thumbnails(few)
-        return self._last[1]
-
-    def _thumbnail(self, data: NDArray[Any], place: Placement) -> NDArray[np.float32]:
-        self._thumbnails = {key: kept for key, kept in self._thumbnails.items() if kept[0]() is not None}
-        key = id(data), place.in_source_order
-        if key not in self._thumbnails:
-            self._thumbnails[key] = ref(data), make_thumbnail(place.from_layer(data))
-        return self._thumbnails[key][1]
-
-
-def inspect_selection(selection: Selection) -> Inspection | None:
-    """Check the images of a selection quickly; None if a layer is lazy, which would take long, or grids differ."""
-    return Inspector().inspect(selection)
 
 
 def stream_selection(selection: Selection) -> AnyVolume:

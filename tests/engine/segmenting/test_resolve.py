@@ -1,18 +1,22 @@
 from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from fake_card import CUDA
 from napari_braintumor.engine import segment
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import Noted
 from napari_braintumor.engine.grid import default_grid
-from napari_braintumor.engine.models.store import file_sha256, load_weights, read_card, save_model
+from napari_braintumor.engine.models.card import Metric
+from napari_braintumor.engine.models.store import ModelStore, file_sha256, load_weights, read_card, save_model
 from napari_braintumor.engine.segmenting import resolve as resolving
 from napari_braintumor.engine.segmenting.resolve import check_precision, choose_runtime, resolve
 from napari_braintumor.engine.settings import SegmentConfig
+from napari_braintumor.engine.volumes import StreamedVolume
 from segmenting import result_of
 
 CPU = torch.device("cpu")
@@ -123,3 +127,78 @@ def test_openvino_where_it_cannot_run_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(resolving, "find_spec", lambda _: SimpleNamespace())
     with pytest.raises(SettingsError, match="OpenVINO runs on the CPU here"):
         choose_runtime("openvino", CUDA)
+
+
+# ---------------------------------------------------------------------------------------------------- with the skull
+
+
+def add_skull(volume):
+    """Noise around the head, as scans have that are not skull-stripped."""
+    air = np.abs(np.random.default_rng(1).normal(0, 5, volume.data.shape)).astype(np.float32)
+    return replace(volume, data=np.where(volume.data == 0, air, volume.data))
+
+
+def make_streamed(volume):
+    return StreamedVolume(tuple(volume.data), volume.modalities, volume.source, volume.name, slab_slices=4)
+
+
+@pytest.mark.parametrize("way", [lambda volume: volume, make_streamed], ids=["in memory", "streamed"])
+def test_a_modality_that_training_never_saw_with_the_skull_is_left_out_with_a_note(
+    make_volume, toy_model, with_card, way
+) -> None:
+    path = with_card(toy_model, accepts_missing=True, seen_with_skull=("T1", "T1ce", "FLAIR"))
+    volume = way(add_skull(make_volume(7)[0]))
+    *events, last = segment(volume, SegmentConfig(model=path, device="cpu"))
+    (note,) = (event.text for event in events if isinstance(event, Noted) and "left out" in event.text)
+    assert note.startswith("T2 was left out: toy has never seen T2 with the skull.")
+    result = last.segmentation
+    assert result.provenance["modalities_used"] == ["T1", "T1ce", "FLAIR"]
+    assert note in result.provenance["notes"]
+    without = segment(add_skull(make_volume(7)[0]).with_modalities(("T1", "T1ce", "FLAIR")), SegmentConfig(model=path))
+    *_, expected = without
+    np.testing.assert_array_equal(np.asarray(result.labels), expected.segmentation.labels)
+
+
+@pytest.mark.parametrize(
+    ("card", "settings", "stripped", "modalities", "used"),
+    [
+        ({"seen_with_skull": ("T1",)}, {}, True, MODALITIES, MODALITIES),
+        ({"seen_with_skull": None}, {}, False, MODALITIES, MODALITIES),
+        ({"seen_with_skull": MODALITIES}, {}, False, MODALITIES, MODALITIES),
+        ({"seen_with_skull": ("T1",)}, {"skull": "keep"}, False, MODALITIES, MODALITIES),
+        ({"seen_with_skull": ("T1",)}, {}, False, MODALITIES, ("T1",)),
+        ({"seen_with_skull": ("T1",)}, {}, False, ("T2", "FLAIR"), ("T2", "FLAIR")),  # none would remain
+        ({"seen_with_skull": ("T1",), "accepts_missing": False}, {}, False, MODALITIES, MODALITIES),
+    ],
+)
+def test_everything_is_used_that_training_saw_so_or_that_the_model_or_the_user_needs(
+    make_volume, toy_model, with_card, card, settings, stripped, modalities, used
+) -> None:
+    volume = make_volume(7)[0].with_modalities(modalities)
+    path = with_card(toy_model, **{"accepts_missing": True, **card})
+    task = resolve(volume if stripped else add_skull(volume), SegmentConfig(model=path, device="cpu", **settings))
+    assert task.volume.modalities == used
+    assert any("left out" in note for note in task.notes) == (used != modalities)
+
+
+def test_voxels_are_looked_at_only_if_a_modality_could_be_left_out(make_volume, toy_model, monkeypatch) -> None:
+    monkeypatch.setattr(resolving, "see_skull", lambda volume: pytest.fail("looked"))
+    resolve(make_volume(7)[0], SegmentConfig(model=str(toy_model), device="cpu"))
+
+
+def test_regions_that_only_the_left_out_modality_shows_are_not_drawn(make_volume, toy_model, with_card) -> None:
+    figures = [
+        Metric(data="toys", region="tumor core", modalities=modalities, mean=mean, n=9, held_out=True)
+        for modalities, mean in ((MODALITIES, 0.9), (("T1", "T1ce", "FLAIR"), 0.1))
+    ]
+    path = with_card(toy_model, accepts_missing=True, seen_with_skull=("T1", "T1ce", "FLAIR"), metrics=tuple(figures))
+    config = SegmentConfig(model=path, device="cpu")
+    assert resolve(add_skull(make_volume(7)[0]), config).not_measurable == {"tumor core": "not measurable without T2"}
+    assert resolve(make_volume(7)[0], config).not_measurable == {}
+
+
+@pytest.mark.parametrize("name", ["glioma-u2net", "glioma-unet", "glioma-res-unet"])
+def test_the_bundled_models_say_that_they_never_saw_t2_with_the_skull(name) -> None:
+    card = ModelStore().find(name).card
+    assert card is not None
+    assert card.leaves_out(MODALITIES, MODALITIES) == ("T2",)

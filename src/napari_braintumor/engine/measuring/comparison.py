@@ -22,7 +22,7 @@ from napari_braintumor.engine.events import (
 )
 from napari_braintumor.engine.measuring.metrics import list_agreement_metrics
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.segmenting.resolve import check_modalities
+from napari_braintumor.engine.segmenting.resolve import check_modalities, find_left_out
 from napari_braintumor.engine.segmenting.segment import segment
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume, Comparison, Reference, Segmentation, Volume
@@ -61,9 +61,10 @@ def compare(
     cards = [card for config in configs if (card := ModelStore().find(config.model).card) is not None]
     for card in cards:
         check_modalities(card, volume)
-    drawn = [
-        {region.name for region in card.regions} - set(card.find_unmeasurable(volume.modalities)) for card in cards
-    ]
+    drawn = []
+    for card, config in zip(cards, configs, strict=True):
+        used = set(volume.modalities) - set(find_left_out(card, volume, config))
+        drawn.append({region.name for region in card.regions} - set(card.find_unmeasurable(used)))
     if not set.intersection(*drawn):
         each = "; ".join(
             f"{card.name}: {', '.join(sorted(names)) or 'none'}" for card, names in zip(cards, drawn, strict=True)

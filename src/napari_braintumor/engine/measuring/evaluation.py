@@ -182,7 +182,7 @@ def _compare(
         for metric in METRICS:
             figures[metric.name][name] = metric.measure(predicted, truth, volume.source)
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
-    used = tuple(name for name in volume.modalities if name in card.modalities)
+    used = tuple(name for name in volume.modalities if name in result.provenance["modalities_used"])
     return CaseEvaluated(
         case.name, case.group, figures, is_held_out(case.name, card, who), seconds, missed, lesions, used
     )

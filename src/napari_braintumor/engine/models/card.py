@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -102,6 +102,9 @@ class ModelCard(Frozen):
     spatial_dims: Literal[2, 3] = 2
     modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = MODALITIES
     accepts_missing: bool = Field(False, description="True if any subset of the modalities will do.")
+    seen_with_skull: tuple[str, ...] | None = Field(
+        None, description="Modalities that training saw with the skull; None if all, or if it is not known."
+    )
     regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=16)] = GLIOMA_REGIONS
     activation: Literal["sigmoid", "softmax"] = Field(
         "sigmoid", description="sigmoid: each channel is a region; softmax: each channel is a class, background too."
@@ -207,6 +210,25 @@ class ModelCard(Frozen):
         """Return the modalities that the model needs and does not get; none if any subset will do."""
         there = set(available)
         return () if self.accepts_missing else tuple(name for name in self.modalities if name not in there)
+
+    def leaves_out(self, modalities: Collection[str], with_skull: Collection[str]) -> tuple[str, ...]:
+        """Return the modalities that had better not be used, because training never saw them with the skull.
+
+        Parameters
+        ----------
+        modalities, with_skull
+            Those of a case, and those among them that show the skull.
+
+        Returns
+        -------
+        tuple of str
+            None if the model needs all of its modalities, or none would remain.
+        """
+        if self.seen_with_skull is None or not self.accepts_missing:
+            return ()
+        used = [name for name in self.modalities if name in modalities]
+        strange = tuple(name for name in used if name in with_skull and name not in self.seen_with_skull)
+        return strange if len(strange) < len(used) else ()
 
     def expected_dice(self, modalities: Iterable[str]) -> dict[str, tuple[Metric, ...]]:
         """Return how well each region was found with exactly these modalities, one figure for each kind of case.

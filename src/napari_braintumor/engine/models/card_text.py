@@ -70,6 +70,7 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
         "Model": f"{card.name}, version {card.version}" + (f", tuned from {card.parent}" if card.parent else ""),
         "Network": f"{network}, {card.parameters:,} parameters",
         "Takes": f"{inputs}; {card.plane} slices at {grid} mm (Z, Y, X)",
+        "Seen with the skull": ", ".join(card.seen_with_skull or ()),
         "Finds": ", ".join(region.name for region in card.regions),
         "Probability threshold": f"{card.threshold:g}",
         "Post-processing": "; ".join(cleaning) or "none",

@@ -11,6 +11,7 @@ import torch
 
 from napari_braintumor.engine.devices import choose_device, openvino_core
 from napari_braintumor.engine.errors import ModelError, SettingsError
+from napari_braintumor.engine.inspecting.skull import see_skull
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import ModelStore, file_sha256
@@ -34,7 +35,7 @@ class SegmentTask:
     Attributes
     ----------
     volume, config
-        As given by the user.
+        As given by the user; the volume without the modalities that are left out.
     card, path, sha256
         The model: its card, its file and the file's checksum.
     device, runtime
@@ -103,9 +104,11 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     check_precision(config.precision, runtime, device)
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     min_slices = choose_min_slices(volume, min_volume_ml)
-    not_measurable = {} if all_regions else card.find_unmeasurable(volume.modalities)
+    left_out = find_left_out(card, volume, config)
+    used = tuple(name for name in volume.modalities if name not in left_out)
+    not_measurable = {} if all_regions else card.find_unmeasurable(used)
     return SegmentTask(
-        volume=volume,
+        volume=volume.with_modalities(used) if left_out else volume,
         config=config,
         card=card,
         path=model.path,
@@ -118,7 +121,7 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
         min_volume_ml=min_volume_ml,
         min_slices=min_slices,
         not_measurable=not_measurable,
-        notes=_first_notes(volume, card, not_measurable),
+        notes=_first_notes(volume, card, left_out, not_measurable),
     )
 
 
@@ -140,6 +143,21 @@ def check_modalities(card: ModelCard, volume: AnyVolume) -> None:
             f"The model '{card.name}' needs {', '.join(card.modalities)}, but '{volume.name}' lacks "
             f"{', '.join(missing)}. Add the images, or choose a model that accepts missing modalities."
         )
+
+
+def find_left_out(card: ModelCard, volume: AnyVolume, config: SegmentConfig) -> tuple[str, ...]:
+    """Return the modalities of a volume that are not used because the model never saw them with the skull.
+
+    Voxels are looked at only if that could be so.
+
+    Returns
+    -------
+    tuple of str
+        In the order of the model's; often empty.
+    """
+    if config.skull == "keep" or not card.leaves_out(volume.modalities, volume.modalities):
+        return ()
+    return card.leaves_out(volume.modalities, see_skull(volume))
 
 
 def choose_where(card: ModelCard, config: SegmentConfig) -> tuple[torch.device, str]:
@@ -248,8 +266,13 @@ def _keeps_thin_tumor(volume: AnyVolume, min_volume_ml: float) -> bool:
     return every_voxel_counts or not volume.source.spacing_known or volume.shape[0] <= FEW_SLICES
 
 
-def _first_notes(volume: AnyVolume, card: ModelCard, not_measurable: Mapping[str, str]) -> tuple[str, ...]:
+def _first_notes(
+    volume: AnyVolume, card: ModelCard, left_out: tuple[str, ...], not_measurable: Mapping[str, str]
+) -> tuple[str, ...]:
     notes = list(volume.notes)
+    if left_out:
+        names, were = " and ".join(left_out), "were" if len(left_out) > 1 else "was"
+        notes.append(f"{names} {were} left out: {card.name} has never seen {names} with the skull.")
     ignored = [name for name in volume.modalities if name not in card.modalities]
     if ignored:
         notes.append(f"The model does not use {', '.join(ignored)}.")

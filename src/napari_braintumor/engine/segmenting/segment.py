@@ -54,7 +54,7 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     task = resolve(volume, config, all_regions)
     yield from map(Noted, task.notes)
 
-    survey = survey_for(task.card, volume, task.divisor)
+    survey = survey_for(task.card, task.volume, task.divisor)
     findings = inspect_thumbnails(survey.thumbnails).findings
     yield from map(Noted, findings)
 

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     import napari
 
 ADVANCED: dict[str, Row] = {
+    "skull": {"label": "Scans with skull"},
     "threshold": {"label": "Threshold", "empty": "auto", "step": 0.05},
     "min_volume_ml": {"label": "Smallest component, mL", "empty": "auto", "step": 0.1},
     "keep_largest": {"label": "Keep only the largest tumor"},
@@ -202,6 +203,7 @@ class SegmentDock(Dock):
         column.addWidget(self.check_line)
 
         self.advanced = SettingsForm(SegmentConfig, ADVANCED)
+        self.advanced.editors["skull"].changed.connect(self._check)
         self.advanced_part = make_collapsible("Advanced", self.advanced)
         column.addWidget(self.advanced_part)
 
@@ -258,15 +260,24 @@ class SegmentDock(Dock):
     def _show_expectation(self) -> None:
         """Show for each model its Dice and about how long it will take, as far as the cards state them."""
         slices = self._selection.shape[0] if self._selection is not None else None
-        chosen = self.chosen
-        self.model_choice.describe_for(slices, chosen)
         card = self.model.card if self.model else None
-        self.expectation.show_for(card, chosen)
+        used = [modality for modality in self.chosen if modality not in self._left_out]
+        self.model_choice.describe_for(slices, used)
+        self.expectation.show_for(card, used)
         if not self._ran and self.footer.job is None:
             text = _DEVICE_UNKNOWN
             if card is not None and card.cpu_seconds_per_slice and slices:
                 text += f"; on a CPU with two cores about {in_words(card.cpu_seconds_per_slice * slices)}"
             self.device_line.setText(text)
+
+    @property
+    def _left_out(self) -> tuple[str, ...]:
+        """The chosen modalities that the model had better not see, as far as a quick look tells."""
+        card, selection = self.model.card if self.model else None, self._selection
+        inspection = self._inspector.inspect(selection) if selection else None
+        if card is None or selection is None or inspection is None or self.advanced.values()["skull"] == "keep":
+            return ()
+        return card.leaves_out(selection.arrays, inspection.with_skull)
 
     def _describe(self, selection: Selection) -> str:
         grid = selection.placement.grid
@@ -279,6 +290,8 @@ class SegmentDock(Dock):
         inspection = self._inspector.inspect(selection)
         if inspection is not None:
             text += ", skull-stripped" if inspection.skull_stripped else ", with skull"
+        if left_out := " and ".join(self._left_out):
+            text += f". {left_out} will be left out, because the model has never seen {left_out} with the skull"
         text = " ".join((f"{text}.", *(inspection.findings if inspection is not None else ())))
         return " ".join((text, *self.scans.remarks))
 
