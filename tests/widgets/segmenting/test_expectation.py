@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_braintumor.engine.models.card import Metric, ModelCard
 from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers import layers_from_case
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.segmenting.expectation import Expectation, expected_range
@@ -74,7 +75,7 @@ def test_nothing_is_expected_without_scans_or_without_a_model(card, expectation)
         assert expectation.isHidden()
 
 
-def test_the_dock_expects_what_the_chosen_scans_allow(qtbot, volume):
+def open_dock_with(qtbot: Any, volume: Volume) -> SegmentDock:
     viewer = ViewerModel()
     dock = SegmentDock(viewer)
     qtbot.addWidget(dock)
@@ -82,6 +83,21 @@ def test_the_dock_expects_what_the_chosen_scans_allow(qtbot, volume):
     dock.choose_model(ModelStore().find("glioma-unet").path)
     for layer in layers_from_case(volume):
         viewer.add_layer(Layer.create(*layer))
+    return dock
+
+
+def test_the_dock_expects_what_is_used_of_scans_with_the_skull(qtbot, volume):
+    dock = open_dock_with(qtbot, volume)
+    assert "T2 will be left out, because the model has never seen T2 with the skull." in dock.check_line.text()
+    assert dock.expectation.headline.text() == "Expected Dice with T1, T1ce, FLAIR"
+    dock.advanced.editors["skull"].value = "keep"
+    assert "left out" not in dock.check_line.text()
+    assert dock.expectation.headline.text() == "Expected Dice with T1, T1ce, T2, FLAIR"
+
+
+def test_the_dock_expects_what_the_chosen_scans_allow(qtbot, make_volume):
+    dock = open_dock_with(qtbot, make_volume(0)[0])
+    assert "skull-stripped" in dock.check_line.text()
     assert "Dice 0.76 to 0.82" in dock.model_choice.box.currentText()
     slot = dock.slots["T1ce"]
     slot.setCurrentIndex(0)
