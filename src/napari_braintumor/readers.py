@@ -10,7 +10,9 @@ import numpy as np
 from napari.utils.notifications import show_warning
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.dicom.headers import read_header
 from napari_braintumor.engine.files.dicom.labels import holds_labels, read_labels
 from napari_braintumor.engine.files.dicom.reading import read_series
 from napari_braintumor.engine.files.dicom.scanning import find_series_of, scan_series
@@ -105,8 +107,8 @@ def read_layers(path: Paths) -> list[LayerData]:
         return _read_unnamed_series(paths, error)
     if len(cases) > MOST_CASES:
         raise DataError(
-            f"'{paths[0].name}' contains {len(cases)} cases, from '{cases[0].name}' to '{cases[-1].name}'. "
-            f"At most {MOST_CASES} can be open at once. Open the folder of one case."
+            f"{capitalize(_call(paths, cases))} contains {len(cases)} cases, from '{cases[0].name}' to "
+            f"'{cases[-1].name}'. At most {MOST_CASES} can be open at once. Open the folder of one case."
         )
     sound = [case for case in cases if case.problem is None]
     used = {file.absolute() for case in sound for file in _files_of(case)}
@@ -128,7 +130,8 @@ def read_layers(path: Paths) -> list[LayerData]:
     layers += _read_all_plain(alone)
     if not layers:
         problem = cases[0].problem or ""
-        return _read_unnamed_series(paths, DataError(f"None of the cases in '{paths[0].name}' can be read. {problem}"))
+        reason = DataError(f"None of the cases in {_call(paths, cases)} can be read. {problem}")
+        return _read_unnamed_series(paths, reason)
     return layers
 
 
@@ -140,6 +143,11 @@ def _read_case(case: CaseFiles, with_reference: bool, alone: Iterable[Path]) -> 
     if notes := [note for note in read.notes if not any(name in note for name in opened)]:
         show_warning(f"{case.name}: {' '.join(notes)}")
     return list(read.layers)
+
+
+def _call(paths: Sequence[Path], cases: Sequence[CaseFiles]) -> str:
+    """Return the name of what was opened; that of a folder of DICOM files may be the patient's."""
+    return "the folder" if any(case.group == "dicom" for case in cases) else f"'{paths[0].name}'"
 
 
 def _files_of(case: CaseFiles) -> list[Path]:
@@ -155,11 +163,10 @@ def _read_all_plain(paths: Sequence[Path]) -> list[LayerData]:
     series = scan_series(scanned)
     usable = [each for each in series if each.problem is None]
     if not usable:
-        raise DataError(series[0].problem if series else f"'{scanned[0].name}' holds no scan.")
+        raise DataError(series[0].problem if series else f"{capitalize(call_file(scanned[0]))} holds no scan.")
     if len(usable) > MOST_SERIES:
         raise DataError(
-            f"'{paths[0].name}' and others make {len(usable)} series. At most {MOST_SERIES} can be open at "
-            "once. Open the files of fewer."
+            f"The files make {len(usable)} series. At most {MOST_SERIES} can be open at once. Open the files of fewer."
         )
     notes = [each.problem for each in series if each.problem is not None]
     notes += [note for each in usable for note in each.notes]
@@ -176,7 +183,8 @@ def _read_drawn(path: Path) -> LayerData:
     place = default_placement(image.grid)
     # Only numbers of our own are held against scans; a role would say that these are.
     role = "mask" if image.own else ""
-    return make_label_layer(image.labels, place, path.stem, image.names, image.colors, case="", role=role)
+    name = read_header(path).description or "Segmentation"  # the file's own name may be the patient's
+    return make_label_layer(image.labels, place, name, image.names, image.colors, case="", role=role)
 
 
 def _read_series(series: Series) -> list[LayerData]:

@@ -7,21 +7,26 @@ import gzip
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from dicom import MARKED, Acquisition, Storage, write_capture, write_case, write_pdf
+from dicom import MARKED, Acquisition, Storage, affine_of, with_tags, write_capture, write_case, write_pdf, write_series
 from napari_braintumor.cli import app
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.choosing_series.changing import choose_series, remember_choice
+from napari_braintumor.engine.files.dicom.reading import read_series
+from napari_braintumor.engine.files.dicom.segmentation import write_segmentation
 from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.files.written import write_case as write_corrected
+from napari_braintumor.engine.volumes import Legend
 from toy_cases import make_case
 
 SERIES = {
@@ -195,7 +200,8 @@ def test_pixels_that_cannot_be_decoded_are_reported_without_the_patient(scans: P
     (case,) = find_cases(tmp_path / "copy")
     notes = " ".join(read_case(case).notes)
     assert "is damaged" in notes
-    assert not leaks(notes.replace(path.name, ""))  # a damaged file is named, since nothing else says which it is
+    assert f"file 4 of {len(list(path.parent.iterdir()))} in its folder" in notes.casefold()
+    assert not leaks(notes)
 
 
 def test_what_is_remembered_holds_no_patient(scans: Path, tmp_path: Path):
@@ -203,3 +209,149 @@ def test_what_is_remembered_holds_no_patient(scans: Path, tmp_path: Path):
     remember_choice(choose_series(case, ["T1=none"]))
     assert list((tmp_path / "users-choices").iterdir())
     assert not leaking_files(tmp_path)
+
+
+# ----------------------------------------------------------------- files and folders that are named after the patient
+
+AXIAL = Acquisition("ax t1", 2, echo_time=9.0, repetition_time=500.0)
+
+
+def write_named(folder: Path, **tags: Any) -> list[Path]:
+    """Write a small series whose folder and files are named after the patient."""
+    values = np.random.default_rng(3).integers(0, 500, (6, 40, 40))
+    affine = affine_of(shape=values.shape, spacing=(5.0, 4.0, 4.0))
+    paths = write_series(folder / "SECRET_NAME_MR", values, affine, with_tags(AXIAL, **tags))
+    return [path.rename(path.with_name(f"SECRET^NAME_{path.name}")) for path in paths]
+
+
+def cut(paths: list[Path], at: int, which: slice) -> None:
+    for path in paths[which]:
+        path.write_bytes(path.read_bytes()[:at])
+
+
+def put(name: str, content: bytes) -> Callable[[list[Path]], object]:
+    return lambda paths: (paths[0].parent / name).write_bytes(content)
+
+
+def untag(paths: list[Path], *keywords: str) -> None:
+    for path in paths:
+        data = pydicom.dcmread(path)
+        for keyword in keywords:
+            delattr(data, keyword)
+        data.save_as(path)
+
+
+def pack(paths: list[Path], damaged: bool) -> None:
+    archive = paths[0].parent.parent / "SECRET_NAME.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in paths:
+            packed.write(path, f"SECRET_NAME/{path.name}")
+            path.unlink()
+    paths[0].parent.rmdir()
+    if damaged:
+        archive.write_bytes(archive.read_bytes()[:-400] + bytes(200) + archive.read_bytes()[-200:])
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(400)
+WAYS: dict[str, Callable[[list[Path]], object]] = {
+    "good": lambda paths: None,
+    "one header cut": lambda paths: cut(paths, 300, slice(2, 3)),
+    "all headers cut": lambda paths: cut(paths, 300, slice(None)),
+    "cut before anything": lambda paths: cut(paths, 60, slice(None)),
+    "one without pixels": lambda paths: cut(paths, -900, slice(2, 3)),
+    "all without pixels": lambda paths: cut(paths, -900, slice(None)),
+    "one alone": lambda paths: [path.unlink() for path in paths[1:]],
+    "garbage beside": put("SECRET_t1.dcm", bytes(range(256)) * 8),
+    "text beside": put("SECRET_NAME_flair.dcm", b"hello"),
+    "nothing beside": put("SECRET_NAME_t2.IMA", b""),
+    "picture beside": put("SECRET_flair.dcm", PNG),
+    "NIfTI named DICOM beside": put("SECRET_t1_seg.dcm", b"\x5c\x01\0\0" + bytes(340) + b"n+1\0"),
+    "only a picture": lambda paths: [path.write_bytes(PNG) for path in paths],
+    "without suffix": lambda paths: [path.rename(path.with_suffix("")) for path in paths],
+    "no name": lambda paths: untag(paths, "PatientName"),
+    "no number": lambda paths: untag(paths, "PatientID", "OtherPatientIDs"),
+    "no series": lambda paths: untag(paths, "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"),
+    "no places": lambda paths: untag(paths, "ImagePositionPatient"),
+    "no thickness": lambda paths: [*(p.unlink() for p in paths[1:]), untag(paths[:1], "SliceThickness")],
+    "no pixel size": lambda paths: untag(paths, "PixelSpacing"),
+    "no class": lambda paths: untag(paths, "SOPClassUID", "Rows"),
+    "archive": lambda paths: pack(paths, damaged=False),
+    "damaged archive": lambda paths: pack(paths, damaged=True),
+}
+
+
+def everything_said(paths: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | bytes]:
+    """Open paths in every way there is, and return all that is said, shown and written on the way."""
+    from napari_braintumor import readers
+    from napari_braintumor.layers.opening import open_paths
+
+    said: list[str | bytes] = []
+    monkeypatch.setattr(readers, "show_warning", said.append)
+    ways: list[Callable[[], object]] = [
+        lambda: [dataclasses.replace(case, images=()) for case in find_cases(paths)],
+        lambda: [options for _, options, _ in readers.read_layers(paths)],
+        lambda: list(open_paths(paths)),
+        *(lambda path=path: readers.read_layers(path) for path in paths),
+    ]
+    with suppress(BrainTumorError):
+        ways += [lambda case=case: read_case(case).notes for case in find_cases(paths, offer=True)]
+    for way in ways:
+        try:
+            said += texts(way())
+        except BrainTumorError as error:
+            said.append(str(error))
+    for command in (["inspect"], ["inspect", "--json"], ["prepare", "--verbose", "-o", str(out)]):
+        said.append(run(app, [command[0], *map(str, paths), *command[1:]]).output)
+    return said + [part for path in out.rglob("*") if path.is_file() for part in unzipped(path)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_names_of_scanners_files_and_folders_are_never_shown(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    folder = tmp_path / "from_scanner"
+    WAYS[way](write_named(folder))
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for given in ([folder], [files[0].parent], files[:1], files[-1:], files):
+        said = everything_said(given, tmp_path / "out", monkeypatch)
+        assert any(said)
+        assert not [text for text in said if leaks(text)], given
+    assert not leaks(caplog.text)
+
+
+@pytest.mark.parametrize(
+    "folder", ["SECRETNAME", "name_secret", "NameSecret_2019", "sécret", "x_19010203", "03.02.1901", "1901-02-03_MR"]
+)
+def test_a_case_is_not_named_after_a_folder_that_names_the_patient(tmp_path: Path, folder: str):
+    (path, *_) = write_named(tmp_path)
+    path.parent.rename(tmp_path / folder)
+    (case,) = find_cases(tmp_path / folder)
+    assert case.name.startswith("patient-")
+    assert find_cases(tmp_path / folder, keep_names=True)[0].name == "SECRET_NAME_2024-02-29"
+
+
+def test_a_folder_that_names_nobody_names_its_case(tmp_path: Path):
+    (path, *_) = write_named(tmp_path)
+    path.parent.rename(tmp_path / "trial_017")
+    assert find_cases(tmp_path / "trial_017")[0].name == "trial_017"
+
+
+def test_labels_of_a_scanner_are_not_named_after_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from napari_braintumor import readers
+
+    paths = write_named(tmp_path)
+    array, grid = read_series(paths)
+    labels = np.zeros(array.shape, np.uint8)
+    labels[2:4, 20:30, 20:30] = 2
+    path = paths[0].with_name("SECRET_NAME_seg.dcm")
+    write_segmentation(labels, grid, path, Legend({2: "edema"}, {2: "#00ff00"}, {"edema": (2,)}, {"model": "toy"}))
+    ((_, options, _),) = readers.read_layers(path)
+    assert options["name"] == "Brain tumor segmentation"
+    assert not [text for text in texts(options) if leaks(text)]
+    path.write_bytes(path.read_bytes()[:-400])
+    shown: list[str] = []
+    monkeypatch.setattr(readers, "show_warning", shown.append)
+    with pytest.raises(BrainTumorError) as raised:
+        readers.read_layers(path)
+    assert not leaks(" ".join([str(raised.value), *shown]))

@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_failure
+from napari_braintumor.engine.files.calling import may_name_patient
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.choosing_series.changing import choose_series, remember_choice
 from napari_braintumor.engine.files.naming import read_modalities
@@ -166,8 +167,9 @@ def find_all(
         if len(paths) == 1:
             raise
         good = []
-        for path in paths:
-            with failures.catch(str(path)):
+        for number, path in enumerate(paths, start=1):
+            hidden = not keep_names and path.exists() and may_name_patient(path)
+            with failures.catch(f"path {number} of {len(paths)}" if hidden else str(path)):
                 find(path)
                 good.append(path)
         if not good:

@@ -109,10 +109,10 @@ class SourceGrid:
         """What the user should know about the file's header, one sentence each."""
         notes = [self.spacing_note] if self.spacing_note else []
         if self.format not in _WITHOUT_ORIENTATION and not self.orientation_known:
-            name = self.path.name if self.path else "The scan"
+            name = name_grid(self, "The scan")
             neither = " (neither qform nor sform)" if self.format == "nifti" else ""
             notes.append(
-                f"'{name}' does not state its orientation{neither}, so left and right, front and back "
+                f"{name} does not state its orientation{neither}, so left and right, front and back "
                 "are guesses. Check them against the scanner's own pictures."
             )
         return tuple(notes)
@@ -315,7 +315,12 @@ def _indices(grid: SourceGrid) -> NDArray[np.float64]:
     return np.array(list(product(*((0.0, size - 1.0) for size in grid.shape_ZYX))))
 
 
-def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
+def name_grid(grid: SourceGrid, otherwise: str) -> str:
+    """Return the name of a grid's file in quotes; `otherwise` for DICOM, whose files may be named after a patient."""
+    return otherwise if grid.path is None or grid.format == "dicom" else f"'{grid.path.name}'"
+
+
+def replace_impossible_spacing(grid: SourceGrid, name: str = "The scan") -> SourceGrid:
     """Return a grid unchanged if a head can be that large, otherwise with a guessed voxel size and a note.
 
     The guess is the stated size times the power of ten that makes the scan 60 to 600 mm long, whatever unit was
@@ -328,7 +333,7 @@ def replace_impossible_spacing(grid: SourceGrid) -> SourceGrid:
     """
     if _is_a_head(grid.shape_ZYX, grid.spacing):
         return grid
-    name = f"'{grid.path.name}'" if grid.path else "The scan"
+    name = name_grid(grid, name)
     longest = max(side * n for side, n in zip(grid.spacing, grid.shape_ZYX, strict=True))
     stated = f"{name} states voxels of {format_sides(grid.spacing)} mm (Z x Y x X), a scan {longest:.3g} mm long"
     factor = 10.0 ** -floor(log10(longest / _LEAST_HEAD_MM))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
+from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.grid import SourceGrid
 
 MOST_PACKED = 1032
@@ -39,11 +40,13 @@ def check_file(path: Path, content: _foreign.FileKind | None) -> None:
     try:
         found = _foreign.describe(path)
     except OSError as error:
-        raise DataError(f"'{path.name}' cannot be opened: {error.strerror}. Check its permissions.") from error
+        raise DataError(
+            f"{capitalize(call_file(path))} cannot be opened: {error.strerror}. Check its permissions."
+        ) from error
     if found and found != content:
-        raise DataError(f"'{path.name}' is {found.name}. {found.remedy}")
+        raise DataError(f"{capitalize(call_file(path))} is {found.name}. {found.remedy}")
     if path.stat().st_size == 0:
-        raise DataError(f"'{path.name}' is empty. Expected an image. Copy or download it again.")
+        raise DataError(f"{capitalize(call_file(path))} is empty. Expected an image. Copy or download it again.")
 
 
 def check_labels(labels_ZYX: NDArray[Any], source: SourceGrid) -> None:

@@ -10,11 +10,19 @@ from pathlib import Path
 
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.calling import (
+    DICOM_SUFFIXES,
+    call_file,
+    capitalize,
+    may_name_patient,
+    natural_sort_key,
+)
 from napari_braintumor.engine.files.case_files import CaseFiles, ImageFile
 from napari_braintumor.engine.files.choosing import choose_images, choose_masks
 from napari_braintumor.engine.files.choosing_series.changing import recall_rows
 from napari_braintumor.engine.files.choosing_series.filed import build_unnamed_cases, fill_tables
 from napari_braintumor.engine.files.choosing_series.remembering import is_remembered
+from napari_braintumor.engine.files.choosing_series.rows import UNNAMED
 from napari_braintumor.engine.files.formats import find_format, is_listed, strip_suffix
 from napari_braintumor.engine.files.grouping import Draft, describe_left, group_folder, leave_out, name_folder
 from napari_braintumor.engine.files.listing import (
@@ -23,7 +31,6 @@ from napari_braintumor.engine.files.listing import (
     is_dicom,
     list_files,
     list_neighbors,
-    natural_sort_key,
 )
 from napari_braintumor.engine.files.naming import find_modality, read_folder, read_modalities
 from napari_braintumor.engine.files.owners import find_patient
@@ -85,10 +92,12 @@ def find_cases(
         except DataError as error:
             if len(paths) == 1 or not given.exists():
                 raise
-            broken.append(_broken_case(strip_suffix(given), str(error)))
+            name = UNNAMED if may_name_patient(given) else strip_suffix(given)
+            broken.append(_broken_case(name, str(error)))
             continue
         if given.is_dir():
-            found = [file for file in (*images, *more) if is_dicom(file)]
+            likely = {file for file in images if file.suffix.lower() in DICOM_SUFFIXES}  # whatever they are
+            found = [file for file in (*images, *more) if file in likely or is_dicom(file)]
             scanned += found
             images, more = ([file for file in each if file not in {*found}] for each in (images, more))
         others += more
@@ -266,7 +275,8 @@ def _note_others(drafts: Sequence[Draft], others: Sequence[Path]) -> None:
     for draft in drafts:
         for path, what in describe_others(near[draft.root]) if roots[draft.root] == 1 else ():
             if "picture" not in what.name or find_modality(strip_suffix(path)):
-                draft.notes.append(f"'{path.name}' was left out because it is {what.name}. {what.remedy}")
+                called = capitalize(call_file(path))
+                draft.notes.append(f"{called} was left out because it is {what.name}. {what.remedy}")
 
 
 # ------------------------------------------------------------------------------------------------------ their places

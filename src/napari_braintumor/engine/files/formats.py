@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign, analyze, freesurfer, itk, nifti, tiff
 from napari_braintumor.engine.files._access import check_file
+from napari_braintumor.engine.files.calling import DICOM_SUFFIXES, call_file, capitalize
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Legend
 
@@ -145,7 +146,7 @@ FORMATS: list[Format] = [
     Format(
         name="dicom",
         title="DICOM",
-        suffixes=(".dcm", ".dicom", ".ima"),
+        suffixes=DICOM_SUFFIXES,
         content=_foreign.DICOM,
         always_scan=True,
         names_channels=False,
@@ -257,7 +258,9 @@ def check_readable(path: Path) -> Format:
     found = find_format(path)
     check_file(path, found.content if found else None)
     if found is None:
-        raise DataError(f"'{path.name}' cannot be read. Expected {join_words(each.words for each in FORMATS)}.")
+        raise DataError(
+            f"{capitalize(call_file(path))} cannot be read. Expected {join_words(each.words for each in FORMATS)}."
+        )
     return found
 
 

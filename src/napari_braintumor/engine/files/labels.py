@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import check_writable
-from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.grid import SourceGrid, name_grid
 from napari_braintumor.engine.volumes import Legend, Reference
 
 _MOST = 65535
@@ -44,8 +44,7 @@ def reference_from_values(array_ZYX: NDArray[Any], convention: str, source: Sour
         If there is no such convention, or the mask contains a value that it does not define.
     """
     check_convention(convention)
-    where = f"Mask '{source.path.name}'" if source.path else "The mask"
-    values_ZYX, values, rounded = _whole_numbers(array_ZYX, where)
+    values_ZYX, values, rounded = _whole_numbers(array_ZYX, where := _call(source))
     meaning = CONVENTIONS[convention]
     strange = [] if meaning.binary else sorted(set(values) - meaning.values)
     if strange:
@@ -79,7 +78,12 @@ def find_label_values(array: NDArray[Any], source: SourceGrid) -> tuple[int, ...
     DataError
         If they are not whole numbers from 0.
     """
-    return _whole_numbers(array, f"Mask '{source.path.name}'" if source.path else "The mask")[1]
+    return _whole_numbers(array, _call(source))[1]
+
+
+def _call(source: SourceGrid) -> str:
+    name = name_grid(source, "")
+    return f"Mask {name}" if name else "The mask"
 
 
 def looks_like_labels(array: NDArray[Any]) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from napari_braintumor.engine.files import _foreign
+from napari_braintumor.engine.files.calling import may_name_patient, natural_sort_key
 from napari_braintumor.engine.files.formats import FORMATS, check_readable, find_format, is_listed
 from napari_braintumor.engine.files.written import SIDECAR, is_sidecar
 
@@ -76,7 +76,7 @@ def list_neighbors(path: Path) -> list[Path]:
         sibling
         for near in dict.fromkeys((path.parent, labels))
         for sibling in (sorted(near.iterdir()) if near.is_dir() else ())
-        if is_listed(sibling) and not sibling.name.startswith(".") and sibling != path
+        if is_listed(sibling) and not sibling.name.startswith(".") and sibling != path and not may_name_patient(sibling)
     ]
 
 
@@ -91,8 +91,3 @@ def describe_others(paths: Iterable[Path]) -> list[tuple[Path, _foreign.FileKind
         if what and what not in [each.content for each in FORMATS]:
             found.append((path, what))
     return found
-
-
-def natural_sort_key(text: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts 2 before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text.lower())]

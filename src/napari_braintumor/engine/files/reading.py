@@ -17,13 +17,14 @@ from napari_braintumor.engine.anatomy import find_fitting_conventions, guess_con
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import Aligned, PhaseReached
 from napari_braintumor.engine.files.assembling import check_scan, volume_from_modalities
+from napari_braintumor.engine.files.calling import capitalize
 from napari_braintumor.engine.files.cases import CaseFiles, ImageFile
-from napari_braintumor.engine.files.choosing_series.rows import capitalize, title_of
+from napari_braintumor.engine.files.choosing_series.rows import title_of
 from napari_braintumor.engine.files.formats import check_readable, find_format, strip_suffix
 from napari_braintumor.engine.files.labels import find_label_values, reference_from_values
 from napari_braintumor.engine.files.laying import match_to_scan
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
-from napari_braintumor.engine.grid import SourceGrid, check_same_grid
+from napari_braintumor.engine.grid import SourceGrid, check_same_grid, name_grid
 from napari_braintumor.engine.inspecting.head import describe_head
 from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 from napari_braintumor.engine.settings import AlignConfig
@@ -191,10 +192,7 @@ def _take_scans(files: Mapping[ImageFile, Stored | DataError]) -> dict[str, Scan
         except DataError as error:
             if series is None or (not scans and image is [*files][-1]):
                 raise
-            reason = str(error)
-            for path in image.paths:  # archives name files after the patient
-                reason = reason.replace(f"'{path.name}'", "One of its files")
-            left.append(f"{capitalize(title_of(series))} was left out. {reason}")
+            left.append(f"{capitalize(title_of(series))} was left out. {error}")
     for first in [*scans][:1]:
         scans[first] = replace(scans[first], notes=(*left, *scans[first].notes))
     return scans
@@ -338,7 +336,7 @@ def _choose_grid(grids: Sequence[SourceGrid]) -> SourceGrid:
 
 
 def _name(grid: SourceGrid) -> str:
-    return f"'{grid.path.name}'" if grid.path else "an image"
+    return name_grid(grid, "an image")
 
 
 def _read_image(paths: tuple[Path, ...], group: str, stack: int | None = None) -> Stored:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.calling import call_file, capitalize, may_name_patient
 from napari_braintumor.engine.files.formats import FORMATS, join_words
 from napari_braintumor.engine.files.listing import describe_others
 from napari_braintumor.engine.files.naming import HOW_TO_NAME
@@ -34,25 +35,33 @@ def explain_unused(item: NamedFile) -> str:
 
 def explain_nothing_found(paths: Sequence[Path], found: Sequence[NamedFile], others: Sequence[Path]) -> DataError:
     """Return the error for paths without a case."""
-    where = ", ".join(f"'{path}'" for path in paths)
+    scanned = any(map(may_name_patient, others))  # then folders too may be named after the patient
+    where = "the chosen place" if scanned else ", ".join(f"'{path}'" for path in paths)
     if missed := [item for item in found if item.kind is None and item.why_not not in UNUSABLE]:
         return DataError(explain_unused(missed[0]))
     if any(item.why_not == "result" for item in found):
-        return DataError(f"{where} contains only results of this program. Choose the scans that they were made from.")
+        return DataError(
+            f"{capitalize(where)} contains only results of this program. Choose the scans that they were made from."
+        )
     if any(item.why_not == "sequence" for item in found):
         first = next(item.path.name for item in found if item.why_not == "sequence")
         return DataError(
-            f"{where} contains no T1, T1ce, T2 or FLAIR, only other sequences such as '{first}'. "
+            f"{capitalize(where)} contains no T1, T1ce, T2 or FLAIR, only other sequences such as '{first}'. "
             "At least one of the four is needed."
         )
     if found:
-        return DataError(f"{where} contains only masks, no images. At least one modality of the scan is needed.")
+        return DataError(
+            f"{capitalize(where)} contains only masks, no images. At least one modality of the scan is needed."
+        )
     if foreign := describe_others(others):
         path, what = foreign[0]
         count = sum(kind == what for _, kind in foreign)
         more = f" and {count - 1} more of its kind" if count > 1 else ""
         read = join_words(each.title for each in FORMATS)
-        return DataError(f"{where} contains no {read} scan. '{path.name}'{more}: {what.name}. {what.remedy}")
+        return DataError(
+            f"{capitalize(where)} contains no {read} scan. {capitalize(call_file(path))}{more}: {what.name}. "
+            f"{what.remedy}"
+        )
     return DataError(
         f"No case was found in {where}. Expected {join_words((each.words for each in FORMATS), 'and')} files "
         "named as in BraTS, LGG, BIDS, Decathlon or nnU-Net, or by modality (t1, t1ce, t2, flair)."

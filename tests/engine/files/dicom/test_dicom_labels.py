@@ -93,7 +93,7 @@ def test_shares_of_voxels_count_from_one_half(tmp_path: Path) -> None:
     write_foreign(tmp_path / "seg.dcm", scans, pixels, "FRACTIONAL", ["tumor"], omit=False)
     again = read_labels(tmp_path / "seg.dcm")
     np.testing.assert_array_equal(again.labels, shares[..., 0] > 0.5)
-    assert again.notes == ("'seg.dcm' holds shares of voxels; those of more than one half are inside.",)
+    assert again.notes == ("File 1 of 1 in its folder holds shares of voxels; those of more than one half are inside.",)
 
 
 @pytest.mark.parametrize(

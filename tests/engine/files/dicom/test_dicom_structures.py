@@ -154,5 +154,7 @@ def test_a_structure_set_without_its_images_is_refused(tmp_path: Path) -> None:
     alone = tmp_path / "elsewhere" / "deep" / "a.dcm"
     alone.parent.mkdir(parents=True)
     path.rename(alone)
-    with pytest.raises(DataError, match=r"The images that 'a.dcm' was drawn on are not in its folder"):
+    with pytest.raises(
+        DataError, match=r"The images that file 1 of 1 in its folder was drawn on are not in its folder"
+    ):
         read_labels(alone)

@@ -15,13 +15,13 @@ from dataclasses import replace
 
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.calling import capitalize
 from napari_braintumor.engine.files.case_files import CaseFiles, ImageFile
 from napari_braintumor.engine.files.choosing_series.remembering import recall_choice, remember_rows
 from napari_braintumor.engine.files.choosing_series.rows import (
     NO_MODALITY,
     UNNAMED,
     SeriesRow,
-    capitalize,
     choose_rows,
     describe_rows,
 )

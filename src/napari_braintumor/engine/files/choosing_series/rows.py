@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import MODALITIES
+from napari_braintumor.engine.files.calling import capitalize
 from napari_braintumor.engine.files.choosing_series.guessing import Guess, guess_examination
 from napari_braintumor.engine.files.naming import split_words
 from napari_braintumor.engine.files.series import Series
@@ -205,11 +206,6 @@ def describe_rows(rows: Sequence[SeriesRow]) -> tuple[str, ...]:
         were = f"{', '.join(most)} and {last} were" if most else f"{last} was"
         notes.append(f"{capitalize(were)} left out: {reason.removesuffix('.')}.")
     return tuple(notes)
-
-
-def capitalize(text: str) -> str:
-    """Return a text that begins a sentence; unlike `str.capitalize`, the rest stays as it is."""
-    return text[:1].upper() + text[1:]
 
 
 def _explain_unusable(row: SeriesRow) -> str:

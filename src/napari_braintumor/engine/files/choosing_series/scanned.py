@@ -11,7 +11,7 @@ from napari_braintumor.engine.files.case_files import CaseFiles
 from napari_braintumor.engine.files.choosing_series.changing import with_rows
 from napari_braintumor.engine.files.choosing_series.examinations import Examination, group_examinations, name_apart
 from napari_braintumor.engine.files.choosing_series.remembering import recall_choice
-from napari_braintumor.engine.files.choosing_series.rows import SeriesRow, describe_rows, judge_series
+from napari_braintumor.engine.files.choosing_series.rows import UNNAMED, SeriesRow, describe_rows, judge_series
 from napari_braintumor.engine.files.dicom.identity import read_identity
 from napari_braintumor.engine.files.grouping import name_folder
 from napari_braintumor.engine.files.owners import find_patient
@@ -63,16 +63,16 @@ def build_scanned_cases(
 
 
 def _name_case(one: Examination, folder: Path, rest: str, keep_names: bool) -> CaseFiles:
-    identity = read_identity(one.series[0].paths[0])
+    identity = read_identity(each.paths[0] for each in one.series)
     who = f"patient-{one.patient_key[:8]}" if one.patient_key else ""
     while fold_word(folder.name) in OF_SCANNERS and folder.parent.name:
         folder = folder.parent
     name, patient = name_folder(folder)
-    if keep_names and (identity.name or identity.number):
+    if keep_names and identity is not None and (identity.name or identity.number):
         patient = re.sub(r"[\W_]+", "_", identity.name or identity.number).strip("_")
         name, rest = patient, one.date if "patient" not in rest else "_".join(filter(None, (one.date,)))
-    elif who and identity.is_in(name):
-        name = who
+    elif not keep_names and (identity is None or identity.is_in(name) or (who and not identity.name)):
+        name = who or UNNAMED  # also where nothing says whether the folder bears the patient's name
     name = "_".join(part for part in (name, rest) if part)
     if not keep_names:
         patient = who or find_patient(name)

@@ -21,6 +21,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.files.dicom.identity import find_identity
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 
@@ -181,7 +182,8 @@ def digest_pixels(path: Path) -> str:
 def damaged(path: Path) -> DataError:
     """Return the error for a file that cannot be parsed or decoded. It says no more, as headers name patients."""
     return DataError(
-        f"'{path.name}' is damaged, truncated or not a readable DICOM file. Copy or export the series again."
+        f"{capitalize(call_file(path))} is damaged, truncated or not a readable DICOM file. Copy or export the series "
+        "again."
     )
 
 

@@ -23,6 +23,7 @@ from napari_braintumor.engine.anatomy import (
     name_labels,
 )
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 from napari_braintumor.engine.files.dicom.referring import read_uid
@@ -109,7 +110,10 @@ def read_labels(path: Path) -> LabelImage:
                 return read_structures(data, path)
     except FAULTS as error:
         raise damaged(path) from error
-    raise DataError(f"'{path.name}' holds no labels. Expected a DICOM segmentation (SEG) or structure set (RTSTRUCT).")
+    raise DataError(
+        f"{capitalize(call_file(path))} holds no labels. Expected a DICOM segmentation (SEG) or structure set "
+        "(RTSTRUCT)."
+    )
 
 
 def paint(
@@ -189,7 +193,9 @@ def _read_segmentation(data: FileDataset, path: Path) -> LabelImage:
         [_group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient for frame in frames], float
     )
     if np.ptp(turned, axis=0).max() > 1e-3:
-        raise DataError(f"'{path.name}' has planes in several directions. Expected planes that make one stack.")
+        raise DataError(
+            f"{capitalize(call_file(path))} has planes in several directions. Expected planes that make one stack."
+        )
     measures = _group(frames[0], shared, "PixelMeasuresSequence")
     grid, index = _stack(places, turned[0], measures, (int(data.Columns), int(data.Rows)), path)
     pixels = np.asarray(data.pixel_array).reshape(len(frames), int(data.Rows), int(data.Columns))
@@ -205,7 +211,7 @@ def _read_segmentation(data: FileDataset, path: Path) -> LabelImage:
         least = 1
         if str(data.SegmentationType) == "FRACTIONAL":
             least = int(data.MaximumFractionalValue) // 2 + 1
-            notes = (f"'{path.name}' holds shares of voxels; those of more than one half are inside.",)
+            notes = (f"{capitalize(call_file(path))} holds shares of voxels; those of more than one half are inside.",)
         for frame, plane, at in zip(frames, pixels, index, strict=True):
             identity = _group(frame, shared, "SegmentIdentificationSequence")
             masks[by_number[int(identity.ReferencedSegmentNumber)], at] |= plane >= least
@@ -228,13 +234,13 @@ def _stack(
         step = stated  # empty planes may have been left out, so that no two are neighbors
     if not _off(heights, step) < _UNEVEN:
         raise DataError(
-            f"The planes of '{path.name}' make no even stack: they are {steps.min():.3g} to {steps.max():.3g} mm "
+            f"The planes of {call_file(path)} make no even stack: they are {steps.min():.3g} to {steps.max():.3g} mm "
             "apart. Export the segmentation again."
         )
     index = np.rint((heights - heights.min()) / step).astype(np.intp)
     columns, rows, slices = *size, int(index.max()) + 1
     if columns * rows * slices > _MOST_VOXELS:
-        raise DataError(f"The planes of '{path.name}' lie too far apart to be one scan ({slices} slices).")
+        raise DataError(f"The planes of {call_file(path)} lie too far apart to be one scan ({slices} slices).")
     first, last = int(index.argmin()), int(index.argmax())
     stride = (places[last] - places[first]) / index[last] if slices > 1 else normal * step
     row_mm, column_mm = (float(side) for side in measures.PixelSpacing)

@@ -104,7 +104,7 @@ def _files_of_index(index: Path) -> Iterator[Path]:
             missing += 1
     if names and missing == len(names):
         raise DataError(
-            f"'{index.name}' lists {len(names)} files, but none of them is there. Copy the folder again with all files."
+            f"The DICOMDIR lists {len(names)} files, but none of them is there. Copy the folder again with all files."
         )
 
 
@@ -135,7 +135,7 @@ def _unpack(archive: Path) -> list[Path]:
             if isinstance(error, DataError):
                 raise
             raise DataError(
-                f"'{archive.name}' is damaged, locked by a password or packed in a way that is not read. "
+                "The zip archive is damaged, locked by a password or packed in a way that is not read. "
                 "Unpack it yourself, then open the folder."
             ) from error
         _UNPACKED[key] = folder
@@ -148,7 +148,7 @@ def _unpack_into(archive: Path, folder: Path, most: int) -> None:
     with zipfile.ZipFile(archive) as packed:
         members = [each for each in packed.infolist() if not each.is_dir()]
         too_large = DataError(
-            f"'{archive.name}' holds more than {min(most, _MOST_BYTES) >> 20:,} MB or {_MOST_FILES:,} files. "
+            f"The zip archive holds more than {min(most, _MOST_BYTES) >> 20:,} MB or {_MOST_FILES:,} files. "
             "Unpack it yourself, then open the folder."
         )
         if len(members) > _MOST_FILES or sum(each.file_size for each in members) > most:

@@ -48,13 +48,13 @@ def read_series(paths: Sequence[Path], channel: int | None = None) -> Image:
     stacks = find_stacks(paths)
     grids = [grid_of(stack, _first_path(stack)) for stack in stacks]
     if channel is not None and not 0 <= channel < len(stacks):
-        raise DataError(f"'{paths[0].name}' holds {len(stacks)} stacks; there is no number {channel + 1}.")
+        raise DataError(f"{stacks[0].name} holds {len(stacks)} stacks; there is no number {channel + 1}.")
     if channel is not None:
         stacks, grids = stacks[channel : channel + 1], grids[channel : channel + 1]
     first = grids[0]
     if any(grid.shape != first.shape or not np.allclose(grid.affine, first.affine, atol=0.01) for grid in grids):
         raise DataError(
-            f"'{paths[0].name}' holds {len(stacks)} stacks of slices that lie in different places. Choose one of them."
+            f"{stacks[0].name} holds {len(stacks)} stacks of slices that lie in different places. Choose one of them."
         )
     arrays = [_read_stack(stack) for stack in stacks]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays)

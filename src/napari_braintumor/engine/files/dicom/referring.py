@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._foreign import is_dicom
+from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
 from napari_braintumor.engine.files.dicom.listing import list_dicom
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
@@ -135,7 +136,7 @@ def find_images(grid: SourceGrid, path: Path | None = None) -> Images:
     """
     path = path or grid.path
     if path is None or not path.is_file() or not (files := list_dicom([path])):
-        where = f"'{path.name}' is not" if path and path.is_file() else "The labels do not belong to"
+        where = f"{capitalize(call_file(path))} is not" if path and path.is_file() else "The labels do not belong to"
         raise DataError(
             f"{where} a DICOM image on this computer. A DICOM segmentation refers to the images it was drawn on. "
             "Save the labels as NIfTI (.nii.gz), or open the DICOM series first."
@@ -187,8 +188,8 @@ def find_referenced(data: Dataset, path: Path) -> Path:
             if read_uid(file, "SeriesInstanceUID") in wanted:
                 return file
     raise DataError(
-        f"The images that '{path.name}' was drawn on are not in its folder, so it is unknown where its labels lie. Put "
-        "the images and this file into one folder."
+        f"The images that {call_file(path)} was drawn on are not in its folder, so it is unknown where its labels lie. "
+        "Put the images and this file into one folder."
     )
 
 
@@ -240,7 +241,7 @@ def _check_frame(images: Images, path: Path) -> None:
     drawn_on = read_uid(path, "FrameOfReferenceUID") if is_dicom(path) else ""
     if drawn_on != images.first.FrameOfReferenceUID:
         raise DataError(
-            f"The labels were drawn on '{path.name}', which does not share the frame of reference of "
+            f"The labels were drawn on {call_file(path)}, which does not share the frame of reference of "
             f"{images.stack.name}, so DICOM cannot say where they lie in it. Save them on the grid of that series "
             "first, or as NIfTI (.nii.gz)."
         )

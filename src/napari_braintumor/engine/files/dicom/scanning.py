@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.calling import DICOM_SUFFIXES
 from napari_braintumor.engine.files.dicom.headers import Header, Plane, digest, read_header
 from napari_braintumor.engine.files.dicom.listing import list_dicom, origin_of
 from napari_braintumor.engine.files.dicom.stacking import Part, Stack, split_planes, stack_planes
@@ -36,7 +37,8 @@ def scan_series(paths: Sequence[Path]) -> list[Series]:
     Parameters
     ----------
     paths
-        Files, folders at any depth, DICOMDIR files and zip archives. Files that are not DICOM are passed over.
+        Files, folders at any depth, DICOMDIR files and zip archives. Files that are not DICOM are passed
+        over, unless they are named like it.
 
     Returns
     -------
@@ -51,7 +53,8 @@ def scan_series(paths: Sequence[Path]) -> list[Series]:
     """
     headers: dict[str, list[Header]] = defaultdict(list)
     series: list[Series] = []
-    for path in list_dicom(paths):
+    named = [path for path in paths if path.suffix.lower() in DICOM_SUFFIXES and path.is_file()]
+    for path in dict.fromkeys([*list_dicom(paths), *named]):
         try:
             header = read_header(path)
         except DataError as error:
@@ -122,8 +125,8 @@ def grid_of(stack: Stack, path: Path) -> SourceGrid:
     if stack.spacing_known and is_possible_spacing(grid.shape_ZYX, grid.spacing):
         return grid  # however small: DICOM leaves no doubt about the unit
     if stack.spacing_known:
-        return replace_impossible_spacing(grid)
-    note = f"'{path.name}' does not state how thick its slice is. 1 mm was assumed, so mL are a guess."
+        return replace_impossible_spacing(grid, stack.name)
+    note = f"{stack.name} does not state how thick its slice is. 1 mm was assumed, so mL are a guess."
     return replace(grid, spacing_known=False, spacing_note=note)
 
 

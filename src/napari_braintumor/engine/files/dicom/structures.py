@@ -19,6 +19,7 @@ from pydicom.dataset import FileDataset
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.files.dicom.labels import LabelImage, Part, paint
 from napari_braintumor.engine.files.dicom.quiet import unheard
 from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images, find_images, find_referenced
@@ -221,6 +222,6 @@ def read_structures(data: FileDataset, path: Path) -> LabelImage:
         text = "#{:02x}{:02x}{:02x}".format(*color) if len(color) == 3 else ""
         parts.append(Part(number, names.get(number, "") or f"structure {number}", text))
     if not parts:
-        raise DataError(f"'{path.name}' holds no contours. Expected outlines of regions.")
-    notes = (f"{outside} contours of '{path.name}' lie in none of the planes of its images and are left out.",)
+        raise DataError(f"{capitalize(call_file(path))} holds no contours. Expected outlines of regions.")
+    notes = (f"{outside} contours of {call_file(path)} lie in none of the planes of its images and are left out.",)
     return paint(masks, parts, grid, notes if outside else ())
