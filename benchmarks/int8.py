@@ -23,8 +23,9 @@ from napari_braintumor.engine.events import CaseEvaluated
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.registry import find_architecture
-from napari_braintumor.engine.models.store import ModelStore, file_sha256
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.prepare import prepare_for
 from napari_braintumor.engine.segmenting import network
 from napari_braintumor.engine.segmenting.conversion import load_converted

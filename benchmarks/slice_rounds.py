@@ -20,8 +20,9 @@ from napari_braintumor.engine.anatomy import Region
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import file_sha256, save_model
 from napari_braintumor.engine.models.registry import build_network, find_architecture
-from napari_braintumor.engine.models.store import ModelStore, file_sha256, save_model
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.prepare import prepare_for
 from napari_braintumor.engine.segmenting.runtime import start_runner
 from napari_braintumor.engine.volumes import Volume

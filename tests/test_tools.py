@@ -11,7 +11,8 @@ import make_models_page
 from label_core import find_depths
 from make_model import STAGES
 from napari_braintumor.engine.files.patients import WhoIsWho
-from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
+from napari_braintumor.engine.models.model_file import read_weights_sha256
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.training.plan_files import read_plan
 
 ROOT = Path(__file__).parents[1]

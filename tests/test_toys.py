@@ -116,7 +116,7 @@ import numpy as np
 from napari_braintumor import engine
 from napari_braintumor.engine.events import CaseEvaluated
 from napari_braintumor.engine.files.cases import find_cases
-from napari_braintumor.engine.models.store import read_card
+from napari_braintumor.engine.models.model_file import read_card
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.training.plan import TrainPlan
 

@@ -23,7 +23,8 @@ from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.inspecting.inspection import find_foreground
-from napari_braintumor.engine.models.store import ModelStore, read_weights_sha256
+from napari_braintumor.engine.models.model_file import read_weights_sha256
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.prepare import fill_foreground
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume

@@ -14,13 +14,8 @@ from statistics import mean, median
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.measuring.metrics import mean_interval
 from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard
-from napari_braintumor.engine.models.store import (
-    bundled_folder,
-    load_weights,
-    read_card,
-    read_weights_sha256,
-    save_model,
-)
+from napari_braintumor.engine.models.model_file import load_weights, read_card, read_weights_sha256, save_model
+from napari_braintumor.engine.models.store import bundled_folder
 from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.saving import PRIVATE
 

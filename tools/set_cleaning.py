@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_braintumor.engine.anatomy import ENHANCING
 from napari_braintumor.engine.models.card import SolidCore
-from napari_braintumor.engine.models.store import load_weights, read_card, save_model
+from napari_braintumor.engine.models.model_file import load_weights, read_card, save_model
 
 LEAST_ENHANCING_ML = 1.0
 SOLID_CORE = SolidCore(below_share=0.05, rim_share=0.2, rim_mm=2.0)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from napari_braintumor.cli import app
 from napari_braintumor.engine.events import Downloaded
-from napari_braintumor.engine.models.store import read_weights_sha256, save_model
+from napari_braintumor.engine.models.model_file import read_weights_sha256, save_model
 
 run = CliRunner().invoke
 
@@ -179,7 +179,7 @@ def test_a_missing_plan_is_reported_missing(tmp_path) -> None:
 def test_models_lists_them_and_shows_a_card(toy_model, tmp_path, monkeypatch) -> None:
     import torch
 
-    from napari_braintumor.engine.models.store import read_card
+    from napari_braintumor.engine.models.model_file import read_card
 
     save_model(tmp_path / "toy.safetensors", {"a": torch.zeros(1)}, read_card(toy_model))
     card = read_card(toy_model).model_copy(update={"name": "toy-with-a-name-that-is-long"})
@@ -294,7 +294,7 @@ def test_a_model_cannot_be_written_as_anything(toy_model, tmp_path) -> None:
 def test_weights_alone_need_a_card(toy_model, models_folder, tmp_path) -> None:
     import torch
 
-    from napari_braintumor.engine.models.store import load_weights
+    from napari_braintumor.engine.models.model_file import load_weights
 
     weights, card = tmp_path / "weights.pt", tmp_path / "card.json"
     torch.save(load_weights(toy_model), weights)

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_braintumor.cli import app
-from napari_braintumor.engine.models.store import load_weights, read_card, save_model
+from napari_braintumor.engine.models.model_file import load_weights, read_card, save_model
 from toy_cases import make_case, write_case
 
 run = CliRunner().invoke

@@ -20,8 +20,8 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.labels import write_labels
 from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import save_model
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.layers import select_layers, update_or_add_labels
 from napari_braintumor.widgets.segmenting.dock import segment_selection

@@ -14,8 +14,8 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.models.model_file import load_weights
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import load_weights
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.training.device_batches import DeviceSlices, fits, make_device_batches
 from napari_braintumor.engine.training.drawing import SliceDataset

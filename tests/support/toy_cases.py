@@ -53,8 +53,8 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
     import torch
     from scipy import ndimage
 
+    from napari_braintumor.engine.models.model_file import load_weights, read_card
     from napari_braintumor.engine.models.registry import build_network, find_architecture
-    from napari_braintumor.engine.models.store import load_weights, read_card
     from napari_braintumor.engine.preparing.prepare import prepare_for
     from napari_braintumor.engine.segmenting.regions import BACKGROUND_LOGIT, nest_logits, restore_slices
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 from safetensors import SafetensorError, safe_open
 
 from napari_braintumor.engine.errors import BrainTumorError
-from napari_braintumor.engine.models.store import read_card
+from napari_braintumor.engine.models.model_file import read_card
 from napari_braintumor.engine.training.checkpoints import STATE_KEY
 from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.runs import Run

@@ -25,8 +25,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import CARD_KEY, DIGEST_KEY, save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import CARD_KEY, DIGEST_KEY, save_model
 
 CARD = ModelCard(name="hostile", architecture="unet", options={"width": 2})
 GRAPH_CARD = CARD.model_copy(update={"architecture": "onnx", "options": {"divisor": 16}})

@@ -22,8 +22,9 @@ from napari_braintumor.engine.errors import DataError, DescriptionNeeded, ModelE
 from napari_braintumor.engine.exchange import bioimageio, onnx
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import load_weights, save_model
 from napari_braintumor.engine.models.registry import ARCHITECTURES
-from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
 
 # bioimageio leaves the packages that it reads open, and its sigmoid takes the exponential of any logit.
 pytestmark = pytest.mark.filterwarnings(

@@ -25,8 +25,9 @@ from napari_braintumor.engine.exchange.catalogue import (
 )
 from napari_braintumor.engine.exchange.fetching import CHUNK_BYTES
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import ModelStore, save_model
+from napari_braintumor.engine.models.store import ModelStore
 
 Handler = BaseHTTPRequestHandler
 

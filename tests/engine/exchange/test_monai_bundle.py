@@ -36,7 +36,8 @@ from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.inspecting import foreground
 from napari_braintumor.engine.models.card import ModelCard, SolidCore
 from napari_braintumor.engine.models.loading import load_network
-from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.models.model_file import load_weights, save_model
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.segmenting.cleaning import fill_solid_core
 from napari_braintumor.engine.settings import SegmentConfig
 

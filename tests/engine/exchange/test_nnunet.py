@@ -15,7 +15,7 @@ from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange import nnunet
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
-from napari_braintumor.engine.models.store import save_model
+from napari_braintumor.engine.models.model_file import save_model
 
 KERNELS = [[3, 3, 3]] * 3
 STRIDES = [[1, 1, 1], [1, 2, 2], [2, 2, 2]]

@@ -16,8 +16,9 @@ from napari_braintumor.engine.errors import DescriptionNeeded, ModelError, Setti
 from napari_braintumor.engine.exchange import onnx as exchange
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import load_weights, read_card, save_model
 from napari_braintumor.engine.models.registry import ARCHITECTURES, build_network, find_divisor
-from napari_braintumor.engine.models.store import StoredModel, load_weights, read_card, save_model
+from napari_braintumor.engine.models.store import StoredModel
 
 TINY: dict[str, dict[str, Any]] = {
     "unet": {"width": 2},

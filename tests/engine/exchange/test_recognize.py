@@ -12,8 +12,8 @@ from napari_braintumor.engine.errors import DescriptionNeeded, ModelError
 from napari_braintumor.engine.exchange.recognize import Network, card_name, load, recognize
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import save_model
 
 
 class Step(nn.Module):

@@ -14,8 +14,9 @@ from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.metrics import volume_dice
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import load_weights, save_model
 from napari_braintumor.engine.models.registry import ARCHITECTURES, build_network
-from napari_braintumor.engine.models.store import ModelStore, StoredModel, load_weights, save_model
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import read_card, save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import StoredModel, read_card, save_model
+from napari_braintumor.engine.models.store import StoredModel
 
 TINY: dict[str, dict[str, Any]] = {
     "unet": {"width": 2},

@@ -9,7 +9,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
-from napari_braintumor.engine.models.store import read_card
+from napari_braintumor.engine.models.model_file import read_card
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 
 

@@ -9,7 +9,8 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.metrics import volume_dice
-from napari_braintumor.engine.models.store import ModelStore, bundled_folder, load_weights
+from napari_braintumor.engine.models.model_file import load_weights
+from napari_braintumor.engine.models.store import ModelStore, bundled_folder
 from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig, SegmentConfig
 from toy_cases import segment_plainly
 

@@ -1,7 +1,7 @@
 from napari_braintumor.engine.anatomy import Region
 from napari_braintumor.engine.models.card import DataSource, Metric, ModelCard
 from napari_braintumor.engine.models.card_text import card_as_markdown, headline_metric
-from napari_braintumor.engine.models.store import read_weights_sha256, save_model
+from napari_braintumor.engine.models.model_file import read_weights_sha256, save_model
 
 LGG = Metric(data="lgg", region="whole tumor", modalities=("FLAIR",), mean=0.8, low=0.7, high=0.9, n=16, held_out=True)
 CARD = ModelCard(

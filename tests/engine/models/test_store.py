@@ -12,15 +12,8 @@ import torch
 from napari_braintumor.engine.errors import DataError, ModelError, NameTaken
 from napari_braintumor.engine.models import store
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.models.store import (
-    ModelStore,
-    load_weights,
-    read_card,
-    read_weights_sha256,
-    save_model,
-    use_folder,
-    user_folder,
-)
+from napari_braintumor.engine.models.model_file import load_weights, read_card, read_weights_sha256, save_model
+from napari_braintumor.engine.models.store import ModelStore, use_folder, user_folder
 
 CARD = ModelCard(name="tiny", architecture="unet")
 
@@ -277,13 +270,13 @@ def test_a_model_that_goes_away_while_it_is_looked_at_is_not_listed(
 
 
 def test_of_two_that_take_a_name_at_once_one_is_refused(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = store._copy_with_card
+    write = store.copy_with_card
 
     def write_slowly(source: Path, target: Path, card: ModelCard) -> None:
         write(source, target, card)
         installed.with_name("new.safetensors").write_bytes(b"of the other napari")
 
-    monkeypatch.setattr(store, "_copy_with_card", write_slowly)
+    monkeypatch.setattr(store, "copy_with_card", write_slowly)
     with pytest.raises(ModelError, match="There is another model 'new' already"):
         ModelStore().duplicate("tiny", "new")
     assert installed.with_name("new.safetensors").read_bytes() == b"of the other napari"

@@ -12,8 +12,8 @@ from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import Segmented, SlicesDone
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import IMPORTED, build_network, check_trainable, find_divisor
-from napari_braintumor.engine.models.store import save_model
 from napari_braintumor.engine.segmenting.network import to_regions
 from napari_braintumor.engine.segmenting.regions import nest_logits
 from napari_braintumor.engine.settings import SegmentConfig

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_braintumor.engine.models.store import load_weights, read_card, save_model
+from napari_braintumor.engine.models.model_file import load_weights, read_card, save_model
 
 
 @pytest.fixture

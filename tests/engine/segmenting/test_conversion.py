@@ -13,8 +13,8 @@ import torch
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network, find_architecture
-from napari_braintumor.engine.models.store import save_model
 from napari_braintumor.engine.segmenting import conversion
 from napari_braintumor.engine.segmenting.conversion import load_converted
 from napari_braintumor.engine.segmenting.runtime import OpenVinoRunner

@@ -29,7 +29,8 @@ from napari_braintumor.engine.files.reading import read_reference
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models import registry
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.models.store import ModelStore, read_card, save_model
+from napari_braintumor.engine.models.model_file import read_card, save_model
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.cleaning import count_voxels, drop_small_regions, leave_out, paint_labels
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.volumes import Volume

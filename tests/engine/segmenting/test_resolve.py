@@ -12,7 +12,8 @@ from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.events import Noted
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models.card import Metric
-from napari_braintumor.engine.models.store import ModelStore, file_sha256, load_weights, read_card, save_model
+from napari_braintumor.engine.models.model_file import file_sha256, load_weights, read_card, save_model
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting import resolve as resolving
 from napari_braintumor.engine.segmenting.resolve import check_precision, choose_runtime, resolve
 from napari_braintumor.engine.settings import SegmentConfig

@@ -15,7 +15,7 @@ from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.events import Noted, SlicesDone, Started
 from napari_braintumor.engine.measuring.metrics import volume_dice
 from napari_braintumor.engine.models.card import Metric
-from napari_braintumor.engine.models.store import file_sha256, load_weights, read_card, save_model
+from napari_braintumor.engine.models.model_file import file_sha256, load_weights, read_card, save_model
 from napari_braintumor.engine.segmenting import network, resolve
 from napari_braintumor.engine.segmenting import segment as segmenting_flow
 from napari_braintumor.engine.settings import SegmentConfig

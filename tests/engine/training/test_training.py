@@ -30,7 +30,7 @@ from napari_braintumor.engine.events import (
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.files.written import write_case
-from napari_braintumor.engine.models.store import load_weights, read_card
+from napari_braintumor.engine.models.model_file import load_weights, read_card
 from napari_braintumor.engine.training import judging, training_cases
 from napari_braintumor.engine.training.fit import Fit
 from napari_braintumor.engine.training.fit_state import read_state

@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import ModelStore, StoredModel, save_model
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.training.transfer import load_trunk, transfer_weights
 
 NETWORKS = {

@@ -47,8 +47,9 @@ from napari_braintumor.engine.exchange import SUFFIXES
 from napari_braintumor.engine.exchange.catalogue import Entry, offers_models
 from napari_braintumor.engine.measuring.comparison import compare_segmentations
 from napari_braintumor.engine.models.card import Metric, ModelCard
+from napari_braintumor.engine.models.model_file import read_card, save_model
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import ModelStore, StoredModel, read_card, save_model, use_folder
+from napari_braintumor.engine.models.store import ModelStore, StoredModel, use_folder
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 from napari_braintumor.layers import layers_from_case

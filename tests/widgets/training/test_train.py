@@ -30,7 +30,8 @@ from napari_braintumor.engine.events import (
 )
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.written import corrected_folder
-from napari_braintumor.engine.models.store import ModelStore, change_card
+from napari_braintumor.engine.models.model_file import change_card
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import DEFAULT_MODEL
 from napari_braintumor.engine.training.plan import FineTuning, TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.training.run_watching import find_runs_folder

@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.models.store import (
-    SUFFIX,
-    ModelStore,
-    StoredModel,
-    has_card,
-    load_weights,
-    read_card,
-    save_model,
-)
+from napari_braintumor.engine.models.model_file import SUFFIX, has_card, load_weights, read_card, save_model
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
 
 if TYPE_CHECKING:
     from torch import Tensor

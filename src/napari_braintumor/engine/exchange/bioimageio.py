@@ -39,8 +39,9 @@ from napari_braintumor.engine.exchange.state_dict import fit, fit_card, read_sta
 from napari_braintumor.engine.models.axes import order_for_network
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import load_weights
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED, ONNX, find_architecture, find_divisor
-from napari_braintumor.engine.models.store import StoredModel, load_weights
+from napari_braintumor.engine.models.store import StoredModel
 
 FORMAT_VERSION = "0.5.3"
 USE = """The network takes prepared images. `test_input.npy` is a part of a synthetic case, and `test_output.npy` what

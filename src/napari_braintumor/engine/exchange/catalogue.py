@@ -44,7 +44,8 @@ from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.events import DownloadEvent, Installed, Noted
 from napari_braintumor.engine.exchange.fetching import Fetch, check_address, follow, is_address
 from napari_braintumor.engine.models.card import ModelCard
-from napari_braintumor.engine.models.store import ModelStore, StoredModel, file_sha256
+from napari_braintumor.engine.models.model_file import file_sha256
+from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.preload import preload_torch
 from napari_braintumor.engine.settings import Frozen, describe_problem
 

@@ -22,8 +22,9 @@ from napari_braintumor.engine.exchange.archive import shorten
 from napari_braintumor.engine.exchange.onnx_graph import Graph, import_package, inspect, parse, remove_activation
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import CARD_KEY, load_weights
 from napari_braintumor.engine.models.registry import ONNX, find_divisor
-from napari_braintumor.engine.models.store import CARD_KEY, StoredModel, load_weights
+from napari_braintumor.engine.models.store import StoredModel
 from napari_braintumor.engine.settings import describe_problem
 
 INPUT, OUTPUT = "images", "logits"

@@ -24,8 +24,8 @@ from torch.overrides import TorchFunctionMode
 from napari_braintumor.engine.errors import ModelError
 from napari_braintumor.engine.exchange.archive import MAX_BYTES, Archive, shorten
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import MAX_HEADER_BYTES
 from napari_braintumor.engine.models.registry import build_network, find_architecture
-from napari_braintumor.engine.models.store import MAX_HEADER_BYTES
 
 MAX_PICKLE_BYTES = 32 * 2**20
 MAX_DEPTH = 1000

@@ -17,7 +17,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import FORMATS, find_label_suffix, strip_suffix
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import EXTRA_ENDINGS, write_with_extras
-from napari_braintumor.engine.models.store import file_sha256
+from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.volumes import Segmentation
 
 _PICTURE = ".png"

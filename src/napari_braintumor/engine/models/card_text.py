@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_braintumor.engine.models.card import VOLUME_DICE, Metric, ModelCard, SolidCore
+from napari_braintumor.engine.models.model_file import read_weights_sha256
 from napari_braintumor.engine.models.registry import ARCHITECTURES, IMPORTED
-from napari_braintumor.engine.models.store import read_weights_sha256
 
 
 def architecture_title(card: ModelCard) -> str:

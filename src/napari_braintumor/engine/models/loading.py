@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.models.model_file import load_weights, read_card
 from napari_braintumor.engine.models.registry import build_network
-from napari_braintumor.engine.models.store import load_weights, read_card
 
 
 def load_network(path: Path) -> nn.Module:

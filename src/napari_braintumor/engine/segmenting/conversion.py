@@ -24,8 +24,8 @@ from platformdirs import user_cache_path
 from napari_braintumor import __version__
 from napari_braintumor.engine.devices import openvino_core
 from napari_braintumor.engine.models.loading import load_network
+from napari_braintumor.engine.models.model_file import load_weights, read_card
 from napari_braintumor.engine.models.registry import ONNX
-from napari_braintumor.engine.models.store import load_weights, read_card
 
 MOST_BYTES = 2 * 2**30
 """Size limit of the cache; the models unused for longest are removed."""

@@ -13,8 +13,9 @@ from napari_braintumor.engine.devices import choose_device, openvino_core
 from napari_braintumor.engine.errors import ModelError, SettingsError
 from napari_braintumor.engine.inspecting.skull import see_skull
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
-from napari_braintumor.engine.models.store import ModelStore, file_sha256
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume
 

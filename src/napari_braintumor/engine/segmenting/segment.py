@@ -10,7 +10,8 @@ from napari_braintumor.engine.anatomy import labels_by_region
 from napari_braintumor.engine.devices import describe_device
 from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, Started
 from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
-from napari_braintumor.engine.models.store import ModelStore, file_sha256
+from napari_braintumor.engine.models.model_file import file_sha256
+from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.prepare import survey_for
 from napari_braintumor.engine.segmenting.cleaning import clean
 from napari_braintumor.engine.segmenting.conversion import load_converted

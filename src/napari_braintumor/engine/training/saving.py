@@ -14,7 +14,7 @@ from torch import nn
 from napari_braintumor.engine.anatomy import find_region
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.models.card import OWN_SLICES, VOLUME_DICE, DataSource, Metric, ModelCard
-from napari_braintumor.engine.models.store import change_card, halve_kernels, save_model
+from napari_braintumor.engine.models.model_file import change_card, halve_kernels, save_model
 from napari_braintumor.engine.training.curves import collect_curves, save_curves
 from napari_braintumor.engine.training.fit import Fit
 from napari_braintumor.engine.training.plan import TrainPlan

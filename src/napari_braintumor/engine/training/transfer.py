@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.models.model_file import SUFFIX, load_weights
 from napari_braintumor.engine.models.registry import build_network, find_architecture
-from napari_braintumor.engine.models.store import SUFFIX, StoredModel, load_weights
+from napari_braintumor.engine.models.store import StoredModel
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -25,8 +25,9 @@ from napari_braintumor.engine.exchange.packages import (
 )
 from napari_braintumor.engine.models.axes import order_for_network
 from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.model_file import load_weights
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
-from napari_braintumor.engine.models.store import StoredModel, load_weights
+from napari_braintumor.engine.models.store import StoredModel
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 _USE = """Put the images of a case, named {patterns}, into a folder, and run inside the bundle:

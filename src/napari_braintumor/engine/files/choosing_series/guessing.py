@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from napari_braintumor.engine.files.naming import read_contrast, read_words, split_words
+from napari_braintumor.engine.files.naming import read_contrast, read_words
 from napari_braintumor.engine.files.series import Series
+from napari_braintumor.engine.files.splitting import split_words
 from napari_braintumor.engine.files.vocabulary import GRADIENT_ECHOES, ONLY_ALONE, SERIES_KINDS, fold_word
 
 FEWEST_SLICES = 3

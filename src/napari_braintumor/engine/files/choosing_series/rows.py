@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.files.calling import capitalize
 from napari_braintumor.engine.files.choosing_series.guessing import Guess, guess_examination
-from napari_braintumor.engine.files.naming import split_words
 from napari_braintumor.engine.files.series import Series
+from napari_braintumor.engine.files.splitting import split_words
 from napari_braintumor.engine.files.vocabulary import FAT_SUPPRESSED, REFORMATTED, fold_word
 from napari_braintumor.engine.grid import SourceGrid, format_sides
 

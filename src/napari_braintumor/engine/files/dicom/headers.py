@@ -9,19 +9,29 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.calling import call_file, capitalize
+from napari_braintumor.engine.files.dicom.elements import (
+    find_group,
+    first_given,
+    format_date,
+    read_item,
+    read_items,
+    read_number,
+    read_numbers,
+    read_text,
+    read_texts,
+    read_whole_number,
+)
 from napari_braintumor.engine.files.dicom.identity import find_identity
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 
@@ -40,10 +50,7 @@ _TAGS: list[BaseTag | int | str | tuple[int, int]] = [
 ]  # fmt: skip
 """All that is read; the last lines are where Siemens, Philips and GE keep the b-value."""
 
-_Kind = TypeVar("_Kind")
-
 _MOST_FRAMES = 20_000
-_MOST_LETTERS = 64
 _MOST_DECODED = 2000
 """How many times larger than its file an image may be when it is decoded."""
 _LEAST_DECODED = 64 << 20
@@ -211,73 +218,74 @@ def read_header(path: Path) -> Header:
 def _describe(data: FileDataset, path: Path) -> Header:
     if "SOPClassUID" not in data and "Rows" not in data:
         raise ValueError("neither a class nor an image")
-    rows, columns = _whole(data, "Rows") or 0, _whole(data, "Columns") or 0
-    bits, frames = _whole(data, "BitsAllocated") or 8, _whole(data, "NumberOfFrames") or 1
+    rows, columns = read_whole_number(data, "Rows") or 0, read_whole_number(data, "Columns") or 0
+    bits, frames = read_whole_number(data, "BitsAllocated") or 8, read_whole_number(data, "NumberOfFrames") or 1
     if rows * columns * frames * bits // 8 > max(_LEAST_DECODED, _MOST_DECODED * path.stat().st_size):
         raise ValueError("more pixels than the file can hold")
-    shared = _item(data, "SharedFunctionalGroupsSequence")
-    first = next(iter(_items(data, "PerFrameFunctionalGroupsSequence")), Dataset())
-    timing = _group("MRTimingAndRelatedParametersSequence", first, shared)
+    shared = read_item(data, "SharedFunctionalGroupsSequence")
+    first = next(iter(read_items(data, "PerFrameFunctionalGroupsSequence")), Dataset())
+    modifier = find_group("MRModifierSequence", first, shared)
+    diffusion = find_group("MRDiffusionSequence", first, shared)
+    timing = find_group("MRTimingAndRelatedParametersSequence", first, shared)
     planes = tuple(_planes(data, path, (rows, columns), shared)) if rows and columns else ()
-    date = next((d for key in ("StudyDate", "SeriesDate", "AcquisitionDate") if (d := _date(_text(data, key)))), "")
+    dates = (format_date(read_text(data, key)) for key in ("StudyDate", "SeriesDate", "AcquisitionDate"))
+    date = next(filter(None, dates), "")
     kind = str(getattr(data.get("SOPClassUID"), "name", ""))
     identity = find_identity(data)  # some scanners and people put it into what describes the series
     return Header(
         path=path,
-        series=_text(data, "SeriesInstanceUID") or f"folder {path.parent}",
-        kind=_text(data, "Modality").upper(),
+        series=read_text(data, "SeriesInstanceUID") or f"folder {path.parent}",
+        kind=read_text(data, "Modality").upper(),
         stored="" if re.match(r"[\d.]*$", kind) else kind,
-        samples=(_whole(data, "SamplesPerPixel") or 1) if planes else 0,
+        samples=(read_whole_number(data, "SamplesPerPixel") or 1) if planes else 0,
         patient=_patient_of(data),
-        study=digest(_text(data, "StudyInstanceUID")),
-        frame_of_reference=digest(_text(data, "FrameOfReferenceUID")),
+        study=digest(read_text(data, "StudyInstanceUID")),
+        frame_of_reference=digest(read_text(data, "FrameOfReferenceUID")),
         date=date,
-        number=_whole(data, "SeriesNumber"),
-        description=identity.strip_from(_text(data, "SeriesDescription")),
-        protocol=identity.strip_from(_text(data, "ProtocolName")),
-        sequence_name=_text(data, "SequenceName") or _text(data, "PulseSequenceName"),
-        image_type=tuple(_texts(data, "ImageType")),
+        number=read_whole_number(data, "SeriesNumber"),
+        description=identity.strip_from(read_text(data, "SeriesDescription")),
+        protocol=identity.strip_from(read_text(data, "ProtocolName")),
+        sequence_name=read_text(data, "SequenceName") or read_text(data, "PulseSequenceName"),
+        image_type=tuple(read_texts(data, "ImageType")),
         contrast=_contrast_of(data),
-        echo_time_ms=_first(
-            _number(data, "EchoTime"), _number(_group("MREchoSequence", first, shared), "EffectiveEchoTime")
+        echo_time_ms=first_given(
+            read_number(data, "EchoTime"), read_number(find_group("MREchoSequence", first, shared), "EffectiveEchoTime")
         ),
-        repetition_time_ms=_first(_number(data, "RepetitionTime"), _number(timing, "RepetitionTime")),
-        inversion_time_ms=_first(
-            _number(data, "InversionTime"), _number(_group("MRModifierSequence", first, shared), "InversionTimes")
-        ),
-        flip_angle_deg=_first(_number(data, "FlipAngle"), _number(timing, "FlipAngle")),
-        b_value=_first(_number(_group("MRDiffusionSequence", first, shared), "DiffusionBValue"), _b_value(data)),
-        volumetric={"3D": True, "2D": False}.get(_text(data, "MRAcquisitionType").upper()),
-        stated=_whole(data, "ImagesInAcquisition"),
+        repetition_time_ms=first_given(read_number(data, "RepetitionTime"), read_number(timing, "RepetitionTime")),
+        inversion_time_ms=first_given(read_number(data, "InversionTime"), read_number(modifier, "InversionTimes")),
+        flip_angle_deg=first_given(read_number(data, "FlipAngle"), read_number(timing, "FlipAngle")),
+        b_value=first_given(read_number(diffusion, "DiffusionBValue"), _b_value(data)),
+        volumetric={"3D": True, "2D": False}.get(read_text(data, "MRAcquisitionType").upper()),
+        stated=read_whole_number(data, "ImagesInAcquisition"),
         planes=planes,
     )
 
 
 def _planes(data: Dataset, path: Path, shape: tuple[int, int], shared: Dataset) -> Iterator[Plane]:
-    own = _items(data, "PerFrameFunctionalGroupsSequence")
-    number = _whole(data, "NumberOfFrames") or 1
+    own = read_items(data, "PerFrameFunctionalGroupsSequence")
+    number = read_whole_number(data, "NumberOfFrames") or 1
     if not 0 < number <= _MOST_FRAMES or (own and len(own) != number):
         raise ValueError("frames that cannot be")
     whole = Plane(
         path=path,
         frame=0,
-        uid=digest(_text(data, "SOPInstanceUID")),
-        instance=_whole(data, "InstanceNumber") or 0,
+        uid=digest(read_text(data, "SOPInstanceUID")),
+        instance=read_whole_number(data, "InstanceNumber") or 0,
         shape=shape,
-        position=_numbers(data, "ImagePositionPatient", 3) if number == 1 else None,  # of which frame nobody knows
-        orientation=_numbers(data, "ImageOrientationPatient", 6),
-        spacing=_numbers(data, "PixelSpacing", 2),
-        thickness=_first(_number(data, "SpacingBetweenSlices"), _number(data, "SliceThickness")),
+        position=read_numbers(data, "ImagePositionPatient", 3) if number == 1 else None,  # of which frame nobody knows
+        orientation=read_numbers(data, "ImageOrientationPatient", 6),
+        spacing=read_numbers(data, "PixelSpacing", 2),
+        thickness=first_given(read_number(data, "SpacingBetweenSlices"), read_number(data, "SliceThickness")),
         traits={
-            "kind": (tuple(_texts(data, "ImageType")), _text(data, "ComplexImageComponent")),
+            "kind": (tuple(read_texts(data, "ImageType")), read_text(data, "ComplexImageComponent")),
             "stack": "",
             "b": _b_value(data),
-            "echo": _number(data, "EchoTime"),
-            "inversion": _number(data, "InversionTime"),
-            "phase": _whole(data, "TemporalPositionIdentifier"),
-            "direction": _numbers(data, "DiffusionGradientOrientation", 3),
-            "acquisition": _whole(data, "AcquisitionNumber"),
-            "trigger": _number(data, "TriggerTime"),
+            "echo": read_number(data, "EchoTime"),
+            "inversion": read_number(data, "InversionTime"),
+            "phase": read_whole_number(data, "TemporalPositionIdentifier"),
+            "direction": read_numbers(data, "DiffusionGradientOrientation", 3),
+            "acquisition": read_whole_number(data, "AcquisitionNumber"),
+            "trigger": read_number(data, "TriggerTime"),
         },
     )
     if not own and not shared:
@@ -290,31 +298,31 @@ def _planes(data: Dataset, path: Path, shape: tuple[int, int], shared: Dataset) 
 
 def _plane_of(frame: Dataset, shared: Dataset, whole: Plane) -> Plane:
     """Return what the functional groups say of a frame, and otherwise what the file says as a whole."""
-    measures = _group("PixelMeasuresSequence", frame, shared)
-    content = _group("FrameContentSequence", frame, shared)
-    diffusion = _group("MRDiffusionSequence", frame, shared)
-    gradient = _item(diffusion, "DiffusionGradientDirectionSequence")
-    kind = _group("MRImageFrameTypeSequence", frame, shared)
-    types, component = tuple(_texts(kind, "FrameType")), _text(kind, "ComplexImageComponent")
+    measures = find_group("PixelMeasuresSequence", frame, shared)
+    content = find_group("FrameContentSequence", frame, shared)
+    diffusion = find_group("MRDiffusionSequence", frame, shared)
+    gradient = read_item(diffusion, "DiffusionGradientDirectionSequence")
+    kind = find_group("MRImageFrameTypeSequence", frame, shared)
+    types, component = tuple(read_texts(kind, "FrameType")), read_text(kind, "ComplexImageComponent")
     own: dict[str, Hashable] = {
         "kind": (types, component) if types else None,
-        "stack": _text(content, "StackID"),
-        "b": _number(diffusion, "DiffusionBValue"),
-        "echo": _number(_group("MREchoSequence", frame, shared), "EffectiveEchoTime"),
-        "inversion": _number(_group("MRModifierSequence", frame, shared), "InversionTimes"),
-        "phase": _whole(content, "TemporalPositionIndex"),
-        "direction": _numbers(gradient, "DiffusionGradientOrientation", 3),
-        "acquisition": _whole(content, "FrameAcquisitionNumber"),
+        "stack": read_text(content, "StackID"),
+        "b": read_number(diffusion, "DiffusionBValue"),
+        "echo": read_number(find_group("MREchoSequence", frame, shared), "EffectiveEchoTime"),
+        "inversion": read_number(find_group("MRModifierSequence", frame, shared), "InversionTimes"),
+        "phase": read_whole_number(content, "TemporalPositionIndex"),
+        "direction": read_numbers(gradient, "DiffusionGradientOrientation", 3),
+        "acquisition": read_whole_number(content, "FrameAcquisitionNumber"),
     }
-    position = _numbers(_group("PlanePositionSequence", frame, shared), "ImagePositionPatient", 3)
-    orientation = _numbers(_group("PlaneOrientationSequence", frame, shared), "ImageOrientationPatient", 6)
+    position = read_numbers(find_group("PlanePositionSequence", frame, shared), "ImagePositionPatient", 3)
+    orientation = read_numbers(find_group("PlaneOrientationSequence", frame, shared), "ImageOrientationPatient", 6)
     return replace(
         whole,
-        position=_first(position, whole.position),
-        orientation=_first(orientation, whole.orientation),
-        spacing=_first(_numbers(measures, "PixelSpacing", 2), whole.spacing),
-        thickness=_first(
-            _number(measures, "SpacingBetweenSlices"), _number(measures, "SliceThickness"), whole.thickness
+        position=first_given(position, whole.position),
+        orientation=first_given(orientation, whole.orientation),
+        spacing=first_given(read_numbers(measures, "PixelSpacing", 2), whole.spacing),
+        thickness=first_given(
+            read_number(measures, "SpacingBetweenSlices"), read_number(measures, "SliceThickness"), whole.thickness
         ),
         traits={**whole.traits, **{name: value for name, value in own.items() if value is not None}},
     )
@@ -322,23 +330,23 @@ def _plane_of(frame: Dataset, shared: Dataset, whole: Plane) -> Plane:
 
 def _patient_of(data: Dataset) -> str:
     """Return a digest that is the same at all visits: of the number and date of birth, or else of the name."""
-    number, born = _text(data, "PatientID"), _text(data, "PatientBirthDate")
+    number, born = read_text(data, "PatientID"), read_text(data, "PatientBirthDate")
     if number:
-        return digest("number", number, _text(data, "IssuerOfPatientID"), born)
-    name = _text(data, "PatientName")
+        return digest("number", number, read_text(data, "IssuerOfPatientID"), born)
+    name = read_text(data, "PatientName")
     return digest("name", name, born) if name.strip("^ ") else ""
 
 
 def _contrast_of(data: Dataset) -> bool | None:
-    if _items(data, "ContrastBolusAgentSequence"):
+    if read_items(data, "ContrastBolusAgentSequence"):
         return True
     if "ContrastBolusAgent" not in data:
         return None
-    return _text(data, "ContrastBolusAgent").upper() not in _AGENT_NONE
+    return read_text(data, "ContrastBolusAgent").upper() not in _AGENT_NONE
 
 
 def _b_value(data: Dataset) -> float | None:
-    value = _number(data, "DiffusionBValue")
+    value = read_number(data, "DiffusionBValue")
     makers = {
         0x00190010: ("SIEMENS", 0x0019100C),
         0x20010010: ("PHILIPS", 0x20011003),
@@ -346,87 +354,6 @@ def _b_value(data: Dataset) -> float | None:
     }
     for creator, (maker, tag) in makers.items():
         if value is None and maker in str(data[creator].value if creator in data else "").upper():
-            value = _number(data, tag)
+            value = read_number(data, tag)
             value = value % 100_000 if value is not None and maker == "GEMS" else value
     return value
-
-
-# ------------------------------------------------------------------------------------------------- values of elements
-
-
-def _first(*values: _Kind | None) -> _Kind | None:
-    return next((value for value in values if value is not None), None)
-
-
-def _value(data: Dataset, key: str | int) -> Any:
-    """Return an element's value; None if it is missing, empty or cannot be understood."""
-    try:
-        value = data.get(key) if isinstance(key, str) else data[Tag(key)].value
-    except FAULTS:
-        return None
-    return None if value in ("", b"") else value
-
-
-def _items(data: Dataset, keyword: str) -> list[Dataset]:
-    value = _value(data, keyword)
-    return [item for item in value if isinstance(item, Dataset)] if isinstance(value, Sequence) else []
-
-
-def _item(data: Dataset, keyword: str) -> Dataset:
-    return next(iter(_items(data, keyword)), Dataset())
-
-
-def _group(keyword: str, frame: Dataset, shared: Dataset) -> Dataset:
-    """Return a functional group, of the frame or else of all frames; empty if there is none."""
-    return next((items[0] for each in (frame, shared) if (items := _items(each, keyword))), Dataset())
-
-
-def _texts(data: Dataset, keyword: str) -> list[str]:
-    value = _value(data, keyword)
-    values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-    return [_clean(str(each)).upper() for each in values if each is not None]
-
-
-def _text(data: Dataset, keyword: str) -> str:
-    value = _value(data, keyword)
-    return "" if value is None else _clean(str(value))
-
-
-def _clean(text: str) -> str:
-    """Return text on one line, without what cannot be printed."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:_MOST_LETTERS]
-
-
-def _number(data: Dataset, key: str | int) -> float | None:
-    """Return an element's first number."""
-    value = _value(data, key)
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").split("\\")[0]
-    elif hasattr(value, "__iter__") and not isinstance(value, str):
-        value = next(iter(value), None)
-    try:
-        number = float(value)
-    except FAULTS:
-        return None
-    return number if isfinite(number) else None
-
-
-def _whole(data: Dataset, keyword: str) -> int | None:
-    number = _number(data, keyword)
-    return None if number is None else int(number)
-
-
-def _numbers(data: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    value = _value(data, keyword)
-    if value is None or isinstance(value, str) or not hasattr(value, "__iter__"):
-        return None
-    try:
-        numbers = tuple(float(each) for each in value)
-    except FAULTS:
-        return None
-    return numbers if len(numbers) == count and all(map(isfinite, numbers)) else None
-
-
-def _date(text: str) -> str:
-    match = re.match(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)", text)
-    return "-".join(match.groups()) if match else ""
