@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.dicom.codestreams import check_sizes
-from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
-from napari_braintumor.engine.files.dicom.quiet import FAULTS, silence_gdcm, unheard
+from napari_braintumor.engine.files.dicom.decoding import decode_files
+from napari_braintumor.engine.files.dicom.headers import damaged
+from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
 from napari_braintumor.engine.files.dicom.scanning import find_stacks, grid_of
 from napari_braintumor.engine.files.dicom.stacking import Stack
 from napari_braintumor.engine.grid import SourceGrid
@@ -79,8 +78,7 @@ def _read_stack(stack: Stack) -> NDArray[np.float32]:
     for place, plane in enumerate(stack.planes):
         if plane is not None:
             wanted[plane.path][plane.frame] = place
-    for path, frames in wanted.items():
-        _read_frames(path, frames, values, stack.name)
+    _read_frames(wanted, values, stack.name)
     there = [place for place, plane in enumerate(stack.planes) if plane is not None]
     for place, plane in enumerate(stack.planes):
         if plane is None:
@@ -90,39 +88,22 @@ def _read_stack(stack: Stack) -> NDArray[np.float32]:
     return values
 
 
-def _read_frames(path: Path, frames: dict[int, int], values: NDArray[np.float32], name: str) -> None:
-    """Decode the frames of a file into their places."""
-    try:
-        data = read_dataset(path, pixels=True)
-        with unheard(), np.errstate(all="ignore"):
-            pixels = _decode(data)
-            if pixels.ndim == 2:
-                pixels = pixels[None]
-            if pixels.ndim != 3 or pixels.shape[1:] != values.shape[1:]:
+def _read_frames(wanted: Mapping[Path, Mapping[int, int]], values: NDArray[np.float32], name: str) -> None:
+    """Decode files, and put their frames into their places."""
+    paths = list(wanted)
+    decoded = decode_files(paths)
+    for path in paths:
+        try:
+            data, pixels = next(decoded)
+            if pixels.shape[1:] != values.shape[1:]:
                 raise ValueError("not the size in the header")
-            for frame, place in frames.items():
-                slope, intercept = _rescale_of(data, frame)
-                values[place] = pixels[frame] if (slope, intercept) == (1, 0) else pixels[frame] * slope + intercept
-    except (DataError, *FAULTS) as error:
-        raise DataError(f"{name} cannot be read. {damaged(path)}") from error
-
-
-def _decode(data: FileDataset) -> NDArray[Any]:
-    """Return the stored numbers, with the sign that the header states; some decoders leave it out."""
-    if "TransferSyntaxUID" not in data.file_meta:
-        implicit, little = data.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    bits, allocated = int(data.get("BitsStored", data.BitsAllocated)), int(data.BitsAllocated)
-    if data.file_meta.TransferSyntaxUID.is_compressed:
-        silence_gdcm()
-        check_sizes(data, int(data.Rows), int(data.Columns))
-    pixels = np.asarray(data.pixel_array)
-    if pixels.dtype.kind not in "iu" or not 0 < bits < allocated:
-        return pixels
-    signed = int(data.get("PixelRepresentation", 0)) == 1
-    low = pixels & ((1 << bits) - 1)
-    return np.where(low >> (bits - 1) & 1, low - (1 << bits), low) if signed else low
+            with unheard(), np.errstate(all="ignore"):
+                for frame, place in wanted[path].items():
+                    slope, intercept = _rescale_of(data, frame)
+                    values[place] = pixels[frame] if (slope, intercept) == (1, 0) else pixels[frame] * slope + intercept
+        except (DataError, *FAULTS) as error:
+            decoded.close()
+            raise DataError(f"{name} cannot be read. {damaged(path)}") from error
 
 
 def _rescale_of(data: FileDataset, frame: int) -> tuple[float, float]:
