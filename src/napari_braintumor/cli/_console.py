@@ -62,7 +62,8 @@ Mirroring = Annotated[bool, typer.Option("--mirroring", help="Average with the m
 Skull = Annotated[
     str,
     typer.Option(
-        help="auto leaves out scans with the skull that the model has only seen without it; keep uses all as they are."
+        help="auto leaves out scans with the skull that the model has only seen without it; keep uses all as they are; "
+        "strip extracts the brain first."
     ),
 ]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]

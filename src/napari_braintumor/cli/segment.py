@@ -41,7 +41,7 @@ from napari_braintumor.cli._console import (
 )
 from napari_braintumor.engine.aligning.returning import segmentation_on
 from napari_braintumor.engine.errors import DataError, SettingsError
-from napari_braintumor.engine.events import Noted, Segmented, SlicesDone, Started
+from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SlicesDone, Started
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.formats import FORMATS
 from napari_braintumor.engine.files.naming import read_modalities
@@ -229,6 +229,8 @@ def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
                     progress.update(task, completed=done, total=total)
                 case Noted(text):
                     console.print(f"  {text}")
+                case PhaseReached(phase):
+                    progress.update(task, description=phase)
                 case Started(device):
                     progress.update(task, description=device)
                 case Segmented(segmentation):

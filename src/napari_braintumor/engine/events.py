@@ -21,6 +21,18 @@ class Noted:
 
 
 @dataclass(frozen=True)
+class PhaseReached:
+    """A training, an alignment or a segmentation began a phase that has no steps of its own, or made progress in it.
+
+    `phase` is, for instance, ``preparing 69 cases``; `done` of `total` parts are complete, if `total` is not 0.
+    """
+
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class Started:
     """A network is ready. `device` is in words (a GPU with its free memory); `runtime` is ``openvino`` or ``torch``."""
 
@@ -43,7 +55,7 @@ class Segmented:
     segmentation: Segmentation
 
 
-SegmentEvent = Noted | Started | SlicesDone | Segmented
+SegmentEvent = Noted | PhaseReached | Started | SlicesDone | Segmented
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +73,7 @@ class Compared:
     comparison: Comparison
 
 
-CompareEvent = Noted | Started | SlicesDone | ModelSegmented | Compared
+CompareEvent = Noted | PhaseReached | Started | SlicesDone | ModelSegmented | Compared
 
 
 @dataclass(frozen=True)
@@ -144,18 +156,6 @@ class Verified:
     seconds_per_step: float
     minutes: float
     device: str
-
-
-@dataclass(frozen=True)
-class PhaseReached:
-    """A training or an alignment began a phase that has no steps of its own, or made progress in it.
-
-    `phase` is, for instance, ``preparing 69 cases``; `done` of `total` parts are complete, if `total` is not 0.
-    """
-
-    phase: str
-    done: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ DEFAULT_MODEL = "glioma-u2net"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Runtime = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Skull = Literal["auto", "keep"]
+Skull = Literal["auto", "keep", "strip"]
 
 
 LONGEST_SHOWN = 80
@@ -53,7 +53,7 @@ class SegmentConfig(Frozen):
     skull: Skull = Field(
         "auto",
         description="auto leaves out scans with the skull that the model has only seen without it; keep uses all scans "
-        "as they are.",
+        "as they are; strip extracts the brain first, which needs the package deepbet.",
     )
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="Probability above which a voxel belongs to a region; leave empty for the model's own."

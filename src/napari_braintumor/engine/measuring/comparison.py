@@ -16,6 +16,7 @@ from napari_braintumor.engine.events import (
     CompareEvent,
     ModelSegmented,
     Noted,
+    PhaseReached,
     Segmented,
     SlicesDone,
     Started,
@@ -85,7 +86,7 @@ def compare(
             elif isinstance(event, Noted):
                 yield Noted(f"{name}: {event.text}")
             else:
-                assert isinstance(event, Started)
+                assert isinstance(event, PhaseReached | Started)
                 yield event
     yield Compared(compare_segmentations(volume, names, found, reference))
 

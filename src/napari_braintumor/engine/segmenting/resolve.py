@@ -16,6 +16,7 @@ from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.preparing.brain import HOW_TO_INSTALL, check_extraction
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume
 
@@ -41,6 +42,8 @@ class SegmentTask:
         The model: its card, its file and the file's checksum.
     device, runtime
         Where the network runs, and what runs it: ``"openvino"`` or ``"torch"``.
+    extracts_brain
+        The brain is extracted before the case is prepared.
     divisor
         The sides of what the network sees must be multiples of this.
     search_step
@@ -64,6 +67,7 @@ class SegmentTask:
     sha256: str
     device: torch.device
     runtime: str
+    extracts_brain: bool
     divisor: int
     search_step: int
     threshold: float
@@ -105,6 +109,9 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     check_precision(config.precision, runtime, device)
     min_volume_ml = card.min_volume_ml if config.min_volume_ml is None else config.min_volume_ml
     min_slices = choose_min_slices(volume, min_volume_ml)
+    extracts_brain = config.skull == "strip" and bool(see_skull(volume))
+    if extracts_brain:
+        check_extraction(volume)
     left_out = find_left_out(card, volume, config)
     used = tuple(name for name in volume.modalities if name not in left_out)
     not_measurable = {} if all_regions else card.find_unmeasurable(used)
@@ -116,6 +123,7 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
         sha256=file_sha256(model.path),
         device=device,
         runtime=runtime,
+        extracts_brain=extracts_brain,
         divisor=find_divisor(card.architecture, card.options),
         search_step=choose_search_step(volume, config, min_volume_ml),
         threshold=config.threshold or card.threshold,
@@ -156,7 +164,7 @@ def find_left_out(card: ModelCard, volume: AnyVolume, config: SegmentConfig) -> 
     tuple of str
         In the order of the model's; often empty.
     """
-    if config.skull == "keep" or not card.leaves_out(volume.modalities, volume.modalities):
+    if config.skull != "auto" or not card.leaves_out(volume.modalities, volume.modalities):
         return ()
     return card.leaves_out(volume.modalities, see_skull(volume))
 
@@ -272,8 +280,12 @@ def _first_notes(
 ) -> tuple[str, ...]:
     notes = list(volume.notes)
     if left_out:
-        names, were = " and ".join(left_out), "were" if len(left_out) > 1 else "was"
-        notes.append(f"{names} {were} left out: {card.name} has never seen {names} with the skull.")
+        names, (were, them) = " and ".join(left_out), ("were", "them") if len(left_out) > 1 else ("was", "it")
+        needs = "" if find_spec("deepbet") else f"; it needs {HOW_TO_INSTALL}"
+        notes.append(
+            f"{names} {were} left out: {card.name} has never seen {names} with the skull. Extracting the brain "
+            f"would let {them} be used (skull: strip{needs})."
+        )
     ignored = [name for name in volume.modalities if name not in card.modalities]
     if ignored:
         notes.append(f"The model does not use {', '.join(ignored)}.")

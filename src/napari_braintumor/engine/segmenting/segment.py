@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from napari_braintumor.engine.anatomy import labels_by_region
 from napari_braintumor.engine.devices import describe_device
-from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, Started
+from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SegmentEvent, Started
 from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.preparing.brain import extract_brain
 from napari_braintumor.engine.preparing.prepare import survey_for
 from napari_braintumor.engine.segmenting.cleaning import clean
 from napari_braintumor.engine.segmenting.conversion import load_converted
@@ -22,7 +24,7 @@ from napari_braintumor.engine.segmenting.runtime import FallbackRunner
 from napari_braintumor.engine.segmenting.slices import segment_slices
 from napari_braintumor.engine.segmenting.windows import choose_window, segment_windows
 from napari_braintumor.engine.settings import SegmentConfig
-from napari_braintumor.engine.volumes import AnyVolume, Segmentation
+from napari_braintumor.engine.volumes import AnyVolume, Segmentation, Volume
 
 
 def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False) -> Iterator[SegmentEvent]:
@@ -43,8 +45,8 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     Yields
     ------
     SegmentEvent
-        `Noted` for anything the user should know, `Started` when the network is ready, `SlicesDone` after each chunk,
-        and `Segmented` last.
+        `Noted` for anything the user should know, `PhaseReached` before the brain is extracted, `Started` when the
+        network is ready, `SlicesDone` after each chunk, and `Segmented` last.
 
     Raises
     ------
@@ -54,6 +56,10 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     started = time.perf_counter()
     task = resolve(volume, config, all_regions)
     yield from map(Noted, task.notes)
+    if task.extracts_brain:
+        yield PhaseReached("extracting the brain")
+        task = with_brain_only(task)
+        yield Noted(task.notes[-1])
 
     survey = survey_for(task.card, task.volume, task.divisor)
     findings = inspect_thumbnails(survey.thumbnails).findings
@@ -90,6 +96,13 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
             alignment=volume.alignment,
         )
     )
+
+
+def with_brain_only(task: SegmentTask) -> SegmentTask:
+    """Return a task on the brain alone, with the note that says so last."""
+    assert isinstance(task.volume, Volume)
+    brain = extract_brain(task.volume)
+    return replace(task, volume=brain, notes=(*task.notes, brain.notes[-1]))
 
 
 def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], seconds: float) -> dict[str, Any]:
