@@ -39,9 +39,16 @@ def fill_with_nan(path: Path) -> None:
     nib.save(nib.Nifti1Image(np.full(image.shape, np.nan, np.float32), image.affine), path)
 
 
-def other_shape(path: Path) -> None:
+def cut_off_a_slice(path: Path) -> None:
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., :-1], image.affine), path)
+
+
+def cut_off_a_slice_and_say_no_place(path: Path) -> None:
+    image = nib.load(path)
+    cut = nib.Nifti1Image(np.asarray(image.dataobj)[..., :-1], None)
+    cut.header.set_zooms(image.header.get_zooms())
+    nib.save(cut, path)
 
 
 @pytest.fixture
@@ -52,7 +59,11 @@ def cohort(case_folder, tmp_path) -> Path:
     return tmp_path / "cohort"
 
 
-@pytest.mark.parametrize("harm", [break_header, cut_short, fill_with_nan, other_shape], ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize(
+    "harm",
+    [break_header, cut_short, fill_with_nan, cut_off_a_slice_and_say_no_place],
+    ids=lambda harm: harm.__name__,
+)
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_one_bad_file_costs_one_case_and_is_listed_at_the_end(cohort, toy_model, tmp_path, command, harm) -> None:
     harm(cohort / "case2" / "case2_t1.nii.gz")
@@ -69,19 +80,33 @@ def test_one_bad_file_costs_one_case_and_is_listed_at_the_end(cohort, toy_model,
         assert {row["case"] for row in read_rows(output)} == {"case1", "case7"}
 
 
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_a_scan_on_a_grid_of_its_own_costs_no_case(cohort, toy_model, tmp_path, command) -> None:
+    cut_off_a_slice(cohort / "case2" / "case2_t1.nii.gz")
+    output = tmp_path / ("out" if command == "segment" else "table.csv")
+    result = run(app, [command, str(cohort / "case2"), "-o", str(output), "-m", str(toy_model)])
+    assert result.exit_code == 0, result.output
+    assert "T1 was brought onto the grid of T1ce" in " ".join(result.output.split())
+    if command == "segment":
+        whole = nib.load(cohort / "case2" / "case2_t1ce.nii.gz")
+        assert nib.load(output / "case2_tumor.nii.gz").shape == whole.shape
+    else:
+        assert {row["case"] for row in read_rows(output)} == {"case2"}
+
+
 @pytest.mark.parametrize("error", [MemoryError(), EOFError("x"), ZeroDivisionError("division by zero")], ids=repr)
 def test_an_error_that_nobody_expected_costs_one_case_and_its_traceback_is_printed_on_demand(
     cohort, toy_model, tmp_path, monkeypatch, error
 ) -> None:
     command = sys.modules["napari_braintumor.cli.segment"]
-    works = command.read_case
+    works = command.read_aligned
 
-    def read(case):
+    def read(case, config):
         if case.name == "case2":
             raise error
-        return works(case)
+        return works(case, config)
 
-    monkeypatch.setattr(command, "read_case", read)
+    monkeypatch.setattr(command, "read_aligned", read)
     command = ["segment", str(cohort), "-o", str(tmp_path / "out"), "-m", str(toy_model)]
     result = run(app, command)
     assert result.exit_code == 1
