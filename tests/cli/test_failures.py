@@ -279,7 +279,7 @@ def test_a_command_that_is_not_understood_ends_with_2(case_folder, toy_model, co
 @pytest.mark.parametrize(
     ("command", "options", "message"),
     [
-        ("segment", ["--format", "mha"], "Labels cannot be written as 'mha'"),
+        ("segment", ["--format", "mhd"], "Labels cannot be written as 'mhd'"),
         ("segment", ["--spacing", "1,1"], "'1,1' is not a voxel size"),
         ("segment", ["--spacing", "a,1,1"], "'a,1,1' is not a voxel size"),
         ("evaluate", ["--labels", "klingon"], "There is no label convention 'klingon'"),

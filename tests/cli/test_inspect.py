@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from dicom import Acquisition, affine_of, write_capture, write_pdf, write_series
 from napari_braintumor.cli import app
+from napari_braintumor.cli._console import console
 
 run = CliRunner().invoke
 SHAPE = (6, 24, 20)
@@ -33,7 +34,7 @@ def listed(*arguments: str) -> list[dict]:
 
 
 def test_the_table_says_what_each_series_is_and_what_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)  # COLUMNS is read once, at import, if the environment has it
     result = run(app, ["inspect", str(folder)])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
