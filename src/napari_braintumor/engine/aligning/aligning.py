@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from napari_braintumor.engine.aligning.registration import Prepared, Registration, prepare_scan, register
 from napari_braintumor.engine.aligning.resampling import find_shown, resample
@@ -165,6 +164,8 @@ def _decide(one: Scan, scan: Scan, registered: Registration) -> AlignedScan:
 
 def _find_head(image_ZYX: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the head in a scan, without holes in its slices."""
+    from scipy.ndimage import binary_fill_holes
+
     data = np.asarray(image_ZYX, np.float32)
     return np.stack([binary_fill_holes(plane) for plane in find_background(data).find_tissue(data)])
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_braintumor.engine.aligning.resampling import invert
 from napari_braintumor.engine.aligning.scans import Scan
@@ -278,6 +277,8 @@ def _affine_ZYX(image: Any) -> NDArray[np.float64]:
 
 def _grow(head_ZYX: NDArray[np.bool_], grid: SourceGrid) -> Any:
     """Return the head and what is near it, slice by slice, as an image of 0 and 1."""
+    from scipy import ndimage
+
     near = head_ZYX
     for axis, side in ((1, grid.spacing[1]), (2, grid.spacing[2])):
         near = ndimage.maximum_filter1d(near.astype(np.uint8), 2 * round(_AROUND_MM / side) + 1, axis)

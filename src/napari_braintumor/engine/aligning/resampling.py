@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_braintumor.engine.grid import SourceGrid
 
@@ -108,6 +107,8 @@ def _steps(matrix: NDArray[np.float64], spacing: tuple[float, float, float]) -> 
 
 def _blur(image_ZYX: NDArray[np.float32], steps: NDArray[np.float64]) -> NDArray[np.float32]:
     """Blur an image as if its voxels were as many times as long along each axis, where that is more than one."""
+    from scipy import ndimage
+
     for axis, step in enumerate(steps):
         if step > 1.01 and image_ZYX.shape[axis] > 1:
             image_ZYX = ndimage.gaussian_filter1d(image_ZYX, np.sqrt(step**2 - 1) / _FWHM, axis, mode="nearest")

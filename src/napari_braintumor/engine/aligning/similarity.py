@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 _BINS = 32
 _ENDS = (0.5, 99.5)
@@ -90,6 +89,8 @@ def measure_similarity(
     float
         Mutual information in nats.
     """
+    from scipy import ndimage
+
     back = np.linalg.inv(to_reference @ affine_ZYX)
     index = witness.points @ back[:3, :3].T + back[:3, 3]
     values = ndimage.map_coordinates(image_ZYX, index.T, order=1, mode="nearest")

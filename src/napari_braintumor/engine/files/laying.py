@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid
@@ -43,6 +42,8 @@ def match_to_scan(
     DataError
         If their shapes differ, or the mask lies outside the head: it may be mirrored, or belong to another patient.
     """
+    from scipy.ndimage import binary_fill_holes
+
     remedy = "Save the mask with the scan's orientation (its affine), or draw it again on the scan."
     silent = two if not grid.orientation_known else one
     laid = mask_ZYX

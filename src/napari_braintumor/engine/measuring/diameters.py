@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from napari_braintumor.engine.grid import SourceGrid
 
@@ -116,6 +114,8 @@ def _plane_frame(to_mm: Points) -> Points:
 
 def _hulls_by_part(mask: NDArray[np.bool_], to_mm: Points, longer_than: float = 0.0) -> Iterator[Points]:
     """Yield the corners of the convex hull of each connected part that may be longer than a length, in mm."""
+    from scipy import ndimage
+
     parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
     steps_mm = np.linalg.norm(to_mm, axis=0)
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
@@ -138,6 +138,8 @@ def _hulls_by_part(mask: NDArray[np.bool_], to_mm: Points, longer_than: float = 
 
 def _find_hull(points: Points) -> Points:
     """Return the corners of the convex hull, in order around it if they lie in a plane."""
+    from scipy.spatial import ConvexHull
+
     corners: Points = points[ConvexHull(points).vertices]
     return corners
 
@@ -155,6 +157,8 @@ def _find_steps(mask: NDArray[np.bool_]) -> Points:
 
 def _find_smooth_border(mask: NDArray[np.bool_]) -> Points:
     """Return the points between neighboring voxels where the smoothed mask is one half: ``(N, axes)``, index."""
+    from scipy import ndimage
+
     margin = len(_KERNEL) // 2
     smooth = np.pad(mask, margin).astype(np.float32)
     for axis in range(mask.ndim):

@@ -8,7 +8,6 @@ from pathlib import Path
 from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QFormLayout, QPushButton, QWidget
 
 from napari_braintumor.engine.aligning.scans import lie_alike
-from napari_braintumor.engine.files.dicom.listing import origin_of
 from napari_braintumor.engine.files.formats import (
     FORMATS,
     Format,
@@ -137,6 +136,8 @@ class SaveForm(QDialog):
         self.line.setText(said)
 
     def _ask_for_file(self) -> None:
+        from napari_braintumor.engine.files.dicom.listing import origin_of
+
         _, on, grid = self._grids[max(self.grid_box.currentIndex(), 0)]
         folder = origin_of(grid.path).parent if grid.path else Path.home()
         suffixes = self.format.written_suffixes
