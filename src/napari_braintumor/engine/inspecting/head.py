@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_braintumor.engine.inspecting.foreground import find_background
 
@@ -37,6 +36,8 @@ def describe_head(image_ZYX: NDArray[Any], spacing: tuple[float, float, float]) 
     tuple of str
         Such as ``cuts off the top of the head``; empty if nothing seems wrong, or the scan is too small to say.
     """
+    from scipy import ndimage
+
     coarse = _average_blocks(image_ZYX, spacing)
     if min(coarse.shape) < 3:
         return ()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from napari_braintumor.engine.inspecting.foreground import FILLED_SHARE, common_share, find_background
 
@@ -103,6 +102,8 @@ def _tell_with_skull(
     heads: Mapping[str, NDArray[np.bool_]],
     planes_cm2: Mapping[str, float] | None,
 ) -> tuple[str, ...]:
+    from scipy.ndimage import binary_fill_holes
+
     found = []
     for name, image in images.items():
         alike = [head for head in heads.values() if head.shape == image.shape]
