@@ -27,6 +27,7 @@ _AROUND_MM = 8.0
 _BINS = 32
 _WITNESS_MM = 2.0
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DECIMALS = 5
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,19 @@ def register(reference: Prepared, other: Prepared) -> Iterator[Registration | fl
 
 
 def to_sitk(image_ZYX: NDArray[Any], grid: SourceGrid) -> Any:
-    """Return an image of SimpleITK, in LPS mm, from an array with axes (Z, Y, X)."""
+    """Return an image of SimpleITK, in LPS mm, from an array with axes (Z, Y, X).
+
+    Places are rounded far below what matters, because a search ends elsewhere where a header was only rounded, as when
+    NIfTI becomes DICOM.
+
+    Returns
+    -------
+    SimpleITK.Image
+        The image.
+    """
     import SimpleITK as sitk
 
-    affine = _TO_LPS @ grid.affine_ZYX[:, [2, 1, 0, 3]]
+    affine = (_TO_LPS @ grid.affine_ZYX[:, [2, 1, 0, 3]]).round(_DECIMALS)
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(image_ZYX))
     image.SetSpacing(sides.tolist())

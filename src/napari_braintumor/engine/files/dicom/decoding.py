@@ -120,7 +120,7 @@ def _decode(data: FileDataset) -> NDArray[Any]:
 def _start(paths: Sequence[Path]) -> subprocess.Popen[bytes]:
     """Start a process that decodes those of these files that are compressed."""
     child = subprocess.Popen(
-        [sys.executable, "-m", _MODULE],
+        [sys.executable, "-P", "-m", _MODULE],  # -P: nothing is imported from the folder that it is started in
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # decoders complain there, and may name the patient
