@@ -45,7 +45,7 @@ def align(
     small. Then scans that do not lie on the reference's grid are resampled.
 
     Voxels that a scan does not show are its air outside the head, and inside it the mean of its tissue, which is what
-    a network sees of a modality that is missing; so the end of a scan is no edge.
+    a network sees of a modality that is missing; so the end of a scan is not an edge.
 
     Parameters
     ----------

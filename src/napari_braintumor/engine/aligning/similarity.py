@@ -71,7 +71,7 @@ def measure_similarity(
 ) -> float:
     """Measure how alike the reference and another image are where they lie.
 
-    Points that the other image does not show count as background, so that moving the head out of it is no gain.
+    Points that the other image does not show count as background, so that moving the head out of it gains nothing.
 
     Parameters
     ----------

@@ -9,9 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydicom import Dataset, dcmread
 
 from napari_braintumor.engine.errors import DataError
@@ -245,9 +243,3 @@ def _check_frame(images: Images, path: Path) -> None:
             f"{images.stack.name}, so DICOM cannot say where they lie in it. Save them on the grid of that series "
             "first, or as NIfTI (.nii.gz)."
         )
-
-
-def directions_of(grid: SourceGrid) -> tuple[Any, Any, Any]:
-    """Return the steps of our axes Z, Y and X in LPS mm."""
-    steps = np.diag([-1.0, -1.0, 1.0]) @ grid.affine_ZYX[:3, :3]
-    return steps[:, 0], steps[:, 1], steps[:, 2]
