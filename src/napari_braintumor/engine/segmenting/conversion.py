@@ -91,7 +91,8 @@ def convert(path: Path, sha256: str) -> None:
 
 
 def _convert_apart(path: Path, sha256: str) -> None:
-    command = [sys.executable, "-m", "napari_braintumor.engine.segmenting.conversion", str(path), sha256]
+    # -P: nothing is imported from the folder that it is started in
+    command = [sys.executable, "-P", "-m", "napari_braintumor.engine.segmenting.conversion", str(path), sha256]
     flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     try:
         finished = subprocess.run(

@@ -12,7 +12,7 @@ from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.runs import Run
 
-COMMAND = (sys.executable, "-m", "napari_braintumor")
+COMMAND = (sys.executable, "-P", "-m", "napari_braintumor")  # -P: nothing is imported from the folder it is started in
 TAIL_CHARACTERS = 4000
 WINDOWS_FLAGS = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)
 
