@@ -6,7 +6,7 @@ import pytest
 
 from napari_braintumor.engine.anatomy import CAVITY, CONVENTIONS, CORE, ENHANCING, WHOLE, guess_convention
 from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.formats import find_label_suffix
+from napari_braintumor.engine.files.formats import FORMATS, find_label_suffix
 from napari_braintumor.engine.files.labels import (
     find_label_values,
     looks_like_labels,
@@ -179,6 +179,15 @@ def test_the_name_of_the_file_chooses_the_format(tmp_path, name, dtype):
 def test_another_name_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"cannot be written as 'labels\.png'\. Expected a name ending in \.nii\.gz"):
         write_labels(np.zeros((1, 2, 3), np.uint8), default_grid((1, 2, 3)), tmp_path / "labels.png")
+
+
+@pytest.mark.parametrize("suffix", [suffix for form in FORMATS for suffix in form.written_suffixes])
+@pytest.mark.parametrize("shape", [(3, 2, 1), (2, 3), (1, 1, 2, 3)])
+def test_labels_of_another_shape_are_refused(tmp_path, suffix, shape):
+    path = tmp_path / f"labels{suffix}"
+    with pytest.raises(DataError, match=r"Labels \(.*\) and their scan \(1, 2, 3\) differ in shape"):
+        write_labels(np.zeros(shape, np.uint8), default_grid((1, 2, 3)), path)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("value", [-1, 256])

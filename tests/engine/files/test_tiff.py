@@ -196,17 +196,9 @@ def test_labels_of_a_nifti_scan_are_written_with_axes_zyx(tmp_path):
     assert again.spacing == pytest.approx((5, 0.9, 0.8))
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "message"),
-    [
-        ("labels.png", STACK.shape, r"'labels\.png' is not a TIFF file name"),
-        ("labels.tif", (7, 20, 31), r"Labels \(7, 20, 31\) and their scan \(7, 20, 30\) differ in shape"),
-        ("gone/labels.tif", STACK.shape, r"labels\.tif' cannot be written: No such file"),
-    ],
-)
-def test_labels_that_cannot_be_written_are_refused(tmp_path, name, shape, message):
-    with pytest.raises(DataError, match=message):
-        write_tiff_labels(np.zeros(shape, np.uint8), default_grid(STACK.shape), tmp_path / name)
+def test_labels_that_cannot_be_written_there_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"labels\.tif' cannot be written: No such file"):
+        write_tiff_labels(STACK % 4, default_grid(STACK.shape), tmp_path / "gone" / "labels.tif")
 
 
 @pytest.mark.parametrize(

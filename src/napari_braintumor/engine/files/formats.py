@@ -52,8 +52,8 @@ class Format:
     read_slices
         Reads a stack stored as one file per slice; None if the format has no such stacks.
     write_labels
-        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, completely or not at all; None if labels of such
-        scans are written in the first of the `FORMATS`.
+        Writes uint8 labels ``(Z, Y, X)`` onto the grid of a scan, completely or not at all; shape and suffix are
+        checked before. None if labels of such scans are written in the first of the `FORMATS`.
     write_named
         As `write_labels`, with what the labels mean; None if its files do not say.
     labels_by_choice

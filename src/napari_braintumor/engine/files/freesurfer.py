@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files._access import MOST_PACKED, check_file, check_labels, take, unpacked
+from napari_braintumor.engine.files._access import MOST_PACKED, check_file, take, unpacked
 from napari_braintumor.engine.grid import SourceGrid, grid_from_affine, replace_impossible_spacing
 
 MGH_SUFFIXES = (".mgz", ".mgh")
@@ -71,7 +71,7 @@ def write_mgh_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Pa
     Parameters
     ----------
     labels_ZYX
-        uint8 ``(Z, Y, X)``.
+        uint8 ``(Z, Y, X)``, of the source's shape.
     source
         The grid of the scan.
     path
@@ -80,13 +80,10 @@ def write_mgh_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Pa
     Raises
     ------
     DataError
-        If the shape differs from the source's, the suffix is wrong, or the file cannot be written.
+        If the file cannot be written.
     """
     from nibabel.freesurfer.mghformat import MGHImage
 
-    if not path.name.lower().endswith(MGH_SUFFIXES):
-        raise DataError(f"Labels cannot be written as '{path.name}'. Expected a name ending in .mgz or .mgh.")
-    check_labels(labels_ZYX, source)
     labels = np.asarray(source.to_source(labels_ZYX), np.uint8)
     image = MGHImage(labels, source.affine)
     with replacing(path) as temporary:

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files._access import check_file, check_labels
+from napari_braintumor.engine.files._access import check_file
 from napari_braintumor.engine.grid import SourceGrid, grid_from_affine, replace_impossible_spacing
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_SUFFIXES = (".mha", ".mhd")
-LABEL_SUFFIXES = (".nrrd", ".mha")
 """Those that hold header and voxels in one file."""
 
 _HEADER_BYTES = 1 << 16
@@ -108,7 +107,7 @@ def write_itk_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Pa
     Parameters
     ----------
     labels_ZYX
-        uint8 ``(Z, Y, X)``.
+        uint8 ``(Z, Y, X)``, of the source's shape.
     source
         The grid of the scan.
     path
@@ -117,13 +116,10 @@ def write_itk_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Pa
     Raises
     ------
     DataError
-        If the shape differs from the source's, the suffix is wrong, or the file cannot be written.
+        If the file cannot be written.
     """
     import SimpleITK
 
-    if not path.name.lower().endswith(LABEL_SUFFIXES):
-        raise DataError(f"Labels cannot be written as '{path.name}'. Expected a name ending in .nrrd or .mha.")
-    check_labels(labels_ZYX, source)
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(np.swapaxes(source.to_source(labels_ZYX), 0, 2)))
     affine = np.diag([-1.0, -1, 1, 1]) @ source.affine
     sides = np.linalg.norm(affine[:3, :3], axis=0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._access import check_labels
 from napari_braintumor.engine.files.formats import check_writable
 from napari_braintumor.engine.grid import SourceGrid, name_grid
 from napari_braintumor.engine.volumes import Legend, Reference
@@ -164,6 +165,7 @@ def write_labels(
         )
     labels = labels_ZYX.astype(np.uint8, copy=False)
     form = check_writable(path)
+    check_labels(labels, source)
     assert form.write_labels is not None
     if legend is not None and form.write_named is not None:
         form.write_named(labels, source, path, legend)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files._access import MOST_PACKED, check_file, check_labels, take, unpacked
+from napari_braintumor.engine.files._access import MOST_PACKED, check_file, take, unpacked
 from napari_braintumor.engine.grid import (
     SourceGrid,
     format_sides,
@@ -214,7 +214,7 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     Parameters
     ----------
     labels_ZYX
-        uint8 ``(Z, Y, X)``.
+        uint8 ``(Z, Y, X)``, of the source's shape.
     source
         The grid of the scan.
     path
@@ -223,13 +223,10 @@ def write_nifti_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: 
     Raises
     ------
     DataError
-        If the shape differs from the source's, the suffix is wrong, or the file cannot be written.
+        If the file cannot be written.
     """
     import nibabel as nib
 
-    if not path.name.lower().endswith(NIFTI_SUFFIXES):
-        raise DataError(f"'{path.name}' is not a NIfTI file name. Expected a name ending in .nii or .nii.gz.")
-    check_labels(labels_ZYX, source)
     labels = source.to_source(labels_ZYX)
     if source.header:
         kind = nib.Nifti1Image if len(source.header) == 348 else nib.Nifti2Image

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files._access import check_file, check_labels
+from napari_braintumor.engine.files._access import check_file
 from napari_braintumor.engine.files._tiff_pages import read_whole
 from napari_braintumor.engine.grid import SourceGrid, default_grid, replace_impossible_spacing
 
@@ -145,7 +145,7 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
     Parameters
     ----------
     labels_ZYX
-        uint8 ``(Z, Y, X)``.
+        uint8 ``(Z, Y, X)``, of the source's shape.
     source
         The grid of the scan.
     path
@@ -154,11 +154,8 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
     Raises
     ------
     DataError
-        If the shape differs from the source's, the suffix is wrong, or the file cannot be written.
+        If the file cannot be written.
     """
-    if not path.name.lower().endswith(TIFF_SUFFIXES):
-        raise DataError(f"'{path.name}' is not a TIFF file name. Expected a name ending in .tif or .tiff.")
-    check_labels(labels_ZYX, source)
     metadata: dict[str, Any] = {"axes": "ZYX", "Name": "tumor labels"}
     if source.spacing_known:
         for axis, size in zip("ZYX", source.spacing, strict=True):
