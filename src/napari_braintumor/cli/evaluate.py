@@ -17,29 +17,22 @@ from rich.table import Table
 from napari_braintumor import engine
 from napari_braintumor.cli._console import (
     Cases,
-    Device,
     Failures,
-    MinVolume,
-    Mirroring,
-    Model,
     Overwrite,
-    Runtime,
-    Skull,
     Subset,
     Verbose,
-    build_config,
     check_usage,
     console,
-    find_all,
     report_errors,
     split_modalities,
 )
+from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.atomic import find_free_path
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.measuring.metrics import METRICS
-from napari_braintumor.engine.settings import DEFAULT_MODEL, EvaluateConfig
+from napari_braintumor.engine.settings import EvaluateConfig
 from napari_braintumor.engine.training.plan_files import read_side
 
 
@@ -48,18 +41,16 @@ def _list_columns() -> tuple[str, ...]:
     return "case", "group", "region", *(metric.name for metric in METRICS), "held_out"
 
 
+@expand_groups
 def evaluate(
     cases: Cases,
-    model: Model = DEFAULT_MODEL,
+    which: CaseOptions,
+    aligning: AlignOptions,
+    network: NetworkOptions,
     modalities: Subset = None,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Only patients that the model's training never saw.")
     ] = False,
-    device: Device = "auto",
-    runtime: Runtime = "auto",
-    mirroring: Mirroring = False,
-    min_volume_ml: MinVolume = None,
-    skull: Skull = "auto",
     split: Annotated[
         Path | None,
         typer.Option(help="A run's split.json: measure only its validation patients or slices."),
@@ -82,14 +73,7 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Compare a model with reference masks: volume Dice and HD95 for each case and region."""
-    segmentation = build_config(
-        model=model,
-        device=device,
-        runtime=runtime,
-        test_time_mirroring=mirroring,
-        min_volume_ml=min_volume_ml,
-        skull=skull,
-    )
+    segmentation, alignment = network.build(), aligning.build()
     with check_usage():
         if convention not in ("volume", "seed"):
             raise SettingsError(f"There is no convention '{convention}'. Expected volume or seed.")
@@ -98,12 +82,13 @@ def evaluate(
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
     with report_errors():
         side = read_side(split) if split is not None else None
-        found = find_all(cases, None, failures)
+        found = which.find(cases, None, failures)
         if labels is not None:  # cases written by this program state it themselves
             found = [case if case.group == "corrected" else replace(case, convention=labels) for case in found]
         total = len(found) + len(failures.reasons)
         config = EvaluateConfig(
             segmentation=segmentation,
+            aligning=alignment,
             modalities=split_modalities(modalities),
             held_out=held_out,
             side=side,

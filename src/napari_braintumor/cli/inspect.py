@@ -14,23 +14,21 @@ from napari_braintumor.cli._console import (
     Cases,
     Channels,
     Failures,
-    KeepNames,
-    Series,
     console,
-    find_all,
     report_errors,
     split_modalities,
 )
+from napari_braintumor.cli._groups import CaseOptions, expand_groups
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.choosing_series.changing import label_patients, label_rows
 from napari_braintumor.engine.files.choosing_series.rows import SeriesRow
 
 
+@expand_groups
 def inspect(
     cases: Cases,
-    series: Series = None,
+    which: CaseOptions,
     modalities: Channels = None,
-    keep_names: KeepNames = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Print what each series of a case is, which are used, and why the others are not; nothing is segmented.
@@ -40,7 +38,7 @@ def inspect(
     """
     failures = Failures()
     with report_errors():
-        found = find_all(cases, split_modalities(modalities), failures, keep_names=keep_names, picks=series, offer=True)
+        found = which.find(cases, split_modalities(modalities), failures, offer=True)
     patients = label_patients(found)
     if as_json:
         listed = [_describe(*pair) for pair in zip(found, patients, strict=True)]

@@ -11,41 +11,35 @@ from napari_braintumor.cli._console import (
     Cases,
     Channels,
     Failures,
-    KeepNames,
-    Onto,
     Out,
-    Registering,
-    Series,
     Verbose,
-    build_align_config,
     console,
-    find_all,
     read_aligned,
     report_errors,
     split_modalities,
 )
+from napari_braintumor.cli._groups import AlignOptions, CaseOptions, expand_groups
 from napari_braintumor.engine.files.prepared import write_prepared
 
 
+@expand_groups
 def prepare(
     cases: Cases,
+    which: CaseOptions,
+    aligning: AlignOptions,
     output: Out = Path("prepared"),
-    series: Series = None,
     modalities: Channels = None,
-    onto: Onto = "auto",
-    registration: Registering = "auto",
     interpolation: Annotated[str, typer.Option(help="linear or cubic.")] = "linear",
-    keep_names: KeepNames = False,
     verbose: Verbose = False,
 ) -> None:
     """Bring the scans of each case onto one grid; write them as NIfTI, with a record of how each got there.
 
     Segmenting does the same by itself. Each case gets a new folder, which is a case again; existing folders stay.
     """
-    config = build_align_config(onto, registration, interpolation=interpolation)
+    config = aligning.build(interpolation=interpolation)
     channels, failures, written = split_modalities(modalities), Failures(verbose), 0
     with report_errors():
-        found = find_all(cases, channels, failures, keep_names=keep_names, picks=series)
+        found = which.find(cases, channels, failures)
     total = len(found) + len(failures.reasons)
     try:
         for case in found:

@@ -14,31 +14,21 @@ from napari_braintumor import engine
 from napari_braintumor.cli._console import (
     Cases,
     Channels,
-    Device,
     Failures,
     KeepLargest,
-    KeepNames,
-    MinVolume,
-    Mirroring,
     Model,
-    Onto,
     Out,
     Overwrite,
-    Registering,
-    Runtime,
-    Series,
-    Skull,
     Verbose,
-    build_align_config,
     build_config,
     check_usage,
     console,
-    find_all,
     make_progress_bar,
     read_aligned,
     report_errors,
     split_modalities,
 )
+from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
 from napari_braintumor.engine.aligning.returning import segmentation_on
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SlicesDone, Started
@@ -58,18 +48,15 @@ ENDINGS = tuple(suffix.lstrip(".") for each in FORMATS for suffix in each.writte
 _ALL = "all"
 
 
+@expand_groups
 def segment(
     cases: Cases,
+    which: CaseOptions,
+    aligning: AlignOptions,
+    network: NetworkOptions,
     output: Out = Path("out"),
-    model: Model = DEFAULT_MODEL,
-    series: Series = None,
     modalities: Channels = None,
-    device: Device = "auto",
-    runtime: Runtime = "auto",
-    mirroring: Mirroring = False,
     keep_largest: KeepLargest = False,
-    min_volume_ml: MinVolume = None,
-    skull: Skull = "auto",
     spacing: Annotated[
         str | None,
         typer.Option(help="Voxel size in mm along Z, Y, X, if the files state none or a wrong one: 5,1,1."),
@@ -81,8 +68,6 @@ def segment(
             "grid of the reference."
         ),
     ] = None,
-    onto: Onto = "auto",
-    registration: Registering = "auto",
     file_format: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +79,6 @@ def segment(
         str | None,
         typer.Option(help="Also a DICOM segmentation with a report of measurements or contours: report,rtstruct."),
     ] = None,
-    keep_names: KeepNames = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
@@ -102,16 +86,8 @@ def segment(
 
     Labels that were edited, or that another program wrote, are never overwritten: new ones get a number.
     """
-    config = build_config(
-        model=model,
-        device=device,
-        runtime=runtime,
-        test_time_mirroring=mirroring,
-        keep_largest=keep_largest,
-        min_volume_ml=min_volume_ml,
-        skull=skull,
-    )
-    aligning, grid = build_align_config(onto, registration), _read_grid(on)
+    config = network.build(keep_largest=keep_largest)
+    alignment, grid = aligning.build(), _read_grid(on)
     channels, sides, suffix = split_modalities(modalities), _read_spacing(spacing), _read_format(file_format)
     extras = _read_also(also)
     suffix = suffix or (".dcm" if extras else None)
@@ -120,12 +96,12 @@ def segment(
     failures, written = Failures(verbose), 0
     with report_errors():
         _print_doubts(config)
-        found = find_all(cases, channels, failures, keep_names=keep_names, picks=series)
+        found = which.find(cases, channels, failures)
     total = len(found) + len(failures.reasons)
     try:
         for case in found:
             with failures.catch(case.name):
-                volume = read_aligned(case, aligning)
+                volume = read_aligned(case, alignment)
                 result = _segment_one(volume if sides is None else volume.with_spacing(sides), config)
                 _print_volumes(result)
                 for placed in _place(result, grid):

@@ -99,6 +99,9 @@ class EvaluateConfig(Frozen):
     """How a model is compared with reference masks."""
 
     segmentation: SegmentConfig = Field(default_factory=SegmentConfig, description="The model and how to run it.")
+    aligning: AlignConfig = Field(
+        default_factory=AlignConfig, description="How scans on different grids are brought onto one."
+    )
     modalities: tuple[str, ...] | None = Field(
         None,
         description="Use only these modalities of each case; cases that have none of them are left out with a note.",

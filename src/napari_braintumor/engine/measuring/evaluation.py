@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.aligning.returning import segmentation_on
+from napari_braintumor.engine.aligning.scans import lie_alike
 from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure
 from napari_braintumor.engine.events import (
     CalibrationEvaluated,
@@ -22,6 +24,7 @@ from napari_braintumor.engine.events import (
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
 from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.metrics import (
     METRICS,
     calibration_error,
@@ -74,7 +77,7 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
             continue
         try:
             started = time.perf_counter()
-            volume = read_case(case)
+            volume = read_case(case, config.aligning)
             chosen = tuple(name for name in volume.modalities if config.modalities is None or name in config.modalities)
             if not chosen:
                 yield Noted(f"{case.name} is skipped: none of the requested modalities is usable.")
@@ -82,9 +85,9 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
             volume = volume.with_modalities(chosen)
             reference = _empty_reference(volume, regions) if config.no_tumor else read_reference(case)
             assert reference is not None
-            result = _segment(volume, config)
+            result = _place_on(reference.source, _segment(volume, config), case.name)
             slices = config.side[case.name] if config.side is not None else None
-            only = np.arange(volume.shape[0]) if slices is None else np.array(slices)
+            only = np.arange(len(result.labels)) if slices is None else np.array(slices)
             compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
             together.add(result, reference, only)
         except Exception as error:  # noqa: BLE001  an error in one case must not stop the others
@@ -95,6 +98,8 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
         measured += 1
         for note in (*volume.notes, *reference.notes):
             yield Noted(f"{case.name}: {note}")
+        if config.pooled and result.probabilities is None:
+            yield Noted(f"{case.name} is left out of the pooled measures: its mask lies on another grid.")
         yield compared
     if not measured:
         need = " and must be among the model's held-out patients" if config.held_out else ""
@@ -163,6 +168,20 @@ def _segment(volume: Volume, config: EvaluateConfig) -> Segmentation:
     )
 
 
+def _place_on(mask: SourceGrid, result: Segmentation, name: str) -> Segmentation:
+    """Return a result on the grid of the mask, which is that of one of the scans."""
+    if result.alignment is None or lie_alike(result.source, mask):
+        return result
+    scans = result.alignment.scans
+    modality = next((modality for modality, scan in scans.items() if lie_alike(scan.grid, mask)), None)
+    if modality is None:
+        raise DataError(
+            f"The mask of '{name}' lies on the grid of none of {', '.join(scans)}, which were used. Expected the grid "
+            "of one of them. Choose the series on which it was drawn."
+        )
+    return segmentation_on(result, modality)
+
+
 def _compare(
     case: CaseFiles,
     volume: Volume,
@@ -180,7 +199,7 @@ def _compare(
     for name in (region.name for region in card.regions if region.name in reference.regions):
         predicted, truth = result.mask_of(name)[slices], reference.regions[name][slices]
         for metric in METRICS:
-            figures[metric.name][name] = metric.measure(predicted, truth, volume.source)
+            figures[metric.name][name] = metric.measure(predicted, truth, result.source)
         missed[name], lesions[name] = count_missed_lesions(predicted, truth)
     used = tuple(name for name in volume.modalities if name in result.provenance["modalities_used"])
     return CaseEvaluated(
