@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_info
+from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.returning import labels_on
 from napari_braintumor.engine.errors import SettingsError
-from napari_braintumor.engine.measuring.dicom_export import write_with_extras
+from napari_braintumor.engine.events import ExportEvent, LabelsWritten, PhaseReached
+from napari_braintumor.engine.files.formats import check_writable, find_suffix
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.measuring.dicom_export import check_extras, export_labels
 from napari_braintumor.engine.measuring.record import write_record
+from napari_braintumor.engine.volumes import Alignment, Legend
 from napari_braintumor.layers import alignment_of, figures_of, is_result, labels_from_layer, legend_of
 
 
@@ -56,6 +63,73 @@ def save_labels(
 
     Parameters
     ----------
+    layer, path, others, also, on
+        As for `take_labels`.
+
+    Returns
+    -------
+    list of Path
+        The label file, what was written beside it, and for a model's result its record.
+
+    Raises
+    ------
+    DataError, SettingsError
+        As `take_labels` and `write_taken`.
+    """
+    taken = take_labels(layer, path, others, also, on)
+    *_, written = write_taken(taken)
+    assert isinstance(written, LabelsWritten)
+    if taken.note:
+        show_info(taken.note)
+    return list(written.files)
+
+
+@dataclass(frozen=True, eq=False)
+class TakenLabels:
+    """The labels of a layer as they were when they were to be saved; what is painted later is not in them.
+
+    Attributes
+    ----------
+    labels_ZYX, grid
+        The labels, and the grid that they were drawn on.
+    legend
+        What they mean.
+    path
+        The file.
+    also
+        What to write beside it.
+    on
+        The modality on whose own grid they are written; None for the grid that they were drawn on.
+    alignment
+        How the scans were brought onto one grid.
+    record
+        For a model's result what is written into its record.
+    note
+        What the user should know; may be empty.
+    """
+
+    labels_ZYX: NDArray[Any]
+    grid: SourceGrid
+    legend: Legend
+    path: Path
+    also: tuple[str, ...] = ()
+    on: str | None = None
+    alignment: Alignment | None = None
+    record: Mapping[str, Any] | None = None
+    note: str = ""
+
+
+def take_labels(
+    layer: Labels,
+    path: Path,
+    others: Iterable[Layer] = (),
+    also: Collection[str] = (),
+    on: str | None = None,
+) -> TakenLabels:
+    """Take the labels out of a layer, to write them in another thread.
+
+    Parameters
+    ----------
     layer
         The layer. If a model made it, its record is written next to the file.
     path
@@ -69,29 +143,56 @@ def save_labels(
 
     Returns
     -------
-    list of Path
-        The label file, what was written beside it, and for a model's result its record.
+    TakenLabels
+        A copy.
 
     Raises
     ------
     DataError
-        See `write_layer`.
+        If labels are not written with that suffix, the layer is not three-dimensional, or it is unclear which scan
+        the labels belong to.
     SettingsError
         If what is asked for beside it cannot be written, or the layer was not made from that modality.
     """
+    check_writable(path)
+    check_extras(also, find_suffix(path))
     landing = labels_from_layer(layer, others)
-    labels, grid = landing.labels_ZYX, landing.grid
-    if on is not None:
-        alignment = alignment_of(layer)
-        if alignment is None or on not in alignment.scans:
-            raise SettingsError(f"'{layer.name}' was not made from a {on} with a grid of its own. Choose another grid.")
-        labels, grid = labels_on(labels, alignment, on), alignment.scans[on].grid
-    written = write_with_extras(labels, grid, path, legend_of(layer), also)
-    if landing.note:
-        show_info(landing.note)
-    if not is_result(layer):
-        return written
-    figures = figures_of(layer)
-    figures.settle()
-    where = {} if on is None else {"on_grid_of": on}
-    return [*written, write_record({**where, **figures.describe()}, written[0])]
+    alignment = alignment_of(layer) if on is not None else None
+    if on is not None and (alignment is None or on not in alignment.scans):
+        raise SettingsError(f"'{layer.name}' was not made from a {on} with a grid of its own. Choose another grid.")
+    record = None
+    if is_result(layer):
+        figures = figures_of(layer)
+        figures.settle()
+        record = {**({} if on is None else {"on_grid_of": on}), **figures.describe()}
+    labels = np.array(landing.labels_ZYX)
+    return TakenLabels(labels, landing.grid, legend_of(layer), path, tuple(also), on, alignment, record, landing.note)
+
+
+def write_taken(taken: TakenLabels) -> Generator[ExportEvent, None, None]:
+    """Write labels that were taken out of a layer; runs in a worker thread.
+
+    Yields
+    ------
+    ExportEvent
+        `PhaseReached` before each part, and `LabelsWritten` last; who stops before finds no file.
+
+    Raises
+    ------
+    DataError
+        If a label is above 255, or a file cannot be written.
+    SettingsError
+        If a package is missing that is needed for what is written beside the labels.
+    """
+    labels, grid = taken.labels_ZYX, taken.grid
+    if taken.on is not None and taken.alignment is not None:
+        yield PhaseReached(f"bringing the labels onto the grid of {taken.on}")
+        labels, grid = labels_on(labels, taken.alignment, taken.on), taken.alignment.scans[taken.on].grid
+    for event in export_labels(labels, grid, taken.path, taken.legend, taken.also):
+        if isinstance(event, LabelsWritten):
+            files = event.files
+            if taken.record is not None:
+                files = (*files, write_record(taken.record, files[0]))
+            yield LabelsWritten(files)
+        else:
+            yield event

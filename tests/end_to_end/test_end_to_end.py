@@ -21,6 +21,7 @@ from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
+from saving import save_to
 
 SECONDS = 8
 
@@ -223,7 +224,7 @@ def test_the_numbers_on_screen_are_those_of_the_layer_at_every_step(viewer, qtbo
         step()
         assert numbers_on_screen(dock) == counted(layer)
     assert dock.result_card.kept_line.text().startswith("2 reviewed slices kept")
-    dock.result_card.save_to(tmp_path / "tumor.nii.gz")
+    save_to(qtbot, dock.result_card, tmp_path / "tumor.nii.gz")
     saved = json.loads((tmp_path / "tumor.json").read_text())
     voxel_ml = float(np.prod(layer.scale)) / 1000
     now_ml = np.isin(layer.data, (1, 2, 3)).sum() * voxel_ml

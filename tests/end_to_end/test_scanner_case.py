@@ -20,6 +20,7 @@ from napari_braintumor.engine.files.labels import find_label_values
 from napari_braintumor.layers import KEY, find_placement
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.shared.save_form import DICOM_TITLE, SaveForm
+from saving import wait_for_saving
 from scanner_case import write_scanner_case
 
 LONGEST_PAUSE_S = 4.0
@@ -96,6 +97,7 @@ def save(qtbot: Any, monkeypatch: Any, dock: SegmentDock, path: Path, fill: Call
 
     QTimer.singleShot(200, fill_in)
     dock.result_card.save_button.click()
+    wait_for_saving(qtbot, dock.result_card)
 
 
 def images(viewer: Any) -> dict[str, Image]:

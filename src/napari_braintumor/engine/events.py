@@ -184,6 +184,16 @@ AlignEvent = PhaseReached | Aligned
 
 
 @dataclass(frozen=True)
+class LabelsWritten:
+    """Labels are on disk. `files` are the labels, and what was written beside them."""
+
+    files: tuple[Path, ...]
+
+
+ExportEvent = PhaseReached | LabelsWritten
+
+
+@dataclass(frozen=True)
 class CaseLeftOut(Noted):
     """A case is not used; `text` says why. `damaged` is True if its files should have been usable."""
 

@@ -26,6 +26,7 @@ from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import layers_from_case, mark_reviewed
 from napari_braintumor.widgets.segmenting.dock import ADVANCED, SegmentDock
+from saving import save_to
 
 CARD = ModelCard(
     name=DEFAULT_MODEL, title="Glioma U-Net", architecture="unet", accepts_missing=True, license="CC BY-NC-SA 4.0",
@@ -547,7 +548,7 @@ def test_saving_writes_the_corrected_labels(dock, viewer, volume, qtbot, tmp_pat
     open_case(viewer, volume)
     run(qtbot, dock)
     viewer.layers["Tumor [patient7]"].data_setitem(tuple(np.array([[5], [19], [15]])), 3)
-    dock.result_card.save_to(tmp_path / "out.nii.gz")
+    save_to(qtbot, dock.result_card, tmp_path / "out.nii.gz")
     written = volume.source.from_source(np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj))
     assert written[5, 19, 15] == 3
     assert dock.message.text().startswith("Saved ")
@@ -566,7 +567,7 @@ def test_when_its_layer_goes_the_card_is_empty(dock, viewer, volume, qtbot):
 def test_a_name_that_cannot_be_written_is_reported(dock, viewer, volume, qtbot, tmp_path):
     open_case(viewer, volume)
     run(qtbot, dock)
-    dock.result_card.save_to(tmp_path / "out.jpg")
+    save_to(qtbot, dock.result_card, tmp_path / "out.jpg")
     assert dock.message.text().startswith("Not saved: ")
 
 

@@ -29,6 +29,7 @@ from napari_braintumor.layers import figures as figures_module
 from napari_braintumor.widgets.shared.result_card import ResultCard, in_ranges
 from napari_braintumor.widgets.shared.save_form import SaveForm
 from open_layers import open_case
+from saving import save_to, wait_for_saving
 
 VOXEL_ML = 4.5e-3
 
@@ -114,7 +115,7 @@ def test_consecutive_slices_are_written_as_ranges():
 
 
 def test_the_record_that_is_copied_and_the_one_that_is_saved_are_those_of_the_labels_now(
-    card, viewer, volume, segmentation, tmp_path
+    qtbot, card, viewer, volume, segmentation, tmp_path
 ):
     _, layer = add_result(viewer, segmentation, volume, model_path=Path("m.safetensors"))
     layer.paint((5, 10, 10), 4)
@@ -122,7 +123,7 @@ def test_the_record_that_is_copied_and_the_one_that_is_saved_are_those_of_the_la
     layer.data[4, :2, :2] = 1  # without an event
     card.copy_button.click()
     copied = json.loads(QApplication.clipboard().text())
-    card.save_to(tmp_path / "out.nii.gz")
+    save_to(qtbot, card, tmp_path / "out.nii.gz")
     saved = json.loads((tmp_path / "out.json").read_text())
     assert {k: v for k, v in saved.items() if k != "labels_file"} == copied
     assert saved["labels_file"] == "out.nii.gz"
@@ -136,13 +137,13 @@ def test_the_record_that_is_copied_and_the_one_that_is_saved_are_those_of_the_la
     assert copied["model"] == "fake"
 
 
-def test_a_file_of_the_records_name_that_is_another_programs_stays(card, viewer, volume, segmentation, tmp_path):
+def test_a_file_of_the_records_name_that_is_another_programs_stays(qtbot, card, viewer, volume, segmentation, tmp_path):
     add_result(viewer, segmentation, volume)
     (tmp_path / "out.json").write_text('{"RepetitionTime": 2}')
     messages: list[str] = []
     card.reported.connect(messages.append)
     for _ in range(2):
-        card.save_to(tmp_path / "out.nii.gz")
+        save_to(qtbot, card, tmp_path / "out.nii.gz")
     assert json.loads((tmp_path / "out.json").read_text()) == {"RepetitionTime": 2}
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["out.json", "out_2.json"]
     assert messages[-1] == f"Saved {tmp_path / 'out.nii.gz'}, {tmp_path / 'out_2.json'}."
@@ -302,7 +303,9 @@ def test_a_card_that_is_opened_later_finds_the_result(qtbot, viewer, volume, seg
 
 
 @pytest.mark.parametrize("also", [(), ("report",), ("report", "rtstruct")])
-def test_a_scan_from_dicom_is_saved_as_the_form_says(also, card, viewer, synthetic_segmentation, tmp_path, monkeypatch):
+def test_a_scan_from_dicom_is_saved_as_the_form_says(
+    also, qtbot, card, viewer, synthetic_segmentation, tmp_path, monkeypatch
+):
     shape = (6, 20, 16)
     write_series(tmp_path / "scan", np.ones(shape), affine_of(shape=shape))
     data, grid = read_series(sorted((tmp_path / "scan").iterdir()))
@@ -325,17 +328,18 @@ def test_a_scan_from_dicom_is_saved_as_the_form_says(also, card, viewer, synthet
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
     monkeypatch.setattr(SaveForm, "exec", fill)
     card.save_button.click()
+    wait_for_saving(qtbot, card)
     assert proposed == [str(tmp_path / "scan" / "case_tumor.dcm")]
     names = ["mine.dcm", "mine.json", *(f"mine_{extra}.dcm" for extra in also)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
 
 
-def test_measurements_in_dicom_need_a_scan_from_dicom(card, viewer, volume, segmentation, tmp_path):
+def test_measurements_in_dicom_need_a_scan_from_dicom(qtbot, card, viewer, volume, segmentation, tmp_path):
     add_result(viewer, segmentation, volume)
     messages: list[str] = []
-    card.reported.connect(messages.append)
-    card.save_to(tmp_path / "out.dcm", ("report",))
-    assert messages[0].startswith("Not saved: ")
+    card.failed.connect(lambda failure, before: messages.append(f"{before}{failure.text}"))
+    save_to(qtbot, card, tmp_path / "out.dcm", ("report",))
+    assert messages[0].startswith("Not saved: The labels do not belong to a DICOM image")
     assert not list(tmp_path.iterdir())
 
 

@@ -130,6 +130,26 @@ def _whole_numbers(array: NDArray[Any], where: str) -> tuple[NDArray[Any], tuple
     return whole, tuple(int(v) for v in np.flatnonzero(np.bincount(whole.ravel()))), rounded
 
 
+def check_values(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Check that labels can be written.
+
+    Returns
+    -------
+    ndarray
+        The same labels as uint8.
+
+    Raises
+    ------
+    DataError
+        If one does not fit.
+    """
+    if labels.size and not (labels.min() >= 0 and labels.max() <= 255):
+        raise DataError(
+            f"Labels range from {labels.min()} to {labels.max()}. Expected values from 0 to 255. Renumber them first."
+        )
+    return labels.astype(np.uint8, copy=False)
+
+
 def write_labels(
     labels_ZYX: NDArray[np.integer[Any]], source: SourceGrid, path: Path, legend: Legend | None = None
 ) -> Path:
@@ -158,12 +178,7 @@ def write_labels(
         cannot be written.
     """
     path = Path(path)
-    if labels_ZYX.size and not (labels_ZYX.min() >= 0 and labels_ZYX.max() <= 255):
-        raise DataError(
-            f"Labels range from {labels_ZYX.min()} to {labels_ZYX.max()}. Expected values from 0 to 255. "
-            "Renumber them first."
-        )
-    labels = labels_ZYX.astype(np.uint8, copy=False)
+    labels = check_values(labels_ZYX)
     form = check_writable(path)
     check_labels(labels, source)
     assert form.write_labels is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import SettingsError
+from napari_braintumor.engine.events import ExportEvent, LabelsWritten, PhaseReached
+from napari_braintumor.engine.files._access import check_labels
 from napari_braintumor.engine.files.formats import find_suffix, join_words
-from napari_braintumor.engine.files.labels import write_labels
+from napari_braintumor.engine.files.labels import check_values, write_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.diameters import measure_axial_diameters, measure_longest_diameter
 from napari_braintumor.engine.volumes import Legend, Sizes
@@ -64,7 +66,29 @@ def check_extras(also: Collection[str], ending: str) -> None:
 def write_with_extras(
     labels_ZYX: NDArray[Any], source: SourceGrid, path: Path, legend: Legend, also: Collection[str] = ()
 ) -> list[Path]:
+    """Write labels, and what else is asked for beside a DICOM segmentation; see `export_labels`.
+
+    Returns
+    -------
+    list of Path
+        The files, the labels first.
+
+    Raises
+    ------
+    DataError, SettingsError
+        As `export_labels`.
+    """
+    *_, written = export_labels(labels_ZYX, source, path, legend, also)
+    assert isinstance(written, LabelsWritten)
+    return list(written.files)
+
+
+def export_labels(
+    labels_ZYX: NDArray[Any], source: SourceGrid, path: Path, legend: Legend, also: Collection[str] = ()
+) -> Generator[ExportEvent, None, None]:
     """Write labels in the format given by the suffix, and what else is asked for beside a DICOM segmentation.
+
+    Nothing is written before all of it was made, so that whoever stops iterating finds no file.
 
     Parameters
     ----------
@@ -79,10 +103,10 @@ def write_with_extras(
     also
         Any of `EXTRAS`.
 
-    Returns
-    -------
-    list of Path
-        The files, the labels first.
+    Yields
+    ------
+    ExportEvent
+        `PhaseReached` before each part, and `LabelsWritten` last, with the labels first.
 
     Raises
     ------
@@ -92,22 +116,37 @@ def write_with_extras(
         As `check_extras`, or if a package is missing.
     """
     check_extras(also, find_suffix(path))
-    if not also:
-        return [write_labels(labels_ZYX, source, path, legend)]
-    from napari_braintumor.engine.files.dicom.report import write_report
-    from napari_braintumor.engine.files.dicom.segmentation import write_segmentation
-    from napari_braintumor.engine.files.dicom.structures import require_rt_utils, write_structures
+    if find_suffix(path) != ".dcm":
+        yield PhaseReached("writing the labels")
+        yield LabelsWritten((write_labels(labels_ZYX, source, path, legend),))
+        return
+    from napari_braintumor.engine.files.dicom.referring import find_images
+    from napari_braintumor.engine.files.dicom.report import make_report
+    from napari_braintumor.engine.files.dicom.saving import save_objects
+    from napari_braintumor.engine.files.dicom.segmentation import make_segmentation
+    from napari_braintumor.engine.files.dicom.structures import make_structures, require_rt_utils
 
     if STRUCTURES in also:
-        require_rt_utils()  # before anything is written
-    labels = np.asarray(labels_ZYX).astype(np.uint8)
-    made, images, segments = write_segmentation(labels, source, path, legend)
-    files = [path]
+        require_rt_utils()
+    parts = 3 + (REPORT in also) + (STRUCTURES in also)
+    yield PhaseReached("looking for the images of the series", 0, parts)
+    labels = check_values(labels_ZYX)
+    check_labels(labels, source)
+    images = find_images(source)
+    yield PhaseReached("making the segmentation", 1, parts)
+    made, segments = make_segmentation(labels, source, images, legend)
+    objects = {path: made}
     if REPORT in also:
-        sizes = {each.name: measure_sizes(np.isin(labels, each.labels), source) for each in segments}
-        files.append(path.with_name(f"{path.stem}_{REPORT}.dcm"))
-        write_report(sizes, made, segments, images, files[-1], legend.provenance)
+        sizes = {}
+        for segment in segments:
+            yield PhaseReached(f"measuring {segment.name}", 2, parts)
+            sizes[segment.name] = measure_sizes(np.isin(labels, segment.labels), source)
+        report = make_report(sizes, made, segments, images, legend.provenance)
+        objects[path.with_name(f"{path.stem}_{REPORT}.dcm")] = report
     if STRUCTURES in also:
-        files.append(path.with_name(f"{path.stem}_{STRUCTURES}.dcm"))
-        write_structures(labels, source, files[-1], segments, images, by_hand="model" not in legend.provenance)
-    return files
+        yield PhaseReached("drawing contours", len(objects) + 1, parts)
+        drawn = make_structures(labels, source, segments, images, by_hand="model" not in legend.provenance)
+        objects[path.with_name(f"{path.stem}_{STRUCTURES}.dcm")] = drawn
+    yield PhaseReached("writing the files", parts - 1, parts)
+    save_objects(objects)
+    yield LabelsWritten(tuple(objects))

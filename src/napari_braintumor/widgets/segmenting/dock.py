@@ -123,7 +123,7 @@ class SegmentDock(Dock):
     def describe_closing(self) -> str:
         """Say that a run under way ends with its dock."""
         if self.footer.job is None:
-            return ""
+            return self.result_card.saver.describe_closing()
         if self.opener.is_busy:
             return "Opening the case was canceled because the dock was closed."
         return "The segmentation was canceled because its dock was closed. No layer was changed."
@@ -212,6 +212,7 @@ class SegmentDock(Dock):
 
         self.result_card = ResultCard(self._viewer)
         self.result_card.reported.connect(self.message.show_text)
+        self.result_card.failed.connect(self.message.show_failure)
         self.result_card.case_asked.connect(self.scans.case_bar.take)
         self.result_card.tune_asked.connect(self._fine_tune)
         column.addWidget(self.result_card)

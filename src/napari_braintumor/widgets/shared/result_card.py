@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
-from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
@@ -27,13 +26,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_braintumor.engine.errors import DataError, SettingsError
-from napari_braintumor.engine.volumes import Alignment
 from napari_braintumor.layers import (
     KEY,
     Figures,
     Selection,
-    alignment_of,
     case_of,
     explain_lock,
     figures_of,
@@ -49,8 +45,7 @@ from napari_braintumor.layers import (
 )
 from napari_braintumor.widgets.shared.following import follow
 from napari_braintumor.widgets.shared.parts import Combo, copy_text, make_line, name_widget
-from napari_braintumor.widgets.shared.save_form import SaveForm
-from napari_braintumor.writers import save_labels
+from napari_braintumor.widgets.shared.saving import LabelSaver
 
 if TYPE_CHECKING:
     import napari
@@ -76,6 +71,9 @@ class ResultCard(QGroupBox):
 
     reported = Signal(str)
     """A sentence for the dock to show."""
+
+    failed = Signal(object, str)
+    """A `Failure` for the dock to show, and what did not happen."""
 
     case_asked = Signal(object)
     """A result of another case than the one in work was selected: its layer."""
@@ -110,7 +108,7 @@ class ResultCard(QGroupBox):
         self._refresh()
 
     def save_to(self, path: Path, also: Collection[str] = (), on: str | None = None) -> None:
-        """Write the layer's labels as they are now, with their record, or say why not.
+        """Write the layer's labels as they are now, with their record, in the background, and report it.
 
         Parameters
         ----------
@@ -121,20 +119,8 @@ class ResultCard(QGroupBox):
         on
             The modality on whose own grid they are written, if it has another one.
         """
-        if self.layer is None:
-            return
-        try:
-            written = save_labels(self.layer, path, self._viewer.layers, also, on)
-        except (DataError, SettingsError) as error:
-            self.reported.emit(f"Not saved: {error}")
-            show_warning(str(error))
-        else:
-            self.reported.emit(f"Saved {', '.join(map(str, written))}.")
-
-    @property
-    def _alignment(self) -> Alignment | None:
-        """How the scans of the layer were brought onto one grid."""
-        return alignment_of(self.layer) if self.layer is not None else None
+        if self.layer is not None:
+            self.saver.save_to(self.layer, path, also, on)
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -159,13 +145,10 @@ class ResultCard(QGroupBox):
         self.show_box.currentIndexChanged.connect(self._show_region)
         self.lock_line = make_line("", "Why the brush is locked")
         self.notes_line = make_line("", "Notes on this run")
-        self.save_button = QPushButton("Save labels…")
-        name_widget(
-            self.save_button,
-            "Save labels",
-            "Save the labels, with your corrections, on the grid of a scan of the case",
-        )
-        self.save_button.clicked.connect(self._save)
+        self.saver = LabelSaver(self._viewer, lambda: self.layer)
+        self.saver.reported.connect(self.reported)
+        self.saver.failed.connect(self.failed)
+        self.save_button = self.saver.save_button
         self.copy_button = QPushButton("Copy record")
         name_widget(self.copy_button, "Copy record", "Copy volumes, model, settings and source as JSON")
         self.copy_button.clicked.connect(self._copy)
@@ -178,11 +161,11 @@ class ResultCard(QGroupBox):
             column.addWidget(widget)
         for widget in (self.show_box, self.lock_line, self.notes_line):
             column.addWidget(widget)
+        column.addWidget(self.saver)
         buttons = QHBoxLayout()
-        buttons.addWidget(self.save_button)
         buttons.addWidget(self.copy_button)
+        buttons.addWidget(self.tune_button)
         column.addLayout(buttons)
-        column.addWidget(self.tune_button)
         self.hide()
 
     # ---------------------------------------------------------------------------------------------- which layer
@@ -309,14 +292,6 @@ class ResultCard(QGroupBox):
         if self.layer is not None:
             replace_kept(self.layer)
             self._refresh()
-
-    def _save(self) -> None:
-        """Ask for the grid, the format and the file, and write the layer there."""
-        if self.layer is None:
-            return
-        form = SaveForm(self, case_of(self.layer) or self.layer.name, find_placement(self.layer).grid, self._alignment)
-        if form.exec() and form.wish is not None:
-            self.save_to(form.wish.path, form.wish.also, form.wish.on)
 
     def _copy(self) -> None:
         if self._figures is not None:

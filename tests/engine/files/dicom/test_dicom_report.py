@@ -13,9 +13,10 @@ from dicom import Acquisition, Storage, affine_of, write_series
 from dicom_tools import errors_of, read_measurements
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, LABEL_COLORS, LABELS, labels_by_region
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.dicom.reading import read_series
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.measuring.dicom_export import measure_sizes, write_with_extras
+from napari_braintumor.engine.measuring.dicom_export import EXTRAS, export_labels, measure_sizes, write_with_extras
 from napari_braintumor.engine.volumes import Legend
 
 MODEL = {"model": "glioma-test", "model_version": "3"}
@@ -101,3 +102,26 @@ def test_what_cannot_be_written_beside_labels_is_refused(tmp_path: Path) -> None
     with pytest.raises(DataError, match="cannot be written"):
         write_with_extras(labels, grid, tmp_path / "nowhere" / "a.dcm", LEGEND, ["report"])
     assert [path.name for path in tmp_path.iterdir()] == ["scan"]
+
+
+def test_whoever_stops_before_the_end_finds_no_file(tmp_path: Path) -> None:
+    labels, grid = make_case(tmp_path / "scan")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.dcm").write_text("an older file")
+    total = len(list(export_labels(labels, grid, tmp_path / "b.dcm", LEGEND, EXTRAS)))
+    assert total > 5
+    for count in range(1, total):
+        events = export_labels(labels, grid, tmp_path / "out" / "a.dcm", LEGEND, EXTRAS)
+        for _ in range(count):
+            assert isinstance(next(events), PhaseReached)
+        events.close()
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.dcm"]
+        assert (tmp_path / "out" / "a.dcm").read_text() == "an older file"
+
+
+def test_if_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
+    labels, grid = make_case(tmp_path / "scan")
+    (tmp_path / "out" / "a_report.dcm").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"a_report.dcm' is a folder"):
+        write_with_extras(labels, grid, tmp_path / "out" / "a.dcm", LEGEND, ["report"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_report.dcm"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
@@ -12,7 +11,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.files.dicom.quiet import unheard
 from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images
 from napari_braintumor.engine.files.dicom.segmentation import SERIES_NUMBER, Segment, code_of
@@ -23,42 +21,34 @@ _DEVICE = "1.2.826.0.1.3680043.8.498.64087541983066532745105296071124578303"
 """This program as an observer; the same in all reports."""
 
 
-def write_report(
+def make_report(
     sizes: Mapping[str, Sizes],
     segmentation: Dataset,
     segments: Sequence[Segment],
     images: Images,
-    path: Path,
     provenance: Mapping[str, Any],
 ) -> Dataset:
-    """Write the sizes of regions as a structured report that refers to their segments.
+    """Make a structured report of the sizes of regions, which refers to their segments.
 
     Parameters
     ----------
     sizes
         The sizes of each segment, by its name; segments that are not listed are left out.
-    segmentation, segments, images
-        From `write_segmentation`.
-    path
-        The file, which is written completely or not at all.
+    segmentation, segments
+        From `make_segmentation`.
+    images
+        The series that it refers to.
     provenance
         As in `Legend`.
 
     Returns
     -------
     Dataset
-        The report as written.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be written.
+        The report, with the patient of the series.
     """
     with unheard():
         made = _make(sizes, segmentation, segments, images, provenance)
         images.copy_patient(made)
-        with replacing(path) as temporary:
-            made.save_as(temporary, enforce_file_format=True)
     return made
 
 

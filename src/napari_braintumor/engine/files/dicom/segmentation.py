@@ -20,11 +20,11 @@ from pydicom.sr.coding import Code
 from pydicom.uid import MRImageStorage, generate_uid
 
 from napari_braintumor.engine.anatomy import CAVITY, CORE, ENHANCING, EXTRA_COLORS, WHOLE
-from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._access import check_labels
 from napari_braintumor.engine.files.dicom.quiet import unheard
 from napari_braintumor.engine.files.dicom.referring import PROGRAM, Images, find_images, make_reference
+from napari_braintumor.engine.files.dicom.saving import save_objects
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Legend
 
@@ -106,39 +106,62 @@ def write_segmentation(
 
     Parameters
     ----------
-    labels_ZYX
-        uint8 ``(Z, Y, X)``.
-    source
-        Their grid.
     path
         The file, which is written completely or not at all. Its name is chosen without looking at the headers.
-    legend
-        What the labels mean. Without it every label is a segment of its own.
-    series
-        A file of the series to refer to; if left out, that of the grid. On the grid of the series each plane refers to
-        its image, except where that is missing; on another grid of its frame of reference, where planes coincide.
+    labels_ZYX, source, legend, series
+        As for `make_segmentation`.
 
     Returns
     -------
     tuple
-        The dataset as written, the images it refers to, and its segments, for objects that refer to it.
+        As that of `make_segmentation`.
 
     Raises
     ------
     DataError
-        If the scan is not DICOM or its files are gone, its frame of reference is unknown or another, the grid is
-        sheared within a slice, there is nothing to write, or the file cannot be written.
+        As that of `make_segmentation`, or if the file cannot be written.
+    """
+    check_labels(labels_ZYX, source)
+    images = find_images(source, series)
+    made, segments = make_segmentation(labels_ZYX, source, images, legend)
+    save_objects({path: made})
+    return made, images, segments
+
+
+def make_segmentation(
+    labels_ZYX: NDArray[np.uint8], source: SourceGrid, images: Images, legend: Legend | None = None
+) -> tuple[Dataset, tuple[Segment, ...]]:
+    """Make a DICOM segmentation of labels.
+
+    Parameters
+    ----------
+    labels_ZYX
+        uint8 ``(Z, Y, X)``.
+    source
+        Their grid.
+    images
+        The series to refer to. On its grid each plane refers to its image, except where that is missing; on another
+        grid of its frame of reference, where planes coincide.
+    legend
+        What the labels mean. Without it every label is a segment of its own.
+
+    Returns
+    -------
+    tuple
+        The object, and its segments, for objects that refer to it.
+
+    Raises
+    ------
+    DataError
+        If the shapes differ, the grid is sheared within a slice, or there is nothing to write.
     """
     check_labels(labels_ZYX, source)
     segments = list_segments(labels_ZYX, legend or Legend())
-    images = find_images(source, series)
     planes = lay_out(labels_ZYX, source, images)
     with unheard():
         made = _make(planes, segments, images, (legend or Legend()).provenance)
         images.copy_patient(made)
-        with replacing(path) as temporary:
-            made.save_as(temporary, enforce_file_format=True)
-    return made, images, segments
+    return made, segments
 
 
 def list_segments(labels: NDArray[np.uint8], legend: Legend) -> tuple[Segment, ...]:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 
-from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.files.calling import call_file, capitalize
 from napari_braintumor.engine.files.dicom.labels import LabelImage, Part, paint
@@ -30,11 +29,11 @@ Outline = NDArray[np.float64]
 """The corners of a closed outline: ``(N, 2)``, column and row."""
 
 
-def write_structures(
-    labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: Path, segments: Sequence[Segment], images: Images,
+def make_structures(
+    labels_ZYX: NDArray[np.uint8], source: SourceGrid, segments: Sequence[Segment], images: Images,
     *, by_hand: bool = False,
-) -> None:  # fmt: skip
-    """Write labels as a DICOM structure set, a structure for each segment.
+) -> Dataset:  # fmt: skip
+    """Make a DICOM structure set of labels, a structure for each segment.
 
     Parameters
     ----------
@@ -42,24 +41,27 @@ def write_structures(
         uint8 ``(Z, Y, X)``.
     source
         Their grid.
-    path
-        The file, which is written completely or not at all.
-    segments, images
-        From `write_segmentation`.
+    segments
+        From `make_segmentation`.
+    images
+        The series that it refers to.
     by_hand
         Whether a person drew them.
+
+    Returns
+    -------
+    Dataset
+        The structure set, with the patient of the series.
 
     Raises
     ------
     SettingsError
         If rt-utils is not installed.
-    DataError
-        If the file cannot be written.
     """
     helper, roi = require_rt_utils()
     planes = lay_out(labels_ZYX, source, images)
     with unheard():
-        made = helper.create_rtstruct_dataset(make_stand_ins(images))
+        made: Dataset = helper.create_rtstruct_dataset(make_stand_ins(images))
         for segment in segments:
             described = roi(
                 mask=None,
@@ -88,8 +90,7 @@ def write_structures(
             if keyword in made:
                 delattr(made, keyword)
         images.copy_patient(made)
-        with replacing(path) as temporary:
-            made.save_as(temporary, enforce_file_format=True)
+    return made
 
 
 def require_rt_utils() -> tuple[ModuleType, Any]:
