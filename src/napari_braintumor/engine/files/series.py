@@ -39,7 +39,9 @@ class Series:
     contrast
         Whether a contrast agent is stated; None if the headers do not say.
     echo_time_ms, repetition_time_ms, inversion_time_ms, flip_angle_deg, b_value
-        Acquisition parameters, or None.
+        Acquisition parameters, or None. The b-value is the largest of the images that were taken together.
+    techniques
+        What the headers say of how it was acquired, in the words of `dicom.techniques`.
     volumetric
         Whether it was acquired as a 3-D volume; None if the headers do not say.
     slices
@@ -73,6 +75,7 @@ class Series:
     inversion_time_ms: float | None = None
     flip_angle_deg: float | None = None
     b_value: float | None = None
+    techniques: frozenset[str] = frozenset()
     volumetric: bool | None = None
     slices: int = 0
     channel: int | None = None

@@ -44,6 +44,7 @@ SERIES_KINDS: dict[str, frozenset[str]] = {
     "a scan of brain function": _words("bold fmri"),
     "a spectrum": _words("svs csi spectroscopy spectro probesv probe mrs"),
     "an inversion recovery that is not FLAIR": _words("stir dir"),
+    "an image that an MP2RAGE is computed of": _words("inv1 inv2"),
     "a proton density scan": _words("pd pdw"),
     "a scan of the cisterns": _words("ciss fiesta ci3d bffe"),
     "a picture for people, not a scan": _words(

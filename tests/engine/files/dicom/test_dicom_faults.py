@@ -140,7 +140,7 @@ def test_two_full_stacks_in_one_series_become_two(tmp_path):
         (({"EchoTime": 12.0}, {"EchoTime": 100.0}), ["echo 1", "echo 2"]),
         (({"DiffusionBValue": 0.0}, {"DiffusionBValue": 1000.0}), ["b 0", "b 1000"]),
         (({"ImageType": ["ORIGINAL", "PRIMARY", "M"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}), ["M", "P"]),
-        (({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}), ["phase 1", "phase 2"]),
+        (({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}), ["dynamic 1", "dynamic 2"]),
         (({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}), ["acquisition 1", "acquisition 2"]),
         (({"InversionTime": 800.0}, {"InversionTime": 2500.0}), ["inversion 1", "inversion 2"]),
     ],

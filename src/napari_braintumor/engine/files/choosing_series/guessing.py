@@ -13,40 +13,44 @@ from napari_braintumor.engine.files.vocabulary import GRADIENT_ECHOES, ONLY_ALON
 
 FEWEST_SLICES = 3
 
+LEAST_B = 10.0
+"""s/mm²; less is no diffusion weighting: scanners count images without it by b-values of a thousandth."""
+
+_OF_DIFFUSION = "a map computed from a diffusion scan"
+_OF_PERFUSION = "a perfusion scan, or a map computed from one"
+_PART_OF_SIGNAL = "a susceptibility or phase image"
+_VESSELS = "a picture of vessels"
+_PART_OF_DIXON = "an image of fat, or of water and fat against each other"
+
 _IMAGE_TYPES = {
-    "LOCALIZER": "a scout",
-    "ADC": "a map computed from a diffusion scan",
-    "FA": "a map computed from a diffusion scan",
-    "EADC": "a map computed from a diffusion scan",
-    "DIFFUSION": "a diffusion scan",
-    "TRACEW": "a diffusion scan",
-    "DIFFUSION_ANISO": "a map computed from a diffusion scan",
-    "PERFUSION": "a perfusion scan, or a map computed from one",
-    "PERFUSION_ASL": "a perfusion scan, or a map computed from one",
-    "ASL": "a perfusion scan, or a map computed from one",
-    "RCBV": "a perfusion scan, or a map computed from one",
-    "CBV": "a perfusion scan, or a map computed from one",
-    "CBF": "a perfusion scan, or a map computed from one",
-    "RCBF": "a perfusion scan, or a map computed from one",
-    "MTT": "a perfusion scan, or a map computed from one",
-    "TTP": "a perfusion scan, or a map computed from one",
-    "TMAX": "a perfusion scan, or a map computed from one",
-    "P": "a susceptibility or phase image",
-    "PHASE": "a susceptibility or phase image",
-    "PHASE MAP": "a susceptibility or phase image",
-    "SWI": "a susceptibility or phase image",
-    "MNIP": "a susceptibility or phase image",
-    "MIP": "a picture of vessels",
-    "PROJECTION IMAGE": "a picture of vessels",
+    **dict.fromkeys(("LOCALIZER", "SURVEY"), "a scout"),
+    **dict.fromkeys(("ADC", "EADC", "FA", "RA", "TENSOR", "DIFFUSION_ANISO"), _OF_DIFFUSION),
+    **dict.fromkeys(("DIFFUSION", "TRACEW", "TRACE"), "a diffusion scan"),
+    **dict.fromkeys(("PERFUSION", "PERFUSION_ASL", "ASL", "PBP", "GBP", "DSC", "DCE"), _OF_PERFUSION),
+    **dict.fromkeys(("CBV", "RCBV", "RELCBV", "CORRCBV", "CBF", "RCBF", "RELCBF"), _OF_PERFUSION),
+    **dict.fromkeys(("MTT", "RELMTT", "TTP", "TMAX", "T0", "KTRANS"), _OF_PERFUSION),
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"), _PART_OF_SIGNAL),
+    **dict.fromkeys(("SWI", "MNIP", "MIN IP"), _PART_OF_SIGNAL),
+    **dict.fromkeys(("MIP", "MAX IP", "PROJECTION IMAGE", "PCA", "TOF", "VELOCITY MAP", "VELOCITY"), _VESSELS),
+    **dict.fromkeys(("FAT", "F", "FF", "FAT_FRACTION", "OPP_PHASE", "OUT_PHASE", "OP"), _PART_OF_DIXON),
     "SUBTRACTION": "the difference of two scans",
-    "T1 MAP": "a map",
-    "T2 MAP": "a map",
-    "T2_STAR MAP": "a map",
+    **dict.fromkeys(("T1 MAP", "T2 MAP", "T2_STAR MAP", "R2_STAR MAP", "B0 MAP", "B0", "B1"), "a map"),
     "FMRI": "a scan of brain function",
     "SPECTROSCOPY": "a spectrum",
     "SCREEN SAVE": "a picture for people, not a scan",
 }
 """Values of ImageType that say what a series is, from the third on; Siemens, GE and Philips use these among others."""
+
+_TECHNIQUES = {
+    "scout": "a scout",
+    "diffusion": "a diffusion scan",
+    "perfusion": _OF_PERFUSION,
+    "vessels": _VESSELS,
+    "susceptibility": _PART_OF_SIGNAL,
+    "proton density": "a proton density scan",
+    "short inversion": "an inversion recovery that is not FLAIR",
+}
+"""What the headers' technique says a series is, see `dicom.techniques`; `echo planar` only says that it is none."""
 
 _KINDS = {
     "CT": "a CT scan",
@@ -185,11 +189,16 @@ def _find_other(series: Series) -> Guess | None:
     kinds = {word: kind for kind, members in SERIES_KINDS.items() for word in words & members}
     if named.modality:
         kinds = {word: kind for word, kind in kinds.items() if word not in ONLY_ALONE}
-    found = {*kinds.values(), *(_IMAGE_TYPES[value] for value in series.image_type[2:] if value in _IMAGE_TYPES)}
+    found = {*kinds.values(), *_read_image_type(series)}
+    found |= {what for technique, what in _TECHNIQUES.items() if technique in series.techniques}
+    if (series.b_value or 0) >= LEAST_B:
+        found.add("a diffusion scan")
+    if named.modality == _T2 and found == {_TECHNIQUES["proton density"]} and _read_times(series) == _T2:
+        found.clear()  # the later echo of a scan of proton density and T2
     if found:
-        return left_out(next(kind for kind in SERIES_KINDS if kind in found))
-    if series.b_value:
-        return left_out("a diffusion scan")
+        return left_out(next(kind for kind in (*SERIES_KINDS, _PART_OF_DIXON) if kind in found))
+    if "echo planar" in series.techniques:
+        return left_out("an echo planar scan, as of diffusion, perfusion or brain function")
     if named.modality == _T2 and words & GRADIENT_ECHOES:
         return left_out("a susceptibility or phase image")
     if named.other_sequence:
@@ -197,6 +206,12 @@ def _find_other(series: Series) -> Guess | None:
     if series.format == "dicom" and series.problem is None and 0 < series.slices < FEWEST_SLICES:
         return left_out(f"a scan of only {series.slices} slice{'s' if series.slices > 1 else ''}")
     return None
+
+
+def _read_image_type(series: Series) -> set[str]:
+    """Return what ImageType says a series is; Philips adds to some values, as in ``ADC_UNSPECIFIED``."""
+    values = {form for value in series.image_type[2:] for form in (value, value.partition("_")[0])}
+    return {_IMAGE_TYPES[value] for value in values if value in _IMAGE_TYPES}
 
 
 def _read_texts(series: Series) -> tuple[str | None, str]:

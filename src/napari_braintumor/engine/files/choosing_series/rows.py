@@ -247,7 +247,7 @@ def _rank(row: SeriesRow, longest_mm: float) -> tuple[float, ...]:
         not row.choice,
         not row.sure,
         "DERIVED" in series.image_type or bool(words & REFORMATTED),
-        bool(words & FAT_SUPPRESSED),
+        bool(words & FAT_SUPPRESSED) or "fat suppressed" in series.techniques,
         0 < length_mm < _LEAST_SHARE * longest_mm,
         _slice_mm(series) > THIN_MM,
         row.plane != "axial",

@@ -34,6 +34,8 @@ from napari_braintumor.engine.files.dicom.elements import (
 )
 from napari_braintumor.engine.files.dicom.identity import find_identity
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
+from napari_braintumor.engine.files.dicom.techniques import TAGS as TECHNIQUE_TAGS
+from napari_braintumor.engine.files.dicom.techniques import Technique, find_techniques, read_b_value, read_component
 
 _TAGS: list[BaseTag | int | str | tuple[int, int]] = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SpecificCharacterSet",
@@ -41,14 +43,13 @@ _TAGS: list[BaseTag | int | str | tuple[int, int]] = [
     "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "StudyDate", "SeriesDate", "AcquisitionDate",
     "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "InstanceNumber",
     "ContrastBolusAgent", "ContrastBolusAgentSequence", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle",
-    "DiffusionBValue", "DiffusionGradientOrientation", "MRAcquisitionType", "EchoNumbers",
+    "DiffusionGradientOrientation", "MRAcquisitionType", "EchoNumbers",
     "TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "ComplexImageComponent", "ImagesInAcquisition",
     "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    (0x0019, 0x0010), (0x0019, 0x100C), (0x2001, 0x0010), (0x2001, 0x1003), (0x0043, 0x0010), (0x0043, 0x1039),
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *TECHNIQUE_TAGS,
 ]  # fmt: skip
-"""All that is read; the last lines are where Siemens, Philips and GE keep the b-value."""
+"""All that is read."""
 
 _MOST_FRAMES = 20_000
 _MOST_DECODED = 2000
@@ -133,6 +134,7 @@ class Header:
     inversion_time_ms: float | None
     flip_angle_deg: float | None
     b_value: float | None
+    techniques: frozenset[Technique]
     volumetric: bool | None
     stated: int | None
     planes: tuple[Plane, ...]
@@ -225,7 +227,6 @@ def _describe(data: FileDataset, path: Path) -> Header:
     shared = read_item(data, "SharedFunctionalGroupsSequence")
     first = next(iter(read_items(data, "PerFrameFunctionalGroupsSequence")), Dataset())
     modifier = find_group("MRModifierSequence", first, shared)
-    diffusion = find_group("MRDiffusionSequence", first, shared)
     timing = find_group("MRTimingAndRelatedParametersSequence", first, shared)
     planes = tuple(_planes(data, path, (rows, columns), shared)) if rows and columns else ()
     dates = (format_date(read_text(data, key)) for key in ("StudyDate", "SeriesDate", "AcquisitionDate"))
@@ -254,7 +255,8 @@ def _describe(data: FileDataset, path: Path) -> Header:
         repetition_time_ms=first_given(read_number(data, "RepetitionTime"), read_number(timing, "RepetitionTime")),
         inversion_time_ms=first_given(read_number(data, "InversionTime"), read_number(modifier, "InversionTimes")),
         flip_angle_deg=first_given(read_number(data, "FlipAngle"), read_number(timing, "FlipAngle")),
-        b_value=first_given(read_number(diffusion, "DiffusionBValue"), _b_value(data)),
+        b_value=read_b_value(data, first, shared),
+        techniques=find_techniques(data, first, shared),
         volumetric={"3D": True, "2D": False}.get(read_text(data, "MRAcquisitionType").upper()),
         stated=read_whole_number(data, "ImagesInAcquisition"),
         planes=planes,
@@ -277,12 +279,12 @@ def _planes(data: Dataset, path: Path, shape: tuple[int, int], shared: Dataset) 
         spacing=read_numbers(data, "PixelSpacing", 2),
         thickness=first_given(read_number(data, "SpacingBetweenSlices"), read_number(data, "SliceThickness")),
         traits={
-            "kind": (tuple(read_texts(data, "ImageType")), read_text(data, "ComplexImageComponent")),
+            "kind": (tuple(read_texts(data, "ImageType")), read_component(data)),
             "stack": "",
-            "b": _b_value(data),
+            "b": read_b_value(data),
             "echo": read_number(data, "EchoTime"),
             "inversion": read_number(data, "InversionTime"),
-            "phase": read_whole_number(data, "TemporalPositionIdentifier"),
+            "dynamic": read_whole_number(data, "TemporalPositionIdentifier"),
             "direction": read_numbers(data, "DiffusionGradientOrientation", 3),
             "acquisition": read_whole_number(data, "AcquisitionNumber"),
             "trigger": read_number(data, "TriggerTime"),
@@ -310,7 +312,7 @@ def _plane_of(frame: Dataset, shared: Dataset, whole: Plane) -> Plane:
         "b": read_number(diffusion, "DiffusionBValue"),
         "echo": read_number(find_group("MREchoSequence", frame, shared), "EffectiveEchoTime"),
         "inversion": read_number(find_group("MRModifierSequence", frame, shared), "InversionTimes"),
-        "phase": read_whole_number(content, "TemporalPositionIndex"),
+        "dynamic": read_whole_number(content, "TemporalPositionIndex"),
         "direction": read_numbers(gradient, "DiffusionGradientOrientation", 3),
         "acquisition": read_whole_number(content, "FrameAcquisitionNumber"),
     }
@@ -343,17 +345,3 @@ def _contrast_of(data: Dataset) -> bool | None:
     if "ContrastBolusAgent" not in data:
         return None
     return read_text(data, "ContrastBolusAgent").upper() not in _AGENT_NONE
-
-
-def _b_value(data: Dataset) -> float | None:
-    value = read_number(data, "DiffusionBValue")
-    makers = {
-        0x00190010: ("SIEMENS", 0x0019100C),
-        0x20010010: ("PHILIPS", 0x20011003),
-        0x00430010: ("GEMS", 0x00431039),
-    }
-    for creator, (maker, tag) in makers.items():
-        if value is None and maker in str(data[creator].value if creator in data else "").upper():
-            value = read_number(data, tag)
-            value = value % 100_000 if value is not None and maker == "GEMS" else value
-    return value

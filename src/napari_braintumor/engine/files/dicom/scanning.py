@@ -12,7 +12,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.calling import DICOM_SUFFIXES
 from napari_braintumor.engine.files.dicom.headers import Header, Plane, digest, read_header
 from napari_braintumor.engine.files.dicom.listing import list_dicom, origin_of
-from napari_braintumor.engine.files.dicom.stacking import Part, Stack, split_planes, stack_planes
+from napari_braintumor.engine.files.dicom.stacking import Part, Stack, name_plane, split_planes, stack_planes
 from napari_braintumor.engine.files.series import Series
 from napari_braintumor.engine.grid import SourceGrid, grid_from_affine, is_possible_spacing, replace_impossible_spacing
 
@@ -29,6 +29,12 @@ _NOT_IMAGES = {
     "FID": "a set of landmarks",
     "RWV": "a table of values",
 }
+
+
+_PARTS_OF_SIGNAL = ("PHASE", "REAL", "IMAGINARY")
+"""Values of ComplexImageComponent that are no magnitude."""
+
+_ALL_PLANES = {"axial", "coronal", "sagittal"}
 
 
 def scan_series(paths: Sequence[Path]) -> list[Series]:
@@ -139,7 +145,12 @@ def _series_of(headers: Sequence[Header]) -> list[Series]:
         return [replace(whole, problem=problem, slices=sum(len(each.planes) for each in headers))]
     incomplete = _find_missing(headers, name)
     by_plane = {(plane.path, plane.frame): header for header in headers for plane in header.planes}
-    parts = split_planes([plane for header in headers for plane in header.planes], name)
+    planes = [plane for header in headers for plane in header.planes]
+    parts = split_planes(planes, name)
+    b_values = [float(b) for plane in planes if isinstance(b := plane.traits["b"], float | int)]
+    techniques = frozenset().union(*(each.techniques for each in headers))
+    if {name_plane(part.planes[0].orientation) for part in parts} >= _ALL_PLANES:
+        techniques |= {"scout"}
     found = []
     for number, part in enumerate(parts):
         many = len(parts) > 1
@@ -151,6 +162,8 @@ def _series_of(headers: Sequence[Header]) -> list[Series]:
             channel=number if one_file else None,
             notes=(*incomplete, *part.notes),
             slices=len(part.planes),
+            techniques=techniques,
+            b_value=max(b_values, default=header.b_value),
         )
         found.append(_place(series, part, header))
     return found
@@ -159,13 +172,15 @@ def _series_of(headers: Sequence[Header]) -> list[Series]:
 def _place(series: Series, part: Part, header: Header) -> Series:
     """Return a series with its grid, or with the reason why it has none."""
     traits = part.planes[0].traits
-    echo, b_value, inversion = traits["echo"], traits["b"], traits["inversion"]
-    kind = traits["kind"]
+    echo, inversion = traits["echo"], traits["inversion"]
+    types, component = kind if isinstance(kind := traits["kind"], tuple) else ((), "")
+    types = types or series.image_type
+    if component in _PARTS_OF_SIGNAL:
+        types = (*types, *[""] * (2 - len(types)), component)
     series = replace(
         series,
-        image_type=kind[0] if isinstance(kind, tuple) and kind[0] else series.image_type,
+        image_type=types,
         echo_time_ms=echo if isinstance(echo, float) and echo else header.echo_time_ms,
-        b_value=b_value if isinstance(b_value, float) else header.b_value,
         inversion_time_ms=inversion if isinstance(inversion, float) else header.inversion_time_ms,
     )
     if part.problem is not None:
@@ -207,6 +222,7 @@ def _describe(header: Header, paths: Iterable[Path], key: str) -> Series:
         inversion_time_ms=header.inversion_time_ms,
         flip_angle_deg=header.flip_angle_deg,
         b_value=header.b_value,
+        techniques=header.techniques,
         volumetric=header.volumetric,
     )
 
@@ -223,7 +239,7 @@ def _find_problem(headers: Sequence[Header], name: str) -> str | None:
         return f"{name} is a color picture, such as a screen capture, not a scan."
     if "Secondary Capture" in first.stored and all(plane.position is None for each in headers for plane in each.planes):
         return f"{name} is a secondary capture (a picture of a screen), not a scan."
-    if any("MOSAIC" in header.image_type for header in headers):
+    if any("mosaic" in header.techniques for header in headers):
         return f"{name} stores volumes as mosaics of slices, as functional and diffusion scans do, and is not read."
     return None
 

@@ -33,6 +33,8 @@ _TURNED = 0.01
 _MOST_MISSING = 0.1
 _MOST_IN_A_ROW = 2
 _MOST_PARTS = 8
+_OF_SLABS = ("stack", "acquisition")
+"""Traits that differ between slabs of one series that lie beside each other."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def _drop_copies(planes: Sequence[Plane], name: str) -> tuple[list[Plane], list[
 def _split_by_traits(planes: list[Plane], name: str) -> list[Part]:
     most = _most_in_a_place(planes)
     if most == 1:
-        return [Part(tuple(planes))]
+        return _split_slabs(planes, name)
     parts: list[tuple[list[str], list[Plane]]] = [([], planes)]
     for trait in planes[0].traits:
         parts = [piece for words, members in parts for piece in _split_by(trait, words, members)]
@@ -225,6 +227,27 @@ def _split_by_traits(planes: list[Plane], name: str) -> list[Part]:
         )
         return [Part(tuple(planes), problem=problem)]
     return found
+
+
+def _split_slabs(planes: list[Plane], name: str) -> list[Part]:
+    """Split planes that make no even stack by what says that they were taken as several."""
+    if not _is_even(planes, name):
+        for trait in _OF_SLABS:
+            groups: dict[Hashable, list[Plane]] = defaultdict(list)
+            for plane in planes:
+                groups[plane.traits[trait]].append(plane)
+            slabs = list(groups.values())
+            if 1 < len(slabs) <= _MOST_PARTS and all(len(slab) > 1 and _is_even(slab, name) for slab in slabs):
+                return [Part(tuple(slab), f"{trait} {place}") for place, slab in enumerate(slabs, start=1)]
+    return [Part(tuple(planes))]
+
+
+def _is_even(planes: Sequence[Plane], name: str) -> bool:
+    try:
+        stack_planes(planes, name)
+    except DataError:
+        return False
+    return True
 
 
 def _split_by(trait: str, words: list[str], planes: list[Plane]) -> list[tuple[list[str], list[Plane]]]:
