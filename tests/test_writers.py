@@ -61,13 +61,27 @@ def test_labels_above_255_are_refused(tmp_path):
         write_layer(str(tmp_path / "x.nii.gz"), np.array([[[0, 300]]]), {"name": "cells"})
 
 
-def test_ordinary_label_tiffs_are_still_saved_by_napari_itself(tmp_path, plugins):
-    data = np.zeros((6, 20, 16), np.int32)
-    data[0, 0, 0] = 70000
+@pytest.mark.parametrize(
+    ("plugin", "name"),
+    [(None, "cells.tif"), ("napari-braintumor", "cells.tif"), ("napari-braintumor", "cells.TIFF")],
+    ids=["napari-chooses", "ours-comes-first", "ours-in-capitals"],
+)
+@pytest.mark.parametrize(
+    ("shape", "highest"), [((6, 20, 16), 70000), ((6, 20, 16), -1), ((20, 16), 3), ((2, 6, 20, 16), 3)]
+)
+def test_ordinary_label_tiffs_are_saved_as_they_are(tmp_path, plugins, plugin, name, shape, highest):
+    data = np.zeros(shape, np.int32)
+    data[..., 0, 0] = highest
     viewer = ViewerModel()
     viewer.add_labels(data)
-    viewer.layers.save(str(tmp_path / "cells.tif"))
-    assert tifffile.imread(tmp_path / "cells.tif").max() == 70000
+    assert viewer.layers.save(str(tmp_path / name), plugin=plugin) == [str(tmp_path / name)]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / name), data)
+
+
+def test_labels_of_several_resolutions_are_saved_at_the_full_one(tmp_path):
+    data = np.full((4, 20, 16), 300, np.int32)
+    written = write_layer(str(tmp_path / "cells.tif"), [data, data[:, ::2, ::2]], {"name": "cells", "multiscale": True})
+    np.testing.assert_array_equal(tifffile.imread(written[0]), data)
 
 
 @pytest.fixture

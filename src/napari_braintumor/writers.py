@@ -17,15 +17,19 @@ from napari_braintumor.engine.aligning.returning import labels_on
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.events import ExportEvent, LabelsWritten, PhaseReached
 from napari_braintumor.engine.files.formats import check_writable, find_suffix
+from napari_braintumor.engine.files.tiff import TIFF_SUFFIXES, write_any_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import check_extras, export_labels
 from napari_braintumor.engine.measuring.record import write_record
 from napari_braintumor.engine.volumes import Alignment, Legend
-from napari_braintumor.layers import alignment_of, figures_of, is_result, labels_from_layer, legend_of
+from napari_braintumor.layers import alignment_of, figures_of, is_result, labels_from_layer, legend_of, level_0
 
 
 def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a label layer, whichever plugin made it; napari's writer entry point.
+
+    Labels that no scan has, such as hundreds of cells, are saved as TIFF too, as they are: whether napari asks this
+    writer or its own depends on the order in which it finds plugins.
 
     Parameters
     ----------
@@ -44,12 +48,21 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Raises
     ------
     DataError
-        If the layer is not three-dimensional, a label is above 255, the file cannot be written, or it is unclear which
-        scan the labels belong to.
+        If the layer is not three-dimensional or a label is above 255, unless as TIFF; the file cannot be written; or it
+        is unclear which scan the labels belong to.
     """
     viewer = napari.current_viewer()
     layer = Layer.create(data, meta, "labels")
+    if find_suffix(Path(path)) in TIFF_SUFFIXES and not _fits_scan(layer):
+        write_any_labels(np.asarray(level_0(layer)), Path(path))
+        return [path]
     return [str(file) for file in save_labels(layer, Path(path), viewer.layers if viewer is not None else ())]
+
+
+def _fits_scan(layer: Labels) -> bool:
+    """Whether labels are a model's, or such as a scan may have: three axes, and values of 8 bits."""
+    values = level_0(layer)
+    return is_result(layer) or (layer.ndim == 3 and bool((values >= 0).all() and (values <= 255).all()))
 
 
 def save_labels(

@@ -167,6 +167,18 @@ def write_tiff_labels(labels_ZYX: NDArray[np.uint8], source: SourceGrid, path: P
         )  # fmt: skip
 
 
+def write_any_labels(labels: NDArray[np.integer[Any]], path: Path) -> None:
+    """Write labels that are not those of a scan as they are: of any shape, and any integer type.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        tifffile.imwrite(temporary, labels, compression="zlib", photometric="minisblack")
+
+
 class _MissingPageLog(logging.Handler):
     """Collects what tifffile logs in this thread about missing pages."""
 
