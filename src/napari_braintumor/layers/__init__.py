@@ -51,6 +51,16 @@ from napari_braintumor.layers.opening import (
     open_paths,
     read_layers_of,
 )
+from napari_braintumor.layers.orientation import (
+    PLANES,
+    SOLID,
+    go_to_largest_section,
+    go_to_section,
+    is_neurological,
+    show_letters,
+    show_plane,
+    shown_plane,
+)
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
@@ -88,6 +98,7 @@ from napari_braintumor.layers.selection import (
     volume_from_layers,
     volume_from_selection,
 )
+from napari_braintumor.layers.solids import Solids, build_solids, show_solids
 from napari_braintumor.layers.views import (
     explain_lock,
     make_colormap,
@@ -97,6 +108,8 @@ from napari_braintumor.layers.views import (
 
 __all__ = [
     "KEY",
+    "PLANES",
+    "SOLID",
     "Answer",
     "Case",
     "CaseRead",
@@ -109,8 +122,10 @@ __all__ = [
     "Placement",
     "PreparedScans",
     "Selection",
+    "Solids",
     "align_selection",
     "alignment_of",
+    "build_solids",
     "case_of",
     "cases_in",
     "check_same_case",
@@ -125,8 +140,11 @@ __all__ = [
     "find_reference",
     "find_scan_of",
     "follow_labels",
+    "go_to_largest_section",
+    "go_to_section",
     "inspect_selection",
     "is_check",
+    "is_neurological",
     "is_result",
     "is_result_of",
     "is_taken_as_shown",
@@ -160,7 +178,11 @@ __all__ = [
     "scans_of",
     "select_layers",
     "set_spacing",
+    "show_letters",
+    "show_plane",
     "show_region",
+    "show_solids",
+    "shown_plane",
     "shown_region",
     "slice_at",
     "source_of",

@@ -241,7 +241,7 @@ def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation,
                 visible=False,
                 metadata=place.remember(case=segmentation.name, role=role),
             )
-            _add_unselected(viewer, layer)
+            add_unselected(viewer, layer)
         layers.append(layer)
     return layers
 
@@ -315,12 +315,12 @@ def update_or_add_preview(viewer: ViewerModel, case: str, z: int, labels_YX: NDA
             return layer
         made, options, _ = make_own_label_layer(data, place, f"Preview [{case}]", case=case, role="preview")
         layer = Labels(made, **options)
-        _add_unselected(viewer, layer)
+        add_unselected(viewer, layer)
         return layer
     return None
 
 
-def _add_unselected(viewer: Any, layer: Layer) -> None:
+def add_unselected(viewer: Any, layer: Layer) -> None:
     """Add a layer without changing the selection: napari selects new layers."""
     selection = viewer.layers.selection
     before, active = {unwrap_layer(each) for each in selection}, selection.active

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import (
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_braintumor import engine
 from napari_braintumor.engine.anatomy import MODALITIES
@@ -59,6 +55,7 @@ from napari_braintumor.widgets.shared.parts import (
 )
 from napari_braintumor.widgets.shared.preferences import MODELS
 from napari_braintumor.widgets.shared.result_card import ResultCard
+from napari_braintumor.widgets.shared.view_bar import ViewBar
 
 if TYPE_CHECKING:
     import napari
@@ -215,6 +212,8 @@ class SegmentDock(Dock):
         self.result_card.failed.connect(self.message.show_failure)
         self.result_card.case_asked.connect(self.scans.case_bar.take)
         self.result_card.tune_asked.connect(self._fine_tune)
+        self.view_bar = ViewBar(self._viewer, lambda: self.result_card.layer)
+        column.addWidget(self.view_bar)
         column.addWidget(self.result_card)
 
         self.segment_button = QPushButton("Segment")
@@ -349,7 +348,7 @@ class SegmentDock(Dock):
         place = self._running.placement
         self._ran = True
         self.message.show_text("")  # what was noted goes with the layer from now on
-        selected = self._viewer.layers.selection.active
+        known, selected = list(self._viewer.layers), self._viewer.layers.selection.active
         in_work = same_scans(self._running.made_from, self._selection.made_from if self._selection else {})
         self.result_card.blockSignals(not in_work)  # napari selects what is new, which is not what the user wants now
         layer = update_or_add_labels(
@@ -365,6 +364,9 @@ class SegmentDock(Dock):
             self.result_card.blockSignals(False)
             self.message.show_text(f"The tumor of '{segmentation.name}' is in layer '{layer.name}'.")
         update_or_add_probabilities(self._viewer, segmentation, place)
+        self.view_bar.refresh()
+        if in_work and layer not in known:  # else the user may be looking at a slice for a reason
+            self.view_bar.go_to_largest()
         seconds = float(segmentation.provenance.get("seconds", 0))
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
 
