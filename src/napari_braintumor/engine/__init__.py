@@ -1,4 +1,4 @@
-"""The engine's face: generators of events (`segment`, `compare`, `train`, `evaluate`), and `warm_up`. No napari, no Qt.
+"""The engine's face: generators of events (`segment`, `gather_features` and others), and `warm_up`. No napari, no Qt.
 
 Nothing heavy is imported here: a generator's body starts at the first `next()`, and only there the torch half is
 imported, so that it loads in whichever thread drives the generator.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from napari_braintumor.engine.events import CompareEvent, EvaluationEvent, SegmentEvent, TrainingEvent
+from napari_braintumor.engine.events import CompareEvent, EvaluationEvent, SegmentEvent, SlicesDone, TrainingEvent
 from napari_braintumor.engine.preload import preload_torch
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.engine.training.plan import TrainPlan
@@ -17,9 +17,10 @@ from napari_braintumor.engine.training.runs import Run
 from napari_braintumor.engine.volumes import AnyVolume, Reference
 
 if TYPE_CHECKING:
+    from napari_braintumor.engine.correcting.features import CaseFeatures
     from napari_braintumor.engine.files.cases import CaseFiles
 
-__all__ = ["compare", "evaluate", "segment", "train", "warm_up"]
+__all__ = ["compare", "evaluate", "gather_features", "segment", "train", "warm_up"]
 
 
 def warm_up(config: SegmentConfig) -> None:
@@ -54,6 +55,20 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     from napari_braintumor.engine.segmenting.segment import segment as run
 
     yield from run(volume, config)
+
+
+def gather_features(volume: AnyVolume, config: SegmentConfig) -> Iterator[SlicesDone | CaseFeatures]:
+    """Gather what a model sees in a case, for `correct`; see `engine.correcting.gathering.gather_features`.
+
+    Yields
+    ------
+    SlicesDone or CaseFeatures
+        The features last.
+    """
+    preload_torch()
+    from napari_braintumor.engine.correcting import gathering
+
+    yield from gathering.gather_features(volume, config)
 
 
 def compare(

@@ -65,6 +65,8 @@ class Architecture:
         Whether a trace of it holds for inputs of other sizes, so that it can be converted for OpenVINO.
     encoder
         How the names of the parameters of each encoder stage begin, from the input inwards; for staged unfreezing.
+    decoder
+        The modules whose maps tell tissues apart, from the output inwards; to follow strokes.
     signature
         How its state dict is recognized, if it can be.
     laptop
@@ -79,6 +81,7 @@ class Architecture:
     spatial_dims: tuple[int, ...] = (2, 3)
     convertible: bool = True
     encoder: tuple[tuple[str, ...], ...] = ()
+    decoder: tuple[str, ...] = ()
     signature: Signature | None = None
     laptop: Mapping[str, int] = field(default_factory=dict)
 
@@ -109,6 +112,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "unet:UNet",
         divisor=16,
         encoder=_UNET_STAGES,
+        decoder=("merge.3", "merge.2"),
         citation=Citation("Ronneberger et al. 2015, U-Net", "10.1007/978-3-319-24574-4_28"),
         signature=Signature(
             "down.0.0.weight",
@@ -123,6 +127,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "res_unet:ResUNet",
         divisor=8,
         encoder=_RES_UNET_STAGES,
+        decoder=("merge.2", "merge.1"),
         citation=Citation("Zhang et al. 2018, Road Extraction by Deep Residual U-Net", "10.1109/LGRS.2018.2802944"),
         signature=Signature(
             "stem.weight", "head.weight", sizes={"width": "stem.weight"}, parts={"attention": "gates."}
@@ -136,6 +141,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             defaults={"size": size},
             divisor=32,
             encoder=_U2NET_STAGES,
+            decoder=("stage1d", "stage2d", *(f"side{depth}" for depth in range(1, 7))),
             citation=_U2NET_PAPER,
             signature=_U2NET_SIGNATURE,
         )

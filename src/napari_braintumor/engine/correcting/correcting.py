@@ -1,0 +1,118 @@
+"""Follow strokes: from features, the labels before and what a person drew, new labels for the whole case."""
+
+# R region, C channel; Z, Y, X on the scan's grid; z, y, x on the grid of the features
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_braintumor.engine.anatomy import Region
+from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.following import follow_strokes
+from napari_braintumor.engine.correcting.painting import depth_of_labels, enforce, labels_of_depth, repaint
+from napari_braintumor.engine.correcting.strokes import Stroke
+from napari_braintumor.engine.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What strokes made of labels.
+
+    Attributes
+    ----------
+    labels
+        uint8 ``(Z, Y, X)``, a new array.
+    changed
+        The box Z, Y, X that holds all voxels that differ from the labels before; None if none does.
+    """
+
+    labels: NDArray[np.uint8]
+    changed: tuple[slice, slice, slice] | None
+
+
+def correct(
+    features: CaseFeatures,
+    labels_ZYX: NDArray[np.uint8],
+    strokes: Sequence[Stroke],
+    locked: Collection[int] = (),
+) -> Correction:
+    """Follow strokes through the whole case.
+
+    What a stroke says holds at the stroke; a later stroke wins over an earlier one. Elsewhere the answer of the model
+    moves as far as tissue looks like that under the strokes, and less with distance. Regions stay nested. The result
+    depends only on what is given here, so without a stroke it is what it was before that stroke.
+
+    Parameters
+    ----------
+    features
+        Of the case, from `gather_features`.
+    labels_ZYX
+        ``(Z, Y, X)``, the labels before the first of the strokes. Numbers that the model does not paint stay.
+    strokes
+        All strokes since then, in the order in which they were drawn.
+    locked
+        Slices along Z that stay as they are.
+
+    Returns
+    -------
+    Correction
+        The labels that follow.
+
+    Raises
+    ------
+    DataError
+        If the labels do not lie on the grid of the features.
+    SettingsError
+        If a stroke belongs to a region that the model does not know.
+    """
+    if labels_ZYX.shape != features.shape:
+        raise DataError(
+            f"The labels {labels_ZYX.shape} and the scan {features.shape} differ in shape. Strokes correct labels on "
+            "the grid of the scan. Choose the labels of this scan."
+        )
+    check_regions(strokes, features.regions)
+    before_ZYX = depth_of_labels(labels_ZYX, features.regions)
+    if not strokes:
+        return Correction(labels_ZYX.astype(np.uint8), None)
+    change = follow_strokes(features, before_ZYX, strokes)
+    after_ZYX = before_ZYX.copy()
+    repaint(after_ZYX, features, change)
+    enforce(after_ZYX, features, strokes)
+    for z in locked:
+        after_ZYX[z] = before_ZYX[z]
+    box = find_box(after_ZYX != before_ZYX)
+    corrected = labels_ZYX.astype(np.uint8)
+    if box is not None:
+        differs = after_ZYX[box] != before_ZYX[box]
+        corrected[box][differs] = labels_of_depth(after_ZYX[box][differs], features.regions)
+    return Correction(corrected, box)
+
+
+def check_regions(strokes: Sequence[Stroke], regions: Sequence[Region]) -> None:
+    """Raise an error for a stroke of a region that is not among a model's.
+
+    Raises
+    ------
+    SettingsError
+        If there is one.
+    """
+    known = [region.name for region in regions]
+    for stroke in strokes:
+        if stroke.region is not None and stroke.region not in known:
+            raise SettingsError(
+                f"A stroke says '{stroke.region}', which this model does not know. Expected one of: "
+                f"{', '.join(known)}. Choose one of these, or a model that knows the region."
+            )
+
+
+def find_box(mask_ZYX: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Return the bounding box of a mask; None if it is empty."""
+    hits = [np.flatnonzero(mask_ZYX.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if not hits[0].size:
+        return None
+    z, y, x = (slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+    return z, y, x
