@@ -14,6 +14,7 @@ from napari.utils.notifications import show_info
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.returning import labels_on
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.events import ExportEvent, LabelsWritten, PhaseReached
 from napari_braintumor.engine.files.formats import check_writable, find_suffix
@@ -21,7 +22,7 @@ from napari_braintumor.engine.files.tiff import TIFF_SUFFIXES, write_any_labels
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import check_extras, export_labels
 from napari_braintumor.engine.measuring.record import write_record
-from napari_braintumor.engine.volumes import Alignment, Legend
+from napari_braintumor.engine.volumes import Legend
 from napari_braintumor.layers import alignment_of, figures_of, is_result, labels_from_layer, legend_of, level_0
 
 

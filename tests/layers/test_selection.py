@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
+from napari_braintumor.engine.alignment import AlignedScan, Alignment
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.inspecting.inspection import Inspection
 from napari_braintumor.engine.settings import AlignConfig
-from napari_braintumor.engine.volumes import AlignedScan, Alignment, StreamedVolume, Volume
+from napari_braintumor.engine.volumes import StreamedVolume, Volume
 from napari_braintumor.layers import (
     Inspector,
     Placement,

@@ -9,8 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.volumes import Alignment, Comparison, Segmentation
+from napari_braintumor.engine.volumes import Comparison, Segmentation
 
 
 @dataclass(frozen=True)

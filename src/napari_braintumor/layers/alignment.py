@@ -10,8 +10,9 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.aligning import describe_alignment
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.settings import AlignConfig
-from napari_braintumor.engine.volumes import Alignment, Volume
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers.display import find_contrast_limits
 from napari_braintumor.layers.placement import KEY, Placement
 from napari_braintumor.layers.selection import Selection

@@ -11,9 +11,10 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.tally import pack_slice, tally_slice, unpack_slice
-from napari_braintumor.engine.volumes import Alignment, Comparison, Segmentation
+from napari_braintumor.engine.volumes import Comparison, Segmentation
 from napari_braintumor.layers.display import LayerData, make_label_layer, make_own_label_layer
 from napari_braintumor.layers.figures import answer_of, figures_of, follow_labels, is_result
 from napari_braintumor.layers.placement import (

@@ -12,6 +12,7 @@ from napari.layers import Image, Layer
 
 from napari_braintumor.engine.aligning.aligning import align
 from napari_braintumor.engine.aligning.scans import Scan, choose_reference, fit_as_stored
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.assembling import check_scan, same_image_error, volume_from_modalities
@@ -19,7 +20,7 @@ from napari_braintumor.engine.files.formats import strip_suffix
 from napari_braintumor.engine.files.naming import find_modality, read_owner, read_words
 from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
 from napari_braintumor.engine.settings import AlignConfig
-from napari_braintumor.engine.volumes import Alignment, AnyVolume, StreamedVolume, Volume
+from napari_braintumor.engine.volumes import AnyVolume, StreamedVolume, Volume
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,

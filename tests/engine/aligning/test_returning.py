@@ -3,8 +3,8 @@ import pytest
 
 from moved_heads import STAY, make_grid, make_move, read_sample, scan_head
 from napari_braintumor.engine.aligning.returning import labels_on, move_labels
+from napari_braintumor.engine.alignment import AlignedScan, Alignment
 from napari_braintumor.engine.errors import SettingsError
-from napari_braintumor.engine.volumes import AlignedScan, Alignment
 
 FINE = make_grid((2, 1, 1))
 MOVED = make_move((6, -4, 8), (7, -5, 9))

@@ -14,12 +14,13 @@ from napari.utils.notifications import notification_manager
 
 from napari_braintumor import engine
 from napari_braintumor.engine.aligning.scans import Scan
+from napari_braintumor.engine.alignment import AlignedScan, Alignment
 from napari_braintumor.engine.events import PhaseReached, Segmented, SegmentEvent, Started
 from napari_braintumor.engine.grid import SourceGrid, default_grid, grid_from_affine
 from napari_braintumor.engine.models.card import Metric, ModelCard
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
-from napari_braintumor.engine.volumes import AlignedScan, Alignment, Volume
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers import alignment_of, layers_from_scans
 from napari_braintumor.layers.alignment import is_check
 from napari_braintumor.widgets.segmenting import alignment as alignment_form

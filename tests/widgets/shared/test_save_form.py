@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_braintumor.engine.alignment import AlignedScan, Alignment
 from napari_braintumor.engine.files.formats import FORMATS, check_writable, strip_suffix
 from napari_braintumor.engine.grid import SourceGrid, default_grid
-from napari_braintumor.engine.volumes import AlignedScan, Alignment
 from napari_braintumor.widgets.shared.save_form import DICOM_TITLE, SaveForm, Wish, list_grids
 
 FLAIR = default_grid((24, 40, 40), (5, 1, 1), format="dicom", path=Path("/scans/4/a.dcm"))

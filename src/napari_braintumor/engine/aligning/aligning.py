@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.aligning.registration import Prepared, Registration, prepare_scan, register
 from napari_braintumor.engine.aligning.resampling import find_shown, resample
 from napari_braintumor.engine.aligning.scans import Scan, choose_reference, fit_as_stored, lie_alike
+from napari_braintumor.engine.alignment import AlignedScan, Alignment, How
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import Aligned, AlignEvent, PhaseReached
 from napari_braintumor.engine.inspecting.foreground import find_background
 from napari_braintumor.engine.settings import AlignConfig
-from napari_braintumor.engine.volumes import AlignedScan, Alignment, How
 
 LEAST_GAIN = 0.02
 """A registration is used if the mutual information grows by more than this share: a smaller change is noise."""

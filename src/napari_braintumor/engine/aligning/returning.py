@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.resampling import invert, resample
 from napari_braintumor.engine.aligning.scans import lie_alike
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.volumes import Alignment, Segmentation
+from napari_braintumor.engine.volumes import Segmentation
 
 
 def labels_on(labels_ZYX: NDArray[np.integer[Any]], alignment: Alignment, modality: str) -> NDArray[np.uint8]:

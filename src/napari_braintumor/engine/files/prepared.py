@@ -9,11 +9,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.atomic import making_folder
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.written import choose_folder, compact_values, name_files, write_image
 from napari_braintumor.engine.grid import SourceGrid
-from napari_braintumor.engine.volumes import Alignment, Volume
+from napari_braintumor.engine.volumes import Volume
 
 RECORD = "alignment.json"
 """The file that says how the scans were aligned."""

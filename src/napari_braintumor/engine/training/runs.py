@@ -1,13 +1,9 @@
 """Runs: one training on disk, so that nothing can be lost and anyone can watch.
 
-The folder of a run holds ``plan.json``, ``split.json``, ``events.jsonl`` (what happened, a line each), ``log.txt`` (the
-same for people), ``checkpoint.safetensors`` (to go on from), ``model.safetensors`` (what is kept), ``curves.png`` and
-``preview.npz``; where they are needed ``parent.safetensors`` (the model it started from) and ``cases`` (made of open
-layers). Only the process that trains writes to it, but for the file ``stop`` by which it is asked to end. That process
-holds a lock, a hidden file beside the folder, which the system takes back when the process dies, however it dies;
-``process.json`` says who it is.
+Only the process that trains writes to a run's folder (`run_folder` names its files), but for the file ``stop`` by which
+it is asked to end. That process holds a lock, which the system takes back when the process dies, however it dies.
 
-No torch here: a dock reads runs with this module. It is long, since the class names every file of the folder.
+No torch here: a dock reads runs with this module.
 """
 
 from __future__ import annotations
@@ -43,6 +39,7 @@ from napari_braintumor.engine.events import (
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.plan_files import make_paths_absolute, make_paths_relative, read_plan
+from napari_braintumor.engine.training.run_folder import RunFolder
 from napari_braintumor.engine.training.run_lock import acquire_lock, describe_process, is_alive
 from napari_braintumor.engine.training.run_log import append_event, append_to_log, parse_events
 
@@ -59,16 +56,8 @@ Status = Literal["new", "running", "complete", "stopped", "failed", "broken off"
 
 
 @dataclass(frozen=True)
-class Run:
-    """The folder of a training.
-
-    Parameters
-    ----------
-    folder
-        Holds at least ``plan.json``; use `start` or `open` to be sure of it.
-    """
-
-    folder: Path
+class Run(RunFolder):
+    """The folder of a training; use `start` or `open` to be sure that it holds one."""
 
     @classmethod
     def start(cls, plan: TrainPlan) -> Run:
@@ -138,73 +127,6 @@ class Run:
         plan = make_paths_absolute(read_plan(self.plan_path), self.folder)
         # The folder may have been moved or renamed since.
         return plan.model_copy(update={"output": self.folder.parent})
-
-    @property
-    def plan_path(self) -> Path:
-        """All that is needed to do it again."""
-        return self.folder / "plan.json"
-
-    @property
-    def split_path(self) -> Path:
-        """Which patients, or slices, are on which side."""
-        return self.folder / "split.json"
-
-    @property
-    def events_path(self) -> Path:
-        """What happened, a line of JSON each."""
-        return self.folder / "events.jsonl"
-
-    @property
-    def log_path(self) -> Path:
-        """What happened, for people; with the tracebacks of errors."""
-        return self.folder / "log.txt"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """All that is needed to go on."""
-        return self.folder / "checkpoint.safetensors"
-
-    @property
-    def model_path(self) -> Path:
-        """The weights that are kept, with their card."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def parent_path(self) -> Path:
-        """A copy of the model it started from."""
-        return self.folder / "parent.safetensors"
-
-    @property
-    def curves_path(self) -> Path:
-        """Loss, Dice and learning rate as a picture."""
-        return self.folder / "curves.png"
-
-    @property
-    def preview_path(self) -> Path:
-        """The last preview: arrays ``image``, ``reference``, ``predicted`` (Y, X) and ``z``, ``case``, ``epoch``."""
-        return self.folder / "preview.npz"
-
-    @property
-    def cases_folder(self) -> Path:
-        """Cases that were made of open layers for this run."""
-        return self.folder / "cases"
-
-    @property
-    def cache_folder(self) -> Path:
-        """Prepared cases that did not fit into memory; may be deleted when the run does not run."""
-        return self.folder / "cache"
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.folder.with_name(f".{self.folder.name}.lock")
-
-    @property
-    def _stop_path(self) -> Path:
-        return self.folder / "stop"
-
-    @property
-    def _process_path(self) -> Path:
-        return self.folder / "process.json"
 
     # -------------------------------------------------------------------------------------------------- watching
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_braintumor.engine.alignment import AlignedScan, Alignment
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.settings import AlignConfig
-from napari_braintumor.engine.volumes import AlignedScan, Alignment, Volume
+from napari_braintumor.engine.volumes import Volume
 from napari_braintumor.layers import (
     PreparedScans,
     Selection,

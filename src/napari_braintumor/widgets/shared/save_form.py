@@ -8,6 +8,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QFormLayout, QPushButton, QWidget
 
 from napari_braintumor.engine.aligning.scans import lie_alike
+from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.files.formats import (
     FORMATS,
     Format,
@@ -19,7 +20,6 @@ from napari_braintumor.engine.files.formats import (
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import EXTRAS, REPORT, STRUCTURES
 from napari_braintumor.engine.measuring.record import name_result
-from napari_braintumor.engine.volumes import Alignment
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
 
 LEAST_WIDTH_PX = 460
