@@ -1,3 +1,7 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
 from torch import nn
 
 from napari_braintumor.engine.files.patients import WhoIsWho, is_held_out
@@ -6,7 +10,7 @@ from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.training.plan import TrainPlan, plan_fine_tuning
 from napari_braintumor.engine.training.saving import describe_model
 from napari_braintumor.engine.training.splits import Split
-from napari_braintumor.engine.training.training_cases import TrainingData
+from napari_braintumor.engine.training.training_cases import Part, TrainingData
 
 
 def describe(stated: dict[str, str], held_out: tuple[str, ...], parent: ModelCard | None = None) -> ModelCard:
@@ -64,7 +68,26 @@ def test_a_tuned_model_still_knows_what_its_modalities_cannot_show_and_how_its_a
         assert card.doubts
 
 
+@pytest.mark.parametrize(
+    ("known", "shown", "expected"),
+    [
+        (("T1", "FLAIR"), (), ("T1", "FLAIR")),
+        (("T1", "FLAIR"), ("T2", "FLAIR"), ("T1", "T2", "FLAIR")),
+        ((), ("T1ce",), ("T1ce",)),
+        (None, ("T2",), None),
+    ],
+)
+def test_a_tuned_model_has_seen_with_the_skull_what_its_parent_and_its_own_cases_show(known, shown, expected) -> None:
+    parent = ModelStore().find("glioma-u2net").card.model_copy(update={"seen_with_skull": known})
+    plan = plan_fine_tuning(parent, "glioma-u2net", "tuned", ("b",))
+    case = SimpleNamespace(patient="anna", group="other", known=np.ones(3, bool), with_skull=shown)
+    learned = (Part(case, np.arange(1)),)
+    data = TrainingData(learned, (), (), (), Split(training=("anna",), validation=()), WhoIsWho({"anna": "anna"}, {}))
+    assert describe_model(plan, data, {}, nn.Conv2d(1, 1, 1), parent, 1.0).seen_with_skull == expected
+
+
 def test_a_model_trained_anew_claims_nothing_of_the_one_it_started_from() -> None:
     parent = ModelStore().find("glioma-u2net").card
     card = describe({}, held_out=(), parent=parent)
     assert card.find_unmeasurable(("FLAIR",)) == {}
+    assert card.seen_with_skull is None

@@ -11,6 +11,7 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.training import training_cases
 from napari_braintumor.engine.training.plan import FineTuning
 from napari_braintumor.engine.training.training_cases import TrainingData, load_data, load_training_case
+from toy_cases import make_case, write_case
 
 
 def load(plan, folder) -> tuple[TrainingData, list[str]]:
@@ -43,6 +44,14 @@ def test_reviewed_slices_outside_the_head_are_reported(toy_plan, case_folder) ->
 def test_a_case_without_a_mask_cannot_be_trained_on(toy_plan, case_folder) -> None:
     with pytest.raises(DataError, match="has no reference mask"):
         load_training_case(replace(find_cases(case_folder)[0], reference=()), toy_plan)
+
+
+def test_modalities_that_show_the_skull_are_noted(toy_plan, tmp_path) -> None:
+    volume, reference = make_case(0, spacing=(10, 3, 3))
+    t2 = volume.modalities.index("T2")
+    volume.data[t2] += np.abs(np.random.default_rng(1).normal(0, 15, volume.shape))  # air is not blank
+    (case,) = find_cases(write_case(tmp_path, volume, reference))
+    assert load_training_case(case, toy_plan).with_skull == ("T2",)
 
 
 def test_a_case_with_none_of_the_modalities_or_regions_is_reported(toy_plan, case_folder) -> None:

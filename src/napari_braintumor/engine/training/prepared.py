@@ -58,6 +58,8 @@ class TrainingCase:
         Slices of the crop that a person has looked through, rising.
     notes
         What the user should know of its files, a sentence each.
+    with_skull
+        The modalities that show more than the brain; empty for archived cases, of which it is not known.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TrainingCase:
     slices: NDArray[np.intp]
     counted: NDArray[np.intp]
     notes: tuple[str, ...] = ()
+    with_skull: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:

@@ -171,7 +171,7 @@ def describe_model(
             )
             for name, value in dice.items()
         ),
-        **(_kept_in_tuning(parent) if parent is not None and plan.fine_tuning is not None else {}),
+        **(_kept_in_tuning(parent, data) if parent is not None and plan.fine_tuning is not None else {}),
         license=plan.license,
         limitations=plan.limitations,
         stopped_at=share,
@@ -180,12 +180,17 @@ def describe_model(
     )
 
 
-def _kept_in_tuning(parent: ModelCard) -> dict[str, Any]:
+def _kept_in_tuning(parent: ModelCard, data: TrainingData) -> dict[str, Any]:
     """Return what a tuned model takes over: what was chosen for its answers, and what its modalities can show."""
+    seen = parent.seen_with_skull
+    if seen is not None:
+        new = {name for part in data.training for name in part.case.with_skull}
+        seen = tuple(name for name in parent.modalities if name in new or name in seen)
     measured = tuple(m for m in (*parent.metrics, *parent.parent_metrics) if m.held_out and m.measure == VOLUME_DICE)
     return {
         "threshold": parent.threshold,
         "min_volume_ml": parent.min_volume_ml,
         "solid_core": parent.solid_core,
+        "seen_with_skull": seen,
         "parent_metrics": measured,
     }

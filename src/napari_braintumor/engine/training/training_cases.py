@@ -17,6 +17,7 @@ from napari_braintumor.engine.events import CaseLeftOut, Noted, PhaseReached
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.patients import WhoIsWho
 from napari_braintumor.engine.files.reading import read_case, read_reference
+from napari_braintumor.engine.inspecting.skull import see_skull
 from napari_braintumor.engine.models.registry import find_architecture
 from napari_braintumor.engine.preparing.prepare import prepare, resize
 from napari_braintumor.engine.training.case_cache import CaseCache
@@ -300,7 +301,8 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
         )
     half = replace(prepared, data=prepared.data.astype(np.float16))
     notes = tuple(dict.fromkeys((*case.notes, *volume.notes, *reference.notes)))
-    return TrainingCase(case.name, case.patient, case.group, half, regions, known, slices, counted, notes)
+    skull = see_skull(volume)
+    return TrainingCase(case.name, case.patient, case.group, half, regions, known, slices, counted, notes, skull)
 
 
 def _spread(parts: Sequence[Part], count: int) -> list[Part]:
