@@ -7,6 +7,7 @@ from napari_braintumor.layers.alignment import (
     make_check_layer,
     make_checkerboard,
 )
+from napari_braintumor.layers.answers import Answer
 from napari_braintumor.layers.cases import (
     Case,
     CaseView,
@@ -24,8 +25,8 @@ from napari_braintumor.layers.display import (
     make_label_layer,
     make_own_label_layer,
 )
+from napari_braintumor.layers.editing import Edit, apply_labels, copy_labels, copy_section, keep_inside
 from napari_braintumor.layers.figures import (
-    Answer,
     Figures,
     figures_of,
     follow_labels,
@@ -61,6 +62,7 @@ from napari_braintumor.layers.orientation import (
     show_plane,
     shown_plane,
 )
+from napari_braintumor.layers.originals import find_outline, model_labels, restore_model, update_or_add_outline
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
@@ -115,6 +117,7 @@ __all__ = [
     "CaseRead",
     "CaseView",
     "CasesFound",
+    "Edit",
     "Figures",
     "Inspector",
     "Landing",
@@ -125,16 +128,20 @@ __all__ = [
     "Solids",
     "align_selection",
     "alignment_of",
+    "apply_labels",
     "build_solids",
     "case_of",
     "cases_in",
     "check_same_case",
+    "copy_labels",
+    "copy_section",
     "default_placement",
     "describe_scan",
     "even_out",
     "explain_lock",
     "figures_of",
     "find_case",
+    "find_outline",
     "find_owner",
     "find_placement",
     "find_reference",
@@ -148,6 +155,7 @@ __all__ = [
     "is_result",
     "is_result_of",
     "is_taken_as_shown",
+    "keep_inside",
     "kept_slices",
     "label_names",
     "labels_for",
@@ -168,10 +176,12 @@ __all__ = [
     "masks_in",
     "match_modalities",
     "modality_of",
+    "model_labels",
     "open_paths",
     "read_layers_of",
     "reference_from_labels",
     "replace_kept",
+    "restore_model",
     "reviewed_slices",
     "same_scans",
     "scans_in",
@@ -190,6 +200,7 @@ __all__ = [
     "unwrap_layer",
     "update_or_add_disagreement",
     "update_or_add_labels",
+    "update_or_add_outline",
     "update_or_add_preview",
     "update_or_add_probabilities",
     "volume_from_layers",

@@ -7,8 +7,7 @@ that slices edited by hand can be found.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -18,64 +17,14 @@ from napari.layers import Labels
 from napari.utils.events import EmitterGroup
 
 from napari_braintumor.engine.anatomy import EXTRA_COLORS
-from napari_braintumor.engine.measuring.record import describe_corrected, describe_segmentation
+from napari_braintumor.engine.measuring.record import describe_corrected
 from napari_braintumor.engine.tally import EMPTY, SliceTally, add_up, tally_slice
-from napari_braintumor.engine.volumes import Segmentation
+from napari_braintumor.layers.answers import Answer
 from napari_braintumor.layers.placement import KEY, Placement, find_placement, level_0, unwrap_layer
 from napari_braintumor.layers.views import make_colormap, show_region, shown_region
 
 AT_ONCE_VOXELS = 10_000_000
 """Arrays in memory up to this size are counted at once, which takes about 30 ms; others bit by bit."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a model produced: stored in the metadata of its layer, however the labels there are edited.
-
-    Attributes
-    ----------
-    record
-        The record from `describe_segmentation`.
-    label_names, label_colors
-        The name and color of each label that the model can produce.
-    regions
-        The labels that make up each region, outermost first.
-    volumes_ml
-        The volume of each region that was drawn.
-    not_measurable
-        The reason for each region that the scans cannot show.
-    notes
-        Notes shown to the user during the run.
-    voxel_ml
-        The voxel volume of the grid it was made on.
-    slices
-        The content of each slice along Z; of another model's slice if that was kept because it had been reviewed.
-    """
-
-    record: Mapping[str, Any]
-    label_names: Mapping[int, str]
-    label_colors: Mapping[int, str]
-    regions: Mapping[str, tuple[int, ...]]
-    volumes_ml: Mapping[str, float]
-    not_measurable: Mapping[str, str]
-    notes: tuple[str, ...]
-    voxel_ml: float
-    slices: tuple[SliceTally, ...]
-
-
-def answer_of(segmentation: Segmentation, notes: Iterable[str] = ()) -> Answer:
-    """Return the part of a segmentation that is stored with its layer."""
-    return Answer(
-        record=describe_segmentation(segmentation),
-        label_names=dict(segmentation.label_names),
-        label_colors=dict(segmentation.label_colors),
-        regions=dict(segmentation.regions),
-        volumes_ml=dict(segmentation.volumes_ml),
-        not_measurable=dict(segmentation.not_measurable),
-        notes=tuple(notes) or tuple(segmentation.provenance.get("notes", ())),
-        voxel_ml=segmentation.source.voxel_ml,
-        slices=segmentation.tallies,
-    )
 
 
 class Figures:

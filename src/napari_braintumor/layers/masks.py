@@ -17,13 +17,16 @@ from napari_braintumor.engine.volumes import Reference
 from napari_braintumor.layers.placement import KEY, check_three_dimensional, find_placement, level_0
 from napari_braintumor.layers.selection import Selection, is_same_scan
 
+_NOT_MASKS = ("preview", "disagreement", "outline", "strokes")
+"""The roles of label layers that say something else than what is tumor."""
+
 
 def masks_in(layers: Iterable[Layer]) -> list[Labels]:
-    """Return the label layers that can be used as a mask, so not training previews or disagreement layers."""
+    """Return the label layers that can be used as a mask, so not previews, disagreement, outlines or strokes."""
     return [
         layer
         for layer in layers
-        if isinstance(layer, Labels) and layer.metadata.get(KEY, {}).get("role") not in ("preview", "disagreement")
+        if isinstance(layer, Labels) and layer.metadata.get(KEY, {}).get("role") not in _NOT_MASKS
     ]
 
 

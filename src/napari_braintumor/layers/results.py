@@ -15,8 +15,10 @@ from napari_braintumor.engine.alignment import Alignment
 from napari_braintumor.engine.anatomy import EXTRA_COLORS
 from napari_braintumor.engine.tally import pack_slice, tally_slice, unpack_slice
 from napari_braintumor.engine.volumes import Comparison, Segmentation
+from napari_braintumor.layers.answers import answer_of
 from napari_braintumor.layers.display import LayerData, make_label_layer, make_own_label_layer
-from napari_braintumor.layers.figures import answer_of, figures_of, follow_labels, is_result
+from napari_braintumor.layers.editing import set_slices
+from napari_braintumor.layers.figures import figures_of, follow_labels, is_result
 from napari_braintumor.layers.placement import (
     KEY,
     Placement,
@@ -166,9 +168,10 @@ def replace_kept(layer: Labels) -> None:
     answer = known["answer"]
     slices = tuple(tally_slice(new[z]) if z in new else tally for z, tally in enumerate(answer.slices))
     reviewed = tuple(z for z in known.get("reviewed", ()) if z not in kept)
-    more = {"answer": replace(answer, slices=slices), "kept": {}, "reviewed": reviewed}
+    packed = {**answer.packed, **kept}
+    more = {"answer": replace(answer, slices=slices, packed=packed), "kept": {}, "reviewed": reviewed}
     layer.metadata = {**layer.metadata, KEY: {**known, **more}}
-    _set_slices(layer, new)
+    set_slices(layer, new)
 
 
 def _merge(layer: Labels, segmentation: Segmentation, options: Mapping[str, Any]) -> None:
@@ -182,40 +185,17 @@ def _merge(layer: Labels, segmentation: Segmentation, options: Mapping[str, Any]
     if last is not None:  # a reviewed slice without edits is still a model's answer, but of the earlier model
         stays = set(kept) - set(edited)
         slices = tuple(last.slices[z] if z in stays else tally for z, tally in enumerate(answer.slices))
-        answer = replace(answer, slices=slices)
+        drawn = {z: last.packed[z] for z in stays if z in last.packed}
+        packed = {z: each for z, each in answer.packed.items() if z not in stays}
+        answer = replace(answer, slices=slices, packed={**packed, **drawn})
     packed = {z: pack_slice(np.asarray(segmentation.labels[z])) for z in kept}
     more = {"answer": answer, "earlier": last, "kept": packed, "reviewed": tuple(before.get("reviewed", ()))}
     layer.metadata = {**layer.metadata, KEY: {**options["metadata"][KEY], **more}}
     layer.colormap = options["colormap"]
     both = enumerate(zip(figures.slices, segmentation.tallies, strict=True))
     others = [z for z, (now, then) in both if z not in packed and now.digest != then.digest]
-    _set_slices(layer, {z: segmentation.labels[z] for z in others})
+    set_slices(layer, {z: segmentation.labels[z] for z in others})
     figures.publish()
-
-
-def _set_slices(layer: Labels, slices_YX: Mapping[int, NDArray[np.uint8]]) -> None:
-    """Set slices along Z of a layer as a single step that can be undone."""
-    place = find_placement(layer)
-    in_order = place.grid.is_in_order or not place.in_source_order
-    with layer.block_history():
-        for z, wanted_YX in slices_YX.items():
-            now_YX = np.asarray(place.from_layer(level_0(layer))[z])
-            rows, columns = np.nonzero(now_YX != wanted_YX)
-            if rows.size:
-                at_ZYX = (np.full(rows.size, z), rows, columns)
-                at = at_ZYX if in_order else _in_source_order(place, at_ZYX)
-                layer.data_setitem(at, np.asarray(wanted_YX)[rows, columns], refresh=False)
-    layer.refresh()
-
-
-def _in_source_order(place: Placement, at_ZYX: tuple[NDArray[np.intp], ...]) -> tuple[NDArray[np.intp], ...]:
-    """Convert indices along Z, Y, X to indices along the source's own axes."""
-    grid = place.grid
-    turned = [
-        grid.shape[axis] - 1 - index if flip else index
-        for index, axis, flip in zip(at_ZYX, grid.axes, grid.flips, strict=True)
-    ]
-    return tuple(turned[grid.axes.index(axis)] for axis in range(3))
 
 
 def update_or_add_probabilities(viewer: ViewerModel, segmentation: Segmentation, place: Placement) -> list[Image]:
