@@ -1,8 +1,11 @@
 """Diameters of a mask: the longest in an axial slice with the one across it, and the longest in space.
 
-A mask's border is taken where the mask, slightly smoothed, falls to one half: the steps of voxels would make a round
-lesion half a voxel too long. Parts too thin for that keep their steps, so that a row of n voxels is n voxels long.
-Diameters are measured as with calipers, over the convex hull of each connected part.
+A mask's border passes halfway between the voxels inside and those outside. Steps of voxels would make a round lesion
+too long, averaging the mask would make it too short, so the border itself is smoothed, by parabolas that keep its
+curvature. Between slices, and from the last slice to the tip, the cross-section is that of its slice, larger or
+smaller: areas follow a parabola and centers a straight line, as they do in an ellipsoid. Parts too thin for that keep
+their steps, so that a row of n voxels is n voxels long. Diameters are measured as with calipers, over the convex hull
+of each connected part.
 """
 
 from __future__ import annotations
@@ -18,8 +21,22 @@ from napari_braintumor.engine.grid import SourceGrid
 
 Points = NDArray[np.float64]
 
-_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 _AT_ONCE = 500
+
+_SMOOTHED_SHARE = 0.08
+"""The share of a border, to either side, that the parabola through one of its points follows."""
+
+_SMOOTHED_MOST = 10
+"""The most points to either side."""
+
+_APART_MM = 1.0
+"""The distance of cross-sections that are put between slices."""
+
+_FLAT = 1.5
+"""A part whose areas would only shrink to nothing beyond so many slices ends flat, halfway to the next slice."""
+
+_GROWTH = 1.1
+"""The most that a cross-section is enlarged; where it grows faster, the next slice shows it better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +58,11 @@ class AxialDiameters:
     z: int
     longest_ends: Points
     across_ends: Points
+
+    @property
+    def product_mm2(self) -> float:
+        """The bidimensional product of RANO."""
+        return self.longest_mm * self.across_mm
 
 
 def measure_axial_diameters(mask_ZYX: NDArray[Any], grid: SourceGrid) -> AxialDiameters | None:
@@ -68,7 +90,7 @@ def measure_axial_diameters(mask_ZYX: NDArray[Any], grid: SourceGrid) -> AxialDi
     back = np.linalg.inv(frame)
     best: AxialDiameters | None = None
     for z in np.flatnonzero(np.any(mask_ZYX, axis=(1, 2))):
-        for hull in _hulls_by_part(np.asarray(mask_ZYX[z]) != 0, frame, best.longest_mm if best else 0.0):
+        for hull in _hulls_in_slice(np.asarray(mask_ZYX[z]) != 0, frame, best.longest_mm if best else 0.0):
             ends, length = _find_longest(hull)
             if best is None or length > best.longest_mm:
                 across = _find_longest_across(hull, hull[ends[1]] - hull[ends[0]])
@@ -97,9 +119,12 @@ def measure_longest_diameter(mask_ZYX: NDArray[Any], grid: SourceGrid) -> float:
     float
         In mm.
     """
+    to_mm = grid.affine_ZYX[:3, :3]
     longest = 0.0
-    for hull in _hulls_by_part(np.asarray(mask_ZYX) != 0, grid.affine_ZYX[:3, :3]):
-        longest = max(longest, _find_longest(hull)[1])
+    for part, corner in _parts_of(np.asarray(mask_ZYX) != 0, to_mm):
+        if _reach_mm(part, to_mm) > longest:
+            hull = _find_hull((_find_body(part, grid.spacing[0]) + corner) @ to_mm.T)
+            longest = max(longest, _find_longest(hull)[1])
     return longest
 
 
@@ -112,28 +137,28 @@ def _plane_frame(to_mm: Points) -> Points:
     return np.array([[down @ first, right @ first], [down @ second, right @ second]])
 
 
-def _hulls_by_part(mask: NDArray[np.bool_], to_mm: Points, longer_than: float = 0.0) -> Iterator[Points]:
-    """Yield the corners of the convex hull of each connected part that may be longer than a length, in mm."""
+def _parts_of(mask: NDArray[np.bool_], to_mm: Points) -> Iterator[tuple[NDArray[np.bool_], Points]]:
+    """Yield each connected part, cut out, with the index of its corner; those that reach far come first."""
     from scipy import ndimage
 
     parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    boxes = list(enumerate(ndimage.find_objects(parts), start=1))
     steps_mm = np.linalg.norm(to_mm, axis=0)
-    for number, box in enumerate(ndimage.find_objects(parts), start=1):
-        if np.array([side.stop - side.start for side in box]) @ steps_mm <= longer_than:
-            continue
-        part = parts[box] == number
-        corner = np.array([side.start for side in box], np.float64)
-        stepped = _find_hull((_find_steps(part) + corner) @ to_mm.T)
-        ends, length = _find_longest(stepped)
-        along = np.linalg.solve(to_mm / steps_mm, stepped[ends[1]] - stepped[ends[0]]) / length
-        voxel_mm = float(np.abs(along) @ steps_mm)
-        smooth = (_find_smooth_border(part) + corner) @ to_mm.T
-        if len(smooth) and np.linalg.norm(np.ptp(smooth, axis=0)) > length - voxel_mm:
-            smooth = _find_hull(smooth)
-            if _find_longest(smooth)[1] > length - voxel_mm:
-                yield smooth
-                continue
-        yield stepped
+    boxes.sort(key=lambda item: -float(np.array([side.stop - side.start for side in item[1]]) @ steps_mm))
+    for number, box in boxes:
+        yield parts[box] == number, np.array([side.start for side in box], np.float64)
+
+
+def _reach_mm(part: NDArray[np.bool_], to_mm: Points) -> float:
+    """Return a length that no diameter of a part exceeds."""
+    return float((np.array(part.shape) + 1) @ np.linalg.norm(to_mm, axis=0))
+
+
+def _hulls_in_slice(mask_YX: NDArray[np.bool_], to_mm: Points, longer_than: float) -> Iterator[Points]:
+    """Yield the corners of the convex hull of each connected part that may be longer than a length, in mm."""
+    for part, corner in _parts_of(mask_YX, to_mm):
+        if _reach_mm(part, to_mm) > longer_than:
+            yield _find_hull((_find_border(part) + corner) @ to_mm.T)
 
 
 def _find_hull(points: Points) -> Points:
@@ -144,36 +169,54 @@ def _find_hull(points: Points) -> Points:
     return corners
 
 
-def _find_steps(mask: NDArray[np.bool_]) -> Points:
-    """Return the points halfway between voxels inside and their neighbors outside: ``(N, axes)``, index."""
-    padded = np.pad(mask, 1)
-    found = []
-    for axis in range(mask.ndim):
-        steps = np.argwhere(np.diff(padded, axis=axis)).astype(np.float64) - 1
-        steps[:, axis] += 0.5
-        found.append(steps)
-    return np.concatenate(found)
-
-
-def _find_smooth_border(mask: NDArray[np.bool_]) -> Points:
-    """Return the points between neighboring voxels where the smoothed mask is one half: ``(N, axes)``, index."""
+def _find_border(part_YX: NDArray[np.bool_]) -> Points:
+    """Return points on the border of a mask: ``(N, 2)``, index (y, x); smoothed unless it is thin."""
+    from contourpy import contour_generator
     from scipy import ndimage
+    from scipy.signal import savgol_coeffs
 
-    margin = len(_KERNEL) // 2
-    smooth = np.pad(mask, margin).astype(np.float32)
-    for axis in range(mask.ndim):
-        smooth = ndimage.convolve1d(smooth, _KERNEL, axis=axis, mode="constant")
-    inside = smooth >= 0.5
-    found = []
-    for axis in range(mask.ndim):
-        places = np.argwhere(np.diff(inside, axis=axis))
-        there = places.copy()
-        there[:, axis] += 1
-        low, high = smooth[tuple(places.T)], smooth[tuple(there.T)]
-        points = places.astype(np.float64) - margin
-        points[:, axis] += (0.5 - low) / (high - low)
-        found.append(points)
+    padded = np.pad(part_YX, 1)
+    lines = contour_generator(z=padded.astype(np.float32)).lines(0.5)
+    found: list[Points] = [np.asarray(line)[:-1, ::-1] - 1 for line in lines]  # closed, and (x, y)
+    if ndimage.binary_erosion(padded).any():
+        for i, line in enumerate(found):
+            beside = min(_SMOOTHED_MOST, int(len(line) * _SMOOTHED_SHARE))
+            if beside > 1:
+                found[i] = ndimage.convolve1d(line, savgol_coeffs(2 * beside + 1, 2), axis=0, mode="wrap")
     return np.concatenate(found)
+
+
+def _find_body(part_ZYX: NDArray[np.bool_], slice_mm: float) -> Points:
+    """Return points all over the border of a connected part, and between its slices: ``(N, 3)``, index (z, y, x)."""
+    filled = [np.argwhere(each).astype(np.float64) for each in part_ZYX]
+    last = len(filled) - 1
+    areas, centers = np.array([len(each) for each in filled]), np.array([each.mean(axis=0) for each in filled])
+    count = int(np.ceil(slice_mm / _APART_MM))
+    found = []
+    for z, plane in enumerate(part_ZYX):
+        border = _find_hull(_find_border(plane))
+        found.append(np.insert(border, 0, z, axis=1))
+        if last > 1:
+            near = np.clip(z, 1, last - 1) + np.arange(-1, 2)
+            curve, drift = np.polyfit(near - z, areas[near], 2), np.polyfit(near - z, centers[near], 1)[0]
+        for side, end in ((-1, 0), (1, last)):
+            reach = 0.5 if z != end else _find_tip(curve, side) if last > 1 else None
+            if reach is None:
+                found.append(np.insert(filled[z], 0, z + side / 2, axis=1))
+            elif last > 1:
+                for step in side * reach * np.arange(1, count + 1) / count:
+                    scale = np.sqrt(max(float(np.polyval(curve, step)), 0.0) / areas[z])
+                    copy = (border - centers[z]) * min(scale, _GROWTH) + centers[z] + drift * step
+                    found.append(np.insert(copy, 0, z + step, axis=1))
+    return np.concatenate(found)
+
+
+def _find_tip(curve: Points, side: int) -> float | None:
+    """Return how many slices beyond the last one a part ends, at most 1; None if it ends flat."""
+    roots = np.roots(curve)
+    ahead = roots[np.isreal(roots)].real * side
+    ahead = ahead[(ahead > 0) & (ahead <= _FLAT)]
+    return min(float(ahead.min()), 1.0) if len(ahead) else None
 
 
 def _find_longest(corners: Points) -> tuple[tuple[int, int], float]:
