@@ -22,6 +22,7 @@ from napari_braintumor.engine.files.listing import describe_others, list_files
 from napari_braintumor.engine.files.naming import may_be_mask
 from napari_braintumor.engine.files.schemes import is_result
 from napari_braintumor.engine.files.series import Series
+from napari_braintumor.engine.files.walking import walk_folders
 from napari_braintumor.layers import (
     CaseRead,
     LayerData,
@@ -220,7 +221,7 @@ def _with_whole_series(paths: list[Path]) -> list[Path]:
     if len(paths) != 1 or not _is_dicom(paths[0]):
         return paths
     try:
-        return list(find_series_of(paths[0]).paths)
+        return list(find_series_of(paths[0])[0].paths)
     except DataError:
         return paths  # reading it says why
 
@@ -256,7 +257,7 @@ def _is_scan_file(path: Path) -> bool:
 
 
 def _holds_scan(folder: Path) -> bool:
-    return any(_is_scan(Path(below, name)) for below, _, names in os.walk(folder) for name in names)
+    return any(_is_scan(below / name) for below, _, names in walk_folders(folder) for name in names)
 
 
 def _holds_foreign(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import pytest
 
 from moved_heads import STAY, make_grid, make_move, measure_error, scan_head
 from napari_braintumor.engine.aligning import aligning
-from napari_braintumor.engine.aligning.aligning import align, align_now
+from napari_braintumor.engine.aligning.aligning import align
 from napari_braintumor.engine.aligning.registration import Registration
 from napari_braintumor.engine.aligning.scans import Scan, choose_reference
 from napari_braintumor.engine.errors import DataError, SettingsError
@@ -17,6 +17,13 @@ THICK = make_grid((5, 2, 2))
 FINE = make_grid((3, 1.5, 1.5))
 HEADERS = AlignConfig(registration="never")
 MOVED = make_move((6, -4, 8), (7, -5, 9))
+
+
+def align_now(scans, config=None, **options):
+    """Align without following progress."""
+    *_, last = align(scans, config, **options)
+    assert isinstance(last, Aligned)
+    return last
 
 
 def test_scans_that_share_a_grid_stay_as_they_are():

@@ -120,13 +120,6 @@ def align(
     yield Aligned(images, one.grid, alignment, (*notes, *describe_alignment(alignment)))
 
 
-def align_now(scans: Mapping[str, Scan], config: AlignConfig | None = None, *, leave_out: bool = False) -> Aligned:
-    """Bring the scans of a case onto one grid without reporting progress; see `align`."""
-    *_, last = align(scans, config, leave_out=leave_out)
-    assert isinstance(last, Aligned)
-    return last
-
-
 def describe_alignment(alignment: Alignment) -> tuple[str, ...]:
     """Return what was done to each scan, one sentence each."""
     notes = []

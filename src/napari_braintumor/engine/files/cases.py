@@ -141,12 +141,10 @@ def _find_scanned(
     if not files:
         return []
     from napari_braintumor.engine.files.choosing_series.scanned import build_scanned_cases
-    from napari_braintumor.engine.files.dicom.scanning import scan_series
+    from napari_braintumor.engine.files.dicom.scanning import find_series_of, scan_series
 
     if len(given) == 1 and given[0].is_file() and is_dicom(given[0]) and given[0].name.upper() != "DICOMDIR":
-        (path,) = given
-        beside = [file for file in sorted(path.parent.iterdir()) if not file.name.startswith(".") and is_dicom(file)]
-        series = [each for each in scan_series(beside) if path.name in {file.name for file in each.paths}]
+        series = find_series_of(given[0])
     else:
         series = scan_series(files)
     tops = [path for path in given if path.is_dir()]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from napari_braintumor.engine.files import _foreign
-from napari_braintumor.engine.files.calling import may_name_patient, natural_sort_key
+from napari_braintumor.engine.files.calling import may_name_patient
 from napari_braintumor.engine.files.formats import FORMATS, check_readable, find_format, is_listed
+from napari_braintumor.engine.files.walking import walk_folders
 from napari_braintumor.engine.files.written import SIDECAR, is_sidecar
 
 _LOOKED_AT = 200
@@ -36,20 +36,13 @@ def list_files(path: Path) -> tuple[list[Path], list[Path]]:
         return [path], []
     images: list[Path] = []
     others: list[Path] = []
-    seen: set[str] = set()
-    for folder, subfolders, names in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
+    for folder, subfolders, names in walk_folders(path):
+        if SIDECAR in names and is_sidecar(folder / SIDECAR):
             subfolders.clear()
+            images.append(folder / SIDECAR)
             continue
-        seen.add(real)
-        if SIDECAR in names and is_sidecar(Path(folder, SIDECAR)):
-            subfolders.clear()
-            images.append(Path(folder, SIDECAR))
-            continue
-        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=natural_sort_key)
-        for name in sorted(names, key=natural_sort_key):
-            if not name.startswith("."):
-                (images if is_listed(Path(folder, name)) else others).append(Path(folder, name))
+        for name in names:
+            (images if is_listed(folder / name) else others).append(folder / name)
     return images, others
 
 

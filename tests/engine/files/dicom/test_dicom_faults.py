@@ -13,6 +13,7 @@ from pydicom.uid import generate_uid
 
 from dicom import MARKED, Acquisition, Storage, affine_of, with_tags, write_capture, write_pdf, write_series
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.dicom.reading import read_series
 from napari_braintumor.engine.files.dicom.scanning import find_series_of, scan_series
 from napari_braintumor.engine.files.series import Series
@@ -338,7 +339,28 @@ def test_a_file_stands_for_its_series(tmp_path):
     paths = write(tmp_path)
     write(tmp_path, Acquisition("t1", 4))
     write_pdf(tmp_path, Acquisition("Report", 7))
-    assert find_series_of(paths[3]).paths == tuple(paths)
+    assert [series.paths for series in find_series_of(paths[3])] == [tuple(paths)]
+
+
+def test_a_copy_of_an_image_stands_for_itself(tmp_path):
+    paths = write(tmp_path)
+    copy = Path(shutil.copy(paths[3], tmp_path / "zzz.dcm"))
+    assert [series.paths for series in find_series_of(copy)] == [(copy,)]
+    assert find_cases(copy)
+
+
+def test_a_damaged_image_is_a_series_with_a_problem(tmp_path):
+    paths = write(tmp_path)
+    paths[3].write_bytes(paths[3].read_bytes()[:200])
+    (series,) = find_series_of(paths[3])
+    assert (series.paths, "damaged" in (series.problem or "")) == ((paths[3],), True)
+
+
+def test_what_is_not_dicom_belongs_to_no_series(tmp_path):
+    write(tmp_path)
+    (tmp_path / "notes.dcm").write_text("hello")
+    with pytest.raises(DataError, match="not"):
+        find_series_of(tmp_path / "notes.dcm")
 
 
 def test_slopes_that_differ_between_slices_are_used_each(tmp_path):

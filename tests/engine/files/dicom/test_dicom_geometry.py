@@ -9,8 +9,8 @@ import pytest
 import SimpleITK
 from numpy.typing import NDArray
 
-from dicom import SYNTAXES, Acquisition, Storage, affine_of, write_series
-from napari_braintumor.engine.files.dicom.reading import locate_slices, read_series
+from dicom import SYNTAXES, Storage, affine_of, write_series
+from napari_braintumor.engine.files.dicom.reading import read_series
 from napari_braintumor.engine.files.dicom.scanning import scan_series
 from napari_braintumor.engine.grid import SourceGrid
 
@@ -151,10 +151,3 @@ def test_a_sheared_stack_keeps_the_places_of_its_slices(tmp_path):
     read, grid = read_series(series.paths)
     assert_lies_where_written(read, grid, values, affine)
     assert "tilted by 21.8 degrees (gantry tilt)" in series.notes[0]
-
-
-def test_each_slice_is_found_in_its_file(tmp_path):
-    values = np.random.default_rng(0).integers(0, 900, (9, 8, 9))
-    affine = affine_of(shape=values.shape)
-    paths = write_series(tmp_path, values, affine, Acquisition(), Storage(left_out=(4,), shuffle=3))
-    assert locate_slices(paths[::-1]) == (*((p, 0) for p in paths[:4]), None, *((p, 0) for p in paths[4:]))

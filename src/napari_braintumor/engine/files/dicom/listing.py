@@ -19,6 +19,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files._foreign import is_dicom, starts_as_dicom
 from napari_braintumor.engine.files.dicom.headers import damaged, read_dataset
 from napari_braintumor.engine.files.dicom.quiet import FAULTS, unheard
+from napari_braintumor.engine.files.walking import walk_folders
 
 _PREAMBLE = 132
 _MOST_FILES = 20_000
@@ -69,16 +70,10 @@ def _files_at(path: Path) -> Iterator[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for below, subfolders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(below)) in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(below, name)
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and path.is_file() and is_dicom(path):
+    for below, _, names in walk_folders(folder):
+        for name in names:
+            path = below / name
+            if name.upper() != "DICOMDIR" and path.is_file() and is_dicom(path):
                 yield path
 
 

@@ -60,12 +60,6 @@ def read_series(paths: Sequence[Path], channel: int | None = None) -> Image:
     return first.from_source(np.swapaxes(array, -1, -3)), first  # slice, row, column -> column, row, slice
 
 
-def locate_slices(paths: Sequence[Path], channel: int | None = None) -> tuple[tuple[Path, int] | None, ...]:
-    """Return the file and frame of each slice along the third source axis of `read_series`; None for those missing."""
-    stack = find_stacks(paths)[channel or 0]
-    return tuple(None if plane is None else (plane.path, plane.frame) for plane in stack.planes)
-
-
 def _first_path(stack: Stack) -> Path:
     return next(plane.path for plane in stack.planes if plane is not None)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files._foreign import is_dicom
 from napari_braintumor.engine.files.calling import DICOM_SUFFIXES
 from napari_braintumor.engine.files.dicom.headers import Header, Plane, digest, read_header
 from napari_braintumor.engine.files.dicom.listing import list_dicom, origin_of
@@ -72,26 +72,26 @@ def scan_series(paths: Sequence[Path]) -> list[Series]:
     return sorted(series, key=lambda each: (each.patient, each.study, each.number is None, each.number or 0))
 
 
-def find_series_of(path: Path) -> Series:
+def find_series_of(path: Path) -> list[Series]:
     """Find the series that a file belongs to, among the files in its folder.
 
     Returns
     -------
-    Series
-        With all its files, for scanners that write a file for each slice.
+    list of Series
+        With all its files, for scanners that write a file for each slice; several if it holds several stacks. A file
+        that is damaged is a series with a problem.
 
     Raises
     ------
     DataError
-        If the file is not DICOM, or damaged.
+        If the file is not DICOM.
     """
-    own = read_header(path)
-    beside = [each for each in sorted(path.parent.iterdir()) if each.is_file() and not zipfile.is_zipfile(each)]
-    for series in scan_series([path, *(each for each in beside if each.name.upper() != "DICOMDIR")]):
-        if path in series.paths:
-            return series
-    (alone, *_) = _series_of([own])  # a copy of another image of its series
-    return alone
+    named = [
+        each for each in path.parent.iterdir() if not each.name.startswith(".") and each.name.upper() != "DICOMDIR"
+    ]
+    beside = [each for each in named if each.is_file() and is_dicom(each)]
+    found = [series for series in scan_series(beside) if path in series.paths]
+    return found or _series_of([read_header(path)])  # a copy of another image of its series
 
 
 def find_stacks(paths: Sequence[Path]) -> list[Stack]:
