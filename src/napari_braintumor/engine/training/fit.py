@@ -168,7 +168,7 @@ class Fit:
         return loss, rate
 
     def learn(self, batch: Sequence[Tensor]) -> Generator[Noted | BatchDone, None, str]:
-        """Learn from one batch, in smaller pieces where memory runs out.
+        """Learn from one batch, in smaller pieces where memory runs out; other errors of the network are raised on.
 
         Parameters
         ----------

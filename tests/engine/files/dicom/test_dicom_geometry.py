@@ -86,8 +86,9 @@ def test_any_series_lies_where_it_was_written_from(tmp_path, seed):
 
 
 @pytest.mark.slow
-def test_two_hundred_series_lie_where_they_were_written_from(tmp_path):
-    for seed in range(1000, 1000 + MANY):
+@pytest.mark.parametrize("first", range(1000, 1000 + MANY, 25))
+def test_two_hundred_series_lie_where_they_were_written_from(tmp_path, first):
+    for seed in range(first, first + 25):
         check_any_series(tmp_path / str(seed), seed)
 
 
