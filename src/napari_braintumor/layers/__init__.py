@@ -86,6 +86,7 @@ from napari_braintumor.layers.results import (
     update_or_add_preview,
     update_or_add_probabilities,
 )
+from napari_braintumor.layers.scribbling import NOTHING, NOTHING_COLOR, Request, Scribble, regions_by_label
 from napari_braintumor.layers.selection import (
     Selection,
     align_selection,
@@ -110,6 +111,8 @@ from napari_braintumor.layers.views import (
 
 __all__ = [
     "KEY",
+    "NOTHING",
+    "NOTHING_COLOR",
     "PLANES",
     "SOLID",
     "Answer",
@@ -124,6 +127,8 @@ __all__ = [
     "LayerData",
     "Placement",
     "PreparedScans",
+    "Request",
+    "Scribble",
     "Selection",
     "Solids",
     "align_selection",
@@ -180,6 +185,7 @@ __all__ = [
     "open_paths",
     "read_layers_of",
     "reference_from_labels",
+    "regions_by_label",
     "replace_kept",
     "restore_model",
     "reviewed_slices",

@@ -152,7 +152,7 @@ def keep_inside(layer: Labels, step: list[Any], label: int) -> int:
         return 0
     count = 0
     array = level_0(layer)
-    for indices, before in list(_read_step(step)):
+    for indices, before in list(read_step(step)):
         outside = ~np.isin(before, allowed) & (before != label)
         if not outside.any():
             continue
@@ -174,7 +174,13 @@ def _labels_around(label: int) -> tuple[int, ...] | None:
     return None
 
 
-def _read_step(step: Iterable[Any]) -> Iterable[tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]]:
+def read_label(step: Iterable[Any]) -> int:
+    """Return the label that a step of napari's history painted last."""
+    last = list(step)[-1]
+    return int(np.max(getattr(last, "new_value", last[-1])))
+
+
+def read_step(step: Iterable[Any]) -> Iterable[tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]]:
     """Return indices and values before, for each part of a step of napari's history, the last part first."""
     for atom in reversed(list(step)):
         key = getattr(atom, "slice_key", None)
