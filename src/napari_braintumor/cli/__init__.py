@@ -10,6 +10,7 @@ import typer
 from napari_braintumor.cli import models
 from napari_braintumor.cli.evaluate import evaluate
 from napari_braintumor.cli.inspect import inspect
+from napari_braintumor.cli.measure import measure
 from napari_braintumor.cli.prepare import prepare
 from napari_braintumor.cli.segment import demo, segment
 from napari_braintumor.cli.train import train
@@ -28,6 +29,6 @@ app = typer.Typer(
     add_completion=False,
     callback=escape_unprintable,
 )
-for command in (inspect, prepare, segment, demo, evaluate, train):
+for command in (inspect, prepare, segment, demo, measure, evaluate, train):
     app.command()(command)
 app.add_typer(models.app, name="models")

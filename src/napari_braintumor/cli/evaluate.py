@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
@@ -27,9 +25,9 @@ from napari_braintumor.cli._console import (
     split_modalities,
 )
 from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
+from napari_braintumor.cli._rows import open_rows
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
-from napari_braintumor.engine.atomic import find_free_path
-from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.measuring.metrics import METRICS
 from napari_braintumor.engine.settings import EvaluateConfig
@@ -96,7 +94,7 @@ def evaluate(
             no_tumor=no_tumor,
         )
         with (
-            _open_rows(output, overwrite) as write,
+            open_rows(output, _list_columns(), overwrite) as write,
             closing(engine.evaluate(found, config)) as events,
         ):
             try:
@@ -110,7 +108,7 @@ def evaluate(
                             seed = event
                         case CaseEvaluated():
                             results.append(event)
-                            write(event)
+                            write(*_list_rows(event))
                             figures = event.figures["predicted_ml"] if no_tumor else event.dice
                             scores = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
                             console.print(f"{event.case}: {scores}  ({event.seconds:.1f} s)")
@@ -128,51 +126,17 @@ def evaluate(
     raise typer.Exit(130 if stopped else 1 if failures.reasons else 0)
 
 
-@contextmanager
-def _open_rows(path: Path | None, overwrite: bool) -> Iterator[Callable[[CaseEvaluated], None]]:
-    """Yield a function that writes a case's rows and flushes them to disk; without a path it writes nothing.
-
-    Yields
-    ------
-    callable
-        Takes a case's result.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be written.
-    """
-    if path is None:
-        yield lambda result: None
-        return
-    if path.is_dir():
-        raise DataError(f"'{path}' is a folder. Give the name of a file to write.")
-    try:
-        target = path if overwrite else find_free_path(path, path.suffix)
-        with target.open("w" if overwrite else "x", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            if target != path:
-                console.print(f"'{path}' already exists, so the table goes to '{target}'. (--overwrite replaces it.)")
-            rows = csv.writer(file, lineterminator="\n")
-
-            def write_down(*lines: tuple[object, ...]) -> None:
-                rows.writerows(lines)
-                file.flush()
-                os.fsync(file.fileno())
-
-            def write(r: CaseEvaluated) -> None:
-                write_down(
-                    *(
-                        (r.case, r.group, region, *(m.write(r.figures[m.name][region]) for m in METRICS), r.held_out)
-                        for region in r.dice
-                    )
-                )
-
-            write_down(_list_columns())
-            yield write
-    except OSError as error:
-        raise DataError(
-            f"'{path}' cannot be written: {error.strerror or error}. Choose an existing folder that you can write to."
-        ) from error
+def _list_rows(result: CaseEvaluated) -> list[tuple[object, ...]]:
+    return [
+        (
+            result.case,
+            result.group,
+            region,
+            *(m.write(result.figures[m.name][region]) for m in METRICS),
+            result.held_out,
+        )
+        for region in result.dice
+    ]
 
 
 _AVERAGES: Mapping[str, Callable[[Iterable[float]], float]] = {"mean": mean, "median": median}
