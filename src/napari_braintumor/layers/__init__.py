@@ -49,6 +49,7 @@ from napari_braintumor.layers.masks import (
 from napari_braintumor.layers.opening import (
     CaseRead,
     CasesFound,
+    OpeningEvent,
     open_paths,
     read_layers_of,
 )
@@ -125,6 +126,7 @@ __all__ = [
     "Inspector",
     "Landing",
     "LayerData",
+    "OpeningEvent",
     "Placement",
     "PreparedScans",
     "Request",

@@ -109,11 +109,10 @@ def match_modalities(layers: Iterable[Layer], anchor: Layer | None = None) -> di
     """
     cases = cases_in(layers)
     case = find_case(cases, anchor) or next((case for case in reversed(cases) if _first_of(case) is not None), None)
-    if case is None:
+    if case is None or (first := _first_of(case)) is None:
         return {}
-    if anchor not in case.scans or modality_of(anchor) is None:
-        anchor = _first_of(case)
-    assert anchor is not None
+    if anchor is None or anchor not in case.scans or modality_of(anchor) is None:
+        anchor = first
     placed = _is_placed(anchor)
     found: dict[str, Image] = {}
     for alike in (False, True):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QTimer
 
 from dicom import Acquisition, Storage, affine_of, write_case, write_pdf, write_series
 from napari_braintumor.engine.events import PhaseReached
@@ -63,7 +64,7 @@ def open_and_wait(qtbot: Any, dock: SegmentDock, *paths: Path) -> None:
 
 
 def wait(qtbot: Any, dock: SegmentDock) -> None:
-    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=20000)
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=60000)
 
 
 def names(viewer: ViewerModel) -> list[str]:
@@ -189,6 +190,34 @@ def test_opening_can_be_cancelled(qtbot, dock, viewer, folder, monkeypatch):
     assert dock.message.text() == "Canceled. No scan was opened."
     assert not viewer.layers
     assert dock.opener.isEnabled()
+
+
+def test_layers_are_added_one_by_one_and_the_dock_is_busy_until_all_are_there(qtbot, dock, viewer, folder):
+    turns: list[int] = []
+    busy: list[bool] = []
+    timer = QTimer(dock)
+    timer.timeout.connect(lambda: turns.append(len(viewer.layers)))
+    timer.start(0)
+    viewer.layers.events.inserted.connect(lambda _: busy.append(dock.opener.is_busy))
+    open_and_wait(qtbot, dock, folder)
+    assert {0, 1, 2} <= set(turns)  # the window had its turn after each
+    assert busy == [True, True]
+    assert not dock.opener.is_busy
+    assert dock.message.isHidden(), dock.message.text()
+    assert not dock.footer.cancel_button.isVisible()
+
+
+def test_a_layer_that_cannot_be_added_does_not_keep_the_dock_busy(qtbot, dock, viewer, folder):
+    def refuse(event: Any) -> None:
+        viewer.layers.events.inserted.disconnect(refuse)
+        raise ValueError("no")
+
+    viewer.layers.events.inserted.connect(refuse)
+    with qtbot.capture_exceptions() as raised:
+        open_and_wait(qtbot, dock, folder)
+    assert len(raised) == 1
+    assert not dock.opener.is_busy
+    assert not dock.segment_button.isHidden()
 
 
 def test_only_one_thing_is_done_at_a_time(qtbot, dock, folder):

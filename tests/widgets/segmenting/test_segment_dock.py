@@ -25,6 +25,7 @@ from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import layers_from_case, mark_reviewed
+from napari_braintumor.readers import read_layers
 from napari_braintumor.widgets.segmenting.dock import ADVANCED, SegmentDock
 from saving import save_to
 
@@ -235,6 +236,20 @@ def test_one_unnamed_image_is_asked_for_with_a_guess(dock, viewer, volume, qtbot
     run(qtbot, dock)
     assert fake.calls[0][0].modalities == ("T1ce",)
     assert "Tumor [scan]" in viewer.layers
+
+
+def test_unnamed_files_that_are_opened_beside_a_case_are_offered_and_nothing_breaks(
+    dock, viewer, volume, tmp_path, qtbot
+):
+    for name in ("scan", "other"):
+        nib.save(nib.Nifti1Image(volume.data[0], volume.source.affine_ZYX), tmp_path / f"{name}.nii.gz")
+    (one,) = [viewer.add_layer(Layer.create(*data)) for data in read_layers(tmp_path / "scan.nii.gz")]
+    assert dock.chosen == {"FLAIR": one}  # asked for, with a guess
+    open_case(viewer, volume)
+    assert set(dock.chosen) == set(volume.modalities)
+    (two,) = [viewer.add_layer(Layer.create(*data)) for data in read_layers(tmp_path / "other.nii.gz")]
+    assert dock.chosen == {"FLAIR": two}  # what was opened last is in work
+    assert dock.scans.guess_label.text() == "Which modality is 'other'?"
 
 
 def test_a_color_picture_is_called_one(dock, viewer):

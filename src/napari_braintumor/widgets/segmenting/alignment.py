@@ -234,7 +234,6 @@ class AlignmentCheck(QWidget):
             "board": "Show fields of the reference and of this scan: edges that break are not aligned",
         }
         row = QHBoxLayout()
-        row.addWidget(self.scan_box)
         for how, button in self.buttons.items():
             button.setCheckable(True)
             name_widget(button, button.text(), tips[how])
@@ -243,6 +242,7 @@ class AlignmentCheck(QWidget):
         self.line = make_line("", "What is shown now")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.scan_box)
         column.addLayout(row)
         column.addWidget(self.line)
         self._timer = QTimer(self)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_braintumor.engine.errors import DataError
@@ -16,7 +18,7 @@ from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.choosing_series.changing import change_row, remember_choice
 from napari_braintumor.engine.files.choosing_series.rows import describe_rows
-from napari_braintumor.layers import KEY, CaseRead, CasesFound, open_paths, read_layers_of
+from napari_braintumor.layers import KEY, CaseRead, CasesFound, OpeningEvent, open_paths, read_layers_of
 from napari_braintumor.widgets.segmenting.drops import FileDrops, OpenButton
 from napari_braintumor.widgets.segmenting.series_table import SeriesView
 from napari_braintumor.widgets.shared.footer import Footer
@@ -44,6 +46,10 @@ class CaseOpener(QWidget):
         self._dock, self._viewer = dock, viewer
         self._cases: tuple[CaseFiles, ...] = ()
         self._number = 0
+        self._to_show: list[Layer] = []
+        self._ended = False  # the job is over, and only layers are still to be shown
+        self._showing = QTimer(self)
+        self._showing.timeout.connect(self._show_next)
         self.open_button = OpenButton()
         self.open_button.asked.connect(self.open)
         self._drops = FileDrops(dock)
@@ -87,10 +93,11 @@ class CaseOpener(QWidget):
             return
         self._message.show_text("")
         self._was = self._cases, self._number
-        job = Job(self._dock, title, generator, *args)
+        job = Job(self._dock, title, _with_layers, generator, *args)
         job.happened.connect(self._follow)
         job.failed.connect(partial(self._message.show_failure, before="Not opened: "))
         job.ended.connect(self._end)
+        self._ended = False
         self._footer.run(job, said)
         self.setEnabled(False)
 
@@ -101,12 +108,18 @@ class CaseOpener(QWidget):
             self._cases, self._number = event.cases, 0
             self._number = next((i for i, case in enumerate(event.cases) if case.problem is None), 0)
             self._show_cases()
-        elif isinstance(event, CaseRead):
+        elif isinstance(event, LayersMade):
             self._add(event)
 
     def _end(self) -> None:
+        self._ended = True
+        if not self._to_show:
+            self._finish(canceled=self._footer.job is not None and self._footer.job.cancelled)
+
+    def _finish(self, *, canceled: bool = False) -> None:
         self.setEnabled(True)
-        if self._footer.end():
+        self._footer.end()
+        if canceled:
             self._cases, self._number = self._was
             self._show_cases()
             self._message.show_text("Canceled. No scan was opened.")
@@ -133,20 +146,32 @@ class CaseOpener(QWidget):
         else:
             self.series_part.collapse(animate=False)
 
-    def _add(self, read: CaseRead) -> None:
+    def _add(self, made: LayersMade) -> None:
         """Show a case; of series that are no longer used, the layers go, and none is shown twice."""
-        layers = self._viewer.layers
+        layers, read = self._viewer.layers, made.read
         keys = {image.series.key: image.modality for image in read.case.images if image.series is not None}
         for layer in [layer for layer in layers if self._is_of(layer, read.case)]:
             if layer.metadata[KEY]["modality"] != keys.get(layer.metadata[KEY]["series"]):
                 layers.remove(layer)
         there = {self._identify(layer.metadata) for layer in layers if self._is_of(layer, read.case)}
-        for data in read.layers:
-            if self._identify(data[1]["metadata"]) not in there:
-                self._viewer.add_layer(Layer.create(*data))
+        self._to_show = [layer for layer in made.layers if self._identify(layer.metadata) not in there]
         unused = [row for row in read.case.rows if not row.used and row.why_not != row.series.problem]
         in_table = describe_rows(unused)
         self._message.show_text("\n".join(note for note in read.notes if note not in in_table))
+        if self._to_show:
+            self._footer.show_last("Showing the scans…")
+            self._showing.start(0)
+
+    def _show_next(self) -> None:
+        """Add one layer, which takes napari long enough; the window reacts before the next one."""
+        layer = self._to_show.pop(0)
+        if not self._to_show:
+            self._showing.stop()
+        try:
+            self._viewer.add_layer(layer)
+        finally:
+            if self._ended and not self._to_show:
+                self._finish()
 
     def _identify(self, metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Return what tells the layers of a case apart."""
@@ -186,6 +211,25 @@ class CaseOpener(QWidget):
         used = [(image.series.key, image.modality) for image in changed.images if image.series is not None]
         wanted = [modality for key, modality in used if (key, modality) not in open_now]
         self._run(f"Open {changed.name}", read_layers_of, changed, wanted, beside, said="Reading the other series…")
+
+
+@dataclass(frozen=True, eq=False)
+class LayersMade:
+    """A case, and the layers that show it; making the first one takes a second, in which napari loads its units."""
+
+    read: CaseRead
+    layers: tuple[Layer, ...]
+
+
+def _with_layers(
+    generator: Callable[..., Generator[OpeningEvent, None, None]], *args: Any
+) -> Generator[PhaseReached | CasesFound | LayersMade, None, None]:
+    """Make the layers of a case that was read; runs in a worker thread."""
+    for event in generator(*args):
+        if isinstance(event, CaseRead):
+            yield LayersMade(event, tuple(Layer.create(*data) for data in event.layers))
+        else:
+            yield event
 
 
 def describe_case(case: CaseFiles) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QVBoxLayout, QWidget
 
 from napari_braintumor.widgets.shared.preferences import follow_preferences
@@ -70,9 +70,13 @@ class Dock(QWidget, metaclass=_OneInAViewer):
         window.remove_dock_widget(self)
         self._moving = False
 
+    def _widen(self, needed_px: int) -> None:
+        self.setMinimumWidth(max(WIDTH_PX, needed_px))
+
     def lay_out(self, body: QWidget, footer: Iterable[QWidget]) -> None:
         """Let the body scroll above the footer's widgets."""
-        self.scroll_area = QScrollArea()
+        self.scroll_area = Body()
+        self.scroll_area.needs.connect(self._widen)
         self.scroll_area.setWidgetResizable(True)
         self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.scroll_area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -85,6 +89,29 @@ class Dock(QWidget, metaclass=_OneInAViewer):
         for widget in footer:
             column.addWidget(widget)
         outer.addLayout(column)
+
+
+class Body(QScrollArea):
+    """Scrolls up and down, and says how wide its widest row is, so that in a large font nothing is cut off."""
+
+    needs = Signal(int)
+    """The width in pixels, with the scroll bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._needed_px = 0
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Say so when a row needs another width."""
+        kind = event.type() if event is not None else None
+        bar, inside, view = self.verticalScrollBar(), self.widget(), self.viewport()
+        if kind in (QEvent.Type.LayoutRequest, QEvent.Type.Show) and inside and bar and view:
+            bar_px = max(bar.sizeHint().width(), self.width() - view.width())  # styles may draw it wider than it says
+            needed_px = inside.minimumSizeHint().width() + bar_px
+            if needed_px != self._needed_px:
+                self._needed_px = needed_px
+                self.needs.emit(needed_px)
+        return super().eventFilter(watched, event)
 
 
 AnyDock = TypeVar("AnyDock", bound=Dock)

@@ -59,6 +59,11 @@ class Footer(QWidget):
         """Say which phase a job is in, and move the bar if it says how far that is."""
         self.show_progress(event.done, event.total or 1, f"{event.phase[:1].upper()}{event.phase[1:]}…")
 
+    def show_last(self, text: str) -> None:
+        """Say what is done at the end, in a moment, when nothing can be canceled any more."""
+        self.show_progress(1, 1, text)
+        self.cancel_button.setEnabled(False)
+
     def end(self) -> bool:
         """Let go of the job, which has ended; return whether it was canceled."""
         job, self.job = self.job, None

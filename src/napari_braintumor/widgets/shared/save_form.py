@@ -76,6 +76,7 @@ class SaveForm(QDialog):
         form = QFormLayout(self)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.grid_box, self.format_box = Combo(), Combo()
+        self.grid_box.setSizeAdjustPolicy(Combo.SizeAdjustPolicy.AdjustToContents)
         self.grid_box.addItems([text for text, _, _ in self._grids])
         name_widget(self.grid_box, "On the grid of", "The labels are brought back to where this scan has its voxels")
         self.grid_box.currentIndexChanged.connect(self._offer_formats)
@@ -134,6 +135,10 @@ class SaveForm(QDialog):
         if is_dicom:
             said = f"The files refer to the series and carry the patient's data, as it does. {said}"
         self.line.setText(said)
+        layout = self.layout()
+        assert layout is not None
+        layout.activate()
+        self.resize(self.width(), max(self.height(), layout.totalHeightForWidth(self.width())))
 
     def _ask_for_file(self) -> None:
         from napari_braintumor.engine.files.dicom.listing import origin_of
