@@ -105,6 +105,7 @@ class Failures:
     def __init__(self, verbose: bool = False) -> None:
         self._verbose = verbose
         self.reasons: list[tuple[str, str]] = []
+        self.done = 0  # cases
 
     def add(self, case: str, reason: str, details: str = "") -> None:
         """Note that a case failed."""
@@ -118,10 +119,29 @@ class Failures:
         """Record whatever goes wrong with a case and go on; only Ctrl+C ends the command."""
         try:
             yield
+            self.done += 1
         except Exception as error:  # noqa: BLE001  one case must not stop the others
             self.add(
                 case, describe_failure(error), "" if isinstance(error, BrainTumorError) else traceback.format_exc()
             )
+
+    @contextmanager
+    def report_end(self, cases: int, output: Path) -> Iterator[None]:
+        """End a command that writes so many cases, also where the user stops it: print what failed, and exit.
+
+        Raises
+        ------
+        typer.Exit
+            With code 1 if a case failed, 130 if the user stopped it, else 0.
+        """
+        total, code = cases + len(self.reasons), 0
+        try:
+            yield
+        except KeyboardInterrupt:
+            console.print(f"Stopped. {self.done} of {total} cases are written to '{output}'.")
+            code = 130
+        self.print_all(total)
+        raise typer.Exit(code or int(bool(self.reasons)))
 
     def print_all(self, total: int) -> None:
         """List the cases that failed, if any."""

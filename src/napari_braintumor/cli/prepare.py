@@ -37,25 +37,17 @@ def prepare(
     Segmenting does the same by itself. Each case gets a new folder, which is a case again; existing folders stay.
     """
     config = aligning.build(interpolation=interpolation)
-    channels, failures, written = split_modalities(modalities), Failures(verbose), 0
+    channels, failures = split_modalities(modalities), Failures(verbose)
     with report_errors():
         found = which.find(cases, channels, failures)
-    total = len(found) + len(failures.reasons)
-    try:
+    with failures.report_end(len(found), output):
         for case in found:
             with failures.catch(case.name):
                 volume = read_aligned(case, config)
                 home = write_prepared(volume, output)
-                written += 1
                 shape = " x ".join(map(str, volume.shape))
                 console.print(f"{volume.name}  {', '.join(volume.modalities)}  {shape} voxels: {home}")
                 if volume.alignment is None:
                     console.print("  All scans share one grid, so they stay as they are.")
                 for note in volume.notes:
                     console.print(f"  {note}")
-    except KeyboardInterrupt:
-        console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
-        failures.print_all(total)
-        raise typer.Exit(130) from None
-    failures.print_all(total)
-    raise typer.Exit(1 if failures.reasons else 0)

@@ -93,12 +93,11 @@ def segment(
     suffix = suffix or (".dcm" if extras else None)
     with check_usage():
         check_extras(extras, suffix or "")
-    failures, written = Failures(verbose), 0
+    failures = Failures(verbose)
     with report_errors():
         _print_doubts(config)
         found = which.find(cases, channels, failures)
-    total = len(found) + len(failures.reasons)
-    try:
+    with failures.report_end(len(found), output):
         for case in found:
             with failures.catch(case.name):
                 volume = read_aligned(case, alignment)
@@ -108,13 +107,6 @@ def segment(
                     labels, record = save_segmentation(placed, output, suffix, overwrite, also=extras)
                     others = {each: labels.with_name(f"{labels.stem}_{each}.dcm") for each in extras}
                     _print_written(placed, record, {"labels": labels, **others})
-                written += 1
-    except KeyboardInterrupt:
-        console.print(f"Stopped. {written} of {total} cases are written to '{output}'.")
-        failures.print_all(total)
-        raise typer.Exit(130) from None
-    failures.print_all(total)
-    raise typer.Exit(1 if failures.reasons else 0)
 
 
 def demo(

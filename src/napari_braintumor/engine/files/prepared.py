@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.alignment import Alignment
-from napari_braintumor.engine.atomic import making_folder
-from napari_braintumor.engine.errors import DataError
-from napari_braintumor.engine.files.written import choose_folder, compact_values, name_files, write_image
+from napari_braintumor.engine.files.written import (
+    compact_values,
+    name_files,
+    naming_folder,
+    write_image,
+    write_new_folder,
+)
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.volumes import Volume
 
@@ -43,20 +46,15 @@ def write_prepared(volume: Volume, folder: Path) -> Path:
         If the folder cannot be written.
     """
     files = name_files(volume.modalities)
-    try:
-        while True:
-            home = choose_folder(folder, volume.name)
-            with suppress(FileExistsError), making_folder(home) as temporary:
-                for file, channel in zip(files.values(), volume.data, strict=True):
-                    write_image(temporary / file, volume, compact_values(channel))
-                record = json.dumps(describe_alignment_of(volume, files), indent=1)
-                (temporary / RECORD).write_text(f"{record}\n", encoding="utf-8")
-                return home
-    except OSError as error:
-        raise DataError(
-            f"The case cannot be written to '{folder}': {error.strerror or error}. Make room there or give it write "
-            "permission."
-        ) from error
+
+    def write(home: Path) -> None:
+        for file, channel in zip(files.values(), volume.data, strict=True):
+            write_image(home / file, volume, compact_values(channel))
+        record = json.dumps(describe_alignment_of(volume, files), indent=1)
+        (home / RECORD).write_text(f"{record}\n", encoding="utf-8")
+
+    with naming_folder(folder):
+        return write_new_folder(folder, volume.name, write)
 
 
 def describe_alignment_of(volume: Volume, files: dict[str, str]) -> dict[str, Any]:

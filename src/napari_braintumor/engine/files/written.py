@@ -8,8 +8,8 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
@@ -128,20 +128,44 @@ def write_case(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprints={m: _fingerprint(image) for m, image in zip(volume.modalities, volume.data, strict=True)},
     )
-    try:
+    with naming_folder(folder):
         if (home := _find_home(folder, sidecar)) is not None:
             _replace_in(home, volume, labels_ZYX, sidecar)
             return home
-        while True:
-            home = choose_folder(folder, name)
-            with suppress(FileExistsError), making_folder(home) as temporary:
-                _write_files(temporary, volume, labels_ZYX, sidecar)
-                return home
+        return write_new_folder(folder, name, lambda home: _write_files(home, volume, labels_ZYX, sidecar))
+
+
+@contextmanager
+def naming_folder(folder: Path) -> Iterator[None]:
+    """Say into which folder a case could not be written.
+
+    Raises
+    ------
+    DataError
+        In place of an OSError.
+    """
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"The case cannot be written to '{folder}': {error.strerror or error}. Make room there or give it write "
             "permission."
         ) from error
+
+
+def write_new_folder(folder: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """Write a folder of a name, with a number if there is one already; it appears only when it is complete.
+
+    Returns
+    -------
+    Path
+        The new folder.
+    """
+    while True:
+        home = _choose_folder(folder, name)
+        with suppress(FileExistsError), making_folder(home) as temporary:  # another process may have just made it
+            write(temporary)
+            return home
 
 
 def _check_can_be_learned(
@@ -189,7 +213,7 @@ def _fingerprint(image_ZYX: NDArray[np.float32]) -> str:
     return digest.hexdigest()
 
 
-def choose_folder(folder: Path, name: str) -> Path:
+def _choose_folder(folder: Path, name: str) -> Path:
     """Return a folder for a new case."""
     word = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name))[:_FOLDER_LETTERS].strip("._-") or "case"
     return find_free_path(folder / word)

@@ -132,7 +132,7 @@ def load_trunk(network: nn.Module, path: Path) -> list[str]:
         names: list[str] = network.load_vgg16(state)  # type: ignore[operator]
     except Exception as error:
         raise ModelError(
-            f"'{path.name}' does not hold VGG-16 weights: {str(error).splitlines()[0]} Expected was a state dict as "
+            f"'{path.name}' does not hold VGG-16 weights: {str(error).splitlines()[0]} Expected a state dict as "
             "torchvision saves it, or the same as .safetensors."
         ) from error
     return names
