@@ -6,11 +6,11 @@ Exit codes: 0 success, 1 something failed, 2 the command was not understood, 130
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_failure
+from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.calling import may_name_patient
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.choosing_series.changing import choose_series, remember_choice
@@ -32,6 +33,8 @@ from napari_braintumor.engine.files.naming import read_modalities
 from napari_braintumor.engine.files.reading import align_case
 from napari_braintumor.engine.settings import AlignConfig, SegmentConfig, describe_problem
 from napari_braintumor.engine.volumes import Volume
+
+_Result = TypeVar("_Result")
 
 # Names of cases, files and models are printed as they stand: nothing in them is markup.
 console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
@@ -65,6 +68,9 @@ Skull = Annotated[
         help="auto leaves out scans with the skull that the model has only seen without it; keep uses all as they are; "
         "strip extracts the brain first."
     ),
+]
+N4 = Annotated[
+    bool, typer.Option("--n4", help="Correct slow changes of brightness across each scan first (N4 of SimpleITK).")
 ]
 KeepLargest = Annotated[bool, typer.Option("--keep-largest", help="Keep only the largest connected tumor.")]
 Catalogue = Annotated[
@@ -207,11 +213,17 @@ def _choose(cases: Sequence[CaseFiles], picks: Sequence[str], failures: Failures
             yield chosen
 
 
-def make_progress_bar(*counts: ProgressColumn) -> Progress:
-    """Return a progress bar that disappears when it is done."""
+def make_progress_bar(*counts: ProgressColumn, shown: bool = True) -> Progress:
+    """Return a progress bar that disappears when it is done, or one that is not shown."""
     text = TextColumn("{task.description}", markup=False)
     return Progress(
-        text, BarColumn(), *(counts or (MofNCompleteColumn(),)), TimeRemainingColumn(), console=console, transient=True
+        text,
+        BarColumn(),
+        *(counts or (MofNCompleteColumn(),)),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not shown,
     )
 
 
@@ -275,15 +287,20 @@ def build_align_config(onto: str, registration: str, **settings: Any) -> AlignCo
             raise SettingsError(f"{describe_problem(error)}.") from None
 
 
-def read_aligned(case: CaseFiles, config: AlignConfig | None = None) -> Volume:
-    """Read a case, and bring its scans onto one grid while a progress bar shows the phase; see `read_case`."""
-    with make_progress_bar() as progress:
+def follow_phases(events: Iterable[PhaseReached | _Result], *, shown: bool = True) -> _Result:
+    """Return what comes last, while a progress bar shows the phases before it."""
+    with make_progress_bar(shown=shown) as progress:
         task = progress.add_task("", total=None)
-        for event in align_case(case, config):
-            if isinstance(event, Volume):
+        for event in events:
+            if not isinstance(event, PhaseReached):
                 return event
             progress.update(task, description=event.phase, completed=event.done, total=event.total or None)
-    raise AssertionError("the case was not read")
+    raise AssertionError("nothing came after the phases")
+
+
+def read_aligned(case: CaseFiles, config: AlignConfig | None = None) -> Volume:
+    """Read a case, and bring its scans onto one grid while a progress bar shows the phase; see `read_case`."""
+    return follow_phases(align_case(case, config))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from napari_braintumor.cli._console import (
+    N4,
     Device,
     Failures,
     KeepNames,
@@ -65,6 +66,7 @@ class NetworkOptions:
     mirroring: Mirroring = False
     min_volume_ml: MinVolume = None
     skull: Skull = "auto"
+    n4: N4 = False
 
     def build(self, **more: Any) -> SegmentConfig:
         """Return the settings, with more of them; see `build_config`."""
@@ -75,6 +77,7 @@ class NetworkOptions:
             test_time_mirroring=self.mirroring,
             min_volume_ml=self.min_volume_ml,
             skull=self.skull,
+            n4=self.n4,
             **more,
         )
 

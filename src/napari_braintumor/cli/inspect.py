@@ -15,6 +15,7 @@ from napari_braintumor.cli._console import (
     Channels,
     Failures,
     console,
+    follow_phases,
     report_errors,
     split_modalities,
 )
@@ -22,6 +23,7 @@ from napari_braintumor.cli._groups import CaseOptions, expand_groups
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.choosing_series.changing import label_patients, label_rows
 from napari_braintumor.engine.files.choosing_series.rows import SeriesRow
+from napari_braintumor.engine.files.looking import look_at_unsure
 
 
 @expand_groups
@@ -33,12 +35,14 @@ def inspect(
 ) -> None:
     """Print what each series of a case is, which are used, and why the others are not; nothing is segmented.
 
-    A question mark behind a modality asks for a look. --series T1=3 uses series 3 for T1, T1=none leaves T1 out, and
-    auto drops what was chosen before; the choice is remembered for the case.
+    A question mark behind a modality asks for a look; those series are compared with one that is sure, and the table
+    says what their images show. --series T1=3 uses series 3 for T1, T1=none leaves T1 out, and auto drops what was
+    chosen before; the choice is remembered for the case.
     """
     failures = Failures()
     with report_errors():
         found = which.find(cases, split_modalities(modalities), failures, offer=True)
+    found = [follow_phases(look_at_unsure(case), shown=not as_json) for case in found]
     patients = label_patients(found)
     if as_json:
         listed = [_describe(*pair) for pair in zip(found, patients, strict=True)]

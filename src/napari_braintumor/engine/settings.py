@@ -55,6 +55,11 @@ class SegmentConfig(Frozen):
         description="auto leaves out scans with the skull that the model has only seen without it; keep uses all scans "
         "as they are; strip extracts the brain first, which needs the package deepbet.",
     )
+    n4: bool = Field(
+        False,
+        description="Correct slow changes of brightness across each scan first (N4); takes seconds for each. The "
+        "bundled models learned from scans as they are.",
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="Probability above which a voxel belongs to a region; leave empty for the model's own."
     )

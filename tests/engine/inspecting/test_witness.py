@@ -1,23 +1,13 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 
+from fluid_heads import SHAPE, brain
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.reading import read_case
-from napari_braintumor.engine.inspecting.witness import find_suspect_modalities
-
-SHAPE = (40, 96, 96)
-FLUID = {"T1": 30, "T1ce": 35, "T2": 220, "FLAIR": 25}
-GRAY = {"T1": 90, "T1ce": 100, "T2": 110, "FLAIR": 120}
-WHITE = {"T1": 130, "T1ce": 130, "T2": 80, "FLAIR": 95}
-
-
-def brain(modality, shape=SHAPE):
-    z, y, x = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
-    distance = z**2 + y**2 + x**2
-    image = np.where(distance < 0.15, WHITE[modality], GRAY[modality])
-    image = np.where((np.abs(x) < 0.12) & (np.abs(y) < 0.35) & (np.abs(z) < 0.35), FLUID[modality], image)
-    noise = np.random.default_rng(sum(map(ord, modality))).normal(0, 5, shape)
-    return ((image + noise) * (distance < 0.95)).astype(np.float32)
+from napari_braintumor.engine.inspecting.witness import find_suspect_modalities, judge_fluid
+from napari_braintumor.engine.settings import AlignConfig
 
 
 def stored(**true):
@@ -51,6 +41,36 @@ def test_nothing_is_claimed_about_scans_that_cannot_be_judged():
     assert find_suspect_modalities({name: image[:8] for name, image in stored(T1="T1", T2="FLAIR").items()}) == ()
     assert find_suspect_modalities({name: np.zeros(SHAPE) for name in RIGHT}) == ()
     assert find_suspect_modalities({name: np.ones(SHAPE) for name in RIGHT}) == ()
+
+
+@pytest.mark.parametrize("known", RIGHT)
+@pytest.mark.parametrize("modality", RIGHT)
+def test_fluid_is_bright_in_t2_alone_whatever_it_is_compared_with(modality, known):
+    seen = judge_fluid(brain(modality), brain(known), known)
+    assert seen == ("bright" if modality == "T2" else "dark")
+
+
+@pytest.mark.parametrize("image", [np.zeros(SHAPE), np.ones(SHAPE), np.random.default_rng(0).normal(size=SHAPE)])
+def test_fluid_is_not_judged_in_images_that_show_none(image):
+    assert judge_fluid(image, brain("T1"), "T1") is None
+    assert judge_fluid(brain("T2")[:8], brain("T1")[:8], "T1") is None
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "folder", ["brats", "brats_lgg", "brats_more", "brats_pseudo", "brats_reg", "lgg", "unlabelled"]
+)
+def test_fluid_is_never_judged_wrongly_in_real_scans(real_data, folder):
+    judged = pairs = 0
+    for case in find_cases(real_data / folder):
+        volume = read_case(case, AlignConfig(registration="never"))
+        images = dict(zip(volume.modalities, volume.data[:, :: max(1, round(2 / volume.spacing[0]))], strict=True))
+        for known, modality in permutations(images, 2):
+            seen = judge_fluid(images[modality], images[known], known)
+            assert seen in (None, "bright" if modality == "T2" else "dark"), (case.name, modality, known)
+            judged, pairs = judged + (seen is not None), pairs + 1
+    print(f"{folder}: {judged} of {pairs} pairs judged")
+    assert judged > pairs / 2
 
 
 @pytest.mark.real_data

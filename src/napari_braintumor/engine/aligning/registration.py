@@ -226,7 +226,7 @@ def _search(
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(move, inPlace=True)
     try:
-        with _one_thread():
+        with use_one_thread():
             method.Execute(fixed, moving)
     except RuntimeError:  # SimpleITK's error where no point of one head lies in the other image
         return None
@@ -237,8 +237,8 @@ def _search(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let SimpleITK sum up in one order; its metric takes its number of threads from this global setting alone."""
+def use_one_thread() -> Iterator[None]:
+    """Let SimpleITK sum up in one order; its parts take their number of threads from this global setting alone."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()

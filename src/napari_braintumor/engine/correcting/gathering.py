@@ -24,7 +24,7 @@ from napari_braintumor.engine.preparing.prepare import Survey, prepare_slices, s
 from napari_braintumor.engine.segmenting.network import to_regions
 from napari_braintumor.engine.segmenting.regions import nest_logits
 from napari_braintumor.engine.segmenting.resolve import SegmentTask, resolve
-from napari_braintumor.engine.segmenting.segment import segment, with_brain_only
+from napari_braintumor.engine.segmenting.segment import refine_now, segment
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume
 
@@ -63,9 +63,7 @@ def gather_features(volume: AnyVolume, config: SegmentConfig) -> Iterator[Slices
     BrainTumorError
         If the volume or the settings do not fit the model.
     """
-    task = resolve(volume, config)
-    if task.extracts_brain:
-        task = with_brain_only(task)
+    task = refine_now(resolve(volume, config))
     survey = survey_for(task.card, task.volume, task.divisor)
     row = find_architecture(task.card.architecture)
     if task.card.spatial_dims == 2 and row.decoder:
@@ -96,7 +94,7 @@ def _gather_from_network(
 
 def _gather_from_answer(task: SegmentTask, survey: Survey) -> Iterator[SlicesDone | CaseFeatures]:
     """Gather the scans and the answer of a network that does not show its layers."""
-    config = task.config.model_copy(update={"probabilities": True, "skull": "keep"})
+    config = task.config.model_copy(update={"probabilities": True, "skull": "keep", "n4": False})
     for event in segment(task.volume, config):
         if isinstance(event, SlicesDone):
             yield event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,34 @@ def find_suspect_modalities(images: Mapping[str, NDArray[Any]]) -> tuple[str, ..
     if seen and max(seen) < _LIKE_FLAIR:
         return ("T2 looks like a FLAIR: fluid is dark in it. Check which sequence it is.",)
     return ()
+
+
+def judge_fluid(image_ZYX: NDArray[Any], known_ZYX: NDArray[Any], known: str) -> Literal["bright", "dark"] | None:
+    """Judge whether fluid is bright in an image, as in T2, or dark, as in T1, T1ce and FLAIR.
+
+    The mean rank of an image is looked at among the voxels in the middle of the head that are fluid in an image whose
+    modality is known. In the 24 cases at hand with two modalities or more, it was 0.58 to 0.97 for T2, and at most 0.47
+    for the others.
+
+    Parameters
+    ----------
+    image_ZYX, known_ZYX
+        Two images ``(Z, Y, X)`` of one head on one grid. Fewer than 16 slices are not judged.
+    known
+        The modality of the second: ``T1``, ``T1ce``, ``T2`` or ``FLAIR``.
+
+    Returns
+    -------
+    str or None
+        ``bright`` or ``dark``; None if the images do not tell.
+    """
+    inside = _sample_middle({"image": image_ZYX, "known": known_ZYX})
+    if inside is None:
+        return None
+    rank = _rank(inside["known"])
+    fluid = rank >= 1 - _FLUID if known == "T2" else rank <= _FLUID
+    seen = float(_rank(inside["image"])[fluid].mean())
+    return "bright" if seen > _LIKE_T2 else "dark" if seen < _LIKE_FLAIR else None
 
 
 def _sample_middle(images: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]] | None:

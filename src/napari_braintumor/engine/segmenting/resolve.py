@@ -16,6 +16,7 @@ from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.registry import ONNX, find_architecture, find_divisor
 from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.preparing.bias import check_correction
 from napari_braintumor.engine.preparing.brain import HOW_TO_INSTALL, check_extraction
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume
@@ -112,6 +113,8 @@ def resolve(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     extracts_brain = config.skull == "strip" and bool(see_skull(volume))
     if extracts_brain:
         check_extraction(volume)
+    if config.n4:
+        check_correction(volume)
     left_out = find_left_out(card, volume, config)
     used = tuple(name for name in volume.modalities if name not in left_out)
     not_measurable = {} if all_regions else card.find_unmeasurable(used)

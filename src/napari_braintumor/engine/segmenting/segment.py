@@ -13,8 +13,8 @@ from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, Segm
 from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.store import ModelStore
-from napari_braintumor.engine.preparing.brain import extract_brain
 from napari_braintumor.engine.preparing.prepare import survey_for
+from napari_braintumor.engine.preparing.refining import refine
 from napari_braintumor.engine.segmenting.cleaning import clean
 from napari_braintumor.engine.segmenting.conversion import load_converted
 from napari_braintumor.engine.segmenting.network import Network
@@ -45,8 +45,8 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     Yields
     ------
     SegmentEvent
-        `Noted` for anything the user should know, `PhaseReached` before the brain is extracted, `Started` when the
-        network is ready, `SlicesDone` after each chunk, and `Segmented` last.
+        `Noted` for anything the user should know, `PhaseReached` before the brain is extracted or brightness is
+        corrected, `Started` when the network is ready, `SlicesDone` after each chunk, and `Segmented` last.
 
     Raises
     ------
@@ -56,10 +56,12 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     started = time.perf_counter()
     task = resolve(volume, config, all_regions)
     yield from map(Noted, task.notes)
-    if task.extracts_brain:
-        yield PhaseReached("extracting the brain")
-        task = with_brain_only(task)
-        yield Noted(task.notes[-1])
+    for event in refine_task(task):
+        if isinstance(event, PhaseReached):
+            yield event
+        else:
+            yield from map(Noted, event.notes[len(task.notes) :])
+            task = event
 
     survey = survey_for(task.card, task.volume, task.divisor)
     findings = inspect_thumbnails(survey.thumbnails).findings
@@ -98,11 +100,31 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
     )
 
 
-def with_brain_only(task: SegmentTask) -> SegmentTask:
-    """Return a task on the brain alone, with the note that says so last."""
+def refine_task(task: SegmentTask) -> Iterator[PhaseReached | SegmentTask]:
+    """Do to the scans of a task what its settings ask for.
+
+    Yields
+    ------
+    PhaseReached or SegmentTask
+        Last the task on the scans as they are now, with the notes that say so last; itself if nothing was asked for.
+    """
+    if not (task.extracts_brain or task.config.n4):
+        yield task
+        return
     assert isinstance(task.volume, Volume)
-    brain = extract_brain(task.volume)
-    return replace(task, volume=brain, notes=(*task.notes, brain.notes[-1]))
+    known = len(task.volume.notes)
+    for event in refine(task.volume, strip=task.extracts_brain, n4=task.config.n4):
+        if isinstance(event, Volume):
+            yield replace(task, volume=event, notes=(*task.notes, *event.notes[known:]))
+        else:
+            yield event
+
+
+def refine_now(task: SegmentTask) -> SegmentTask:
+    """Do to the scans of a task what its settings ask for, without reporting phases."""
+    *_, last = refine_task(task)
+    assert not isinstance(last, PhaseReached)
+    return last
 
 
 def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], seconds: float) -> dict[str, Any]:

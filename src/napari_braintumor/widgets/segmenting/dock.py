@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 ADVANCED: dict[str, Row] = {
     "skull": {"label": "Scans with skull"},
+    "n4": {"label": "Correct brightness (N4)"},
     "threshold": {"label": "Threshold", "empty": "auto", "step": 0.05},
     "min_volume_ml": {"label": "Smallest component, mL", "empty": "auto", "step": 0.1},
     "keep_largest": {"label": "Keep only the largest tumor"},

@@ -87,6 +87,7 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(tmp_path, syntax, enhan
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_a_file_damaged_in_many_ways_is_read_or_refused_in_a_sentence(tmp_path, syntax, enhanced):
