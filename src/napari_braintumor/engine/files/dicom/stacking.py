@@ -10,28 +10,18 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import degrees
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.dicom.even_stacks import SAME_PLACE_MM, fit_line, number_slices
 from napari_braintumor.engine.files.dicom.headers import Plane, digest_pixels
 
-_SAME_PLACE_MM = 0.02
-_ROUNDED = 0.01
-"""Part of a slice's distance by which headers may be off without a word; they round positions."""
-_UNEVEN = 0.1
-"""Part of a slice's distance by which a slice may lie off its place in an even stack."""
 _ANY_DIRECTION = np.array([0.5257311, 0.4472136, 0.7236068])
 """A direction along which hardly two places of a scan are level."""
-_ASIDE_MM = 0.5
-_LEAST_TILT_DEG = 0.5
-_MOST_TILT_DEG = 60.0
 _TURNED = 0.01
 """Difference of direction cosines from which two planes are turned relative to each other: about half a degree."""
-_MOST_MISSING = 0.1
-_MOST_IN_A_ROW = 2
 _MOST_PARTS = 8
 _OF_SLABS = ("stack", "acquisition")
 """Traits that differ between slabs of one series that lie beside each other."""
@@ -133,8 +123,8 @@ def stack_planes(planes: Sequence[Plane], name: str) -> Stack:
     places = np.array([plane.position for plane in planes])
     order = np.argsort(places @ normal, kind="stable")
     planes, places = [planes[i] for i in order], places[order]
-    index, notes = _number_slices(places @ normal, name)
-    step, corner, more = _fit_line(index, places, normal, planes[0], name)
+    index, notes = number_slices(places @ normal, name)
+    step, corner, more = fit_line(index, places, normal, planes[0], name)
     affine = np.eye(4)
     row_mm, column_mm = planes[0].spacing or (1.0, 1.0)
     affine[:3, :4] = np.stack([columns * column_mm, rows * row_mm, step, corner], axis=1)
@@ -194,7 +184,7 @@ def _places(planes: Sequence[Plane]) -> list[int]:
     along = points @ _ANY_DIRECTION  # planes in one place are neighbors on any line
     order = np.argsort(along, kind="stable")
     for before, here in pairwise(order):
-        if np.abs(points[here] - points[before]).max() < _SAME_PLACE_MM:
+        if np.abs(points[here] - points[before]).max() < SAME_PLACE_MM:
             keys[placed[here]] = keys[placed[before]]
     return keys
 
@@ -324,81 +314,3 @@ def _directions(planes: Sequence[Plane], name: str) -> tuple[NDArray[np.float64]
     along, down = along / lengths[0], down / lengths[1]
     normal = np.cross(along, down)
     return along, down, normal / np.linalg.norm(normal)
-
-
-def _number_slices(heights: NDArray[np.float64], name: str) -> tuple[NDArray[np.intp], list[str]]:
-    """Return each slice's place in an even stack, with what is missing or uneven as notes."""
-    if len(heights) == 1:
-        return np.zeros(1, np.intp), []
-    steps = np.diff(heights)
-    tried = [_fit_steps(heights, float(guess)) for guess in (np.median(steps), steps.min()) if guess > _SAME_PLACE_MM]
-    if not tried:
-        raise _uneven(steps, name)
-    index, step, off = next((each for each in tried if each[2] <= _UNEVEN), tried[0])
-    gaps = np.diff(index) - 1
-    missing = int(gaps.sum())
-    if off > _UNEVEN or (missing and len(heights) < 4):
-        raise _uneven(steps, name)
-    notes = []
-    if missing:
-        after = [int(i) + 1 for i in np.flatnonzero(gaps)]
-        where = f"after slice {', '.join(map(str, after[:4]))}{' and others' if len(after) > 4 else ''}"
-        are = "slice is" if missing == 1 else "slices are"
-        total = len(heights) + missing
-        if gaps.max() > _MOST_IN_A_ROW or missing > max(1, _MOST_MISSING * total):
-            raise DataError(
-                f"{name} is incomplete: {missing} of {total} {are} missing ({where}). Copy or export it again."
-            )
-        notes.append(
-            f"{missing} {are} missing from {name} ({where}); interpolated between the neighbors. Copy or export it "
-            "again if you can."
-        )
-    if off > _ROUNDED:
-        close, far = (steps / np.diff(index)).min(), (steps / np.diff(index)).max()
-        notes.append(
-            f"The slices of {name} are {close:.4g} to {far:.4g} mm apart; their mean of {step:.4g} mm is used."
-        )
-    return index, notes
-
-
-def _fit_steps(heights: NDArray[np.float64], step: float) -> tuple[NDArray[np.intp], float, float]:
-    """Return places in an even stack of about this step, the step, and how far off a slice is, in steps."""
-    steps = np.diff(heights)
-    index = np.concatenate([[0], np.cumsum(np.maximum(np.rint(steps / step), 1))]).astype(np.intp)
-    start = float(heights[0])
-    for _ in range(2):  # the first step may be of rounded positions: fit once more over all
-        step, start = (float(each) for each in np.polyfit(index, heights, 1))
-        fresh = np.rint((heights - start) / step).astype(np.intp)
-        index = fresh - fresh[0] if (np.diff(fresh) > 0).all() else index
-    return index, step, float(np.abs(heights - (start + step * index)).max() / step)
-
-
-def _uneven(steps: NDArray[np.float64], name: str) -> DataError:
-    return DataError(
-        f"{name} makes no even stack: its slices are {steps.min():.3g} to {steps.max():.3g} mm apart. Expected equal "
-        "distances. Slices may be missing, or belong to another series. Export it again."
-    )
-
-
-def _fit_line(
-    index: NDArray[np.intp], places: NDArray[np.float64], normal: NDArray[np.float64], first: Plane, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
-    """Return the step from slice to slice and the corner of the first slice, LPS mm."""
-    if len(places) == 1:
-        return normal * (first.thickness or 1.0), places[0], []
-    step, corner = np.polyfit(index, places, 1)
-    aside = places - (corner + index[:, None] * step)
-    aside -= np.outer(aside @ normal, normal)
-    tilt = degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
-    if np.linalg.norm(aside, axis=1).max() > _ASIDE_MM or tilt > _MOST_TILT_DEG:
-        raise DataError(
-            f"{name} makes no even stack: its slices are shifted sideways, by up to "
-            f"{np.linalg.norm(aside, axis=1).max():.3g} mm. Images of several series may be mixed. Export it again."
-        )
-    if tilt < _LEAST_TILT_DEG:
-        return step, corner, []
-    return (
-        step,
-        corner,
-        [f"The slices of {name} are tilted by {tilt:.1f} degrees (gantry tilt); positions allow for it."],
-    )
