@@ -25,7 +25,18 @@ from napari_braintumor.layers.display import (
     make_label_layer,
     make_own_label_layer,
 )
-from napari_braintumor.layers.editing import Edit, apply_labels, copy_labels, copy_section, keep_inside
+from napari_braintumor.layers.editing import (
+    Edit,
+    apply_labels,
+    copy_labels,
+    copy_section,
+    keep_inside,
+    last_step,
+    read_label,
+    section_shown,
+    spacing_of,
+    voxel_at,
+)
 from napari_braintumor.layers.figures import (
     Figures,
     figures_of,
@@ -168,6 +179,7 @@ __all__ = [
     "labels_for",
     "labels_from_layer",
     "labels_from_segmentation",
+    "last_step",
     "layers_from_case",
     "layers_from_scans",
     "layers_on",
@@ -185,6 +197,7 @@ __all__ = [
     "modality_of",
     "model_labels",
     "open_paths",
+    "read_label",
     "read_layers_of",
     "reference_from_labels",
     "regions_by_label",
@@ -194,6 +207,7 @@ __all__ = [
     "same_scans",
     "scans_in",
     "scans_of",
+    "section_shown",
     "select_layers",
     "set_spacing",
     "show_letters",
@@ -204,6 +218,7 @@ __all__ = [
     "shown_region",
     "slice_at",
     "source_of",
+    "spacing_of",
     "stream_selection",
     "unwrap_layer",
     "update_or_add_disagreement",
@@ -213,4 +228,5 @@ __all__ = [
     "update_or_add_probabilities",
     "volume_from_layers",
     "volume_from_selection",
+    "voxel_at",
 ]

@@ -102,7 +102,7 @@ def copy_section(layer: Labels, axis: int, source: int, target: int) -> Edit:
     layer
         The layer, in memory.
     axis
-        The axis of its array across which the plane lies.
+        The axis, of (Z, Y, X), across which the plane lies.
     source, target
         Along this axis.
 
@@ -116,18 +116,16 @@ def copy_section(layer: Labels, axis: int, source: int, target: int) -> Edit:
     DataError
         If there is no such section.
     """
-    array = level_0(layer)
-    size = array.shape[axis]
+    wanted = copy_labels(layer)
+    size = wanted.shape[axis]
     if not (0 <= source < size and 0 <= target < size):
-        raise DataError(
-            f"There is no section {source if not 0 <= source < size else target} of {size}. Move the slider."
-        )
-    wanted = np.array(array)
+        beyond = source if not 0 <= source < size else target
+        raise DataError(f"There is no section {beyond} of {size}. Expected 0 to {size - 1}. Move the slider.")
     here: list[Any] = [slice(None)] * 3
     there = list(here)
     here[axis], there[axis] = source, target
-    wanted[tuple(there)] = array[tuple(here)]
-    return apply_labels(layer, np.asarray(find_placement(layer).from_layer(wanted), np.uint8))
+    wanted[tuple(there)] = wanted[tuple(here)]
+    return apply_labels(layer, wanted)
 
 
 def keep_inside(layer: Labels, step: list[Any], label: int) -> int:
@@ -220,3 +218,47 @@ def _in_source_order(place: Placement, at_ZYX: tuple[NDArray[np.intp], ...]) -> 
         for index, axis, flip in zip(at_ZYX, grid.axes, grid.flips, strict=True)
     ]
     return tuple(turned[grid.axes.index(axis)] for axis in range(3))
+
+
+def section_shown(viewer: Any, layer: Labels) -> tuple[int, int] | None:
+    """Return which section of a layer's labels is shown: the axis of (Z, Y, X), and the index; None if none is."""
+    ahead = viewer.dims.ndim - 3
+    if ahead < 0 or viewer.dims.ndisplay != 2 or viewer.dims.order[-3] < ahead:
+        return None
+    shown = viewer.dims.order[-3] - ahead
+    at = round(float(layer.world_to_data(viewer.dims.point)[shown - 3]))
+    place = find_placement(layer)
+    if not 0 <= at < layer.data.shape[shown]:
+        return None
+    if not place.in_source_order:
+        return shown, at
+    axis = place.grid.axes.index(shown)
+    return axis, place.grid.shape[shown] - 1 - at if place.grid.flips[axis] else at
+
+
+def voxel_at(layer: Labels, position: Iterable[float]) -> tuple[int, int, int] | None:
+    """Return the voxel (Z, Y, X) of a layer's labels at a place in napari's world; None outside."""
+    place = find_placement(layer)
+    index = [round(float(each)) for each in layer.world_to_data(tuple(position))[-3:]]
+    if not all(0 <= at < size for at, size in zip(index, layer.data.shape, strict=True)):
+        return None
+    if not place.in_source_order:
+        return index[0], index[1], index[2]
+    grid = place.grid
+    z, y, x = (
+        grid.shape[axis] - 1 - index[axis] if flip else index[axis]
+        for axis, flip in zip(grid.axes, grid.flips, strict=True)
+    )
+    return z, y, x
+
+
+def spacing_of(layer: Labels) -> tuple[float, float, float]:
+    """Return the voxel size along Z, Y, X in mm; one for each that is unknown."""
+    z, y, x = find_placement(layer).grid.spacing
+    return z, y, x
+
+
+def last_step(layer: Labels) -> Any | None:
+    """Return the step of a layer's history that Ctrl+Z would undo, to recognize it by; None if there is none."""
+    history = getattr(layer, "_undo_history", [])
+    return history[-1] if history else None

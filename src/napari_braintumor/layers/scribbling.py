@@ -16,7 +16,7 @@ from napari.utils.events import EmitterGroup
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.correcting.strokes import Stroke
-from napari_braintumor.layers.editing import Edit, apply_labels, copy_labels, read_label, read_step
+from napari_braintumor.layers.editing import Edit, apply_labels, copy_labels, last_step, read_label, read_step
 from napari_braintumor.layers.figures import figures_of
 from napari_braintumor.layers.placement import KEY, Placement, find_placement, unwrap_layer
 from napari_braintumor.layers.results import add_unselected
@@ -135,13 +135,13 @@ class Scribble:
             return None
         if any(one is not two.stroke for one, two in zip(request.strokes, self._drawn, strict=True)):
             return None
-        before = _last_step(self.target)
+        before = last_step(self.target)
         self._ours = True
         try:
             edit = apply_labels(self.target, labels_ZYX)
         finally:
             self._ours = False
-        step = _last_step(self.target)
+        step = last_step(self.target)
         for drawn in self._drawn:
             drawn.followed = True
         self._drawn[-1].step = step if step is not before else None
@@ -228,7 +228,7 @@ class Scribble:
         drawn.step, drawn.followed = None, False
         self._undone.append(drawn)
         unchanged = self._result is not None and np.array_equal(copy_labels(self.target), self._result)
-        if step is not None and step is _last_step(self.target):
+        if step is not None and step is last_step(self.target):
             self._undo_labels()
         elif followed and unchanged and self._base is not None:
             if not self._drawn:
@@ -253,7 +253,7 @@ class Scribble:
         if self._ours or not changing:
             return
         step = self._drawn[changing[-1]].step
-        if _last_step(self.target) is step or not _count_steps(self.target)[1]:
+        if last_step(self.target) is step or not _count_steps(self.target)[1]:
             return
         if any(each is step for each in getattr(self.target, "_undo_history", [])):
             return
@@ -319,8 +319,3 @@ def _radius_mm(layer: Labels) -> float:
 
 def _count_steps(layer: Labels) -> tuple[int, int]:
     return len(getattr(layer, "_undo_history", [])), len(getattr(layer, "_redo_history", []))
-
-
-def _last_step(layer: Labels) -> Any | None:
-    history = getattr(layer, "_undo_history", [])
-    return history[-1] if history else None

@@ -9,12 +9,18 @@ import pytest
 from napari._app_model import get_app_model
 from qtpy.QtWidgets import QDockWidget
 
+from napari_braintumor.widgets.correcting.dock import CorrectDock
 from napari_braintumor.widgets.models.dock import ModelsDock
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.shared.dock import Dock, find_dock, open_dock
 from napari_braintumor.widgets.training.dock import TrainDock
 
-KINDS: dict[str, type[Dock]] = {"segment": SegmentDock, "train": TrainDock, "models": ModelsDock}
+KINDS: dict[str, type[Dock]] = {
+    "segment": SegmentDock,
+    "correct": CorrectDock,
+    "train": TrainDock,
+    "models": ModelsDock,
+}
 
 
 def by_menu(viewer: Any, kind: str) -> None:
@@ -49,7 +55,12 @@ def viewer(make_napari_viewer: Any) -> Any:
 
 def test_however_a_dock_is_asked_for_the_one_that_is_open_comes_to_the_front(viewer, qtbot):
     pairs = [("segment", first, second) for first in WAYS for second in WAYS]
-    for kind, first, second in (*pairs, ("train", by_menu, by_code), ("models", by_code, by_another_dock)):
+    for kind, first, second in (
+        *pairs,
+        ("correct", by_code, by_menu),
+        ("train", by_menu, by_code),
+        ("models", by_code, by_another_dock),
+    ):
         first(viewer, kind)
         (opened,) = docks_of(viewer, kind)
         if not (first is second is by_menu):  # napari's own check mark, which hides what it showed

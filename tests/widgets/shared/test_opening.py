@@ -23,7 +23,13 @@ print((opened - shown) / (shown - begun))
 
 # How many seconds it takes is measured in benchmarks/first_click.py; here napari's own start is the clock.
 @pytest.mark.parametrize(
-    ("folder", "dock"), [("segmenting", "SegmentDock"), ("training", "TrainDock"), ("models", "ModelsDock")]
+    ("folder", "dock"),
+    [
+        ("segmenting", "SegmentDock"),
+        ("correcting", "CorrectDock"),
+        ("training", "TrainDock"),
+        ("models", "ModelsDock"),
+    ],
 )
 def test_a_dock_opens_in_a_fraction_of_the_time_that_napari_takes_and_without_torch(folder, dock):
     code = CODE.format(folder=folder, dock=dock)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_braintumor.engine.anatomy import REGION_LABELS, REGIONS, find_region, region_from_labels
 from napari_braintumor.engine.errors import DataError, SettingsError
@@ -65,6 +64,8 @@ def find_part(labels: Labels, region: str, at: Sequence[int]) -> Mask:
     DataError
         If the voxel is not in the region.
     """
+    from scipy import ndimage
+
     mask = region_from_labels(labels, region)
     if not mask[tuple(at)]:
         raise DataError(f"There is no {region} where you clicked. Click inside a part of it.")
@@ -85,6 +86,8 @@ def keep_part(labels: Labels, region: str, at: Sequence[int]) -> Labels:
 
 def fill_holes(labels: Labels, region: str) -> Labels:
     """Fill what a region encloses on all sides: in a section, within the plane."""
+    from scipy import ndimage
+
     return _change_in_box(labels, region, 0, ndimage.binary_fill_holes)
 
 
@@ -108,6 +111,8 @@ def smooth(labels: Labels, region: str, spacing: Sequence[float], mm: float = 1.
     SettingsError
         If the distance is not a size.
     """
+    from scipy import ndimage
+
     check_distance(mm)
     sigma = [mm / side for side in spacing]
 
@@ -138,6 +143,8 @@ def grow(labels: Labels, region: str, spacing: Sequence[float], mm: float) -> La
     SettingsError
         If the distance is not a size.
     """
+    from scipy import ndimage
+
     check_distance(abs(mm))
 
     def move_edge(mask: Mask) -> Mask:
@@ -212,6 +219,8 @@ def check_distance(mm: float) -> None:
 
 def _signed_distance(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
     """Return the distance to the edge in mm, positive inside; a section without the region lies far outside."""
+    from scipy import ndimage
+
     if not mask.any():
         depth = ndimage.distance_transform_edt(np.ones_like(mask), spacing)
         return np.full(mask.shape, -float(np.max(depth, initial=1.0)) / 4)

@@ -43,6 +43,7 @@ from napari_braintumor.layers import (
     shown_region,
     unwrap_layer,
 )
+from napari_braintumor.widgets.shared.dock import open_dock
 from napari_braintumor.widgets.shared.following import follow
 from napari_braintumor.widgets.shared.parts import Combo, copy_text, make_line, name_widget
 from napari_braintumor.widgets.shared.saving import LabelSaver
@@ -152,15 +153,17 @@ class ResultCard(QGroupBox):
         self.copy_button = QPushButton("Copy record")
         name_widget(self.copy_button, "Copy record", "Copy volumes, model, settings and source as JSON")
         self.copy_button.clicked.connect(self._copy)
+        self.correct_button = QPushButton("Correct…")
+        name_widget(self.correct_button, "Correct", "Correct the tumor with strokes, brush and tools; review slices")
+        self.correct_button.clicked.connect(self._correct)
         self.tune_button = QPushButton("Fine-tune…")
-        name_widget(
-            self.tune_button, "Fine-tune", "Correct some slices with the brush, then let the model learn from them"
-        )
+        name_widget(self.tune_button, "Fine-tune", "Correct some slices, then let the model learn from them")
         self.tune_button.clicked.connect(lambda: self.tune_asked.emit(self.layer))
         for widget in (self.headline, self.legend, self.hand_line, self.kept_line, self.replace_button):
             column.addWidget(widget)
         for widget in (self.show_box, self.lock_line, self.notes_line):
             column.addWidget(widget)
+        column.addWidget(self.correct_button)
         column.addWidget(self.saver)
         buttons = QHBoxLayout()
         buttons.addWidget(self.copy_button)
@@ -292,6 +295,13 @@ class ResultCard(QGroupBox):
         if self.layer is not None:
             replace_kept(self.layer)
             self._refresh()
+
+    def _correct(self) -> None:
+        from napari_braintumor.widgets.correcting.dock import CorrectDock
+
+        if self.layer is not None:
+            self._viewer.layers.selection.active = self.layer
+            open_dock(self._viewer, CorrectDock)
 
     def _copy(self) -> None:
         if self._figures is not None:

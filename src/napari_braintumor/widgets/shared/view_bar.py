@@ -99,9 +99,10 @@ class ViewBar(QWidget):
         flow.setContentsMargins(0, 0, 0, 0)
         self.buttons: dict[str, QPushButton] = {}
         for name in (*PLANES, SOLID):
-            button = QPushButton(name.capitalize())
+            text = name if name == SOLID else name.capitalize()
+            button = QPushButton(text)
             button.setCheckable(True)
-            name_widget(button, name.capitalize(), _TOOLTIPS[name])
+            name_widget(button, text, _TOOLTIPS[name])
             button.clicked.connect(partial(self._show, name))
             flow.addWidget(button)
             self.buttons[name] = button
