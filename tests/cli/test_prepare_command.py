@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ from napari_braintumor.engine.aligning.returning import move_labels
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.files.nifti import read_nifti
 from napari_braintumor.engine.files.reading import read_case
+from napari_braintumor.engine.preparing import brain
 from napari_braintumor.engine.settings import AlignConfig
 
 run = CliRunner().invoke
@@ -130,3 +132,40 @@ def test_segment_writes_labels_on_the_grid_of_one_scan(case, toy_model, tmp_path
 def test_where_scans_share_a_grid_labels_are_written_once(case_folder, toy_model, tmp_path):
     run(app, ["segment", str(case_folder / "case7"), "-o", str(tmp_path), "-m", str(toy_model), "--on", "all"])
     assert [path.name for path in tmp_path.glob("*.nii.gz")] == ["case7_tumor.nii.gz"]
+
+
+def test_brightness_is_corrected_on_request_and_the_record_says_so(case, tmp_path):
+    (case / "t1.nii.gz").unlink()
+    for name, options in (("plain", []), ("corrected", ["--n4"])):
+        result = run(app, ["prepare", str(case), "-o", str(tmp_path / name), *options])
+        assert result.exit_code == 0, result.output
+    note = "Slow changes of brightness were corrected (N4) in FLAIR."
+    assert note in result.output
+    plain, corrected = (tmp_path / name / "anna" for name in ("plain", "corrected"))
+    assert note in json.loads((corrected / "alignment.json").read_text())["notes"]
+    assert note not in json.loads((plain / "alignment.json").read_text())["notes"]
+    before, after = (read_nifti(home / "flair.nii.gz")[0] for home in (plain, corrected))
+    assert (before != after).any()
+
+
+def test_the_brain_of_stripped_scans_is_not_extracted_again(case, tmp_path):
+    result = run(app, ["prepare", str(case), "-o", str(tmp_path / "out"), "--strip", *HEADERS])
+    assert result.exit_code == 0, result.output
+    assert "anna: the scans are skull-stripped already." in result.output
+
+
+def test_the_brain_is_extracted_on_request_or_it_is_said_what_is_missing(case, tmp_path, monkeypatch):
+    command = ["prepare", str(case), "-o", str(tmp_path / "out"), "--strip", *HEADERS]
+    monkeypatch.setattr(sys.modules["napari_braintumor.cli.prepare"], "see_skull", lambda volume: volume.modalities)
+    monkeypatch.setattr(brain, "find_spec", lambda name: None)
+    result = run(app, command)
+    assert result.exit_code == 1
+    assert "needs the package deepbet" in result.output
+    monkeypatch.setattr(brain, "find_spec", lambda name: object())
+    monkeypatch.setattr(brain, "find_brain", lambda image: np.indices(image.shape)[2] < image.shape[2] // 2)
+    result = run(app, command)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "anna" / "alignment.json").read_text())
+    assert any(note.startswith("The brain was extracted") for note in record["notes"])
+    data = read_nifti(tmp_path / "out" / "anna" / "flair.nii.gz")[0]
+    assert not data[..., -data.shape[2] // 4 :].any()

@@ -11,6 +11,7 @@ from napari_braintumor.engine.aligning.scans import Scan, choose_reference
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.events import Aligned, PhaseReached
 from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.inspecting.inspection import find_with_skull
 from napari_braintumor.engine.settings import AlignConfig
 
 THICK = make_grid((5, 2, 2))
@@ -215,3 +216,18 @@ def test_cubic_resampling_keeps_within_the_range_of_the_scan():
     found = align_now(scans, AlignConfig(registration="never", interpolation="cubic")).images["T1"]
     assert scans["T1"].data.min() <= found.min()
     assert found.max() <= scans["T1"].data.max()
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [make_grid((4, 2, 2), tilt_deg=8), make_grid((2, 2, 2)), make_grid((3, 3, 3), tilt_deg=15),
+     make_grid((2, 5, 2), plane="coronal")],
+    ids=["tilted", "finer", "coarser", "coronal"],
+)  # fmt: skip
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_scans_without_the_skull_are_still_without_it_on_another_grid(grid, interpolation):
+    onto = make_grid((6, 2, 2))
+    scans = {"FLAIR": scan_head("flair", onto, order=0), "T1": scan_head("t1", grid, order=0)}
+    config = AlignConfig(reference="FLAIR", registration="never", interpolation=interpolation)
+    aligned = align_now(scans, config)
+    assert find_with_skull(aligned.images) == ()

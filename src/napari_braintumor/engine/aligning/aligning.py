@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.registration import Prepared, Registration, prepare_scan, register
-from napari_braintumor.engine.aligning.resampling import find_shown, resample
+from napari_braintumor.engine.aligning.resampling import Interpolation, find_shown, resample
 from napari_braintumor.engine.aligning.scans import Scan, choose_reference, fit_as_stored, lie_alike
 from napari_braintumor.engine.alignment import AlignedScan, Alignment, How
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import Aligned, AlignEvent, PhaseReached
-from napari_braintumor.engine.inspecting.foreground import find_background
+from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.inspecting.foreground import FILLED_SHARE, find_background
 from napari_braintumor.engine.settings import AlignConfig
 
 LEAST_GAIN = 0.02
@@ -100,7 +101,7 @@ def align(
             continue
         yield PhaseReached(f"resampling {modality} to the grid of {reference}")
         move = found[modality].to_reference
-        images[modality] = resample(scan.data, scan.grid, one.grid, move, config.interpolation)
+        images[modality] = _resample_scan(scan, one.grid, move, config.interpolation)
         shown[modality] = find_shown(scan.grid, one.grid, move)
     head = _find_head(one.data)
     for modality, seen in shown.items():
@@ -153,6 +154,18 @@ def _decide(one: Scan, scan: Scan, registered: Registration) -> AlignedScan:
     return replace(
         found, to_reference=np.eye(4), how="same grid" if alike else "scanner coordinates", after=found.before
     )
+
+
+def _resample_scan(
+    scan: Scan, onto: SourceGrid, to_onto: NDArray[np.float64], interpolation: Interpolation
+) -> NDArray[np.float32]:
+    """Resample a scan; where one value fills its background, as after skull stripping, it still does."""
+    image = resample(scan.data, scan.grid, onto, to_onto, interpolation)
+    background = find_background(np.asarray(scan.data, np.float32)).intensity
+    blank = scan.data == background
+    if blank.mean() > FILLED_SHARE:
+        image[resample(~blank, scan.grid, onto, to_onto) < 0.5] = background
+    return image
 
 
 def _find_head(image_ZYX: NDArray[Any]) -> NDArray[np.bool_]:
