@@ -12,6 +12,7 @@ from napari_braintumor.cli.evaluate import evaluate
 from napari_braintumor.cli.inspect import inspect
 from napari_braintumor.cli.measure import measure
 from napari_braintumor.cli.prepare import prepare
+from napari_braintumor.cli.score import score
 from napari_braintumor.cli.segment import demo, segment
 from napari_braintumor.cli.train import train
 
@@ -29,6 +30,6 @@ app = typer.Typer(
     add_completion=False,
     callback=escape_unprintable,
 )
-for command in (inspect, prepare, segment, demo, measure, evaluate, train):
+for command in (inspect, prepare, segment, demo, measure, score, evaluate, train):
     app.command()(command)
 app.add_typer(models.app, name="models")

@@ -25,11 +25,12 @@ from napari_braintumor.cli._console import (
     split_modalities,
 )
 from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
+from napari_braintumor.cli._paired import print_paired, read_table
 from napari_braintumor.cli._rows import open_rows
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
-from napari_braintumor.engine.measuring.metrics import METRICS
+from napari_braintumor.engine.measuring.metrics import METRICS, mean_interval
 from napari_braintumor.engine.settings import EvaluateConfig
 from napari_braintumor.engine.training.plan_files import read_side
 
@@ -67,6 +68,10 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", help=f"Also write a CSV file: {', '.join(_list_columns())}."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="The CSV file of another model's evaluation: test whether the two differ on the same cases."),
+    ] = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
@@ -80,6 +85,7 @@ def evaluate(
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
     with report_errors():
         side = read_side(split) if split is not None else None
+        others = read_table(against) if against is not None else {}
         found = which.find(cases, None, failures)
         if labels is not None:  # cases written by this program state it themselves
             found = [case if case.group == "corrected" else replace(case, convention=labels) for case in found]
@@ -118,6 +124,7 @@ def evaluate(
         _print_false_positives(results)
     elif results:
         _print_evaluation(results)
+    print_paired(results, others)
     if seed is not None:
         _print_side_by_side(results, seed)
     if stopped:
@@ -144,16 +151,20 @@ _AVERAGES: Mapping[str, Callable[[Iterable[float]], float]] = {"mean": mean, "me
 
 def _print_evaluation(results: list[CaseEvaluated]) -> None:
     averaged = [(metric, average) for metric in METRICS for average in metric.averages]
-    headings = (f"{average} {metric.heading}" for metric, average in averaged)
+    headings = [f"{average} {metric.heading}" for metric, average in averaged]
+    headings.insert(1, "95 % interval")  # of the first one, a mean
     table = Table("group", "region", "n", *headings, "held out")
     for group in sorted({result.group for result in results}):
         members = [result for result in results if result.group == group]
         for region in dict.fromkeys(name for result in members for name in result.dice):
             rows = [result for result in members if region in result.dice]
-            figures = (
+            figures = [
                 metric.show(_AVERAGES[average](row.figures[metric.name][region] for row in rows))
                 for metric, average in averaged
-            )
+            ]
+            first = averaged[0][0]
+            interval = mean_interval([row.figures[first.name][region] for row in rows])
+            figures.insert(1, " to ".join(map(first.show, interval)) if len(rows) > 1 else "")
             seen = {row.held_out for row in rows}
             held_out = (
                 {True: "yes", False: "NO: seen in training", None: "unknown"}[seen.pop()] if len(seen) == 1 else "mixed"
@@ -161,7 +172,8 @@ def _print_evaluation(results: list[CaseEvaluated]) -> None:
             table.add_row(group, region, str(len(rows)), *figures, held_out)
     console.print(table)
     console.print(
-        "Volume Dice of thresholded masks, mean over cases; two empty masks count 1, one empty mask counts 0."
+        "Volume Dice of thresholded masks, mean over cases; two empty masks count 1, one empty mask counts 0. "
+        "Intervals by a bootstrap over cases."
     )
 
 

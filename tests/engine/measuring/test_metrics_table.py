@@ -1,5 +1,6 @@
 """A metric is a function and a row: evaluation, the CSV file, what is printed and the comparison follow the table."""
 
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -46,3 +47,22 @@ def test_a_metric_of_two_masks_is_part_of_a_comparison(toy, volume: Volume, segm
     reference = Reference({"whole tumor": np.zeros(volume.shape, bool)}, "whole", volume.source)
     compared = compare_segmentations(volume, ("a", "b"), [segmentation, segmentation], reference)
     assert compared.against_reference[0]["false_vox"] == {"whole tumor": np.count_nonzero(segmentation.labels)}
+
+
+def test_a_model_is_tested_against_the_table_of_another_one(case_folder, toy_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(console, "width", 200)
+    table = tmp_path / "table.csv"
+    for name in ("case7", "case8"):
+        if not (case_folder / name).exists():
+            shutil.copytree(case_folder / "case7", case_folder / name)
+    arguments = ["evaluate", str(case_folder / "case7"), str(case_folder / "case8"), "-m", str(toy_model)]
+    assert CliRunner().invoke(app, [*arguments, "-o", str(table)]).exit_code == 0
+    printed = CliRunner().invoke(app, [*arguments, "--against", str(table)])
+    assert printed.exit_code == 0, printed.output
+    assert "95 % interval" in printed.output
+    row = next(line for line in printed.output.splitlines() if "Dice" in line and "│ 2 │" in line.replace("  ", " "))
+    assert "0.000 to 0.000" in row
+    table.write_text("something,else\n1,2\n")
+    printed = CliRunner().invoke(app, [*arguments, "--against", str(table)])
+    assert printed.exit_code == 1
+    assert "'table.csv' cannot be read as a table of an evaluation" in printed.output

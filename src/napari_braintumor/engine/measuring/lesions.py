@@ -50,7 +50,7 @@ def number_lesions(
     numbers = np.zeros(mask.shape, np.int32)
     if not mask.any():
         return numbers, 0
-    box = find_box(mask, margin=(0, 0, 0))
+    box = find_box(mask)
     inside = np.pad(mask[box], [(reach, reach) for reach in _count_steps(grid, reach_mm)])
     parts, count = ndimage.label(dilate(inside, grid, reach_mm), _CORNERS)
     kept = tuple(
@@ -94,7 +94,7 @@ def dilate(mask_ZYX: NDArray[np.bool_], grid: SourceGrid, reach_mm: float = REAC
     return mask_ZYX
 
 
-def find_box(mask_ZYX: NDArray[np.bool_], margin: tuple[int, int, int]) -> Box:
+def find_box(mask_ZYX: NDArray[np.bool_], margin: tuple[int, int, int] = (0, 0, 0)) -> Box:
     """Return the bounding box of a mask that is not empty, with a margin in voxels that stays within the array."""
     spans = (np.flatnonzero(mask_ZYX.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
     return tuple(

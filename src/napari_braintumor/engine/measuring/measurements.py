@@ -301,7 +301,7 @@ def measure_region(region: str, mask_ZYX: Mask, grid: SourceGrid, midline: Midli
         return [Measured(region, 0, {"volume_ml": 0.0, "lesions": 0})]
     from scipy import ndimage
 
-    box = find_box(mask_ZYX, (0, 0, 0))
+    box = find_box(mask_ZYX)
     corner = (box[0].start, box[1].start, box[2].start)
     inside = mask_ZYX[box]
     numbers, count = number_lesions(inside, grid)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.measuring.lesions import find_box
 
 Mask = NDArray[np.bool_]
 
@@ -75,11 +76,49 @@ def hd95_mm(prediction: Mask, reference: Mask, grid: SourceGrid) -> float:
         return 0.0
     if not prediction.any() or not reference.any():
         return HD95_OF_A_MISS_MM
-    box = _bounding_box(prediction | reference)
+    box = find_box(prediction | reference)
     a, b = (_surface_points(mask[box], grid) for mask in (prediction, reference))
     # Surfaces are thin: a tree over their points is faster than a distance transform of the box, above all when a
     # stray voxel makes the box as large as the head.
     return max(float(np.percentile(KDTree(to).query(of)[0], 95)) for of, to in ((a, b), (b, a)))
+
+
+SURFACE_TOLERANCE_MM = 1.0
+
+
+def surface_dice(
+    prediction: Mask, reference: Mask, grid: SourceGrid, tolerance_mm: float = SURFACE_TOLERANCE_MM
+) -> float:
+    """Share of two surfaces that lies within a tolerance of the other one (normalized surface distance).
+
+    Surfaces are those of `hd95_mm`. Their voxels are counted, as in MONAI; others weigh them by area.
+
+    Parameters
+    ----------
+    prediction, reference
+        bool ``(Z, Y, X)``, the same shape.
+    grid
+        The grid of the voxels; the masks may cover only a part of it.
+    tolerance_mm
+        The largest distance that still counts as the same place.
+
+    Returns
+    -------
+    float
+        0 to 1. Two empty masks: 1. One empty mask: 0.
+
+    References
+    ----------
+    Nikolov et al. 2018, Deep learning to achieve clinically applicable segmentation of head and neck anatomy.
+    """
+    from scipy.spatial import KDTree
+
+    if not prediction.any() or not reference.any():
+        return float(not prediction.any() and not reference.any())
+    box = find_box(prediction | reference)
+    a, b = (_surface_points(mask[box], grid) for mask in (prediction, reference))
+    near = sum(np.count_nonzero(KDTree(to).query(of)[0] <= tolerance_mm + 1e-9) for of, to in ((a, b), (b, a)))
+    return near / (len(a) + len(b))
 
 
 def count_missed_lesions(prediction: Mask, reference: Mask) -> tuple[int, int]:
@@ -206,12 +245,6 @@ def mean_interval(values: Sequence[float], draws: int = 10_000, seed: int = 0) -
 def region_volume_ml(mask: Mask, grid: SourceGrid) -> float:
     """Volume of a mask in mL: its voxel count times the volume of a voxel."""
     return np.count_nonzero(mask) * grid.voxel_ml
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Return the bounding box of a mask, which must not be empty."""
-    spans = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
 
 
 def _surface_points(mask: Mask, grid: SourceGrid) -> NDArray[np.float64]:
