@@ -15,6 +15,7 @@ from napari_braintumor.cli.prepare import prepare
 from napari_braintumor.cli.score import score
 from napari_braintumor.cli.segment import demo, segment
 from napari_braintumor.cli.train import train
+from napari_braintumor.cli.visits import compare as compare_visits
 
 
 def escape_unprintable() -> None:
@@ -32,4 +33,5 @@ app = typer.Typer(
 )
 for command in (inspect, prepare, segment, demo, measure, score, evaluate, train):
     app.command()(command)
+app.command("compare-visits")(compare_visits)
 app.add_typer(models.app, name="models")
