@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_braintumor.engine.correcting.strokes import Stroke, follow
@@ -21,6 +21,7 @@ def test_a_pen_is_round_in_mm_and_not_in_voxels():
     assert spans.tolist() == [3, 7, 7]
 
 
+@settings(deadline=None)
 @given(st.lists(POINT, min_size=1, max_size=4), st.floats(0, 4))
 def test_a_stroke_has_no_gaps_and_lies_near_its_points(points, radius):
     voxels = Stroke(None, tuple(points), radius).find_voxels((20, 20, 20), (1, 1, 1))

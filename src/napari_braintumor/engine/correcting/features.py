@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,17 @@ class CaseFeatures:
     def nested(self) -> int:
         """How many of the regions nest; these come first."""
         return count_nested(self.regions)
+
+    @cached_property
+    def mm(self) -> NDArray[np.float32]:
+        """Where the kept voxels lie: ``(V, 3)``, mm along Z, Y, X."""
+        cells = np.stack(np.unravel_index(self.places, self.grid), axis=1).astype(np.float32)
+        return cells * (np.array(self.step) * self.spacing).astype(np.float32)
+
+    def find_mm(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return where some of the kept voxels lie: ``(n, 3)``, mm along Z, Y, X."""
+        found: NDArray[np.float32] = self.mm[rows]
+        return found
 
     def spread(self, values_V: NDArray[np.float32], empty: float) -> NDArray[np.float32]:
         """Return values of the kept voxels as an array on the features' grid."""

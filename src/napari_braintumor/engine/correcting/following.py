@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.fitting import fit_change, squeeze
 from napari_braintumor.engine.correcting.strokes import Stroke
 
 
@@ -47,11 +48,6 @@ class Evidence:
     rows: NDArray[np.intp]
     says: NDArray[np.int8]
     stroke: NDArray[np.intp]
-
-
-PULL = 0.3
-STRENGTH = 1.0
-MARGIN = 2.0
 
 
 def gather_evidence(features: CaseFeatures, strokes: Sequence[Stroke]) -> Evidence:
@@ -110,22 +106,8 @@ def follow_strokes(features: CaseFeatures, before_ZYX: NDArray[np.uint8], stroke
     depth = before_ZYX[np.ix_(z, y, x)].reshape(-1)[features.places]
     base = agree(features, depth)
     evidence = gather_evidence(features, strokes)
-    after = base.copy()
-    values = features.values.astype(np.float32)
-    random = np.random.default_rng(0)
-    anchors = random.choice(len(values), min(len(values), 4000), replace=False)
-    for region in range(len(features.regions)):
-        told = evidence.says[:, region] != 0
-        if not told.any():
-            continue
-        rows, target = evidence.rows[told], evidence.says[told, region].astype(np.float32)
-        wanted = np.maximum(MARGIN - target * base[rows, region], 0) * target
-        a = np.concatenate([values[rows], PULL * values[anchors]])
-        a = np.concatenate([a, np.concatenate([np.ones(len(rows)), PULL * np.ones(len(anchors))])[:, None]], 1)
-        b = np.concatenate([wanted, np.zeros(len(anchors))])
-        weights = np.linalg.solve(a.T @ a + STRENGTH * np.eye(a.shape[1]), a.T @ b).astype(np.float32)
-        after[:, region] += values @ weights[:-1] + weights[-1]
-    return crop(features, base, after)
+    after = fit_change(features, base, evidence.rows, evidence.says, evidence.stroke)
+    return crop(features, squeeze(base), after)
 
 
 def agree(features: CaseFeatures, depth: NDArray[np.uint8]) -> NDArray[np.float32]:
