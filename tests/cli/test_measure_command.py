@@ -79,3 +79,11 @@ def test_an_unknown_convention_is_refused(two_lesions: Path) -> None:
     result = run(app, ["measure", str(two_lesions), "--labels", "brats1999"])
     assert result.exit_code == 2
     assert "There is no label convention 'brats1999'" in result.output
+
+
+def test_a_case_is_exported_for_a_paper(tmp_path: Path) -> None:
+    result = run(app, ["measure", str(sample_folder()), "--export", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} >= {"row.csv", "lesions.csv", "figure.png", "methods.txt"}
+    assert "Tumors were segmented by hand" in (folder / "methods.txt").read_text()

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from napari_braintumor.cli import models
+from napari_braintumor.cli.convert import convert
 from napari_braintumor.cli.evaluate import evaluate
 from napari_braintumor.cli.inspect import inspect
 from napari_braintumor.cli.measure import measure
@@ -34,4 +35,5 @@ app = typer.Typer(
 for command in (inspect, prepare, segment, demo, measure, score, evaluate, train):
     app.command()(command)
 app.command("compare-visits")(compare_visits)
+app.command("convert-labels")(convert)
 app.add_typer(models.app, name="models")
