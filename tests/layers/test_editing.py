@@ -82,6 +82,23 @@ def test_an_edit_that_changes_nothing_leaves_nothing_to_undo(opened, segmentatio
     assert len(layer._undo_history) == steps
 
 
+@pytest.mark.parametrize("turned_to", [(1, 0, 2), (2, 1, 0), "3-D"])
+def test_a_layer_that_was_hidden_while_the_plane_changed_is_edited(opened, segmentation, turned_to):
+    viewer, layer = opened
+    layer.visible = False
+    if turned_to == "3-D":
+        viewer.dims.ndisplay = 3
+    else:
+        viewer.dims.order = turned_to
+    wanted = np.roll(segmentation.labels, 9, axis=2)
+    apply_labels(layer, wanted)
+    np.testing.assert_array_equal(layer.data, wanted)
+    viewer.dims.ndisplay = 2
+    layer.visible = True
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, segmentation.labels)
+
+
 def test_labels_in_the_order_of_their_file_are_edited_where_they_lie(turned):
     before = copy_labels(turned)
     wanted = before.copy()

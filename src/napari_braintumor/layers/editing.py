@@ -199,6 +199,8 @@ def set_slices(layer: Labels, slices_YX: Mapping[int, NDArray[np.uint8]]) -> Non
     """Set slices along Z of a layer as a single step that can be undone."""
     place = find_placement(layer)
     in_order = place.grid.is_in_order or not place.in_source_order
+    if not layer.visible:  # napari edits its picture of the layer too, which is of another plane than the one shown
+        layer.set_view_slice()
     with layer.block_history():
         for z, wanted_YX in slices_YX.items():
             now_YX = np.asarray(place.from_layer(level_0(layer))[z])

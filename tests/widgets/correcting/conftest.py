@@ -6,42 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
+from features_seen import make_features
 from napari_braintumor import engine
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, region_from_labels
-from napari_braintumor.engine.correcting.features import CaseFeatures
 from napari_braintumor.engine.events import SlicesDone
 from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import default_placement, layers_from_case, scans_in, select_layers, update_or_add_labels
 from napari_braintumor.widgets.correcting.dock import CorrectDock
 
 SECONDS = 20
-
-
-def make_features(segmentation: Segmentation) -> CaseFeatures:
-    """What a model would see: sure of its answer, except of a tumor in slice 2 that it did not draw."""
-    labels = segmentation.labels
-    logits = np.stack(
-        [np.where(region_from_labels(labels, region.name), 4.0, -6.0) for region in GLIOMA_REGIONS], -1
-    ).astype(np.float32)
-    logits[2, :5, :4, 0] = -1.0
-    bright = np.zeros(labels.shape)
-    bright[:3, :5, :4] = 2.0
-    return CaseFeatures(
-        regions=GLIOMA_REGIONS,
-        shape=labels.shape,
-        spacing=segmentation.source.spacing,
-        grid=labels.shape,
-        start=(0.0, 0.0, 0.0),
-        step=(1.0, 1.0, 1.0),
-        places=np.arange(labels.size),
-        logits=logits.reshape(-1, 3),
-        values=bright.reshape(-1, 1).astype(np.float16),
-    )
 
 
 @pytest.fixture

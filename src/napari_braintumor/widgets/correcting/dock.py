@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NOTHING_YET = "There is no tumor to correct yet. Segment a case first, or select the result of a run."
 
 KEYS = (
-    "Keys: Alt+S strokes, Alt+B brush, Alt+1 to Alt+4 tissues from outside to inside, Alt+0 nothing, [ and ] width, "
+    "Keys: Alt+D strokes, Alt+B brush, Alt+1 to Alt+4 tissues from outside to inside, Alt+0 nothing, [ and ] width, "
     "Esc puts all away; Alt+R reviewed, Alt+N next doubtful, Alt+M next not reviewed; Ctrl+Z undoes, Shift+Ctrl+Z "
     "redoes in the selected layer."
 )
@@ -124,7 +124,7 @@ class CorrectDock(Dock):
     def _add_keys(self) -> None:
         """Bind keys that napari leaves free, as long as the dock is in sight, wherever in the window the focus is."""
         actions: dict[str, Any] = {
-            "Alt+S": partial(self._toggle_way, STROKES),
+            "Alt+D": partial(self._toggle_way, STROKES),
             "Alt+B": partial(self._toggle_way, BRUSH),
             "Alt+R": self.review.toggle_mark,
             "Alt+N": self.review.go_to_doubtful,

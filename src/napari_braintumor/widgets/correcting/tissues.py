@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from napari.layers import Labels
@@ -67,7 +68,7 @@ class TissueBar(QWidget):
         flow.setContentsMargins(0, 0, 0, 0)
         self.way_buttons: dict[str, QPushButton] = {}
         for way, text, key, tooltip in (
-            (STROKES, "Strokes", "Alt+S", "Draw a short stroke where the result is wrong: the tumor follows in 3-D"),
+            (STROKES, "Strokes", "Alt+D", "Draw a short stroke where the result is wrong: the tumor follows in 3-D"),
             (BRUSH, "Brush", "Alt+B", "Paint voxel by voxel"),
         ):
             button = QPushButton(text)
@@ -181,6 +182,9 @@ class TissueBar(QWidget):
                 self.tissue_buttons[label] = button
             if self._label not in self.tissue_buttons:
                 self._label = next(iter(self.tissue_buttons))
+            chain = [*self.way_buttons.values(), *self.tissue_buttons.values(), self.size_box, self.outside_box]
+            for before, after in pairwise(chain):  # new buttons would come last
+                QWidget.setTabOrder(before, after)
 
     # ---------------------------------------------------------------------------------------------- what is chosen
 

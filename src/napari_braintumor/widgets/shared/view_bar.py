@@ -73,6 +73,11 @@ class ViewBar(QWidget):
         """Whether the patient's left is shown on the left."""
         return bool(self.convention_box.currentData())
 
+    @property
+    def idle(self) -> bool:
+        """Whether no surfaces are being built."""
+        return self._job is None
+
     def refresh(self, _: Any = None) -> None:
         """Show what the viewer shows, and what can be shown."""
         shown = shown_plane(self._viewer)
