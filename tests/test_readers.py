@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import nibabel as nib
@@ -7,15 +8,16 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
-from napari.layers import Layer
+from napari.layers import Labels, Layer
 from napari.utils.notifications import notification_manager
 
 from dicom import Acquisition, affine_of, write_series
+from napari_braintumor.engine.aligning.scans import Scan
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.labels import write_labels
-from napari_braintumor.engine.grid import SourceGrid
+from napari_braintumor.engine.grid import SourceGrid, default_grid
 from napari_braintumor.engine.volumes import Volume
-from napari_braintumor.layers import match_modalities, volume_from_layers
+from napari_braintumor.layers import default_placement, layers_from_scans, match_modalities, volume_from_layers
 from napari_braintumor.readers import find_reader, read_layers
 
 NAMES = {"T1": "t1", "T1ce": "t1ce", "T2": "t2", "FLAIR": "flair"}
@@ -287,3 +289,28 @@ def test_scans_on_different_grids_open_each_on_its_own_and_are_one_case(tmp_path
     assert set(match_modalities(viewer.layers)) == {"T1", "FLAIR"}
     middles = [np.mean(layer.extent.world, axis=0) for layer in layers]
     np.testing.assert_allclose(middles[0], middles[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_labels_that_are_opened_again_lie_on_the_scan_whose_voxels_they_share(tmp_path, suffix, oblique_grid):
+    gc.collect()  # of scans on this grid that other tests have shown elsewhere
+    reference = default_grid((12, 30, 30), (4.0, 1.0, 1.0))
+    scans = {
+        "FLAIR": Scan(np.zeros(reference.shape_ZYX, np.float32), reference, "FLAIR", "a"),
+        "T1": Scan(np.zeros(oblique_grid.shape_ZYX, np.float32), oblique_grid, "T1", "a"),
+    }
+    layers = {data[1]["name"]: Layer.create(*data) for data in layers_from_scans(scans, "p7", reference)}
+    labels = np.zeros(oblique_grid.shape_ZYX, np.uint8)
+    labels[2, 3:6, 3:6] = 2
+    write_labels(labels, oblique_grid, tmp_path / f"mask{suffix}")
+    (opened,) = [Layer.create(*data) for data in read_layers(tmp_path / f"mask{suffix}")]
+    assert isinstance(opened, Labels)
+    np.testing.assert_array_equal(opened.data, labels)
+    shown = layers["T1 [p7]"]
+    np.testing.assert_allclose(opened.extent.world, shown.extent.world, atol=1e-3)
+    assert not np.allclose(default_placement(oblique_grid).options["translate"], shown.translate)
+    layers.clear()
+    del shown
+    gc.collect()
+    (alone,) = [Layer.create(*data) for data in read_layers(tmp_path / f"mask{suffix}")]
+    np.testing.assert_allclose(alone.translate, default_placement(oblique_grid).options["translate"], atol=1e-3)

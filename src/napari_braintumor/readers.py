@@ -26,10 +26,10 @@ from napari_braintumor.engine.files.walking import walk_folders
 from napari_braintumor.layers import (
     CaseRead,
     LayerData,
-    default_placement,
     make_image_layer,
     make_label_layer,
     make_own_label_layer,
+    placement_among_shown,
     read_layers_of,
 )
 
@@ -181,7 +181,7 @@ def _read_drawn(path: Path) -> LayerData:
     image = read_labels(path)
     if image.notes:
         show_warning(" ".join(image.notes))
-    place = default_placement(image.grid)
+    place = placement_among_shown(image.grid)
     # Only numbers of our own are held against scans; a role would say that these are.
     role = "mask" if image.own else ""
     name = read_header(path).description or "Segmentation"  # the file's own name may be the patient's
@@ -191,7 +191,7 @@ def _read_drawn(path: Path) -> LayerData:
 def _read_series(series: Series) -> list[LayerData]:
     """Read a DICOM series as a plain image layer, named by its description."""
     data, grid = read_series(series.paths, series.channel)
-    place = default_placement(grid)
+    place = placement_among_shown(grid)
     name = series.description or f"Series {series.number}"
     return [make_image_layer(data, place, name, f"patient-{series.patient[:8]}" if series.patient else name)]
 
@@ -234,7 +234,7 @@ def _is_dicom(path: Path) -> bool:
 def _read_plain(path: Path) -> list[LayerData]:
     """Read a file that is not part of a case: a scan of unknown modality, several scans in one file, or a mask."""
     data, grid = check_readable(path).read(path)
-    place = default_placement(grid)
+    place = placement_among_shown(grid)
     stem = strip_suffix(path)
     if may_be_mask(stem) and data.ndim == 3 and data.max(initial=0) <= 255 and looks_like_labels(data):
         labels = np.rint(data).astype(np.uint8)

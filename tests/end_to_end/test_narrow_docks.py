@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
+from napari_braintumor import engine
 from napari_braintumor.widgets.shared.dock import WIDTH_PX, Dock
 
 DIRECT = Qt.FindChildOption.FindDirectChildrenOnly
@@ -25,6 +26,12 @@ def show_everything(dock: Dock) -> None:
             widget.show()
     for part in body.findChildren(QCollapsible):
         part.expand(animate=False)
+
+
+@pytest.fixture(autouse=True)
+def no_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is loaded in the background, which would go on after the window is closed."""
+    monkeypatch.setattr(engine, "warm_up", lambda config: None)
 
 
 @pytest.mark.parametrize("font_size", [9, 14])

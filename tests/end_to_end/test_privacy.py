@@ -320,6 +320,38 @@ def test_names_of_scanners_files_and_folders_are_never_shown(
     assert not leaks(caplog.text)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_dock_never_shows_names_of_scanners_files_and_folders(
+    tmp_path: Path, way: str, qtbot: Any, caplog: pytest.LogCaptureFixture
+):
+    from napari.components import ViewerModel
+    from napari.utils.notifications import notification_manager
+    from qtpy.QtWidgets import QComboBox, QLabel, QWidget
+
+    from napari_braintumor.widgets.segmenting.dock import SegmentDock
+
+    caplog.set_level(logging.DEBUG)
+    notification_manager.records.clear()
+    WAYS[way](write_named(tmp_path / "from_scanner"))
+    viewer = ViewerModel()
+    dock = SegmentDock(viewer)
+    qtbot.addWidget(dock)
+    dock.opener.open([tmp_path / "from_scanner"])
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=60_000)
+    assert dock.message.text() or viewer.layers
+    said = [label.text() for label in dock.findChildren(QLabel)]
+    said += [f"{part.toolTip()} {part.accessibleName()} {part.windowTitle()}" for part in dock.findChildren(QWidget)]
+    said += [box.itemText(i) for box in dock.findChildren(QComboBox) for i in range(box.count())]
+    table = dock.opener.series.table
+    cells = [table.index(row, column) for row in range(table.rowCount()) for column in range(table.columnCount())]
+    said += [str(table.data(cell, role)) for cell in cells for role in (0, 3)]
+    said += [repr((layer.name, layer.source, layer.help)) for layer in viewer.layers]
+    said += [text for layer in viewer.layers for text in texts(layer.metadata) if isinstance(text, str)]
+    said += [record.message for record in notification_manager.records]
+    assert not [text for text in said if leaks(text)]
+    assert not leaks(caplog.text)
+
+
 @pytest.mark.parametrize(
     "folder", ["SECRETNAME", "name_secret", "NameSecret_2019", "sécret", "x_19010203", "03.02.1901", "1901-02-03_MR"]
 )

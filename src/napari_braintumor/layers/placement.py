@@ -65,6 +65,9 @@ class Placement:
         return {KEY: {**more, **known}}
 
 
+_SAME_MM = 1e-3
+"""Scans lie at the same place if their affines differ by less."""
+
 _SCANS: WeakSet[Placement] = WeakSet()
 
 
@@ -94,6 +97,29 @@ def default_placement(grid: SourceGrid) -> Placement:
     unit = "mm" if grid.spacing_known else "pixel"
     options = {"scale": grid.spacing, "translate": grid.origin, "units": (unit,) * 3, "axis_labels": AXES}
     return Placement(grid, False, options, matrix)
+
+
+def placement_among_shown(grid: SourceGrid) -> Placement:
+    """Return where a file is shown that is opened by itself: over the open scan whose voxels it shares.
+
+    That scan may be shown beside another one, see `placement_beside`, and labels on its grid must not lie elsewhere.
+
+    Returns
+    -------
+    Placement
+        The grid and what a layer is given; as `default_placement` if no such scan is open.
+    """
+    place = default_placement(grid)
+    alike = [
+        scan
+        for scan in known_scans()
+        if scan.grid.shape == grid.shape
+        and not scan.in_source_order
+        and np.allclose(scan.grid.affine, grid.affine, atol=_SAME_MM)
+    ]
+    if not alike or any(not np.allclose(scan.matrix, alike[0].matrix, atol=_SAME_MM) for scan in alike):
+        return place
+    return Placement(grid, False, {**place.options, "translate": alike[0].options["translate"]}, alike[0].matrix)
 
 
 def placement_beside(grid: SourceGrid, other: SourceGrid) -> Placement:

@@ -37,6 +37,8 @@ def grid(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> So
 
 GRIDS = {"T1": grid((36, 36, 36), (2.5, 2.5, 2.5)), "FLAIR": grid((18, 48, 48), (5, 2, 2))}
 
+FROM = "; resampled from 2.5 x 2.5 x 2.5 mm"
+
 MOVED = np.array([[1, 0, 0, 3], [0, 1, 0, 4], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 
@@ -119,8 +121,13 @@ def test_a_click_brings_the_scans_onto_one_grid_and_segments_them(qtbot, dock, v
     assert result.data.shape == flair.data.shape
     np.testing.assert_array_equal(result.translate, flair.translate)
     assert alignment_of(result).reference == "FLAIR"
-    assert dock.alignment.texts == {"T1": "by scanner coordinates"}
-    assert dock.alignment.line.text() == "All scans were brought onto the grid of FLAIR."
+    assert dock.alignment.texts == {"T1": f"by scanner coordinates{FROM}"}
+    assert dock.alignment.line.text() == (
+        "All scans were brought onto the grid of FLAIR, for the model only: the layers stay as they are. "
+        "Choose another way to undo it."
+    )
+    shapes = {layer.name: layer.data.shape for layer in viewer.layers}
+    assert (shapes["T1 [p7]"], shapes["FLAIR [p7]"]) == ((36, 36, 36), (18, 48, 48))
 
 
 def test_scans_are_aligned_once_for_several_runs(qtbot, dock, asked):
@@ -157,7 +164,7 @@ def test_registration_can_be_undone_and_asked_for(qtbot, dock, asked):
     assert "registration" in dock.alignment.texts["T1"] or "registered" in dock.alignment.texts["T1"]
     choose_way(dock, "Use scanner coordinates")
     run(qtbot, dock)
-    assert dock.alignment.texts == {"T1": "by scanner coordinates"}
+    assert dock.alignment.texts == {"T1": f"by scanner coordinates{FROM}"}
     assert len(asked) == 3
 
 
@@ -191,14 +198,14 @@ def test_scans_that_show_different_places_are_refused_in_a_sentence(qtbot, dock,
 @pytest.mark.parametrize(
     ("scan", "text"),
     [
-        (AlignedScan(GRIDS["T1"], np.eye(4), "scanner coordinates"), "by scanner coordinates"),
+        (AlignedScan(GRIDS["T1"], np.eye(4), "scanner coordinates"), f"by scanner coordinates{FROM}"),
         (
             AlignedScan(GRIDS["T1"], np.eye(4), "scanner coordinates", 0.5, 0.5),
-            "by scanner coordinates; registration found no better place (similarity 0.50)",
+            f"by scanner coordinates; registration found no better place (similarity 0.50){FROM}",
         ),
         (
             AlignedScan(GRIDS["T1"], MOVED, "registered", 0.3, 0.45, 0.8),
-            "registered: moved 5.0 mm, turned 0.0° (similarity 0.30 → 0.45); shows 80% of the head",
+            f"registered: moved 5.0 mm, turned 0.0° (similarity 0.30 → 0.45){FROM}; shows 80% of the head",
         ),
         (AlignedScan(GRIDS["FLAIR"], np.eye(4), "same grid"), "shares the grid"),
     ],

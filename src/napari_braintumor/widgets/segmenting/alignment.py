@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_braintumor.engine.aligning.scans import lie_alike
 from napari_braintumor.engine.alignment import AlignedScan, Alignment
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.settings import AlignConfig
@@ -163,7 +164,10 @@ class AlignmentForm(QGroupBox):
             self._fill({})
             self.check.look_at(None)
             return
-        self.line.setText(f"All scans were brought onto the grid of {reference}.")
+        self.line.setText(
+            f"All scans were brought onto the grid of {reference}, for the model only: the layers stay as they are. "
+            "Choose another way to undo it."
+        )
         self._fill({m: describe_scan(alignment, m) for m in alignment.scans if m != reference})
         self.check.look_at(prepared)
 
@@ -202,6 +206,8 @@ def describe_scan(alignment: Alignment, modality: str) -> str:
             text += f"; registration found no better place (similarity {scan.before:.2f})"
     else:
         text = "shares the grid"
+    if not lie_alike(scan.grid, alignment.scans[alignment.reference].grid):
+        text += f"; resampled from {' x '.join(f'{side:.2g}' for side in scan.grid.spacing)} mm"
     if scan.coverage < 0.9:
         text += f"; shows {scan.coverage:.0%} of the head"
     return text
