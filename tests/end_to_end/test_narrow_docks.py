@@ -35,7 +35,7 @@ def no_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("font_size", [9, 14])
-@pytest.mark.parametrize("name", ["Segment", "Correct", "Train", "Models"])
+@pytest.mark.parametrize("name", ["Segment", "Correct", "Measure", "Train", "Models"])
 def test_a_dock_is_as_wide_as_its_widest_row(make_napari_viewer: Any, qtbot: Any, name: str, font_size: int):
     before = get_settings().appearance.font_size
     get_settings().appearance.font_size = font_size

@@ -45,6 +45,7 @@ from napari_braintumor.engine.measuring.visits import (
     find_interval,
     pair_visits,
     register_visits,
+    scans_of_volume,
 )
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Legend, Reference, Volume
@@ -97,7 +98,7 @@ def _compare(earlier: CaseFiles, later: CaseFiles, config: SegmentConfig, region
     move = np.eye(4)
     with make_progress_bar() as progress:
         task = progress.add_task("", total=None)
-        for event in register_visits(*volumes):
+        for event in register_visits(*map(scans_of_volume, volumes)):
             if isinstance(event, PhaseReached):
                 progress.update(task, description=event.phase, completed=event.done, total=event.total or None)
             else:

@@ -26,6 +26,7 @@ from napari_braintumor.engine.measuring.visits import (
     map_changes,
     pair_visits,
     register_visits,
+    scans_of_volume,
 )
 from napari_braintumor.engine.volumes import Reference
 
@@ -164,9 +165,9 @@ def test_a_head_that_moved_between_visits_is_found_again() -> None:
     move[:3, :3] = Rotation.from_euler("z", 6, degrees=True).as_matrix()
     move[:3, 3] = 7, -5, 4
     moved = replace(earlier.source, affine=np.linalg.inv(move) @ earlier.source.affine)
-    *_, found = register_visits(earlier, replace(earlier, source=moved))
+    *_, found = register_visits(scans_of_volume(earlier), scans_of_volume(replace(earlier, source=moved)))
     assert isinstance(found, np.ndarray)
     corners = np.array([[40, 40, 40, 1], [-40, 30, 10, 1], [0, -50, 60, 1]], float).T
     assert np.abs(found @ corners - move @ corners).max() < 1.0
     with pytest.raises(DataError, match="The visits have no modality in common: T1 and FLAIR"):
-        next(register_visits(earlier, replace(earlier, modalities=("FLAIR",))))
+        next(register_visits(scans_of_volume(earlier), {"FLAIR": scans_of_volume(earlier)["T1"]}))

@@ -10,6 +10,7 @@ from napari._app_model import get_app_model
 from qtpy.QtWidgets import QDockWidget
 
 from napari_braintumor.widgets.correcting.dock import CorrectDock
+from napari_braintumor.widgets.measuring.dock import MeasureDock
 from napari_braintumor.widgets.models.dock import ModelsDock
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.shared.dock import Dock, find_dock, open_dock
@@ -18,6 +19,7 @@ from napari_braintumor.widgets.training.dock import TrainDock
 KINDS: dict[str, type[Dock]] = {
     "segment": SegmentDock,
     "correct": CorrectDock,
+    "measure": MeasureDock,
     "train": TrainDock,
     "models": ModelsDock,
 }

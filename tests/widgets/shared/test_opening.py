@@ -27,6 +27,7 @@ print((opened - shown) / (shown - begun))
     [
         ("segmenting", "SegmentDock"),
         ("correcting", "CorrectDock"),
+        ("measuring", "MeasureDock"),
         ("training", "TrainDock"),
         ("models", "ModelsDock"),
     ],

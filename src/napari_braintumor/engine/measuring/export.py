@@ -17,7 +17,6 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.measurements import MEASUREMENTS, Measured
 from napari_braintumor.engine.measuring.methods import describe_methods
-from napari_braintumor.engine.measuring.plate import save_plate
 from napari_braintumor.engine.measuring.record import name_result
 from napari_braintumor.engine.models.card import ModelCard
 
@@ -105,6 +104,8 @@ def export_case(report: CaseReport, folder: Path) -> Path:
             ],
         )
         if report.scan_ZYX is not None:
+            from napari_braintumor.engine.measuring.plate import save_plate  # matplotlib takes long to import
+
             caption = f"{report.modality}. Research only; not a medical device."
             scan = np.asarray(report.scan_ZYX, np.float32)
             save_plate(scan, report.labels_ZYX, report.grid, report.names, report.colors, made / FIGURE, caption)

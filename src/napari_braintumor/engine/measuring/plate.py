@@ -65,8 +65,11 @@ def save_plate(
     z_mm, y_mm, x_mm = grid.spacing
     inside = scan_ZYX[scan_ZYX != 0]
     dark, bright = (float(value) for value in np.percentile(inside, (0.5, 99.5))) if inside.size else (0.0, 1.0)
-    figure = Figure(figsize=(3 * _PANEL_INCHES, _PANEL_INCHES + 0.9), facecolor=_PAPER, layout="constrained")
-    panels = figure.subplots(1, 3)
+    high_mm, deep_mm, wide_mm = (size * side for size, side in zip(tumor.shape, grid.spacing, strict=True))
+    widths = [wide_mm, wide_mm, deep_mm]  # so that all panels have one scale
+    height = 3 * _PANEL_INCHES * max(high_mm, deep_mm) / sum(widths)
+    figure = Figure(figsize=(3 * _PANEL_INCHES, height + 0.9), facecolor=_PAPER, layout="constrained")
+    panels = figure.subplots(1, 3, width_ratios=widths)
     views = (
         ("axial", 0, y_mm, x_mm, ("R", "L"), False),
         ("coronal", 1, z_mm, x_mm, ("R", "L"), True),

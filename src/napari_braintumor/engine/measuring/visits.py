@@ -111,8 +111,15 @@ def find_interval(earlier: CaseFiles, later: CaseFiles) -> int | None:
     return second - first if first is not None and second is not None else None
 
 
-def register_visits(earlier: Volume, later: Volume) -> Iterator[PhaseReached | NDArray[np.float64]]:
+def register_visits(
+    earlier: Mapping[str, Scan], later: Mapping[str, Scan]
+) -> Iterator[PhaseReached | NDArray[np.float64]]:
     """Find the rigid move that brings the head of the later visit onto that of the earlier one.
+
+    Parameters
+    ----------
+    earlier, later
+        The scans of each visit by modality, from `scans_of_volume`.
 
     Yields
     ------
@@ -125,20 +132,26 @@ def register_visits(earlier: Volume, later: Volume) -> Iterator[PhaseReached | N
     DataError
         If they have no modality in common.
     """
-    shared = [name for name in _BEST_FIRST if name in earlier.modalities and name in later.modalities]
+    shared = [name for name in _BEST_FIRST if name in earlier and name in later]
     if not shared:
         raise DataError(
-            f"The visits have no modality in common: {', '.join(earlier.modalities)} and "
-            f"{', '.join(later.modalities)}. Registration needs one that both have."
+            f"The visits have no modality in common: {', '.join(earlier)} and "
+            f"{', '.join(later)}. Registration needs one that both have."
         )
-    one, two = (Scan(each.data[each.modalities.index(shared[0])], each.source, each.name) for each in (earlier, later))
     yield PhaseReached(f"registering {shared[0]} of the visits", 0, 100)
-    for event in register(prepare_scan(one), prepare_scan(two)):
+    for event in register(prepare_scan(earlier[shared[0]]), prepare_scan(later[shared[0]])):
         if isinstance(event, Registration):
             better = event.after > event.before * (1 + LEAST_GAIN)
             yield event.to_reference if better else np.eye(4)
         else:
             yield PhaseReached(f"registering {shared[0]} of the visits", round(100 * event), 100)
+
+
+def scans_of_volume(volume: Volume) -> dict[str, Scan]:
+    """Return the scans of a case by modality, for `register_visits`."""
+    return {
+        name: Scan(data, volume.source, volume.name) for name, data in zip(volume.modalities, volume.data, strict=True)
+    }
 
 
 @dataclass(frozen=True, eq=False)

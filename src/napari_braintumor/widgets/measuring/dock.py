@@ -1,0 +1,375 @@
+"""The Measure dock: sizes and lesions of labels, scores against others, changes since an earlier visit, export."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+
+from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.events import PhaseReached
+from napari_braintumor.engine.measuring.export import list_row
+from napari_braintumor.engine.measuring.measurements import MEASUREMENTS, Measured
+from napari_braintumor.layers import follow_labels, label_names, masks_in, unwrap_layer
+from napari_braintumor.layers.measuring import (
+    DrawnLabels,
+    drawn_labels_of,
+    go_to_slice,
+    remove_diameters,
+    update_or_add_changes,
+    update_or_add_diameters,
+    update_or_add_differences,
+)
+from napari_braintumor.widgets.measuring.boxes import ScoresBox, VisitsBox
+from napari_braintumor.widgets.measuring.working import (
+    Compared,
+    Exported,
+    MeasuredNow,
+    Scored,
+    compare_drawn,
+    export_drawn,
+    measure_drawn,
+    score_drawn,
+)
+from napari_braintumor.widgets.shared.dock import Dock
+from napari_braintumor.widgets.shared.following import follow, follow_names
+from napari_braintumor.widgets.shared.footer import Footer
+from napari_braintumor.widgets.shared.jobs import Failure, Job
+from napari_braintumor.widgets.shared.meaning_box import MeaningBox
+from napari_braintumor.widgets.shared.message import Message
+from napari_braintumor.widgets.shared.parts import copy_text, make_collapsible, make_line, name_widget
+from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
+
+if TYPE_CHECKING:
+    import napari
+
+NOTHING_YET = "There are no labels to measure yet. Segment a case, or open or draw labels."
+
+PAUSE_MS = 600
+"""After a stroke, until what is drawn is measured again."""
+
+_LISTED = ("volume_ml", "product_mm2", "longest_mm", "lesions", "side")
+
+
+class MeasureDock(Dock):
+    """The Measure dock.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose labels are measured; napari passes it by this name.
+    """
+
+    title = "Measure"
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._target: Labels | None = None
+        self._rows: tuple[Measured, ...] = ()
+        self._scored: Scored | None = None
+        self._measuring: Job | None = None
+        self._again = False
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(PAUSE_MS)
+        self._soon.timeout.connect(self._measure)
+        self._build()
+        follow_labels(napari_viewer)
+        layers = napari_viewer.layers
+        follow(self, self._choose, layers.selection.events.active, layers.events.inserted, layers.events.removed)
+        follow_names(self, self._choose, layers)
+        self._choose()
+
+    @property
+    def target(self) -> Labels | None:
+        """The layer that is measured."""
+        return self._target
+
+    @property
+    def rows(self) -> tuple[Measured, ...]:
+        """What was measured last."""
+        return self._rows
+
+    def describe_closing(self) -> str:
+        """Say that a job under way ends with its dock."""
+        return "What was under way was canceled because its dock was closed." if self.footer.job is not None else ""
+
+    # ---------------------------------------------------------------------------------------------- building
+
+    def _build(self) -> None:
+        self.export_button = QPushButton("Export for a paper…")
+        name_widget(
+            self.export_button,
+            "Export for a paper",
+            "Write a CSV row, the lesions, a figure at 300 dpi, a methods paragraph and a record into a folder",
+        )
+        self.export_button.clicked.connect(self._ask_where)
+        self.footer = Footer(self.export_button, "Stop; nothing is changed")
+        self.message = Message()
+        self.target_line = make_line("", "What is measured")
+        self.table = TextTable(["", *(each.heading for each in MEASUREMENTS if each.name in _LISTED)], numbers_from=1)
+        self.view = make_table_view(self.table, "Measurements", "Click a row to go to the slice of its diameters")
+        self.view.clicked.connect(lambda index: self._go_to(index.row()))
+        self.view.setMinimumHeight(150)
+        self.divided_line = make_line("", "How sides are divided")
+        self.diameters_box = QCheckBox("Draw diameters")
+        name_widget(self.diameters_box, "Draw diameters", "Draw the two diameters of each lesion in their slice")
+        self.diameters_box.toggled.connect(self._draw)
+        self.copy_button = QPushButton("Copy CSV row")
+        name_widget(self.copy_button, "Copy CSV row", "Copy all measurements of the regions, with a header")
+        self.copy_button.clicked.connect(self._copy)
+
+        self.meaning_box = MeaningBox("What the labels mean", "Meaning: as their numbers suggest")
+        self.meaning_box.currentIndexChanged.connect(self._start_anew)
+        self.scores_box = ScoresBox()
+        self.scores_box.reference_slot.currentIndexChanged.connect(self._score)
+        self.scores_box.view.clicked.connect(lambda index: self._show_differences(max(index.column() - 1, 0)))
+        self.scores_box.differences_button.clicked.connect(lambda: self._show_differences())
+        self.visits_box = VisitsBox()
+        self.visits_box.earlier_slot.currentIndexChanged.connect(lambda _: self._enable())
+        self.visits_box.compare_button.clicked.connect(self._compare)
+
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.scores_part = make_collapsible("Against other labels", self.scores_box)
+        self.visits_part = make_collapsible("Earlier visit", self.visits_box)
+        for widget in (
+            self.target_line,
+            self.meaning_box,
+            self.view,
+            self.divided_line,
+            self.diameters_box,
+            self.copy_button,
+            self.message,
+            self.scores_part,
+            self.visits_part,
+        ):
+            column.addWidget(widget)
+        self.lay_out(body, (self.footer,))
+
+    # ---------------------------------------------------------------------------------------------- which layer
+
+    def _choose(self, _: Any = None) -> None:
+        """Measure the selected labels, else the last ones if they are still there, else the topmost."""
+        masks = [unwrap_layer(layer) for layer in masks_in(self._viewer.layers)]
+        active = unwrap_layer(self._viewer.layers.selection.active)
+        last = self._target
+        chosen = active if active in masks else last if last in masks else (masks[-1] if masks else None)
+        others = [layer for layer in masks if layer is not chosen]
+        self.scores_box.reference_slot.blockSignals(True)
+        for slot in (self.scores_box.reference_slot, self.visits_box.earlier_slot):
+            slot.offer(others, slot.layer if slot.layer in others else None)
+        self.scores_box.reference_slot.blockSignals(False)
+        if chosen is not last:
+            self._work_on(chosen)
+        self.target_line.setText(NOTHING_YET if chosen is None else str(chosen.name))
+        self.meaning_box.setVisible(any(not label_names(layer) for layer in masks))
+        self._enable()
+
+    def _work_on(self, layer: Labels | None) -> None:
+        if self._target is not None:
+            for event in self._events_of(self._target):
+                event.disconnect(self._note_change)
+        self._target = layer
+        self._show_rows((), "")
+        self._scored = None
+        self.scores_box.show_scores({})
+        self.visits_box.show_comparison(None)
+        self.message.show_text("")
+        if layer is not None:
+            for event in self._events_of(layer):
+                event.connect(self._note_change)
+            self._start_anew()
+
+    def _start_anew(self, _: int = 0) -> None:
+        self._measure()
+        self._score()
+
+    def _events_of(self, layer: Labels) -> tuple[Any, ...]:
+        return layer.events.paint, layer.events.data, layer.events.labels_update
+
+    def _note_change(self, _: Any = None) -> None:
+        self._soon.start()
+
+    def _drawn(self, layer: Labels | None) -> DrawnLabels | None:
+        """Return a layer's labels for a worker; None, with a message, if they cannot be measured."""
+        if layer is None:
+            return None
+        try:
+            return drawn_labels_of(layer, self._viewer.layers, self.meaning_box.convention)
+        except DataError as error:
+            self.message.show_text(str(error))
+            return None
+
+    def _enable(self) -> None:
+        there, busy = self._target is not None, self.footer.job is not None
+        self.export_button.setEnabled(there)
+        self.copy_button.setEnabled(bool(self._rows))
+        self.diameters_box.setEnabled(bool(self._rows))
+        self.scores_box.differences_button.setEnabled(self._scored is not None and bool(self._scored.differences))
+        self.visits_box.compare_button.setEnabled(there and not busy and self.visits_box.earlier_slot.layer is not None)
+
+    # ---------------------------------------------------------------------------------------------- measuring
+
+    def _measure(self) -> None:
+        """Measure in the background, once more if the labels change meanwhile."""
+        if self._measuring is not None:
+            self._again = True
+            return
+        drawn = self._drawn(self._target)
+        if drawn is None:
+            return
+        self._measuring = job = Job(self, "Measure", measure_drawn, drawn)
+        job.happened.connect(partial(self._take_measured, self._target))
+        job.failed.connect(self._show_problem)
+        job.ended.connect(self._end_measuring)
+        job.start()
+
+    def _take_measured(self, layer: Labels, event: Any) -> None:
+        if isinstance(event, MeasuredNow) and layer is self._target:
+            self.message.show_text("")
+            self._show_rows(event.rows, event.divided_by)
+
+    def _end_measuring(self) -> None:
+        self._measuring = None
+        if self._again:
+            self._again = False
+            self._measure()
+            self._score()
+
+    def _show_rows(self, rows: tuple[Measured, ...], divided_by: str) -> None:
+        self._rows = rows
+        listed = [each for each in MEASUREMENTS if each.name in _LISTED]
+        self.table.fill(
+            [
+                [
+                    f"  lesion {row.lesion}" if row.lesion else row.region,
+                    *(each.show(row.values.get(each.name)) for each in listed),
+                ]
+                for row in rows
+            ],
+            header_tips=["", *(each.meaning for each in listed)],
+        )
+        self.view.resizeColumnsToContents()
+        self.divided_line.setText(f"Sides are the patient's, divided by {divided_by}." if divided_by else "")
+        self._draw()
+        self._enable()
+
+    def _go_to(self, row: int) -> None:
+        """Go to the slice of the diameters of a row."""
+        if self._target is not None and row < len(self._rows) and (found := self._rows[row].diameters) is not None:
+            go_to_slice(self._viewer, self._target, found.z)
+
+    def _draw(self, _: bool = False) -> None:
+        if self._target is None:
+            return
+        if self.diameters_box.isChecked() and self._rows:
+            update_or_add_diameters(self._viewer, self._target, self._rows)
+        else:
+            remove_diameters(self._viewer, self._target)
+
+    def _copy(self) -> None:
+        row = list_row(self._rows)
+        copy_text("\n".join((",".join(row), ",".join(row.values()))))
+        self.message.show_text("The row is on the clipboard.")
+
+    # ---------------------------------------------------------------------------------------------- scores
+
+    def _score(self, _: Any = None) -> None:
+        self._scored = None
+        self.scores_box.show_scores({})
+        self._enable()
+        other = self.scores_box.reference_slot.layer
+        drawn, reference = self._drawn(self._target), self._drawn(other) if isinstance(other, Labels) else None
+        if drawn is None or reference is None:
+            return
+        job = Job(self, "Score", score_drawn, drawn, reference)
+        job.happened.connect(partial(self._take_scored, self._target, other))
+        job.failed.connect(self._show_problem)
+        job.start()
+
+    def _take_scored(self, layer: Labels, other: Labels, event: Any) -> None:
+        if (
+            not isinstance(event, Scored)
+            or layer is not self._target
+            or other is not self.scores_box.reference_slot.layer
+        ):
+            return
+        self._scored = event
+        self.scores_box.show_scores(event.scores)
+        self._enable()
+
+    def _show_differences(self, number: int = 0) -> None:
+        """Show where a region differs, by its number, and go to the worst slice."""
+        if self._scored is None or self._target is None:
+            return
+        region, differences = list(self._scored.differences.items())[number]
+        update_or_add_differences(self._viewer, self._target, differences)
+        wrong = (differences > 1).sum(axis=(1, 2))
+        if wrong.any():
+            go_to_slice(self._viewer, self._target, int(wrong.argmax()))
+        self.message.show_text(f"The differences are those of {region}.")
+
+    # ---------------------------------------------------------------------------------------------- visits, export
+
+    def _compare(self) -> None:
+        earlier = self.visits_box.earlier_slot.layer
+        if isinstance(earlier, Labels):
+            first, second = self._drawn(earlier), self._drawn(self._target)
+            if first is not None and second is not None:
+                self._run("Compare visits", partial(self._show_changes, earlier), compare_drawn, first, second)
+
+    def _show_changes(self, earlier: Labels, event: Any) -> None:
+        if isinstance(event, Compared):
+            self.visits_box.show_comparison(event.comparison)
+            update_or_add_changes(self._viewer, earlier, event.comparison)
+
+    def _ask_where(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the export")
+        if folder:
+            self.export_to(Path(folder))
+
+    def export_to(self, folder: Path) -> None:
+        """Write what a paper needs into a new folder, in the background, and report it."""
+        drawn = self._drawn(self._target)
+        if drawn is not None:
+            self._run("Export", self._show_exported, export_drawn, drawn, folder)
+
+    def _show_exported(self, event: Any) -> None:
+        if isinstance(event, Exported):
+            self.message.show_text(f"Row, lesions, figure, methods and record are in '{event.folder}'.")
+
+    def _run(self, title: str, take: Any, generator: Any, *args: Any) -> None:
+        job = Job(self, title, generator, *args)
+        job.happened.connect(partial(self._take, take))
+        job.failed.connect(self._show_failure)
+        job.ended.connect(self._end)
+        self.message.show_text("")
+        self.footer.run(job, f"{title}…")
+        self._enable()
+
+    def _take(self, take: Any, event: Any) -> None:
+        if isinstance(event, PhaseReached):
+            self.footer.show_phase(event)
+        else:
+            take(event)
+
+    def _end(self) -> None:
+        if self.footer.end():
+            self.message.show_text("Canceled. Nothing was changed.")
+        self._enable()
+
+    def _show_problem(self, failure: Failure) -> None:
+        """Say why something cannot be measured that nobody asked for; a fault is shown as any other."""
+        if failure.details:
+            self._show_failure(failure)
+        else:
+            self.message.show_text(failure.text)
+
+    def _show_failure(self, failure: Failure) -> None:
+        self.message.show_failure(failure)

@@ -1,0 +1,148 @@
+"""The Measure dock in a real window: every control is clicked, from an open case to a row, a figure and a paragraph."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels, Shapes
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QPushButton
+
+from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.widgets.measuring.dock import NOTHING_YET, MeasureDock
+
+WAIT_MS = 120_000
+
+
+def open_dock(viewer: Any) -> MeasureDock:
+    _, dock = viewer.window.add_plugin_dock_widget("napari-braintumor", "Measure")
+    assert isinstance(dock, MeasureDock)
+    return dock
+
+
+def wait_for_rows(qtbot: Any, dock: MeasureDock) -> None:
+    qtbot.waitUntil(lambda: bool(dock.rows) and dock._measuring is None, timeout=WAIT_MS)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any) -> Any:
+    notification_manager.records.clear()
+    return make_napari_viewer()
+
+
+def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph(viewer, qtbot, tmp_path, monkeypatch) -> None:
+    dock = open_dock(viewer)
+    assert dock.target_line.text() == NOTHING_YET
+    assert not dock.export_button.isEnabled()
+    viewer.open_sample("napari-braintumor", "sample-case")
+    wait_for_rows(qtbot, dock)
+    reference = dock.target
+    assert isinstance(reference, Labels)
+    whole = dock.table.rows[0]
+    assert whole[0] == "whole tumor"
+    assert float(whole[1]) == pytest.approx(54.9, abs=0.1)
+    assert "the middle of the head" in dock.divided_line.text()
+
+    # A click on a row goes to the slice of its diameters, which are drawn.
+    dock.view.clicked.emit(dock.table.index(1, 0))
+    assert viewer.dims.current_step[0] == dock.rows[1].diameters.z
+    dock.diameters_box.click()
+    (lines,) = (layer for layer in viewer.layers if isinstance(layer, Shapes))
+    assert lines.nshapes == 2 * len(dock.rows)
+    ends = lines.data[0]
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(dock.rows[0].values["axial_mm"], rel=1e-4)
+    dock.diameters_box.click()
+    assert lines not in viewer.layers
+
+    # A row for the clipboard.
+    dock.copy_button.click()
+    header, values = QApplication.clipboard().text().splitlines()
+    assert dict(zip(header.split(","), values.split(","), strict=True))["whole_tumor_volume_ml"].startswith("54.9")
+
+    # Painting is measured.
+    viewer.layers.selection.active = reference
+    before = dock.rows
+    reference.data_setitem(tuple(np.array(index) for index in ([20] * 50, range(50), [30] * 50)), 2)
+    qtbot.waitUntil(lambda: dock.rows is not before, timeout=WAIT_MS)
+    wait_for_rows(qtbot, dock)
+    assert dock.rows[0].values["volume_ml"] != before[0].values["volume_ml"]
+    reference.undo()
+
+    # Scores against other labels, and where the two differ.
+    other = reference.data.copy()
+    other[:, :, :60] = 0
+    place = {"scale": reference.scale, "translate": reference.translate, "units": reference.units}
+    drawn = viewer.add_labels(other, name="mine", axis_labels=reference.axis_labels, **place)
+    assert dock.target is drawn
+    qtbot.waitUntil(lambda: "Choose the convention" in dock.message.text(), timeout=WAIT_MS)
+    assert not dock.rows
+    dock.meaning_box.setCurrentIndex(dock.meaning_box.findData("brats2023"))
+    wait_for_rows(qtbot, dock)
+    dock.scores_part.expand(animate=False)
+    dock.scores_box.reference_slot.setCurrentIndex(dock.scores_box.reference_slot.findText(reference.name))
+    qtbot.waitUntil(lambda: bool(dock.scores_box.table.rows), timeout=WAIT_MS)
+    assert dock.scores_box.table.rows[0][0] == "Dice"
+    assert 0 < float(dock.scores_box.table.rows[0][1]) < 1
+    dock.scores_box.differences_button.click()
+    (shown,) = (layer for layer in viewer.layers if layer.name == "Differences [mine]")
+    assert set(np.unique(shown.data)) <= {0, 1, 3}
+    assert "whole tumor" in dock.message.text()
+    dock.scores_box.view.clicked.emit(dock.scores_box.table.index(0, 2))
+    assert "tumor core" in dock.message.text()
+
+    # The export.
+    viewer.layers.selection.active = reference
+    wait_for_rows(qtbot, dock)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    dock.export_button.click()
+    qtbot.waitUntil(lambda: "methods and record are in" in dock.message.text(), timeout=WAIT_MS)
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "row.csv",
+        "lesions.csv",
+        "figure.png",
+        "methods.txt",
+        "record.json",
+    }
+    (row,) = csv.DictReader((folder / "row.csv").read_text().splitlines())
+    assert row["whole_tumor_side"] == "right"
+
+    # Nothing is left unclicked.
+    clicked = {
+        "Export for a paper", "Draw diameters", "Copy CSV row", "Show false and missed",
+        "Compare with the earlier visit", "Cancel", "Copy details",
+    }  # fmt: skip
+    controls = {each.accessibleName() for kind in (QPushButton, QCheckBox) for each in dock.findChildren(kind)}
+    assert {name for name in controls if name} <= clicked
+    assert not notification_manager.records
+
+
+def test_two_visits_are_compared_from_the_dock(viewer, qtbot, tmp_path) -> None:
+    for day in ("2024-01-10", "2024-04-09"):
+        folder = tmp_path / f"p7_{day}"
+        folder.mkdir()
+        for name in ("t1ce", "seg"):
+            ending = "seg_brats2023" if name == "seg" else name
+            shutil.copy(sample_folder() / f"sample_{name}.nii.gz", folder / f"p7_{day}_{ending}.nii.gz")
+    dock = open_dock(viewer)
+    for day in ("2024-01-10", "2024-04-09"):
+        viewer.open(str(tmp_path / f"p7_{day}"), plugin="napari-braintumor")
+    first, second = (layer for layer in viewer.layers if isinstance(layer, Labels))
+    second.data[second.data == 3] = 1
+    second.refresh()
+    viewer.layers.selection.active = second
+    wait_for_rows(qtbot, dock)
+    dock.visits_part.expand(animate=False)
+    assert not dock.visits_box.compare_button.isEnabled()
+    dock.visits_box.earlier_slot.setCurrentIndex(dock.visits_box.earlier_slot.findText(first.name))
+    dock.visits_box.compare_button.click()
+    assert dock.footer.job is not None
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=WAIT_MS)
+    assert "enhancing tumor: CR by diameters, no enhancing tumor is left." in dock.visits_box.changes_line.text()
+    assert "RANO" in dock.visits_box.rule_line.text()
+    (shown,) = (layer for layer in viewer.layers if layer.name.startswith("Changes ["))
+    assert set(np.unique(shown.data)) == {0, 5}
