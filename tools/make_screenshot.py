@@ -2,6 +2,7 @@
 
 Needs a display: ``xvfb-run -a python tools/make_screenshot.py``. Only the synthetic sample case may be shown. With
 ``--scanner`` it is opened as a scanner would write it: a folder of DICOM series on different grids, some of no use.
+With ``--correct`` a stroke is drawn and followed in the Correct dock.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, nargs="?", help="PNG file (default: in docs)")
     parser.add_argument("--scanner", action="store_true", help="open DICOM series, made of the sample case")
+    parser.add_argument("--correct", action="store_true", help="draw a stroke in the Correct dock")
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="napari's theme")
     parser.add_argument("--limit", type=float, default=300, help="seconds the segmentation may take")
     arguments = parser.parse_args()
     name = "scanner_case.png" if arguments.scanner else "screenshot.png"
+    if arguments.correct:
+        name = f"correcting_{arguments.theme}.png"
     output = arguments.output or ROOT / "docs" / name
 
     viewer = napari.Viewer(show=False)
+    viewer.theme = arguments.theme
     if not arguments.scanner:
         viewer.open_sample("napari-braintumor", "sample-case")
     window_dock, dock = viewer.window.add_plugin_dock_widget("napari-braintumor", "Segment")
@@ -51,8 +57,10 @@ def main() -> None:
         sys.exit(dock.message.text())
 
     show_tumor(viewer)
+    if arguments.correct:
+        correct_with_stroke(viewer, window_dock, arguments.limit)
     dock.result_card.parentWidget().adjustSize()
-    if not arguments.scanner:
+    if not arguments.scanner and not arguments.correct:
         dock.scroll_area.ensureWidgetVisible(dock.result_card)
     hide_activity(window)
     for _ in range(50):
@@ -86,6 +94,27 @@ def open_scanner_case(dock: Any, limit_s: float) -> None:
         write_series(folder / f"{number:03}", values * SCALE, affine, said)
     dock.opener.open([folder])
     wait(lambda: dock.footer.job is None, limit_s, "Opening")
+
+
+def correct_with_stroke(viewer: napari.Viewer, segment_frame: QDockWidget, limit_s: float) -> None:
+    """Draw a stroke of edema beside the tumor, and have the Correct dock follow it."""
+    frame, dock = viewer.window.add_plugin_dock_widget("napari-braintumor", "Correct")
+    segment_frame.hide()
+    frame.window().resizeDocks([frame], [380], Qt.Orientation.Horizontal)
+    dock.regions_part.expand(animate=False)
+    dock.tissues.choose_number(1)
+    wait(lambda: dock.footer.job is None, limit_s, "Preparing strokes")
+    strokes = viewer.layers.selection.active
+    z, row, column = (round(each) for each in strokes.world_to_data(viewer.dims.point))
+    tumor = dock.target.data[z] > 0
+    row = int(tumor.any(1).nonzero()[0].mean())
+    column = int(tumor[row].nonzero()[0].max()) + 5
+    with strokes.block_history():
+        for step in range(-4, 5):
+            strokes.paint((z, row + step, column), strokes.selected_label)
+    wait(lambda: "followed" in dock.message.text(), limit_s, "The stroke")
+    dock.section_tools.outline_box.click()
+    viewer.reset_view()
 
 
 def wait(is_done: Callable[[], bool], limit_s: float, what: str) -> None:

@@ -326,7 +326,10 @@ def test_a_run_that_failed_says_why(qtbot: Any, dock: TrainDock, tmp_path: Path)
 def test_a_version_that_was_refused_cannot_be_used(qtbot: Any, dock: TrainDock, tmp_path: Path) -> None:
     refused = (Judged(False, "it was not better.", 0.5, 0.4), Trained(None, 0.4))
     watched(qtbot, dock, record(make_run(tmp_path), *refused))
-    assert dock.watch_page.view.verdict_line.text() == "Not accepted: it was not better."
+    assert dock.watch_page.view.verdict_line.text().splitlines() == [
+        "On the slices kept back: Dice 0.50 before, 0.40 now.",
+        "Not accepted: it was not better.",
+    ]
     assert dock.watch_page.view.use_button.isHidden()
 
 
@@ -336,7 +339,7 @@ def test_a_new_version_is_used_and_taken_back(qtbot: Any, dock: TrainDock, tmp_p
         path.write_bytes(toy_model.read_bytes())
     events = (Judged(True, "it is better.", 0.5, 0.6), Stopped("You asked for it."), Trained(run.model_path, 0.6))
     watched(qtbot, dock, record(run, *events))
-    assert dock.watch_page.view.verdict_line.text() == "Accepted: it is better."
+    assert dock.watch_page.view.verdict_line.text().endswith("Dice 0.50 before, 0.60 now.\nAccepted: it is better.")
     dock.watch_page.view.use_button.click()
     assert ModelStore().find("toy").path.exists()
     assert not dock.watch_page.view.undo_button.isHidden()

@@ -38,6 +38,7 @@ from napari_braintumor.widgets.training.starting import (
     keep_case,
     try_batch,
 )
+from napari_braintumor.widgets.training.steps_page import StepsPage
 from napari_braintumor.widgets.training.watch_page import WatchPage
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class TrainDock(Dock):
                 "one in the Model tab."
             )
         self.tabs.setCurrentIndex(0)
+        self.steps_page.work_on(labels)
+        self._show_steps(True)
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -144,8 +147,17 @@ class TrainDock(Dock):
         self.watch_page.resume_asked.connect(self._resume)
         self.watch_page.left.connect(self._show_tabs)
         self.watch_page.runs_changed.connect(self.runs.reload)
+        self.steps_page = StepsPage(self._viewer)
+        self.steps_page.marked.connect(self.data.layers_page.refill)
+        self.expert_part = make_collapsible("Expert settings", self.tabs)
+        self.plan_page = QWidget()
+        plan_column = QVBoxLayout(self.plan_page)
+        plan_column.setContentsMargins(0, 0, 0, 0)
+        plan_column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        plan_column.addWidget(self.steps_page)
+        plan_column.addWidget(self.expert_part)
         self.pages = QStackedWidget()
-        self.pages.addWidget(self.tabs)
+        self.pages.addWidget(self.plan_page)
         self.pages.addWidget(self.watch_page)
         self.describe_line = make_line("", "What will be trained")
 
@@ -162,7 +174,22 @@ class TrainDock(Dock):
         self.train_button.setDefault(True)
         self.train_button.clicked.connect(self._start)
         self.lay_out(body, (self.describe_line, self.message, self.train_button, *self.watch_page.buttons))
+        self._show_steps(False)
         self._show_tabs()
+
+    def _show_steps(self, shown: bool) -> None:
+        """Show the three steps of fine-tuning with all settings folded away, or the settings alone."""
+        self.steps_page.setVisible(shown)
+        self.expert_part.toggleButton().setVisible(shown)
+        if shown:
+            self.expert_part.collapse(animate=False)
+        else:
+            self.expert_part.expand(animate=False)
+        self._name_button()
+
+    def _name_button(self) -> None:
+        learns = self.model.tunes and not self.steps_page.isHidden()
+        self.train_button.setText("Learn" if learns else "Fine-tune" if self.model.tunes else "Train")
 
     def _reload_runs(self, is_open: bool) -> None:
         if is_open:
@@ -178,18 +205,18 @@ class TrainDock(Dock):
             except ValidationError as error:  # of a model from elsewhere
                 self.message.show_text(f"'{parent.name}' cannot be tuned here: {describe_problem(error)}.")
         self.run_page.show_plan(plan)
-        self.train_button.setText("Fine-tune" if self.model.tunes else "Train")
+        self._name_button()
 
     def _describe(self) -> None:
         text = ""
         if self.data.source == "layers" and not self.model.tunes:
             text = "One scan teaches about itself only: the Dice shown will say nothing about other patients."
         self.describe_line.setText(text)
-        self.describe_line.setVisible(bool(text) and self.pages.currentWidget() is self.tabs)
+        self.describe_line.setVisible(bool(text) and self.pages.currentWidget() is self.plan_page)
 
     def _show_tabs(self) -> None:
         self.watch_page.leave()
-        self.pages.setCurrentWidget(self.tabs)
+        self.pages.setCurrentWidget(self.plan_page)
         self.train_button.setVisible(True)
         self.train_button.setEnabled(True)
         self.message.show_text("")

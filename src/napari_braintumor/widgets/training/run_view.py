@@ -142,7 +142,10 @@ class TrainingView(QWidget):
         if self.trained is not None and self.stopped is None:
             self.bar.setValue(self.bar.maximum())  # a limit in minutes may have come before the last step
         if self.judged is not None and self.trained is not None:
-            self.verdict_line.setText(describe_event(self.judged))
+            before, after = self.judged.before, self.judged.after
+            self.verdict_line.setText(
+                f"On the slices kept back: Dice {before:.2f} before, {after:.2f} now.\n{describe_event(self.judged)}"
+            )
             self.verdict_line.show()
         self.use_button.setVisible(self.trained is not None and self.trained.path is not None)
 

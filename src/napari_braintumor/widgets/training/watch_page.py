@@ -84,7 +84,7 @@ class WatchPage(QWidget):
         name_widget(self.stop_button, "Stop and keep best", "End after the current step; the best weights are kept")
         self.stop_button.clicked.connect(self._stop)
         self.discard_button = QPushButton("Discard…")
-        name_widget(self.discard_button, "Discard", "End the training and delete all of it")
+        name_widget(self.discard_button, "Discard", "End the training if it still runs, and delete what it made")
         self.discard_button.clicked.connect(self._discard)
         self.resume_button = QPushButton("Resume")
         name_widget(self.resume_button, "Resume", "Go on from the last checkpoint")
@@ -163,7 +163,8 @@ class WatchPage(QWidget):
         self.view.show_end(self._describe_end())
         complete = self.view.trained is not None and self.view.stopped is None
         resumable = not complete and run.plan_path.exists() and run.status in RESUMABLE
-        self._show_buttons(*([self.resume_button] if resumable else []), self.back_button)
+        useful = [self.discard_button] if self.view.trained is not None else []
+        self._show_buttons(*([self.resume_button] if resumable else []), *useful, self.back_button)
         self._message.show_text("")
         self.runs_changed.emit()
 
@@ -218,7 +219,8 @@ class WatchPage(QWidget):
 
     def _discard(self) -> None:
         if self.run is not None:
-            self.delete(self.run, f"End the run '{self.run.folder.name}' and delete all of it?")
+            ends = "End the run" if self.job is not None else "Discard"
+            self.delete(self.run, f"{ends} '{self.run.folder.name}' and delete all of it?")
 
     def _resume(self) -> None:
         if self.run is not None:
