@@ -55,18 +55,19 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
 
     from napari_braintumor.engine.models.model_file import load_weights, read_card
     from napari_braintumor.engine.models.registry import build_network, find_architecture
+    from napari_braintumor.engine.preparing.context import take_images
     from napari_braintumor.engine.preparing.prepare import prepare_for
     from napari_braintumor.engine.segmenting.regions import BACKGROUND_LOGIT, nest_logits, restore_slices
 
     card = read_card(path)
-    network = build_network(card.architecture, in_channels=4, out_channels=3, options=card.options)
+    network = build_network(card.architecture, in_channels=len(card.inputs), out_channels=3, options=card.options)
     network.load_state_dict(load_weights(path))
     network.eval()
     prepared = prepare_for(card, volume, find_architecture(card.architecture).divisor, crop=False)
     regions = np.zeros((3, *volume.shape), bool)
     with torch.no_grad():
         for z in range(volume.shape[0]):
-            logits = network(torch.from_numpy(prepared.data[None, :, z]))
+            logits = network(torch.from_numpy(take_images(prepared, np.array([z])).swapaxes(0, 1)))
             logits = nest_logits(logits).masked_fill(torch.from_numpy(~prepared.foreground[z]), BACKGROUND_LOGIT)
             regions[:, z] = (restore_slices(prepared, logits.transpose(0, 1))[:, 0] > 0).numpy()
     parts, count = ndimage.label(regions.any(0), np.ones((3, 3, 3)))
@@ -124,3 +125,17 @@ def trained(toy_plan: TrainPlan) -> list:
 def toy_model(trained: list) -> Path:
     """The file of a model trained on the made-up cases."""
     return trained[-1].path
+
+
+@pytest.fixture(scope="session")
+def context_model(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, but it also takes half as much of the slices 3 mm above and below."""
+    import torch
+
+    from napari_braintumor.engine.models.model_file import load_weights, read_card, save_model
+
+    card = read_card(toy_model).model_copy(update={"context_mm": 3.0})
+    weights = load_weights(toy_model)
+    own = weights["down.0.0.weight"]
+    weights["down.0.0.weight"] = torch.cat([own * 0.5, own * 0.25, own * 0.25], dim=1)
+    return save_model(tmp_path_factory.mktemp("context") / "toy.safetensors", weights, card)

@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
 from scipy import ndimage
 from tiny import TINY, store_tiny
@@ -38,6 +39,8 @@ from napari_braintumor.engine.models.card import ModelCard, SolidCore
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.model_file import load_weights, save_model
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
+from napari_braintumor.engine.preparing.context import take_images
+from napari_braintumor.engine.preparing.prepare import prepare_for
 from napari_braintumor.engine.segmenting.cleaning import fill_solid_core
 from napari_braintumor.engine.settings import SegmentConfig
 
@@ -236,15 +239,36 @@ def test_a_bundle_has_all_parts_that_monai_asks_of_one(tmp_path: Path) -> None:
     assert required <= configuration.keys()
 
 
-@pytest.mark.parametrize("sides", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.4)])
-def test_a_bundle_draws_the_core_of_a_tumor_in_which_hardly_any_was_found_as_we_do(sides, monkeypatch) -> None:
+@pytest.fixture
+def case_module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of a bundle that prepares images and paints labels."""
     monkeypatch.setitem(sys.modules, "scripts", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "scripts.head", foreground)
     spec = importlib.util.spec_from_file_location("case_of_a_bundle", Path(writing.__file__).with_name("case.py"))
     case = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(case)
+    return case
+
+
+@pytest.mark.parametrize("context_mm", [None, 3.0, 4.4])
+def test_a_bundle_shows_its_network_the_same_images_as_we_do(context_mm: float | None, case_module: Any) -> None:
+    card = ModelCard(name="a", architecture="unet", spacing=(None, 2.0, 2.0), context_mm=context_mm)
+    (case,) = find_cases(sample_folder())
+    prepared = prepare_for(card, read_case(case), 16)
+    expected = take_images(prepared, np.arange(len(prepared.foreground)))
+    prepare = case_module.PrepareCase(card.spacing, 16, card.normalization, card.axes, card.context_mm)
+    files = [nib.load(image.paths[0]) for image in case.images]
+    stacked = torch.from_numpy(np.stack([file.get_fdata(dtype=np.float32) for file in files]))
+    image = MetaTensor(stacked, affine=torch.from_numpy(files[0].affine), meta={"filename_or_obj": ["a.nii.gz"]})
+    found = prepare({"image": image})["image"].numpy()
+    assert found.shape == (len(card.inputs), *prepared.foreground.shape)
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("sides", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.4)])
+def test_a_bundle_draws_the_core_of_a_tumor_in_which_hardly_any_was_found_as_we_do(sides, case_module) -> None:
     card = ModelCard(name="a", architecture="unet", solid_core=SolidCore(below_share=0.05, rim_share=0.3, rim_mm=1.5))
-    paint = case.PaintCase([[0], [1], [2]], False, [2, 1, 3], 0.5, [0, 0, 0], 0.0, [0.05, 0.3, 1.5], card.axes)
+    paint = case_module.PaintCase([[0], [1], [2]], False, [2, 1, 3], 0.5, [0, 0, 0], 0.0, [0.05, 0.3, 1.5], card.axes)
     noise = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(14, 60, 70)), [4 / side for side in sides])
     ours = (noise > np.quantile(noise, 0.7)).astype(np.uint8)
     theirs = ours.copy()
@@ -254,6 +278,16 @@ def test_a_bundle_draws_the_core_of_a_tumor_in_which_hardly_any_was_found_as_we_
     paint._clean(theirs, float(np.prod(sides)), list(sides))
     assert (ours == 2).any()
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_monai_runs_a_bundle_of_a_network_that_sees_the_slices_above_and_below(tmp_path: Path) -> None:
+    model = store_tiny(tmp_path, "unet", context_mm=3.0)
+    bundle = writing.export(model, tmp_path / "bundle")
+    found = run_bundle(bundle, sample_folder(), tmp_path / "out")
+    expected = segment_sample(model)
+    assert expected.any()
+    assert np.array_equal(np.asarray(found.dataobj), expected)
 
 
 @pytest.mark.slow

@@ -41,15 +41,18 @@ def sample() -> Volume:
     return read_case(find_cases(sample_folder())[0])
 
 
-def make_model(folder: Path, architecture: str, dims: int) -> StoredModel:
+def make_model(folder: Path, architecture: str, dims: int, context_mm: float | None = None) -> StoredModel:
     """A network that learned nothing, at a spacing at which it is quick."""
     torch.manual_seed(1)
     options = SMALL.get(architecture, {})
     card = ModelCard(
         name="traveler", architecture=architecture, options=options, spatial_dims=dims, license="CC0-1.0",
         spacing=(None, 4.0, 4.0) if dims == 2 else (4.0, 4.0, 4.0), window=(32, 64, 64) if dims == 3 else None,
+        context_mm=context_mm,
     )  # fmt: skip
-    network = build_network(architecture, in_channels=4, out_channels=3, spatial_dims=dims, options=options).eval()
+    network = build_network(
+        architecture, in_channels=len(card.inputs), out_channels=3, spatial_dims=dims, options=options
+    ).eval()
     layer = [each for each in network.modules() if getattr(each, "out_channels", 0) == 3][-1]
     with torch.no_grad():  # small logits, or probabilities are 0 and 1
         largest = network(torch.from_numpy(make_example(card))).abs().max()
@@ -73,7 +76,21 @@ def least_dice(labels: np.ndarray, others: np.ndarray) -> float:
 def test_every_architecture_comes_back_with_the_same_labels(
     sample: Volume, tmp_path: Path, architecture: str, kind: str, dims: int
 ) -> None:
-    model = make_model(tmp_path, architecture, dims)
+    travel(sample, tmp_path, make_model(tmp_path, architecture, dims), kind)
+
+
+@pytest.mark.usefixtures("converted_here")
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "monai" else pytest.mark.slow) for kind in KINDS]
+)
+def test_a_network_that_sees_the_slices_above_and_below_comes_back_with_the_same_labels(
+    sample: Volume, tmp_path: Path, kind: str
+) -> None:
+    assert travel(sample, tmp_path, make_model(tmp_path, "unet", 2, 3.0), kind).context_mm == 3.0
+
+
+def travel(sample: Volume, tmp_path: Path, model: StoredModel, kind: str) -> ModelCard:
+    """Export a model, import it again, compare the labels, and return the card that came back."""
     probabilities = result_of(sample, model, probabilities=True).probabilities
     assert probabilities is not None
     head = sample.data.any(0)
@@ -87,6 +104,8 @@ def test_every_architecture_comes_back_with_the_same_labels(
         assert least_dice(labels, others) >= 0.9999
     else:
         assert np.array_equal(labels, others)
+    assert again.card is not None
+    return again.card
 
 
 @pytest.mark.parametrize(("name", "kind"), BUNDLED)

@@ -49,7 +49,7 @@ def store_tiny(folder: Path, architecture: str, dims: int = 2, **fields: Any) ->
     card = ModelCard.model_validate(said)
     network = build_network(
         architecture,
-        in_channels=len(card.modalities),
+        in_channels=len(card.inputs),
         out_channels=card.out_channels,
         spatial_dims=dims,
         options=card.options,

@@ -130,3 +130,21 @@ def test_nothing_is_claimed_of_scans_that_were_never_measured() -> None:
     unknown = card_with(("whole tumor", ("T1",), 0.8, "our hospital"))
     assert unknown.expected_dice(("T1",))["whole tumor"][0].kind == "our hospital"
     assert np.isclose(unknown.expected_dice(("T1",))["whole tumor"][0].mean, 0.8)
+
+
+def test_with_context_a_network_takes_each_modality_three_times() -> None:
+    card = ModelCard(name="a", architecture="unet", modalities=("T1", "FLAIR"))
+    assert card.inputs == ("T1", "FLAIR")
+    seen = card.model_copy(update={"context_mm": 3.0})
+    assert seen.inputs == ("T1", "FLAIR", "T1 above", "FLAIR above", "T1 below", "FLAIR below")
+
+
+def test_a_network_that_sees_volumes_has_no_context() -> None:
+    with pytest.raises(ValueError, match="only 2-D networks have context"):
+        ModelCard(name="a", architecture="unet", spatial_dims=3, context_mm=3.0)
+
+
+@pytest.mark.parametrize("context_mm", [0, -1, 51])
+def test_context_lies_within_the_head(context_mm: float) -> None:
+    with pytest.raises(ValueError, match="context_mm"):
+        ModelCard(name="a", architecture="unet", context_mm=context_mm)

@@ -22,6 +22,12 @@ def test_a_card_shows_all_that_a_reader_wants_to_know() -> None:
         assert said in text, said
 
 
+def test_a_card_says_which_other_slices_a_network_sees() -> None:
+    text = card_as_markdown(CARD.model_copy(update={"context_mm": 3.0}))
+    assert "axial slices at own x 2 x 2 mm (Z, Y, X), with those 3 mm above and below" in text
+    assert "above and below" not in card_as_markdown(CARD)
+
+
 def test_what_a_model_does_with_some_of_its_modalities_stands_in_one_table() -> None:
     def measure(modalities: tuple[str, ...], data: str, region: str, mean: float) -> Metric:
         return LGG.model_copy(update={"modalities": modalities, "data": data, "region": region, "mean": mean})

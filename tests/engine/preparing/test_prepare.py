@@ -16,8 +16,8 @@ from napari_braintumor.engine.preparing.prepare import (
     prepare_for,
     prepare_slices,
     survey,
-    working_shape,
 )
+from napari_braintumor.engine.preparing.working_grid import working_shape
 from napari_braintumor.engine.volumes import StreamedVolume
 from toy_cases import make_case
 

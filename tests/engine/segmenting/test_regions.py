@@ -5,7 +5,8 @@ import torch
 from fake_card import OnCard, put_on_card
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES
 from napari_braintumor.engine.measuring.metrics import volume_dice
-from napari_braintumor.engine.preparing.prepare import prepare, resize, survey
+from napari_braintumor.engine.preparing.prepare import prepare, survey
+from napari_braintumor.engine.preparing.working_grid import resize
 from napari_braintumor.engine.segmenting import regions
 from napari_braintumor.engine.segmenting.regions import nest_logits, restore_slices, restore_volume, threshold_slices
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from napari_braintumor.engine import segment
 from napari_braintumor.engine.events import SlicesDone
 from napari_braintumor.engine.grid import default_grid
+from napari_braintumor.engine.preparing import context
 from napari_braintumor.engine.segmenting import network, slices
 from napari_braintumor.engine.segmenting.cleaning import remove_small_components
 from napari_braintumor.engine.segmenting.network import Network
@@ -233,7 +234,7 @@ def count_slices(monkeypatch) -> list[int]:
 def test_while_one_chunk_runs_the_next_is_prepared(make_volume, toy_model, monkeypatch) -> None:
     monkeypatch.setattr(slices, "CHUNK_SLICES", 2)
     order: list[str] = []
-    real_run, real_prepare = Network.__call__, slices.prepare_slices
+    real_run, real_prepare = Network.__call__, context.prepare_slices
     second_is_prepared = Event()
 
     def run(*args):
@@ -247,7 +248,7 @@ def test_while_one_chunk_runs_the_next_is_prepared(make_volume, toy_model, monke
         return real_prepare(*args)
 
     monkeypatch.setattr(Network, "__call__", run)
-    monkeypatch.setattr(slices, "prepare_slices", prepare)
+    monkeypatch.setattr(context, "prepare_slices", prepare)
     result_of(make_volume(7)[0], model=str(toy_model), batch_size=1, search_step_mm=0)
 
 

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS
 from napari_braintumor.engine.errors import ModelError
-from napari_braintumor.engine.models.card import ModelCard
+from napari_braintumor.engine.models.card import ModelCard, name_inputs
 from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
@@ -146,3 +146,11 @@ def test_a_file_that_is_not_a_vgg_is_refused_and_nothing_in_it_is_run(tmp_path: 
 def test_only_fcn_has_a_trunk_to_load(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="only FCN has its trunk"):
         load_trunk(make_network("unet", 3, 2), tmp_path / "vgg.pth")
+
+
+def test_slices_beside_change_nothing_at_first(parent: StoredModel) -> None:
+    old, _ = load(parent, MODALITIES, REGIONS)
+    new, report = load(parent, name_inputs(MODALITIES, 3.0), REGIONS)
+    beside = torch.randn(1, 6, 64, 64, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(run(new, torch.cat([IMAGE, beside], dim=1)), run(old, IMAGE), atol=1e-4)
+    assert "T1 above, T1ce above, FLAIR above, T1 below, T1ce below, FLAIR below starts at zero" in str(report.adapted)

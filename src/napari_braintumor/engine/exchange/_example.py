@@ -13,6 +13,7 @@ from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.models.axes import to_network_axes
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.registry import find_divisor
+from napari_braintumor.engine.preparing.context import take_images
 from napari_braintumor.engine.preparing.prepare import prepare_for
 
 MIN_VOX = 48
@@ -25,7 +26,7 @@ def make_example(card: ModelCard) -> NDArray[np.float32]:
     Returns
     -------
     ndarray
-        float32, of shape ``(1, M, y, x)`` for slices and ``(1, M, z, y, x)`` for volumes, in the network's axes. The
+        float32, of shape ``(1, C, y, x)`` for slices and ``(1, M, z, y, x)`` for volumes, in the network's axes. The
         sides are multiples of the divisor, and at least twice as long. Modalities that the sample case lacks are zero.
     """
     divisor = find_divisor(card.architecture, card.options)
@@ -42,9 +43,9 @@ def make_example(card: ModelCard) -> NDArray[np.float32]:
         for middle, own, whole, side in zip(tumor, prepared.frame, prepared.shape, prepared.box, strict=True)
     ]
     if card.spatial_dims == 2:
-        data_MYX = prepared.data[:, center[0]]
-        short = [max(0, 2 * divisor - side) for side in data_MYX.shape[1:]]
-        return np.pad(data_MYX, [(0, 0), *((0, missing) for missing in short)])[None]
+        data_CYX: NDArray[np.float32] = take_images(prepared, np.array([center[0]]))[:, 0]
+        short = [max(0, 2 * divisor - side) for side in data_CYX.shape[1:]]
+        return np.pad(data_CYX, [(0, 0), *((0, missing) for missing in short)])[None]
     side = max(2 * divisor, -(-MIN_VOX // divisor) * divisor)
     padded = np.pad(prepared.data, [(0, 0), *[(side, side)] * 3])
     cut = tuple(slice(at + side - side // 2, at + side - side // 2 + side) for at in center)

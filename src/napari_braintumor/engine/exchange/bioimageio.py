@@ -225,7 +225,7 @@ def _load_foreign(
     for architecture, its_options in candidates:
         card = description.model_copy(update={"architecture": architecture, "options": its_options})
         try:
-            fit(weights, architecture, len(card.modalities), card.out_channels, card.spatial_dims, its_options)
+            fit(weights, architecture, len(card.inputs), card.out_channels, card.spatial_dims, its_options)
         except ModelError as error:
             problem = problem or error
         else:
@@ -302,7 +302,7 @@ def _describe_architecture(card: ModelCard, files: dict[str, bytes]) -> dict[str
     row = find_architecture(card.architecture)
     module, _, name = row.target.partition(":")
     arguments = {
-        "in_channels": len(card.modalities),
+        "in_channels": len(card.inputs),
         "out_channels": card.out_channels,
         "spatial_dims": card.spatial_dims,
         **to_plain({**row.defaults, **card.options}),
@@ -320,7 +320,7 @@ def _describe_input(card: ModelCard, files: dict[str, bytes]) -> dict[str, Any]:
         "description": "MRI on one grid, prepared as the documentation says.",
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": list(card.modalities)},
+            {"type": "channel", "channel_names": list(card.inputs)},
             *(
                 {"type": "space", "id": axis, "size": {"min": 2 * divisor, "step": divisor}, **scale}
                 for axis, scale in _list_axes(card)

@@ -115,10 +115,10 @@ def read_graph(content: bytes, name: str, description: ModelCard | None = None) 
             f"'{name}' is a {graph.rank - 2}-D ONNX graph with {graph.channels or 'any'} channels in, but does "
             "not state which modalities and regions these are. Describe them."
         )
-    if graph.rank != card.spatial_dims + 2 or graph.channels not in (None, len(card.modalities)):
+    if graph.rank != card.spatial_dims + 2 or graph.channels not in (None, len(card.inputs)):
         raise ModelError(
             f"'{name}' takes images of {graph.rank - 2} dimensions with {graph.channels or 'any'} channels, but "
-            f"the card says {card.spatial_dims} and {len(card.modalities)}. Describe the model that this is."
+            f"the card says {card.spatial_dims} and {len(card.inputs)}. Describe the model that this is."
         )
     if graph.activation:
         if graph.activation != card.activation:
@@ -162,7 +162,7 @@ def _trace(path: Path, card: ModelCard) -> Any:
     import_package("onnxscript")
     network = load_network(path)
     divisor = find_divisor(card.architecture, card.options)
-    example = torch.zeros(2, len(card.modalities), *(divisor * sides for sides in (2, 3, 4)[: card.spatial_dims]))
+    example = torch.zeros(2, len(card.inputs), *(divisor * sides for sides in (2, 3, 4)[: card.spatial_dims]))
     sides = {
         axis: divisor * torch.export.Dim(name, min=1, max=4096 // divisor)
         for axis, name in enumerate(("first", "second", "third")[: card.spatial_dims], start=2)
@@ -192,7 +192,7 @@ def _describe(proto: Any, card: ModelCard) -> None:
         holder.ClearField("doc_string")
     del proto.metadata_props[:]
     proto.metadata_props.add(key=CARD_KEY, value=card.model_dump_json())
-    proto.doc_string = f"{card.title or card.name}. Modalities: {', '.join(card.modalities)}."
+    proto.doc_string = f"{card.title or card.name}. Modalities: {', '.join(card.inputs)}."
 
 
 def _read(path: Path) -> bytes:
@@ -245,7 +245,7 @@ def _find_divisor(content: bytes, card: ModelCard, name: str) -> int:
 
 def _find_problem(model: Any, card: ModelCard, sides: tuple[int, ...]) -> str:
     """Return what is wrong with the graph's output for images of this size; empty if nothing is."""
-    shape = (1, len(card.modalities), *sides)
+    shape = (1, len(card.inputs), *sides)
     expected = (1, card.out_channels, *sides)
     try:
         model.reshape(shape)

@@ -148,6 +148,15 @@ def describe(card: ModelCard) -> str:
     return f"{architecture_title(card)} that finds {regions} in brain MRI ({', '.join(card.modalities)})."
 
 
+def _describe_channels(card: ModelCard) -> str:
+    if card.context_mm is None:
+        return ""
+    return (
+        f"\n\nThe network also sees the slices {card.context_mm:g} mm above and below, the nearest ones and at least "
+        f"the next, which are zero beyond the ends of a scan. Its channels: {', '.join(card.inputs)}."
+    )
+
+
 def write_page(card: ModelCard, use: str) -> str:
     """Return a page in Markdown: how images are prepared, what comes out, and all of the card.
 
@@ -174,7 +183,7 @@ def write_page(card: ModelCard, use: str) -> str:
 
 ## Input
 Images on one grid, in this order: {", ".join(card.modalities)}. {missing} Voxels along Z, Y, X: {spacing}. Axes grow to
-{axes}. {PREPARATION[card.normalization]}
+{axes}. {PREPARATION[card.normalization]}{_describe_channels(card)}
 
 ## Output
 Probabilities by {card.activation}; a voxel lies in a region where its probability exceeds {card.threshold:g}. Labels,

@@ -164,7 +164,7 @@ def count_parameters(weights: Mapping[str, Tensor]) -> int:
 def _card(description: ModelCard, weights: Mapping[str, Tensor], network: Network | None) -> ModelCard:
     asked = Network(
         description.architecture,
-        len(description.modalities),
+        len(description.inputs),
         description.out_channels,
         description.spatial_dims,
         description.options,

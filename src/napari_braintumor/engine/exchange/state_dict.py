@@ -156,7 +156,7 @@ def fit_card(weights: Mapping[str, Tensor], card: ModelCard) -> None:
     ModelError
         As `fit`.
     """
-    fit(weights, card.architecture, len(card.modalities), card.out_channels, card.spatial_dims, card.options)
+    fit(weights, card.architecture, len(card.inputs), card.out_channels, card.spatial_dims, card.options)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -34,6 +34,15 @@ class DataSource(Frozen):
     note: str = ""
 
 
+ContextMm = Annotated[float, Field(gt=0, le=50)]
+
+
+def name_inputs(modalities: Sequence[str], context_mm: float | None) -> tuple[str, ...]:
+    """Return the names of a network's input channels: the modalities, with context also those above and below."""
+    places = ("",) if context_mm is None else ("", " above", " below")
+    return tuple(f"{name}{place}" for place in places for name in modalities)
+
+
 OWN_SLICES = "validation slices"
 """The data of a figure that was measured on slices of training scans, and says nothing about other patients."""
 
@@ -119,6 +128,11 @@ class ModelCard(Frozen):
         "turns them to RAS xyz.",
     )
     spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
+    context_mm: ContextMm | None = Field(
+        None,
+        description="A 2-D network also sees the slices so many mm above and below, the nearest ones; beyond the ends "
+        "of a scan they are zero. None: it sees one slice alone.",
+    )
     window: tuple[Side, Side, Side] | None = Field(
         None, description="Voxels Z, Y, X that a 3-D network sees at once; a 2-D network takes slices of any size."
     )
@@ -170,6 +184,8 @@ class ModelCard(Frozen):
     def _fit_together(self) -> Self:
         if self.spatial_dims == 2 and (self.axes != "LPS zyx" or self.window is not None):
             raise ValueError("only 3-D networks have axes and a window")
+        if self.spatial_dims == 3 and self.context_mm is not None:
+            raise ValueError("only 2-D networks have context")
         if self.channels is None:
             if self.activation == "softmax":
                 raise ValueError("a network with softmax needs the channels of each region")
@@ -179,6 +195,11 @@ class ModelCard(Frozen):
         if self.activation == "sigmoid" and any(len(channels) != 1 for channels in self.channels):
             raise ValueError("with sigmoid each region is one channel")
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The network's input channels: the modalities, with context also those of the slices above and below."""
+        return name_inputs(self.modalities, self.context_mm)
 
     @property
     def out_channels(self) -> int:

@@ -41,6 +41,11 @@ def describe_solid_core(rule: SolidCore) -> str:
     )
 
 
+def describe_context(card: ModelCard) -> str:
+    """Return which slices besides its own a network sees, to follow a list; empty if none."""
+    return "" if card.context_mm is None else f", with those {card.context_mm:g} mm above and below"
+
+
 def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
     """Return everything on a card that a reader may want to know, as Markdown.
 
@@ -69,7 +74,7 @@ def card_as_markdown(card: ModelCard, path: Path | None = None) -> str:
         "Doubts": " ".join(card.doubts),
         "Model": f"{card.name}, version {card.version}" + (f", tuned from {card.parent}" if card.parent else ""),
         "Network": f"{network}, {card.parameters:,} parameters",
-        "Takes": f"{inputs}; {card.plane} slices at {grid} mm (Z, Y, X)",
+        "Takes": f"{inputs}; {card.plane} slices at {grid} mm (Z, Y, X){describe_context(card)}",
         "Seen with the skull": ", ".join(card.seen_with_skull or ()),
         "Finds": ", ".join(region.name for region in card.regions),
         "Probability threshold": f"{card.threshold:g}",

@@ -27,7 +27,7 @@ def load_network(path: Path) -> nn.Module:
     card = read_card(path)
     network = build_network(
         card.architecture,
-        in_channels=len(card.modalities),
+        in_channels=len(card.inputs),
         out_channels=card.out_channels,
         spatial_dims=card.spatial_dims,
         options=card.options,

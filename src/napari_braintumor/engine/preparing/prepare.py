@@ -10,20 +10,26 @@ can be prepared by themselves. A `PreparedCase` is a survey with all slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.inspecting.foreground import find_background
 from napari_braintumor.engine.models.card import ModelCard, Normalization, Spacing
 from napari_braintumor.engine.preparing.components import ConnectedComponents
+from napari_braintumor.engine.preparing.working_grid import (
+    check_extent,
+    choose_read_size,
+    group_slices,
+    read_working,
+    working_shape,
+)
 from napari_braintumor.engine.volumes import AnyVolume, Volume
 
 HEAD_MARGIN_VOX = 24
@@ -37,12 +43,6 @@ JOINT_PERCENTILES = (10, 99)
 
 SAMPLED_SLICES = 192
 """Intensities are measured on at most about this many evenly spaced slices, so that memory does not grow with Z."""
-
-LEAST_READ_SLICES = 16
-"""Least number of slices read and prepared at once: fewer would be slow, more would take memory."""
-
-LEAST_SIDE_MM, MOST_SIDE_MM = 8.0, 2000.0
-"""Limits of an image's length along a resampled axis. Beyond them it shows no head, or its voxel size is wrong."""
 
 Box = tuple[slice, slice, slice]
 
@@ -71,6 +71,10 @@ class Survey:
         The shape of the case's own grid, Z, Y, X.
     thumbnails
         For each present modality, every fourth voxel of its samples on the working grid.
+    slice_mm
+        How far slices of the working grid lie apart; None if that is not known.
+    context_mm
+        How far from a slice those lie that the network sees besides; None if it sees one slice alone.
     """
 
     foreground: NDArray[np.bool_]
@@ -82,6 +86,18 @@ class Survey:
     frame: tuple[int, int, int]
     shape: tuple[int, int, int]
     thumbnails: Mapping[str, NDArray[np.float32]]
+    slice_mm: float | None
+    context_mm: float | None
+
+    @property
+    def context_step(self) -> int:
+        """How many slices up and down those lie that the network sees besides; 0 if it sees one slice alone.
+
+        The nearest to `context_mm`, and at least the next one. Where the distance of slices is not known, the next one.
+        """
+        if self.context_mm is None:
+            return 0
+        return 1 if self.slice_mm is None else max(1, math.floor(self.context_mm / self.slice_mm + 0.5))
 
     def crop(self, array_CZYX: NDArray[Any]) -> NDArray[Any]:
         """Crop an array on the whole working grid, with zeros where the crop extends beyond it."""
@@ -110,6 +126,7 @@ def survey(
     normalization: Normalization = "head z-score",
     crop: bool = True,
     margin_vox: int = HEAD_MARGIN_VOX,
+    context_mm: float | None = None,
 ) -> Survey:
     """Find the foreground of a case on the working grid, and measure its intensities.
 
@@ -130,6 +147,8 @@ def survey(
         False keeps the whole frame, padded to the divisor: slower, with the same result up to rounding.
     margin_vox
         Voxels of the working grid kept around the foreground.
+    context_mm
+        How far from a slice those lie that the network sees besides.
 
     Returns
     -------
@@ -147,7 +166,7 @@ def survey(
             f"'{volume.name}' has {', '.join(volume.modalities)}, but the model needs at least one of "
             f"{', '.join(modalities)}. Name each image after its MRI sequence."
         )
-    _check_extent(volume, spacing)
+    check_extent(volume, spacing)
     frame = working_shape(volume.shape, volume.spacing, spacing)
     every = -(-frame[0] // SAMPLED_SLICES)
     sampled = np.arange(frame[0])[every // 2 :: every]
@@ -184,7 +203,20 @@ def survey(
     if not foreground.any():
         raise DataError(f"No head was found in '{volume.name}': it seems to be all background. Check the images.")
     box = foreground_box(foreground, divisor, margin_vox) if crop else frame_box(frame, divisor)
-    return Survey(_cut(foreground, box), present, normalization, limits, scales, box, frame, volume.shape, thumbnails)
+    slice_mm = volume.spacing[0] * volume.shape[0] / frame[0] if volume.source.spacing_known else None
+    return Survey(
+        foreground=_cut(foreground, box),
+        present=present,
+        normalization=normalization,
+        limits=limits,
+        scales=scales,
+        box=box,
+        frame=frame,
+        shape=volume.shape,
+        thumbnails=thumbnails,
+        slice_mm=slice_mm,
+        context_mm=context_mm,
+    )
 
 
 def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[float, float]:
@@ -199,7 +231,15 @@ def survey_for(card: ModelCard, volume: AnyVolume, divisor: int, *, crop: bool =
     """Survey a case as a model's card says."""
     # Cropping changes nothing only if the background is zero, which is what convolutions see beyond the border.
     crop = crop and card.normalization != "percentile z-score"
-    return survey(volume, card.modalities, card.spacing, divisor, normalization=card.normalization, crop=crop)
+    return survey(
+        volume,
+        card.modalities,
+        card.spacing,
+        divisor,
+        normalization=card.normalization,
+        crop=crop,
+        context_mm=card.context_mm,
+    )
 
 
 def prepare_slices(
@@ -244,6 +284,7 @@ def prepare(
     *,
     crop: bool = True,
     margin_vox: int = HEAD_MARGIN_VOX,
+    context_mm: float | None = None,
 ) -> PreparedCase:
     """Resample a whole case to the working grid, normalize it over the foreground, and crop it to the foreground.
 
@@ -254,7 +295,7 @@ def prepare(
     PreparedCase
         The case on the working grid.
     """
-    case_survey = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox)
+    case_survey = survey(volume, modalities, spacing, divisor, crop=crop, margin_vox=margin_vox, context_mm=context_mm)
     return _prepare_all(volume, modalities, case_survey)
 
 
@@ -267,71 +308,6 @@ def prepare_for(card: ModelCard, volume: Volume, divisor: int, *, crop: bool = T
 def _prepare_all(volume: AnyVolume, modalities: tuple[str, ...], case_survey: Survey) -> PreparedCase:
     data = prepare_slices(volume, modalities, case_survey, np.arange(len(case_survey.foreground)))
     return PreparedCase(**vars(case_survey), data=data)
-
-
-def working_shape(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], working_spacing: Spacing
-) -> tuple[int, int, int]:
-    """Return the shape Z, Y, X of the working grid: the same extent, at about the working spacing."""
-    z, y, x = (
-        n if target is None else max(1, round(n * own / target))
-        for n, own, target in zip(shape, spacing, working_spacing, strict=True)
-    )
-    return z, y, x
-
-
-def _check_extent(volume: AnyVolume, spacing: Spacing) -> None:
-    """Raise an error if the voxel size is impossible for a head, before a working grid is allocated."""
-    for name, own, before, target in zip("ZYX", volume.spacing, volume.shape, spacing, strict=True):
-        if target is None or LEAST_SIDE_MM <= before * own <= MOST_SIDE_MM:
-            continue
-        raise DataError(
-            f"The voxels of '{volume.name}' are {own:g} mm along {name}, so {before} of them would span "
-            f"{before * own:g} mm. Expected an image of {LEAST_SIDE_MM:g} to {MOST_SIDE_MM:g} mm. Correct the voxel "
-            "size in the file, or the scale of the layer."
-        )
-
-
-def read_working(
-    volume: AnyVolume, modality: str, frame: tuple[int, int, int], slices: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Return some slices of one modality on the working grid: ``(len(slices), y, x)``."""
-    index = volume.modalities.index(modality)
-    if frame[0] == volume.shape[0]:
-        working = np.empty((len(slices), *frame[1:]), np.float32)
-        done = 0
-        for slab in group_slices(slices, choose_read_size(volume)):
-            array = torch.from_numpy(volume.read(index, slab))[None]
-            working[done : done + len(slab)] = resize(array, (len(slab), *frame[1:]))[0].numpy()
-            done += len(slab)
-        return working
-    # Blended slices need their neighbors. Only training with thick slices comes here, with all slices at once.
-    whole = torch.from_numpy(volume.read(index, np.arange(volume.shape[0])))
-    return resize(whole[None], frame)[0].numpy()[slices]
-
-
-def resize(array_CZYX: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Resample to a new shape over the same extent, linearly and without aliasing."""
-    if array_CZYX.shape[2:] != shape[1:]:
-        array_CZYX = functional.interpolate(array_CZYX, shape[1:], mode="bilinear", antialias=True, align_corners=False)
-    if array_CZYX.shape[1] != shape[0]:
-        channels, z = array_CZYX.shape[:2]
-        columns = array_CZYX.reshape(channels, 1, z, -1)
-        columns = functional.interpolate(
-            columns, (shape[0], columns.shape[-1]), mode="bilinear", antialias=True, align_corners=False
-        )
-        array_CZYX = columns.reshape(channels, *shape)
-    return array_CZYX
-
-
-def group_slices(slices: NDArray[np.intp], depth: int) -> Iterator[NDArray[np.intp]]:
-    """Yield ascending slices in groups, split at the multiples of a depth."""
-    yield from np.split(slices, np.flatnonzero(np.diff(slices // depth)) + 1)
-
-
-def choose_read_size(volume: AnyVolume) -> int:
-    """Return how many neighboring slices to read at once: a multiple of those that are best read together."""
-    return volume.slab_slices * -(-LEAST_READ_SLICES // volume.slab_slices)
 
 
 def fill_foreground(tissue_ZYX: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -118,7 +118,7 @@ def _convert(path: Path) -> Any:
 
     # Not openvino.convert_model: it reports its use to a web analytics service, which medical software should not.
     network, card = load_network(path), read_card(path)
-    example = torch.zeros(1, len(card.modalities), *(EXAMPLE_SIDES[card.spatial_dims],) * card.spatial_dims)
+    example = torch.zeros(1, len(card.inputs), *(EXAMPLE_SIDES[card.spatial_dims],) * card.spatial_dims)
     decoder = TorchScriptPythonDecoder(network, example_input=example)
     front_end = FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))

@@ -35,7 +35,7 @@ class Network:
     """
 
     def __init__(self, task: SegmentTask, sides: tuple[int, ...]) -> None:
-        shape = (len(task.card.modalities), *order_for_network(sides, task.card))
+        shape = (len(task.card.inputs), *order_for_network(sides, task.card))
         self.task = task
         self.runner: FallbackRunner = start_with_fallback(
             lambda: start_runner(task.path, task.sha256, task.runtime, task.device, shape, task.config.precision),

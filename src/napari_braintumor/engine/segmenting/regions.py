@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_braintumor.engine.anatomy import Region, count_nested
-from napari_braintumor.engine.preparing.prepare import Survey, resize
+from napari_braintumor.engine.preparing.prepare import Survey
+from napari_braintumor.engine.preparing.working_grid import resize
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 from napari_braintumor.engine.segmenting.runtime import run_with_cpu_fallback
 from napari_braintumor.engine.volumes import AnyVolume, Volume

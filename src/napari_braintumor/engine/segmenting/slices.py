@@ -1,6 +1,6 @@
 """Run a 2-D network over a case: slices in chunks, with the next chunk prepared while one runs."""
 
-# N slice of a batch, M modality, R region, C channel; Z, Y, X on the case's grid; y, x on the crop
+# N slice of a batch, R region, C channel; Z, Y, X on the case's grid; y, x on the crop
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_braintumor.engine.events import SlicesDone
-from napari_braintumor.engine.preparing.prepare import Survey, choose_read_size, group_slices, prepare_slices
+from napari_braintumor.engine.preparing.context import prepare_images
+from napari_braintumor.engine.preparing.prepare import Survey
 from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_slices
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
@@ -68,9 +69,10 @@ def predict(
     """
     worker = ThreadPoolExecutor(max_workers=1)
     waiting: tuple[NDArray[np.intp], Future[Tensor]] | None = None
+    size = max(CHUNK_SLICES, network.runner.batch_size)
     try:
-        for chunk, images_NMyx in _prepared_chunks(task, survey, slices, max(CHUNK_SLICES, network.runner.batch_size)):
-            running = worker.submit(network, images_NMyx)
+        for chunk, images_NCyx in prepare_images(task.volume, task.card.modalities, survey, slices, size):
+            running = worker.submit(network, torch.from_numpy(images_NCyx))
             if waiting is not None:
                 yield waiting[0], waiting[1].result()
             waiting = chunk, running
@@ -78,23 +80,3 @@ def predict(
             yield waiting[0], waiting[1].result()
     finally:
         worker.shutdown(cancel_futures=True)
-
-
-def _prepared_chunks(
-    task: SegmentTask, survey: Survey, slices: NDArray[np.intp], size: int
-) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """Yield slices in chunks of limited size, with their images ``(N, M, y, x)``."""
-    volume, first = task.volume, survey.box[0].start
-    together = choose_read_size(volume) if volume.slab_slices > 1 else None
-    slabs = _chunks(slices, size) if together is None else (s - first for s in group_slices(slices + first, together))
-    for slab in slabs:
-        if not len(slab):
-            continue
-        data_MNyx = prepare_slices(volume, task.card.modalities, survey, slab)
-        for chunk in _chunks(np.arange(len(slab)), size):
-            yield slab[chunk], torch.from_numpy(np.ascontiguousarray(data_MNyx[:, chunk].swapaxes(0, 1)))
-
-
-def _chunks(array: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
-    for start in range(0, len(array), size):
-        yield array[start : start + size]

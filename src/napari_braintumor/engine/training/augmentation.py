@@ -37,6 +37,11 @@ ROTATION, ZOOM, SHIFT_PX = math.pi / 8, 0.2, 6.0
 INTENSITY_SCALE, INTENSITY_SHIFT_Z = 0.3, 0.5
 """Each modality is scaled by up to so much and shifted by up to so many z: a large tumor shifts the head's own mean."""
 
+OF_VALUES = (RandScaleIntensityd, RandShiftIntensityd, RandAdjustContrastd, RandGaussianNoised)
+"""Steps that change values wherever they lie in a slice."""
+
+OF_INTENSITIES = (*OF_VALUES, RandBiasFieldd, RandGaussianSmoothd, RandSimulateLowResolutiond)
+
 MOVED_SHARE = 0.8
 """How many slices are rotated, zoomed and shifted."""
 
@@ -153,18 +158,52 @@ def build_augmentation(plan: TrainPlan) -> list[Any]:
     return steps
 
 
-def vary(augmentation: Sequence[Any], item: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Apply the steps of a variation one after the other; the seed alone decides what is drawn."""
+def vary(augmentation: Sequence[Any], item: dict[str, Tensor], seed: int, stacked_slices: int = 1) -> dict[str, Tensor]:
+    """Apply the steps of a variation one after the other; the seed alone decides what is drawn.
+
+    Parameters
+    ----------
+    augmentation
+        From `build_augmentation`.
+    item
+        ``image`` and ``masks``.
+    seed
+        Decides what is drawn.
+    stacked_slices
+        Of how many neighboring slices of one scan the channels of ``image`` are, slice by slice: the scan is varied,
+        so all of them alike.
+
+    Returns
+    -------
+    dict
+        ``image`` and ``masks``, varied.
+    """
     random = np.random.RandomState(np.random.PCG64(seed))  # MONAI knows no newer kind of generator
     tracked = get_track_meta()
     set_track_meta(False)  # what MONAI would note of each transform costs more than the transform
     try:
         for step in augmentation:
             step.set_random_state(state=random)
-            item = step(item)
+            if stacked_slices > 1 and isinstance(step, OF_INTENSITIES):
+                item = {**item, "image": _vary_alike(step, item["image"].chunk(stacked_slices), random)}
+            else:
+                item = step(item)
     finally:
         set_track_meta(tracked)
     return {key: item[key].as_subclass(Tensor).float() for key in KEYS}
+
+
+def _vary_alike(step: Any, slices: Sequence[Tensor], random: np.random.RandomState) -> Tensor:
+    """Vary the intensities of neighboring slices alike, each ``(M, H, W)``; return them as channels of one image."""
+    if isinstance(step, OF_VALUES):  # side by side they are one image
+        varied = torch.as_tensor(step({"image": torch.cat(list(slices), dim=1)})["image"])
+        return torch.cat(varied.chunk(len(slices), dim=1))
+    before = random.get_state(legacy=False)
+    results = []
+    for one in slices:
+        random.set_state(before)
+        results.append(step({"image": one})["image"])
+    return torch.cat(results)
 
 
 @lru_cache(maxsize=8)

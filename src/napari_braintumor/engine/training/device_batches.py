@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.preparing.context import NONE, find_neighbors
 from napari_braintumor.engine.training import processes
 from napari_braintumor.engine.training.device_variation import draw_variation, place, vary_intensities
-from napari_braintumor.engine.training.drawing import SliceDataset, choose_workers, make_loader
+from napari_braintumor.engine.training.drawing import CONTEXT_DROPOUT, SliceDataset, choose_workers, make_loader
 from napari_braintumor.engine.training.prepared import TrainingCase
 from napari_braintumor.engine.training.training_cases import Part
 
@@ -148,6 +149,14 @@ class DeviceSlices:
             self.masks_SKHW[part, :, :y, :x] = mask.to(device)
         self.new = _SliceTables(dataset.new.groups, dataset.new.weights, starts)
         self.old = _SliceTables(dataset.old.groups, dataset.old.weights, starts) if dataset.old else None
+        self.seen = np.concatenate(
+            [
+                np.where(seen == NONE, NONE, seen + starts[id(case)])
+                for case in cases
+                for seen in [find_neighbors(np.arange(len(case.slices)), case.prepared.context_step, len(case.slices))]
+            ],
+            axis=1,
+        )
         self.random = torch.Generator(device)
 
     def make_batch(self, number: int) -> list[Tensor]:
@@ -162,9 +171,14 @@ class DeviceSlices:
         spare = self.sizes[cases] - patch
         start = random.integers(np.minimum(spare, 0), np.maximum(spare, 0) + 1)
         there = keep_modalities(self.present[cases], self.plan.modality_dropout, random)
+        seen_NS = self.seen[:, chosen].T
+        shown_NS = seen_NS != NONE
+        if seen_NS.shape[1] > 1:
+            shown_NS[random.random(len(chosen)) < CONTEXT_DROPOUT, 1:] = False
         on_card = _upload(
             {
-                "chosen": chosen,
+                "seen": np.where(shown_NS, seen_NS, chosen[:, None]),
+                "shown": shown_NS,
                 "middles": start + (patch - 1) / 2,
                 "there": there,
                 "known": self.known[cases],
@@ -172,15 +186,19 @@ class DeviceSlices:
             },
             self.device,
         )
-        index = on_card["chosen"].long()
+        index = on_card["seen"].long()
         grid = place(drawn, on_card, self.plan.patch, tuple(self.images_SMHW.shape[2:]))
-        image = self.images_SMHW[index].float()
-        masks = self.masks_SKHW[index].float()
+        image = self.images_SMHW[index].flatten(1, 2).float()
+        # The regions are those of the slice itself, the head is that of each slice seen.
+        masks = torch.cat([self.masks_SKHW[index[:, 0], :-1], self.masks_SKHW[index, -1]], dim=1).float()
         image = functional.grid_sample(image, grid, mode="bilinear", align_corners=False)
         masks = functional.grid_sample(masks, grid, mode="nearest", align_corners=False) / 255
         image = vary_intensities(image, drawn, on_card, self.random)
-        image = image * ((masks[:, -1:] > 0.5) & (on_card["there"] > 0)[:, :, None, None])
-        return [image, masks[:, :-1], on_card["known"] > 0]
+        regions = len(self.plan.regions)
+        shown = (on_card["shown"][:, :, None] * on_card["there"][:, None, :]) > 0
+        heads = masks[:, regions:, None] > 0.5
+        image = (image.unflatten(1, shown.shape[1:]) * (heads & shown[..., None, None])).flatten(1, 2)
+        return [image, masks[:, :regions], on_card["known"] > 0]
 
     def _choose(self, number: int, random: np.random.Generator) -> NDArray[np.intp]:
         """Return which slices make up a batch."""

@@ -179,7 +179,9 @@ def vary_intensities(
     Tensor
         ``(N, M, H, W)``, the same memory where possible.
     """
-    image = image_NMHW * on_card["scale"][:, :, None, None] + on_card["shift"][:, :, None, None]
+    stacked = image_NMHW.shape[1] // on_card["scale"].shape[1]  # slices of one scan are varied alike
+    scale, shift = (on_card[name].repeat(1, stacked)[:, :, None, None] for name in ("scale", "shift"))
+    image = image_NMHW * scale + shift
 
     def those(name: str) -> Tensor:
         return on_card[name].long()

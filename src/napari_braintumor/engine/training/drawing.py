@@ -5,7 +5,7 @@ that was killed goes on exactly, workers may prepare batches in any order, and e
 part.
 """
 
-# N batch, M modality, R region, H height, W width
+# N batch, M modality, C channel, R region, H height, W width
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.preparing.context import find_neighbors, gather
 from napari_braintumor.engine.training.augmentation import build_augmentation, vary
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.training_cases import Part
+
+CONTEXT_DROPOUT = 0.1
+"""Share of slices learned from without those beside them, so that a network also knows what to do with a single one."""
 
 
 class SliceDataset(Dataset[Any]):
@@ -50,21 +54,27 @@ class SliceDataset(Dataset[Any]):
         self.augment = build_augmentation(plan)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image ``(M, H, W)``, regions ``(R, H, W)`` from 0 to 1 and known regions ``(R,)``."""
+        """Return image ``(C, H, W)``, regions ``(R, H, W)`` from 0 to 1 and known regions ``(R,)``."""
         random = np.random.default_rng([self.plan.seed, number])
         is_old = int((number + 1) * self.old_share) > int(number * self.old_share)
         part, z = (self.old if self.old and is_old else self.new).draw(random)
         case = part.case
-        planes = (case.prepared.data[:, z], case.regions[:, z], case.prepared.foreground[None, z])
+        head_Czyx = case.prepared.foreground[None]
+        seen = find_neighbors(np.array([z]), case.prepared.context_step, head_Czyx.shape[1])
+        planes = (gather(case.prepared.data, seen)[:, 0], case.regions[:, z], gather(head_Czyx, seen)[:, 0])
         stacked = torch.from_numpy(cut_patch(planes, self.plan.patch, random))
-        modalities = len(case.prepared.present)
+        channels, regions = len(planes[0]), len(planes[1])
         with _use_one_thread():
-            item = {"image": stacked[:modalities], "masks": stacked[modalities:]}
-            item = vary(self.augment, item, int(random.integers(2**31)))
+            item = {"image": stacked[:channels], "masks": stacked[channels:]}
+            item = vary(self.augment, item, int(random.integers(2**31)), stacked_slices=len(seen))
             image, masks = item["image"], item["masks"]
-            present = torch.from_numpy(drop_modalities(case.prepared.present, self.plan.modality_dropout, random))
-            image = image * ((masks[-1:] > 0.5) & present[:, None, None])
-        return image, masks[:-1].clamp(0, 1), torch.from_numpy(case.known)
+            present = drop_modalities(case.prepared.present, self.plan.modality_dropout, random)
+            shown = np.outer(drop_context(len(seen), random), present)
+            heads = masks[regions:, None] > 0.5
+            image = (image.unflatten(0, shown.shape) * (heads & torch.from_numpy(shown)[:, :, None, None])).flatten(
+                0, 1
+            )
+        return image, masks[:regions].clamp(0, 1), torch.from_numpy(case.known)
 
 
 class _Pool:
@@ -168,6 +178,14 @@ def drop_modalities(present: NDArray[np.bool_], chance: float, random: np.random
     kept = np.zeros_like(present)
     kept[random.permutation(there)[: random.integers(1, len(there))]] = True
     return kept
+
+
+def drop_context(seen: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which of the slices that a network sees are shown: by chance only the first, the slice itself."""
+    shown = np.ones(seen, bool)
+    if seen > 1:
+        shown[1:] = random.random() >= CONTEXT_DROPOUT
+    return shown
 
 
 def cut_patch(

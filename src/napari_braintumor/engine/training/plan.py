@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, REGION_NAMES
 from napari_braintumor.engine.files.naming import find_modality
-from napari_braintumor.engine.models.card import ModelCard, Spacing
+from napari_braintumor.engine.models.card import ContextMm, ModelCard, Spacing, name_inputs
 from napari_braintumor.engine.settings import Device, Frozen
 
 LossName = Literal["dice_bce", "dice", "log_cosh_dice", "tversky", "focal_tversky", "seed_dice", "log_cosh_seed_dice"]
@@ -86,6 +86,9 @@ class TrainPlan(Frozen):
         description="The output channels, outermost region first, and then those that do not nest.",
     )
     spacing: Spacing = Field((None, None, None), description="Working grid, mm along Z, Y, X; null leaves an axis.")
+    context_mm: ContextMm | None = Field(
+        None, description="The network also sees the slices so many mm above and below; empty: one slice alone."
+    )
     patch: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]] = Field(
         (96, 96), description="Voxels of a training patch along Y, X, on the working grid."
     )
@@ -178,6 +181,11 @@ class TrainPlan(Frozen):
     )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 leaves the choice to torch.")
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The network's input channels, as `ModelCard.inputs`."""
+        return name_inputs(self.modalities, self.context_mm)
+
     @field_validator("modalities")
     @classmethod
     def _know_modalities(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -258,6 +266,7 @@ def plan_fine_tuning(card: ModelCard, model: str, name: str, cases: tuple[Path, 
         "modalities": card.modalities,
         "regions": tuple(region.name for region in card.regions),
         "spacing": card.spacing,
+        "context_mm": card.context_mm,
         "patch": (112, 96),
         "modality_dropout": 0.3 if card.accepts_missing else 0.0,
         "augmentation": "light",

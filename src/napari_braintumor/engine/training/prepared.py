@@ -87,7 +87,13 @@ def is_archive(path: Path) -> bool:
 def take_slices(case: TrainingCase, every: int) -> TrainingCase:
     """Return a case with only every so many of its slices: thin ones hardly differ from their neighbors."""
     taken = np.arange(0, len(case.slices), every)
-    prepared = replace(case.prepared, data=case.prepared.data[:, taken], foreground=case.prepared.foreground[taken])
+    slice_mm = case.prepared.slice_mm
+    prepared = replace(
+        case.prepared,
+        data=case.prepared.data[:, taken],
+        foreground=case.prepared.foreground[taken],
+        slice_mm=slice_mm and slice_mm * every,
+    )
     return replace(
         case,
         prepared=prepared,
@@ -131,6 +137,7 @@ def write_archive(path: Path, plan: TrainPlan, cases: Iterable[TrainingCase]) ->
                 "box": [[side.start, side.stop] for side in case.prepared.box],
                 "frame": list(case.prepared.frame),
                 "shape": list(case.prepared.shape),
+                "slice_mm": case.prepared.slice_mm,
                 "notes": list(case.notes),
             }
         archive.writestr(_INDEX, json.dumps(index))
@@ -196,7 +203,13 @@ def read_archived(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
                 f"'{path.name}' was prepared for the {field} {index['for'][field]}, but the plan wants {expected}. "
                 "Prepare it anew for this plan, or take the scans themselves."
             )
-    return _from_arrays(case, {**index["cases"][case.name], "step_z": index["step_z"]}, arrays, len(plan.modalities))
+    entry = index["cases"][case.name]
+    if plan.context_mm is not None and "slice_mm" not in entry:  # as earlier versions wrote
+        raise DataError(
+            f"'{path.name}' does not say how far slices lie apart, but the plan wants those {plan.context_mm:g} mm "
+            "above and below. Prepare it anew, or take the scans themselves."
+        )
+    return _from_arrays(case, {**entry, "step_z": index["step_z"]}, arrays, plan)
 
 
 def _purpose(plan: TrainPlan) -> dict[str, Any]:
@@ -232,12 +245,12 @@ def _to_arrays(case: TrainingCase) -> dict[str, NDArray[Any]]:
 
 
 def _from_arrays(
-    case: CaseFiles, entry: dict[str, Any], arrays: dict[str, NDArray[Any]], modalities: int
+    case: CaseFiles, entry: dict[str, Any], arrays: dict[str, NDArray[Any]], plan: TrainPlan
 ) -> TrainingCase:
     planes = (arrays["masks"][None] >> np.arange(1 + len(entry["known"]), dtype=np.uint8)[:, None, None, None]) & 1
     head = planes[0].astype(bool)
     present = np.array(entry["present"], bool)
-    data = np.zeros((modalities, *head.shape), np.float16)
+    data = np.zeros((len(plan.modalities), *head.shape), np.float16)
     data[present] = ((arrays["images"].astype(np.float32) - _MIDDLE) * entry["step_z"]).clip(-CLIP_Z, CLIP_Z)
     data[:, ~head] = 0
     z, y, x = (slice(*side) for side in entry["box"])
@@ -251,6 +264,8 @@ def _from_arrays(
         frame=tuple(entry["frame"]),
         shape=tuple(entry["shape"]),
         thumbnails={},
+        slice_mm=entry.get("slice_mm"),
+        context_mm=plan.context_mm,
         data=data,
     )
     return TrainingCase(

@@ -154,6 +154,7 @@ def describe_model(
         accepts_missing=plan.modality_dropout > 0,
         regions=tuple(find_region(name, number) for number, name in enumerate(plan.regions)),
         spacing=plan.spacing,
+        context_mm=plan.context_mm,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         trained_on=(*(parent.trained_on if parent else ()), *sources),
         training_patients=tuple(sorted(seen)),

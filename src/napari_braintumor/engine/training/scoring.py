@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_braintumor.engine.measuring.metrics import volume_dice
+from napari_braintumor.engine.preparing.context import take_images
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.prepared import TrainingCase
 from napari_braintumor.engine.training.training_cases import Part
@@ -24,7 +25,7 @@ def predict_logits(
     network.eval()
     with torch.inference_mode():
         for start in range(0, len(slices), batch_size):
-            part = case.prepared.data[:, slices[start : start + batch_size]].astype(np.float32)
+            part = take_images(case.prepared, slices[start : start + batch_size]).astype(np.float32)
             batch = torch.from_numpy(part).transpose(0, 1).to(device).contiguous(memory_format=torch.channels_last)
             yield network(batch).float().cpu()
 

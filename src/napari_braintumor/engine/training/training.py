@@ -134,10 +134,10 @@ def _build(plan: TrainPlan, parent: StoredModel | None, device: torch.device) ->
     """Build the network and give it the weights it starts from."""
     torch.manual_seed(plan.seed)
     network = build_network(
-        plan.architecture, in_channels=len(plan.modalities), out_channels=len(plan.regions), options=plan.options
+        plan.architecture, in_channels=len(plan.inputs), out_channels=len(plan.regions), options=plan.options
     )
     if parent is not None:
-        transfer = transfer_weights(network, plan.architecture, plan.options, plan.modalities, plan.regions, parent)
+        transfer = transfer_weights(network, plan.architecture, plan.options, plan.inputs, plan.regions, parent)
         yield Noted(f"Starting from '{parent.name}'.")
         for line in transfer.describe():
             yield Noted(line)

@@ -19,7 +19,8 @@ from napari_braintumor.engine.files.patients import WhoIsWho
 from napari_braintumor.engine.files.reading import read_case, read_reference
 from napari_braintumor.engine.inspecting.skull import see_skull
 from napari_braintumor.engine.models.registry import find_architecture
-from napari_braintumor.engine.preparing.prepare import prepare, resize
+from napari_braintumor.engine.preparing.prepare import prepare
+from napari_braintumor.engine.preparing.working_grid import resize
 from napari_braintumor.engine.training.case_cache import CaseCache
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.prepared import TrainingCase, find_archived, is_archive, read_archived
@@ -284,7 +285,14 @@ def load_training_case(case: CaseFiles, plan: TrainPlan) -> TrainingCase:
             f"{', '.join(plan.regions)}. At least one must be there."
         )
     divisor = find_architecture(plan.architecture).divisor
-    prepared = prepare(volume, plan.modalities, plan.spacing, divisor, margin_vox=TRAINING_MARGIN_VOX)
+    prepared = prepare(
+        volume,
+        plan.modalities,
+        plan.spacing,
+        divisor,
+        margin_vox=TRAINING_MARGIN_VOX,
+        context_mm=plan.context_mm,
+    )
     regions = np.zeros((len(plan.regions), *prepared.foreground.shape), bool)
     for index, name in enumerate(plan.regions):
         if known[index]:

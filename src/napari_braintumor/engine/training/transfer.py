@@ -43,14 +43,14 @@ def transfer_weights(
     network: nn.Module,
     architecture: str,
     options: Mapping[str, Any],
-    modalities: Sequence[str],
+    inputs: Sequence[str],
     regions: Sequence[str],
     parent: StoredModel,
 ) -> Transfer:
-    """Load a parent's weights into a network; its stem and head are adapted by the names of modalities and regions.
+    """Load a parent's weights into a network; its stem and head are adapted by the names of inputs and regions.
 
-    A modality that the parent did not know starts with zero weights, so that the network begins as the parent does
-    without it; a new region starts with fresh weights.
+    A modality, or a slice beside, that the parent did not know starts with zero weights, so that the network begins as
+    the parent does without it; a new region starts with fresh weights.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def transfer_weights(
         Freshly built; it is changed.
     architecture, options
         What it was built from.
-    modalities, regions
+    inputs, regions
         What its channels are.
     parent
         The model to start from.
@@ -83,17 +83,17 @@ def transfer_weights(
         )
     weights = load_weights(parent.path)
     own = network.state_dict()
-    inputs, outputs = (
-        _find_growing(architecture, options, len(modalities), len(regions), grown) for grown in ((1, 0), (0, 1))
+    by_input, by_region = (
+        _find_growing(architecture, options, len(inputs), len(regions), grown) for grown in ((1, 0), (0, 1))
     )
     their_regions = [region.name for region in card.regions]
     loaded, adapted, result = [], {}, dict(own)
     for name, tensor in own.items():
-        names = [(inputs.get(name, ()), modalities, card.modalities), (outputs.get(name, ()), regions, their_regions)]
+        names = [(by_input.get(name, ()), inputs, card.inputs), (by_region.get(name, ()), regions, their_regions)]
         try:
             if name not in weights:
                 raise ValueError("is missing")
-            result[name], notes = _carry_over(tensor, weights[name], names, zero_inputs=inputs.get(name, ()))
+            result[name], notes = _carry_over(tensor, weights[name], names, zero_inputs=by_input.get(name, ()))
         except ValueError as error:
             raise ModelError(
                 f"'{parent.name}' does not fit the plan's network: its tensor '{name}' {error}. Use the options that "

@@ -43,13 +43,23 @@ class PrepareCase:
         ``"head z-score"``, ``"nonzero z-score"`` or ``"percentile z-score"``.
     axes
         Orientation and order of the network's axes: ``"LPS zyx"``, ``"LPS xyz"`` or ``"RAS xyz"``.
+    context_mm
+        The network also sees the slices so many mm above and below; None if it sees one slice alone.
     """
 
-    def __init__(self, spacing: Sequence[float | None], divisor: int, normalization: str, axes: str) -> None:
+    def __init__(
+        self,
+        spacing: Sequence[float | None],
+        divisor: int,
+        normalization: str,
+        axes: str,
+        context_mm: float | None = None,
+    ) -> None:
         self.spacing = spacing
         self.divisor = divisor
         self.normalization = normalization
         self.axes = axes
+        self.context_mm = context_mm
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Replace ``image``, whose first axis are the images, and add what `PaintCase` needs to know."""
@@ -87,9 +97,12 @@ class PrepareCase:
             elif self.normalization == "nonzero z-score":
                 scores = np.where(crop != 0, scores, 0)
             prepared.append(scores)
-        prepared_MZYX = torch.from_numpy(np.stack(prepared).astype(np.float32))
+        prepared_CZYX = torch.from_numpy(np.stack(prepared).astype(np.float32))
+        if self.context_mm is not None:
+            slice_mm = float(own[0]) * shape[0] / frame[0]
+            prepared_CZYX = _add_context(prepared_CZYX, max(1, int(self.context_mm / slice_mm + 0.5)))
         return {
-            "image": _to_network(prepared_MZYX, self.axes).contiguous(),
+            "image": _to_network(prepared_CZYX, self.axes).contiguous(),
             "head": torch.from_numpy(inside),
             "box": torch.tensor([[side.start, side.stop] for side in box]),
             "frame": torch.tensor(frame),
@@ -313,6 +326,12 @@ def _from_network(array: Tensor, axes: str) -> Tensor:
         return array
     turned = array.transpose(-3, -1)
     return turned.flip(-2, -1) if axes == "RAS xyz" else turned
+
+
+def _add_context(array_MZYX: Tensor, step: int) -> Tensor:
+    """Add the slices so many steps above and below as channels; beyond the ends they are zero."""
+    padded = functional.pad(array_MZYX, (0, 0, 0, 0, step, step))
+    return torch.cat([array_MZYX, padded[:, 2 * step :], padded[:, : array_MZYX.shape[1]]])
 
 
 def _cut(array_ZYX: NDArray[Any], box: Sequence[slice]) -> NDArray[Any]:

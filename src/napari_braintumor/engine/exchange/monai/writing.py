@@ -123,7 +123,7 @@ def _write_metadata(card: ModelCard) -> dict[str, Any]:
         "copyright": card.license or "not stated",
         "data_source": "; ".join(source.name for source in card.trained_on) or "not stated",
         "data_type": "nibabel",
-        "image_classes": f"{len(card.modalities)} channels: {', '.join(card.modalities)}",
+        "image_classes": f"{len(card.inputs)} channels: {', '.join(card.inputs)}",
         "label_classes": ", ".join(f"{region.label} {region.label_name}" for region in card.regions),
         "pred_classes": f"{card.out_channels} channels: {', '.join(outputs.values())}",
         "eval_metrics": {
@@ -139,9 +139,9 @@ def _write_metadata(card: ModelCard) -> dict[str, Any]:
                     **whole,
                     "format": "magnitude",
                     "modality": "MR",
-                    "num_channels": len(card.modalities),
+                    "num_channels": len(card.inputs),
                     "value_range": [-5, 5] if card.normalization == "head z-score" else [],
-                    "channel_def": {str(number): name for number, name in enumerate(card.modalities)},
+                    "channel_def": {str(number): name for number, name in enumerate(card.inputs)},
                 }
             },
             "outputs": {
@@ -182,7 +182,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
         "network_def": {
             "_target_": f"{module}.{name}" if "." in module else f"scripts.{module}.{name}",
-            "in_channels": len(card.modalities),
+            "in_channels": len(card.inputs),
             "out_channels": card.out_channels,
             "spatial_dims": card.spatial_dims,
             **to_plain({**row.defaults, **card.options}),
@@ -198,6 +198,7 @@ def _write_configuration(card: ModelCard) -> dict[str, Any]:
                     "divisor": divisor,
                     "normalization": card.normalization,
                     "axes": card.axes,
+                    "context_mm": card.context_mm,
                 },
             ],
         },
