@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.gathering import gather_features
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models.model_file import load_weights, read_card, save_model
+from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import StreamedVolume
 from segmenting import result_of
 from toy_cases import make_case, segment_plainly
@@ -99,3 +102,11 @@ def test_a_case_of_one_or_two_slices_is_segmented(volume, context_model, slices:
     assert np.array_equal(
         result_of(few, model=str(context_model), runtime="torch").labels, segment_plainly(few, context_model)
     )
+
+
+def test_strokes_are_followed_by_what_a_network_with_context_sees(volume, expected, context_model) -> None:
+    *_, features = gather_features(volume, SegmentConfig(model=str(context_model), device="cpu"))
+    assert isinstance(features, CaseFeatures)
+    assert features.adapts
+    found = (features.logits[:, 0] > 0).sum() * np.prod(features.step)
+    assert found == pytest.approx((expected > 0).sum(), rel=0.1)

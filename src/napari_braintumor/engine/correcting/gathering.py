@@ -20,6 +20,7 @@ from napari_braintumor.engine.correcting.features import CaseFeatures
 from napari_braintumor.engine.events import Segmented, SlicesDone
 from napari_braintumor.engine.models.loading import load_network
 from napari_braintumor.engine.models.registry import find_architecture
+from napari_braintumor.engine.preparing.context import prepare_images
 from napari_braintumor.engine.preparing.prepare import Survey, prepare_slices, survey_for
 from napari_braintumor.engine.segmenting.network import to_regions
 from napari_braintumor.engine.segmenting.regions import nest_logits
@@ -132,16 +133,16 @@ class _Sight:
     def look_at(self, slices: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.float32], Tensor]]:
         """Yield each slice's number, its logits ``(V, R)`` and its features float32 ``(V, C)``."""
         sides = self.inside.shape[1:]
-        for start in range(0, len(slices), CHUNK_SLICES):
-            chunk = slices[start : start + CHUNK_SLICES]
-            images_MNhw = prepare_slices(self.task.volume, self.task.card.modalities, self.survey, chunk)
-            images = torch.from_numpy(np.ascontiguousarray(images_MNhw.swapaxes(0, 1)))
+        own = np.flatnonzero(self.survey.present)
+        modalities = self.task.card.modalities
+        for chunk, images_NMhw in prepare_images(self.task.volume, modalities, self.survey, slices, CHUNK_SLICES):
+            images = torch.from_numpy(images_NMhw)
             with torch.inference_mode():
                 batch = images.contiguous(memory_format=torch.channels_last).to(self.task.device)
                 output = to_regions(self.network(batch).float(), self.task.card)
                 logits_NRyx = _fit_to(output, sides).cpu() - _limit(self.task)
                 seen = [_fit_to(each.float(), sides).cpu() for each in self.maps.values()]
-                values_NCyx = torch.cat([*seen, _fit_to(images[:, self.survey.present], sides)], dim=1)
+                values_NCyx = torch.cat([*seen, _fit_to(images[:, own], sides)], dim=1)
             for number, z in enumerate(chunk):
                 mask = torch.from_numpy(self.inside[z])
                 yield int(z), _clip(logits_NRyx[number][:, mask].T, self.task), values_NCyx[number][:, mask].T
