@@ -11,19 +11,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+from napari_braintumor.engine.models.store import bundled_folder
 from napari_braintumor.engine.training.plan_files import read_plan
 
 TOOLS = Path(__file__).parent
 STAGES = {
     "glioma-unet": ("glioma_unet", "glioma_unet_refined", "glioma_unet_last"),
-    "glioma-res-unet": ("glioma_res_unet", "glioma_res_unet_last"),
+    "glioma-res-unet": ("glioma_res_unet", "glioma_res_unet_last", "glioma_res_unet_more"),
     "glioma-u2net": ("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
-TAUGHT = {"glioma_u2net_core": "lgg_core.cases.zip"}
-"""Plans that learn from cases with a core that the stage before helped to mark, and the archive of those."""
+TEACHERS = {
+    "glioma_u2net_core": Path("runs", "more", "glioma-u2net", "model.safetensors"),
+    "glioma_res_unet_more": bundled_folder() / "glioma-u2net.safetensors",
+}
+"""Plans that learn from LGG cases with a core marked, and the model that helps to mark it."""
 
-CLEANED = ("glioma-u2net",)
+TAUGHT = "lgg_core.cases.zip"
+"""The archive of those cases."""
+
+CLEANED = ("glioma-u2net", "glioma-res-unet")
 """Models of version 2, whose cards also say when little enhancing tumor or little core is not believed."""
 
 MIN_VOLUME_ML = 1.0
@@ -38,8 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     plans = [TOOLS / "plans" / f"{stage}.json" for stage in STAGES[options.name]]
     for plan in plans:
-        if plan.stem in TAUGHT:
-            teacher, archive = read_plan(plan).start_from, options.data / TAUGHT[plan.stem]
+        if plan.stem in TEACHERS:
+            teacher, archive = TEACHERS[plan.stem], options.data / TAUGHT
             run([str(TOOLS / "label_core.py"), str(plans[0]), str(teacher), str(options.data), str(archive)])
         run(["-m", "napari_braintumor", "train", str(plan), "--data", str(options.data)])
     model = read_plan(plans[-1]).output / options.name / "model.safetensors"
