@@ -143,6 +143,7 @@ def test_a_part_is_removed_with_a_click_of_the_mouse_and_undone(qtbot, viewer, d
     np.testing.assert_array_equal(target.data, before)
 
 
+@pytest.mark.slow
 def test_every_button_can_be_clicked_and_whatever_it_did_is_undone(qtbot, viewer, dock, target, settle):
     dock.follower.gather(target)
     settle()

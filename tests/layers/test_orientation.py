@@ -219,3 +219,14 @@ def test_a_case_of_the_readers_is_in_the_radiological_convention_from_the_start(
     for data, options, _ in layers_from_case(volume):
         viewer.add_image(data, **options)
     assert find_edges(viewer) == Edges("A", "P", "R", "L")
+
+
+def test_the_scale_bar_comes_with_the_first_scan_and_stays_away_when_it_is_hidden(volume):
+    viewer = ViewerModel()
+    show_letters(viewer)
+    assert not viewer.canvas.overlays.scale_bar.visible
+    open_case(viewer, volume)
+    assert viewer.canvas.overlays.scale_bar.visible
+    viewer.canvas.overlays.scale_bar.visible = False
+    viewer.dims.order = (1, 0, 2)
+    assert not viewer.canvas.overlays.scale_bar.visible

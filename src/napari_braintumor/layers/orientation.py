@@ -172,6 +172,7 @@ class _Letters:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(viewer)
+        self._measured = False
         self._overlays = {
             side: TextOverlay(position=position, font_size=14, box=True) for side, position in _POSITIONS.items()
         }
@@ -193,6 +194,8 @@ class _Letters:
         for side, overlay in self._overlays.items():
             overlay.text = "" if edges is None else getattr(edges, side)
             overlay.visible = bool(overlay.text)
+        if edges is not None and not self._measured:  # once: who hides the scale bar does not want it
+            self._measured = viewer.canvas.overlays.scale_bar.visible = True
 
 
 _LETTERS: dict[int, _Letters] = {}
@@ -204,7 +207,6 @@ def show_letters(viewer: Any) -> None:
     if id(viewer) not in _LETTERS:
         _LETTERS[id(viewer)] = _Letters(viewer)
         weakref.finalize(viewer, _LETTERS.pop, id(viewer), None)
-        viewer.canvas.overlays.scale_bar.visible = True
 
 
 def knows_sides(layers: Any) -> bool:
