@@ -52,9 +52,10 @@ def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph(viewer, qtbot, tmp_
     assert viewer.dims.current_step[0] == dock.rows[1].diameters.z
     dock.diameters_box.click()
     (lines,) = (layer for layer in viewer.layers if isinstance(layer, Shapes))
+    assert viewer.dims.current_step[0] == dock.rows[1].diameters.z
     assert lines.nshapes == 2 * len(dock.rows)
     ends = lines.data[0]
-    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(dock.rows[0].values["axial_mm"], rel=1e-4)
+    assert np.linalg.norm((ends[1] - ends[0]) * lines.scale) == pytest.approx(dock.rows[0].values["axial_mm"], rel=1e-4)
     dock.diameters_box.click()
     assert lines not in viewer.layers
 
@@ -137,12 +138,12 @@ def test_two_visits_are_compared_from_the_dock(viewer, qtbot, tmp_path) -> None:
     viewer.layers.selection.active = second
     wait_for_rows(qtbot, dock)
     dock.visits_part.expand(animate=False)
-    assert not dock.visits_box.compare_button.isEnabled()
-    dock.visits_box.earlier_slot.setCurrentIndex(dock.visits_box.earlier_slot.findText(first.name))
+    assert dock.visits_box.earlier_slot.layer is first  # of the same patient, at an earlier day
     dock.visits_box.compare_button.click()
     assert dock.footer.job is not None
     qtbot.waitUntil(lambda: dock.footer.job is None, timeout=WAIT_MS)
     assert "enhancing tumor: CR by diameters, no enhancing tumor is left." in dock.visits_box.changes_line.text()
+    assert dock.visits_box.changes_line.text().startswith("90 days apart.")
     assert "RANO" in dock.visits_box.rule_line.text()
     (shown,) = (layer for layer in viewer.layers if layer.name.startswith("Changes ["))
     assert set(np.unique(shown.data)) == {0, 5}

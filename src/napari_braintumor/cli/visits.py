@@ -42,6 +42,7 @@ from napari_braintumor.engine.measuring.visits import (
     CHANGES,
     VisitComparison,
     compare_visits,
+    find_day,
     find_interval,
     pair_visits,
     register_visits,
@@ -103,7 +104,9 @@ def _compare(earlier: CaseFiles, later: CaseFiles, config: SegmentConfig, region
                 progress.update(task, description=event.phase, completed=event.done, total=event.total or None)
             else:
                 move = event
-    return compare_visits(labels[0], labels[1], move, find_interval(earlier, later), (one, two), region)
+    return compare_visits(
+        labels[0], labels[1], move, find_interval(find_day(earlier), find_day(later)), (one, two), region
+    )
 
 
 def _read_labels(case: CaseFiles, volume: Volume, config: SegmentConfig) -> Reference:

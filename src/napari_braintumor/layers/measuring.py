@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.scans import Scan
 from napari_braintumor.engine.anatomy import LABEL_COLORS, REGIONS, name_labels
+from napari_braintumor.engine.files.calling import natural_sort_key
+from napari_braintumor.engine.files.owners import find_patient
 from napari_braintumor.engine.measuring.measurements import Measured
-from napari_braintumor.engine.measuring.visits import CHANGE_COLORS, CHANGES, VisitComparison
+from napari_braintumor.engine.measuring.visits import CHANGE_COLORS, CHANGES, VisitComparison, find_named_day
 from napari_braintumor.engine.volumes import Reference
 from napari_braintumor.layers.cases import match_modalities
 from napari_braintumor.layers.display import make_label_layer
@@ -133,6 +136,35 @@ def drawn_labels_of(layer: Labels, layers: Iterable[Layer], convention: str | No
     )
 
 
+def find_earlier(layer: Labels, others: Sequence[Labels]) -> Labels | None:
+    """Find the labels of the last visit of the same patient before that of a layer.
+
+    Visits are recognized by the names of their cases, which differ only in the time.
+
+    Returns
+    -------
+    Labels or None
+        One of the other layers; None if none is of an earlier visit.
+    """
+    case = case_of(layer)
+    if case is None:
+        return None
+    known = [(other, case_of(other)) for other in others]
+    same = [(other, name) for other, name in known if name and name != case and _patient_of(name) == _patient_of(case)]
+    before = [(_order(name), index) for index, (_, name) in enumerate(same) if _order(name) < _order(case)]
+    return same[max(before)[1]][0] if before else None
+
+
+def _patient_of(case: str) -> str:
+    if match := re.fullmatch(r"(?i)(BraTSReg_\d+)_\d\d_\d{4}", case):
+        return match[1]
+    return find_patient(case)
+
+
+def _order(case: str) -> tuple[int, list[tuple[int, str]]]:
+    return find_named_day(case) or 0, natural_sort_key(case)
+
+
 def index_in_layer(place: Placement, point_ZYX: Sequence[float]) -> NDArray[np.float64]:
     """Return the index in a layer's array of a point that is given by index (z, y, x), fractions included."""
     if not place.in_source_order:
@@ -166,8 +198,7 @@ def update_or_add_diameters(viewer: ViewerModel, layer: Labels, rows: Iterable[M
         if row.diameters is None or (not row.lesion and row.region in several):
             continue  # the region's diameters are those of one of its lesions
         for ends, color in zip((row.diameters.longest_ends, row.diameters.across_ends), _LINE_COLORS, strict=True):
-            indices = [index_in_layer(place, end) for end in ends]
-            lines.append(np.array([layer.data_to_world(index) for index in indices]))
+            lines.append(np.array([index_in_layer(place, end) for end in ends]))
             colors.append(color)
     old = _find(viewer, Shapes, layer, "diameters")
     if old is not None:
@@ -179,9 +210,9 @@ def update_or_add_diameters(viewer: ViewerModel, layer: Labels, rows: Iterable[M
         lines,
         shape_type="line",
         edge_color=colors,
-        edge_width=max(place.grid.spacing[1:]),
+        edge_width=1,
         name=f"Diameters [{layer.name}]",
-        units=layer.units,
+        **place.options,  # another scale would change the steps of the sliders
         metadata={KEY: {"role": "diameters", "of": layer.name}},
     )
     viewer.layers.selection.active = selected

@@ -129,7 +129,7 @@ def case(name: str, patient: str = "p1") -> CaseFiles:
     ],
 )
 def test_the_days_between_visits_follow_from_their_names(first: str, second: str, days: int | None) -> None:
-    assert find_interval(case(first), case(second)) == days
+    assert find_interval(find_day(case(first)), find_day(case(second))) == days
 
 
 def test_a_day_that_does_not_exist_is_not_known() -> None:

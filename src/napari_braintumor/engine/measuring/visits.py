@@ -53,22 +53,25 @@ _BRATS_REG = re.compile(r"(?i)BraTSReg_\d+_\d\d_(\d{4})$")
 
 
 def find_day(case: CaseFiles) -> int | None:
-    """Return the day of a visit, counted from any day that is the same for all visits of the patient.
+    """Return the day of a visit, by its headers or its name; see `find_named_day`."""
+    dates = [image.series.date for image in case.images if image.series is not None and image.series.date]
+    return find_named_day(min(dates, default=case.name))
+
+
+def find_named_day(name: str) -> int | None:
+    """Return the day that a name states, counted from any day that is the same for all visits of the patient.
 
     Returns
     -------
     int or None
-        From the headers, else from a date in the case's name, or from the days that BraTS-Reg puts there; None if
-        neither says.
+        From a date, or from the days that BraTS-Reg puts there; None if the name has neither.
     """
-    dates = [image.series.date for image in case.images if image.series is not None and image.series.date]
-    match = _DATE.search(min(dates, default=case.name))
-    if match:
+    if match := _DATE.search(name):
         try:
             return datetime.date(*(int(part) for part in match.groups())).toordinal()
         except ValueError:
             return None
-    days = _BRATS_REG.search(case.name)
+    days = _BRATS_REG.search(name)
     return int(days[1]) if days else None
 
 
@@ -105,10 +108,9 @@ def pair_visits(cases: Sequence[CaseFiles]) -> list[tuple[CaseFiles, CaseFiles]]
     return pairs
 
 
-def find_interval(earlier: CaseFiles, later: CaseFiles) -> int | None:
-    """Return the days between two visits, or None if a date is not known."""
-    first, second = find_day(earlier), find_day(later)
-    return second - first if first is not None and second is not None else None
+def find_interval(earlier: int | None, later: int | None) -> int | None:
+    """Return the days between two days, or None if one is not known."""
+    return later - earlier if earlier is not None and later is not None else None
 
 
 def register_visits(

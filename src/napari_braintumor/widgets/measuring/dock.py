@@ -13,11 +13,12 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWi
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.measuring.export import list_row
-from napari_braintumor.engine.measuring.measurements import MEASUREMENTS, Measured
+from napari_braintumor.engine.measuring.measurements import MEASUREMENTS, Measured, Measurement
 from napari_braintumor.layers import follow_labels, label_names, masks_in, unwrap_layer
 from napari_braintumor.layers.measuring import (
     DrawnLabels,
     drawn_labels_of,
+    find_earlier,
     go_to_slice,
     remove_diameters,
     update_or_add_changes,
@@ -52,7 +53,7 @@ NOTHING_YET = "There are no labels to measure yet. Segment a case, or open or dr
 PAUSE_MS = 600
 """After a stroke, until what is drawn is measured again."""
 
-_LISTED = ("volume_ml", "product_mm2", "longest_mm", "lesions", "side")
+_LISTED = ("volume_ml", "product_mm2", "lesions", "side", "longest_mm", "slice_z")
 
 
 class MeasureDock(Dock):
@@ -111,10 +112,13 @@ class MeasureDock(Dock):
         self.footer = Footer(self.export_button, "Stop; nothing is changed")
         self.message = Message()
         self.target_line = make_line("", "What is measured")
-        self.table = TextTable(["", *(each.heading for each in MEASUREMENTS if each.name in _LISTED)], numbers_from=1)
+        self.table = TextTable(
+            ["", *(each.heading for name in _LISTED for each in MEASUREMENTS if each.name == name)], numbers_from=1
+        )
         self.view = make_table_view(self.table, "Measurements", "Click a row to go to the slice of its diameters")
         self.view.clicked.connect(lambda index: self._go_to(index.row()))
         self.view.setMinimumHeight(150)
+        self.view.setMaximumHeight(280)
         self.divided_line = make_line("", "How sides are divided")
         self.diameters_box = QCheckBox("Draw diameters")
         name_widget(self.diameters_box, "Draw diameters", "Draw the two diameters of each lesion in their slice")
@@ -165,6 +169,9 @@ class MeasureDock(Dock):
         for slot in (self.scores_box.reference_slot, self.visits_box.earlier_slot):
             slot.offer(others, slot.layer if slot.layer in others else None)
         self.scores_box.reference_slot.blockSignals(False)
+        slot = self.visits_box.earlier_slot
+        if chosen is not None and (slot.layer is None or chosen is not last):
+            slot.offer(others, find_earlier(chosen, others))
         if chosen is not last:
             self._work_on(chosen)
         self.target_line.setText(NOTHING_YET if chosen is None else str(chosen.name))
@@ -244,7 +251,7 @@ class MeasureDock(Dock):
 
     def _show_rows(self, rows: tuple[Measured, ...], divided_by: str) -> None:
         self._rows = rows
-        listed = [each for each in MEASUREMENTS if each.name in _LISTED]
+        listed = _list_columns()
         self.table.fill(
             [
                 [
@@ -373,3 +380,7 @@ class MeasureDock(Dock):
 
     def _show_failure(self, failure: Failure) -> None:
         self.message.show_failure(failure)
+
+
+def _list_columns() -> list[Measurement]:
+    return [each for name in _LISTED for each in MEASUREMENTS if each.name == name]

@@ -18,7 +18,13 @@ from napari_braintumor.engine.measuring.export import CaseReport, export_case
 from napari_braintumor.engine.measuring.measurements import Measured, measure_regions
 from napari_braintumor.engine.measuring.scores import score_labels
 from napari_braintumor.engine.measuring.sides import Midline, find_midline
-from napari_braintumor.engine.measuring.visits import VisitComparison, compare_visits, register_visits
+from napari_braintumor.engine.measuring.visits import (
+    VisitComparison,
+    compare_visits,
+    find_interval,
+    find_named_day,
+    register_visits,
+)
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.layers.measuring import FALSE, MISSED, RIGHT, DrawnLabels
@@ -89,7 +95,8 @@ def compare_drawn(earlier: DrawnLabels, later: DrawnLabels) -> Generator[PhaseRe
             move = event
     yield PhaseReached("comparing the visits")
     midlines = _find_midline(earlier), _find_midline(later)
-    yield Compared(compare_visits(*labels, move, None, midlines))
+    days = find_interval(find_named_day(earlier.case), find_named_day(later.case))
+    yield Compared(compare_visits(*labels, move, days, midlines))
 
 
 def export_drawn(drawn: DrawnLabels, folder: Path) -> Generator[PhaseReached | Exported, None, None]:
@@ -149,6 +156,8 @@ def describe_comparison(compared: VisitComparison) -> str:
         + (f", {after / before - 1:+.0%})" if before else ")")
         for region, before, after in compared.list_volumes()
     ]
+    if compared.interval_days is not None:
+        lines.insert(0, f"{compared.interval_days} days apart.")
     found = compared.assessment
     lines.append(f"{found.region}: {found.category or 'no category'} by diameters, {found.reason}.")
     lines.append(f"{found.region}: {found.by_volume or 'no category'} by volume.")
