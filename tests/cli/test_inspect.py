@@ -79,6 +79,17 @@ def test_a_series_that_is_not_there_is_a_failure_of_the_case(folder: Path):
     assert "Case 'P7' has no series '77'. It has 1 'localizer', 2 'ax t1'" in result.output
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["prepare", "-o", "out"], ["segment", "-o", "out"]])
+def test_where_no_series_fits_the_command_line_says_how_to_choose(tmp_path: Path, command: list[str]):
+    place = affine_of(spacing=(5.0, 2.0, 2.0), shape=SHAPE)
+    values = np.random.default_rng(0).integers(1, 99, SHAPE)
+    write_series(tmp_path / "P7", values, place, Acquisition("localizer", 3))
+    out = [str(tmp_path / word) if word == "out" else word for word in command[1:]]
+    result = run(app, [command[0], str(tmp_path / "P7"), *out])
+    assert result.exit_code == 1
+    assert "Choose one with --series T1=NUMBER; 'napari-braintumor inspect' lists the numbers." in result.output
+
+
 def test_files_whose_names_say_nothing_have_a_table_too(case_folder: Path, tmp_path: Path):
     (tmp_path / "x").mkdir()
     for number, path in enumerate(sorted((case_folder / "case7").glob("case7_*.nii.gz"))[:2]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -27,7 +27,10 @@ from napari_braintumor.cli._console import (
     find_all,
 )
 from napari_braintumor.engine.files.cases import CaseFiles
+from napari_braintumor.engine.files.choosing_series.changing import asks_to_choose
 from napari_braintumor.engine.settings import DEFAULT_MODEL, AlignConfig, SegmentConfig
+
+_HOW_TO_CHOOSE = "Choose one with --series T1=NUMBER; 'napari-braintumor inspect' lists the numbers."
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,12 @@ class CaseOptions:
     def find(
         self, paths: Sequence[Path], modalities: tuple[str, ...] | None, failures: Failures, *, offer: bool = False
     ) -> list[CaseFiles]:
-        """Find the cases of all paths, see `find_all`."""
-        return find_all(paths, modalities, failures, keep_names=self.keep_names, picks=self.series, offer=offer)
+        """Find the cases of all paths, see `find_all`; where no series of a case fits, it says how to choose one."""
+        found = find_all(paths, modalities, failures, keep_names=self.keep_names, picks=self.series, offer=offer)
+        return [
+            replace(case, problem=f"{case.problem} {_HOW_TO_CHOOSE}") if asks_to_choose(case) else case
+            for case in found
+        ]
 
 
 @dataclass(frozen=True)

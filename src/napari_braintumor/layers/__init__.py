@@ -58,9 +58,11 @@ from napari_braintumor.layers.masks import (
     slice_at,
 )
 from napari_braintumor.layers.opening import (
+    CaseLookedAt,
     CaseRead,
     CasesFound,
     OpeningEvent,
+    open_case,
     open_paths,
     read_layers_of,
 )
@@ -130,6 +132,7 @@ __all__ = [
     "SOLID",
     "Answer",
     "Case",
+    "CaseLookedAt",
     "CaseRead",
     "CaseView",
     "CasesFound",
@@ -197,6 +200,7 @@ __all__ = [
     "match_modalities",
     "modality_of",
     "model_labels",
+    "open_case",
     "open_paths",
     "placement_among_shown",
     "read_label",

@@ -10,6 +10,7 @@ from napari_braintumor.engine.aligning.scans import Scan, choose_reference
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.looking import look_at_unsure
 from napari_braintumor.engine.files.reading import join_scans, read_reference, read_scans
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.layers.display import LayerData, layers_from_scans, make_reference_layer
@@ -27,6 +28,19 @@ class CasesFound:
     """
 
     cases: tuple[CaseFiles, ...]
+
+
+@dataclass(frozen=True)
+class CaseLookedAt:
+    """The images of unsure series were looked at.
+
+    Attributes
+    ----------
+    case
+        The case, with what was seen in the reasons of its table.
+    """
+
+    case: CaseFiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +62,7 @@ class CaseRead:
     notes: tuple[str, ...]
 
 
-OpeningEvent = PhaseReached | CasesFound | CaseRead
+OpeningEvent = PhaseReached | CasesFound | CaseLookedAt | CaseRead
 
 
 def open_paths(paths: Sequence[Path]) -> Generator[OpeningEvent, None, None]:
@@ -57,7 +71,7 @@ def open_paths(paths: Sequence[Path]) -> Generator[OpeningEvent, None, None]:
     Yields
     ------
     OpeningEvent
-        `CasesFound`, and `CaseRead` last.
+        `CasesFound`, then those of `open_case`.
 
     Raises
     ------
@@ -70,7 +84,31 @@ def open_paths(paths: Sequence[Path]) -> Generator[OpeningEvent, None, None]:
     sound = next((case for case in cases if case.problem is None), None)
     if sound is None:
         raise DataError(cases[0].problem or f"'{cases[0].name}' cannot be read.")
-    yield from read_layers_of(sound)
+    yield from open_case(sound)
+
+
+def open_case(case: CaseFiles) -> Generator[OpeningEvent, None, None]:
+    """Look at the series of a case that are unsure, and read its scans.
+
+    Yields
+    ------
+    OpeningEvent
+        `CaseLookedAt` if anything was seen, and `CaseRead` last.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
+    looked_at = case
+    for event in look_at_unsure(case):
+        if isinstance(event, PhaseReached):
+            yield event
+        else:
+            looked_at = event
+    if looked_at is not case:
+        yield CaseLookedAt(looked_at)
+    yield from read_layers_of(looked_at)
 
 
 def read_layers_of(

@@ -10,7 +10,7 @@ from napari_braintumor.engine.files.reading import read_case
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.inspecting.head import describe_head
 
-UNIFORM = ("is uniform inside, as a phantom is and a head is not",)
+UNIFORM = "is uniform inside, as a phantom is and a head is not"
 
 
 def make_head(shape=(30, 100, 90), spacing=(5.0, 2.0, 2.0), seed=0):
@@ -23,7 +23,7 @@ def make_head(shape=(30, 100, 90), spacing=(5.0, 2.0, 2.0), seed=0):
 
 
 def test_a_whole_head_is_nothing_to_remark_on():
-    assert describe_head(*make_head()) == ()
+    assert describe_head(*make_head()) == ""
 
 
 @pytest.mark.parametrize("noise", [0, 2, 10])
@@ -45,31 +45,34 @@ def test_a_uniform_object_is_called_that_whatever_the_coil_and_the_noise(noise: 
         (np.s_[:, :60], "back"),
         (np.s_[:, :, 35:], "right"),
         (np.s_[:, :, :55], "left"),
+        (np.s_[:16, 40:], "top and the front"),
+        (np.s_[:16, 40:, :55], "top, the front and the left"),
+        (np.s_[:16, 40:60, 35:55], "top, the front, the back, the right and the left"),
     ],
 )
-def test_a_head_that_is_cut_off_is_reported_with_the_side(part, side: str):
+def test_a_head_that_is_cut_off_is_reported_with_all_sides_in_one_sentence(part, side: str):
     image, spacing = make_head()
-    assert describe_head(image[part], spacing) == (f"cuts off the {side} of the head",)
+    assert describe_head(image[part], spacing) == f"cuts off the {side} of the head"
 
 
 def test_where_the_neck_is_cut_does_not_matter():
     image, spacing = make_head()
-    assert describe_head(image[12:], spacing) == ()
+    assert describe_head(image[12:], spacing) == ""
 
 
 @pytest.mark.parametrize("shape", [(1, 50, 50), (2, 4, 4), (6, 3, 30), (3, 8, 8)])
 def test_what_is_too_small_to_say_says_nothing(shape: tuple[int, int, int]):
-    assert describe_head(make_head(shape)[0], (5.0, 5.0, 5.0)) == ()
+    assert describe_head(make_head(shape)[0], (5.0, 5.0, 5.0)) == ""
 
 
 def test_an_empty_image_shows_nothing():
-    assert describe_head(np.zeros((20, 60, 60)), (5.0, 2.0, 2.0)) == ("shows nothing",)
+    assert describe_head(np.zeros((20, 60, 60)), (5.0, 2.0, 2.0)) == "shows nothing"
 
 
 def test_the_sample_case_shows_a_whole_head():
     volume = read_case(find_cases(sample_folder())[0])
     for image in volume.data:
-        assert describe_head(image, volume.spacing) == ()
+        assert describe_head(image, volume.spacing) == ""
 
 
 @pytest.mark.real_data
@@ -79,4 +82,4 @@ def test_real_scans_show_whole_heads_and_a_slab_does_not(real_data: Path):
     for folder in ("lgg", "brats"):
         for case in find_cases(real_data / folder)[:3]:
             volume = read_case(case)
-            assert {describe_head(image, volume.spacing) for image in volume.data} == {()}, case.name
+            assert {describe_head(image, volume.spacing) for image in volume.data} == {""}, case.name

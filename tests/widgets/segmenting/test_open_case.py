@@ -10,11 +10,13 @@ from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QTimer
 
-from dicom import Acquisition, Storage, affine_of, write_case, write_pdf, write_series
+from dicom import Acquisition, Storage, affine_of, write_case, write_dicomdir, write_pdf, write_series
+from fluid_heads import brain
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.choosing_series.rows import NO_MODALITY
 from napari_braintumor.layers import KEY
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
+from napari_braintumor.widgets.segmenting.series_table import WHY
 
 SERIES = {
     "T1": ("AX T1", 2, (6, 20, 20), (6.0, 2.0, 2.0)),
@@ -227,6 +229,80 @@ def test_only_one_thing_is_done_at_a_time(qtbot, dock, folder):
     wait(qtbot, dock)
 
 
+# ------------------------------------------------------------------------------------------------ what is unsure
+
+
+@pytest.fixture
+def unsure(tmp_path: Path) -> Path:
+    """A FLAIR whose description says so, and a series that is T2 by its times alone."""
+    folder, shape = tmp_path / "unsure", (30, 96, 96)
+    for number, (name, acquisition) in enumerate(
+        {
+            "FLAIR": Acquisition("ax flair", 1, echo_time=None, repetition_time=None),
+            "T2": Acquisition("kopf b", 2, echo_time=100.0, repetition_time=5000.0, volumetric=False),
+        }.items()
+    ):
+        values = (brain(name, shape) * 3).clip(0)
+        write_series(folder / str(number), values, affine_of(spacing=(4.0, 1.6, 1.6), shape=shape), acquisition)
+    return folder
+
+
+def test_the_images_of_unsure_series_are_looked_at_and_the_table_says_what_they_show(qtbot, dock, viewer, unsure):
+    phases: list[str] = []
+    dock.footer.show_phase = lambda event: phases.append(event.phase)
+    open_and_wait(qtbot, dock, unsure)
+    assert "looking at unsure" in phases
+    table = dock.opener.series.table
+    row = next(number for number, row in enumerate(table.rows) if row.series.number == 2)
+    assert "fluid is bright in its image, as in T2" in table.data(table.index(row, WHY))
+    assert "fluid is bright in its image" in dock.message.text()
+    assert dock.opener.series_part.isExpanded()
+    assert "Check the one with a question mark" in dock.opener.series.line.text()
+    assert len(names(viewer)) == 2
+
+
+def test_looking_can_be_cancelled(qtbot, dock, viewer, unsure):
+    show = dock.footer.show_phase
+
+    def cancel_there(event: PhaseReached) -> None:
+        show(event)
+        if event.phase.startswith("looking at"):
+            dock.footer.cancel_button.click()
+
+    dock.footer.show_phase = cancel_there
+    open_and_wait(qtbot, dock, unsure)
+    assert dock.message.text() == "Canceled. No scan was opened."
+    assert not viewer.layers
+    assert dock.opener.series_part.isHidden()
+
+
+def test_where_no_series_fits_the_dock_says_how_to_choose_one_there(qtbot, dock, viewer, tmp_path):
+    add(tmp_path / "odd", "strange", 4, (6, 20, 20), (6.0, 2.0, 2.0))
+    open_and_wait(qtbot, dock, tmp_path / "odd")
+    assert dock.message.text().startswith("Not opened: Case 'odd' has no series for T1, T1ce, T2 or FLAIR.")
+    assert dock.message.text().endswith("Say what a series shows in the first column of the table.")
+    assert "--" not in dock.message.text()
+    assert dock.opener.series_part.isExpanded()
+    choose(dock, 4, "T2")
+    wait(qtbot, dock)
+    assert names(viewer) == ["T2 [odd]"]
+    assert dock.message.isHidden(), dock.message.text()
+
+
+def test_of_two_cases_the_one_where_no_series_fits_shows_its_table(qtbot, dock, viewer, tmp_path):
+    add(tmp_path / "one", *SERIES["T1"], patient="one")
+    add(tmp_path / "two", "strange", 4, (6, 20, 20), (6.0, 2.0, 2.0), patient="two")
+    open_and_wait(qtbot, dock, tmp_path)
+    assert len(names(viewer)) == 1
+    other = 1 - dock.opener.case_box.currentIndex()
+    dock.opener.case_box.setCurrentIndex(other)
+    dock.opener.case_box.activated.emit(other)
+    assert dock.message.text().endswith("Say what a series shows in the first column of the table.")
+    choose(dock, 4, "T2")
+    wait(qtbot, dock)
+    assert len(names(viewer)) == 2
+
+
 # ------------------------------------------------------------------------------------------------ changing
 
 
@@ -287,6 +363,28 @@ def test_of_two_patients_one_is_opened_and_the_other_can_be_chosen(qtbot, dock, 
     assert len(names(viewer)) == 4
     assert len({layer.metadata[KEY]["case"] for layer in viewer.layers}) == 2
     assert dock.scans.case_bar.case.name == dock.opener.case.name
+
+
+@pytest.mark.parametrize("by", ["folder", "DICOMDIR"])
+def test_two_patients_in_one_folder_are_two_cases(qtbot, dock, viewer, tmp_path, by):
+    paths = []
+    for patient in ("one", "two"):
+        for description, number, shape, spacing in SERIES.values():
+            add(tmp_path / patient, description, number, shape, spacing, patient=patient)
+        paths += sorted((tmp_path / patient).rglob("*.dcm"))
+    if by == "DICOMDIR":
+        given = write_dicomdir(tmp_path / "disc", paths)
+    else:
+        given = tmp_path / "together"
+        given.mkdir()
+        for number, path in enumerate(paths):
+            path.rename(given / f"{number:03d}.dcm")
+    open_and_wait(qtbot, dock, given)
+    cases = dock.opener._cases
+    assert [[row.series.description for row in case.rows] for case in cases] == [["AX T1", "AX FLAIR"]] * 2
+    assert dock.opener.case_box.count() == 2
+    assert sorted(name.split()[0] for name in names(viewer)) == ["FLAIR", "T1"]
+    assert len({layer.metadata[KEY]["case"] for layer in viewer.layers}) == 1
 
 
 # ------------------------------------------------------------------------------------------------ privacy

@@ -16,6 +16,7 @@ from napari_braintumor.widgets.segmenting.series_table import (
     SHOWS,
     USE,
     VOXELS,
+    WHY,
     SeriesTable,
     SeriesView,
     explain_row,
@@ -78,6 +79,15 @@ def test_the_tooltip_says_why(rows):
     assert "a report" in tips[5]
 
 
+def test_the_reasons_are_in_the_table_too_where_no_mouse_is_needed(rows):
+    table = SeriesTable()
+    table.fill(rows)
+    reasons = texts(table, WHY)
+    assert "the description says T1" in reasons[1]
+    assert reasons[3].startswith("series 2 'AX T1'")
+    assert reasons[4] == rows[4].reason != ""
+
+
 def test_used_series_are_bold(rows):
     table = SeriesTable()
     table.fill(rows)
@@ -124,7 +134,7 @@ def filled(*rows: SeriesRow) -> SeriesTable:
 def test_the_description_takes_what_room_there_is(view, width):
     view.resize(width, 300)
     view.grab()  # which lays it out
-    shown = [view.view.columnWidth(column) for column in (USE, NAME, SHOWS, PLANE, VOXELS)]
+    shown = [view.view.columnWidth(column) for column in (USE, NAME, SHOWS, PLANE, VOXELS, WHY)]
     assert sum(shown) >= width - 40
     assert shown[1] >= 60
     assert view.view.columnWidth(USE) < 120

@@ -187,7 +187,7 @@ def _take_scans(files: Mapping[ImageFile, Stored | DataError]) -> dict[str, Scan
             if series is not None:
                 check_scan(image.modality, scan.data)
                 found = describe_head(scan.data, scan.grid.spacing)
-                scan = replace(scan, notes=tuple(f"{capitalize(scan.name)} {what}." for what in found))
+                scan = replace(scan, notes=(f"{capitalize(scan.name)} {found}.",) if found else ())
             scans[image.modality] = scan
         except DataError as error:
             if series is None or (not scans and image is [*files][-1]):

@@ -21,8 +21,8 @@ CUT = 0.5
 runs through it in more than this share of its slices; 0.44 was the most where only the vertex is missing."""
 
 
-def describe_head(image_ZYX: NDArray[Any], spacing: tuple[float, float, float]) -> tuple[str, ...]:
-    """Describe what is wrong with the head in a scan, each as the end of a sentence that begins with the scan.
+def describe_head(image_ZYX: NDArray[Any], spacing: tuple[float, float, float]) -> str:
+    """Describe what is wrong with the head in a scan, as the end of a sentence that begins with the scan.
 
     Parameters
     ----------
@@ -33,29 +33,31 @@ def describe_head(image_ZYX: NDArray[Any], spacing: tuple[float, float, float]) 
 
     Returns
     -------
-    tuple of str
-        Such as ``cuts off the top of the head``; empty if nothing seems wrong, or the scan is too small to say.
+    str
+        Such as ``cuts off the top and the front of the head``; empty if nothing seems wrong, or the scan is too small
+        to say.
     """
     from scipy import ndimage
 
     coarse = _average_blocks(image_ZYX, spacing)
     if min(coarse.shape) < 3:
-        return ()
+        return ""
     tissue = ndimage.binary_fill_holes(find_background(coarse).find_tissue(coarse))
     parts, count = ndimage.label(tissue)
     if not count:
-        return ("shows nothing",)
+        return "shows nothing"
     sizes = np.bincount(parts.ravel())[1:]
     head = parts == 1 + int(sizes.argmax())
     inside = ndimage.binary_erosion(head, iterations=2 if min(coarse.shape) > 8 else 1)
-    found = []
-    if np.count_nonzero(inside) >= _FEWEST_VOXELS:
-        apart = np.abs(coarse - ndimage.uniform_filter(coarse, 3))[inside]
-        middle = float(np.median(coarse[inside]))
-        if middle > 0 and float(np.median(apart)) < UNIFORM * middle:
-            return ("is uniform inside, as a phantom is and a head is not",)
-        found = [f"cuts off the {side} of the head" for side in _find_cuts(head)]
-    return tuple(found)
+    if np.count_nonzero(inside) < _FEWEST_VOXELS:
+        return ""
+    apart = np.abs(coarse - ndimage.uniform_filter(coarse, 3))[inside]
+    middle = float(np.median(coarse[inside]))
+    if middle > 0 and float(np.median(apart)) < UNIFORM * middle:
+        return "is uniform inside, as a phantom is and a head is not"
+    sides = [f"the {side}" for side in _find_cuts(head)]
+    listed = " and ".join(filter(None, (", ".join(sides[:-1]), *sides[-1:])))
+    return f"cuts off {listed} of the head" if sides else ""
 
 
 def _average_blocks(image_ZYX: NDArray[Any], spacing: tuple[float, float, float]) -> NDArray[np.float32]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +15,29 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.cases import CaseFiles
-from napari_braintumor.engine.files.choosing_series.changing import change_row, remember_choice
+from napari_braintumor.engine.files.choosing_series.changing import asks_to_choose, change_row, remember_choice
 from napari_braintumor.engine.files.choosing_series.rows import describe_rows
-from napari_braintumor.layers import KEY, CaseRead, CasesFound, OpeningEvent, open_paths, read_layers_of
+from napari_braintumor.layers import (
+    KEY,
+    CaseLookedAt,
+    CaseRead,
+    CasesFound,
+    OpeningEvent,
+    open_case,
+    open_paths,
+    read_layers_of,
+)
 from napari_braintumor.widgets.segmenting.drops import FileDrops, OpenButton
 from napari_braintumor.widgets.segmenting.series_table import SeriesView
 from napari_braintumor.widgets.shared.footer import Footer
-from napari_braintumor.widgets.shared.jobs import Job
+from napari_braintumor.widgets.shared.jobs import Failure, Job
 from napari_braintumor.widgets.shared.message import Message
 from napari_braintumor.widgets.shared.parts import EndingCombo, make_collapsible, name_widget
 
 if TYPE_CHECKING:
     import napari
+
+HOW_TO_CHOOSE = "Say what a series shows in the first column of the table."
 
 
 class CaseOpener(QWidget):
@@ -95,7 +105,7 @@ class CaseOpener(QWidget):
         self._was = self._cases, self._number
         job = Job(self._dock, title, _with_layers, generator, *args)
         job.happened.connect(self._follow)
-        job.failed.connect(partial(self._message.show_failure, before="Not opened: "))
+        job.failed.connect(self._show_failure)
         job.ended.connect(self._end)
         self._ended = False
         self._footer.run(job, said)
@@ -108,8 +118,21 @@ class CaseOpener(QWidget):
             self._cases, self._number = event.cases, 0
             self._number = next((i for i, case in enumerate(event.cases) if case.problem is None), 0)
             self._show_cases()
+        elif isinstance(event, CaseLookedAt):
+            self._replace_case(event.case)
         elif isinstance(event, LayersMade):
             self._add(event)
+
+    def _show_failure(self, failure: Failure) -> None:
+        self._message.show_failure(replace(failure, text=self._with_advice(failure.text)), before="Not opened: ")
+
+    def _with_advice(self, problem: str) -> str:
+        return f"{problem} {HOW_TO_CHOOSE}" if self.case is not None and asks_to_choose(self.case) else problem
+
+    def _replace_case(self, case: CaseFiles) -> None:
+        """Show another table for the case that is shown."""
+        self._cases = (*self._cases[: self._number], case, *self._cases[self._number + 1 :])
+        self._show_cases()
 
     def _end(self) -> None:
         self._ended = True
@@ -186,12 +209,12 @@ class CaseOpener(QWidget):
 
     def _open_other(self, index: int) -> None:
         case = self._cases[index]
-        if case.problem is not None:
-            self._message.show_text(f"Not opened: {case.problem}")
-            return
         self._number = index
         self._show_cases()
-        self._run(f"Open {case.name}", read_layers_of, case, said=f"Reading {case.name}…")
+        if case.problem is not None:
+            self._message.show_text(f"Not opened: {self._with_advice(case.problem)}")
+            return
+        self._run(f"Open {case.name}", open_case, case, said=f"Reading {case.name}…")
 
     def _use(self, key: str, modality: str) -> None:
         """Use a series for another modality, or for none, and remember it."""
@@ -203,8 +226,7 @@ class CaseOpener(QWidget):
             remember_choice(changed)
         except DataError as error:
             show_warning(str(error))
-        self._cases = (*self._cases[: self._number], changed, *self._cases[self._number + 1 :])
-        self._show_cases()
+        self._replace_case(changed)
         known = [layer.metadata[KEY] for layer in self._viewer.layers if self._is_of(layer, changed)]
         open_now = {(each["series"], each["modality"]) for each in known}
         beside = next((each["beside"] for each in known if each.get("beside") is not None), None)
@@ -223,7 +245,7 @@ class LayersMade:
 
 def _with_layers(
     generator: Callable[..., Generator[OpeningEvent, None, None]], *args: Any
-) -> Generator[PhaseReached | CasesFound | LayersMade, None, None]:
+) -> Generator[PhaseReached | CasesFound | CaseLookedAt | LayersMade, None, None]:
     """Make the layers of a case that was read; runs in a worker thread."""
     for event in generator(*args):
         if isinstance(event, CaseRead):

@@ -41,6 +41,10 @@ def _read_kind(row: SeriesRow) -> str:
     return row.modality if row.sure else f"{row.modality}?"
 
 
+def _read_reason(row: SeriesRow) -> str:
+    return row.why_not if row.sure and not row.used else row.reason
+
+
 _COLUMNS = (
     _Column("Use as", "What the series is used for", lambda row: row.modality or "" if row.used else NOT_USED),
     _Column("Series", "Its number and what the scanner's operator called it", _read_description),
@@ -48,10 +52,11 @@ _COLUMNS = (
     _Column("Plane", "How its slices lie", lambda row: row.plane),
     _Column("Voxels, mm", "From foot to head, front to back, right to left", lambda row: row.voxel_size),
     _Column("Date", "The day of the examination", lambda row: row.series.date),
+    _Column("Why", "Why it is thought to show that, or why it is not used", _read_reason),
 )
-USE, NAME, SHOWS, PLANE, VOXELS, DATE = range(len(_COLUMNS))
+USE, NAME, SHOWS, PLANE, VOXELS, DATE, WHY = range(len(_COLUMNS))
 
-MOST_PX = {NAME: 160, SHOWS: 70}
+MOST_PX = {NAME: 160, SHOWS: 70, WHY: 400}
 """The widest that a column is made; the rest of its text is in the tooltip."""
 
 BOX_PX = 52

@@ -9,6 +9,7 @@ import pytest
 from dicom import Acquisition, Storage, affine_of, with_tags, write_capture, write_case, write_pdf, write_series
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
+from napari_braintumor.engine.files.choosing_series.changing import asks_to_choose
 from napari_braintumor.engine.files.reading import read_case
 
 T1 = Acquisition("t1_se_tra", 2, echo_time=9.0, repetition_time=500.0)
@@ -179,7 +180,17 @@ def test_an_examination_without_any_of_the_four_says_what_it_holds(tmp_path: Pat
     assert case.problem.startswith(
         "Case 'P7' has no series for T1, T1ce, T2 or FLAIR. Series 2 'localizer' was left out"
     )
-    assert "--series T1=NUMBER" in case.problem
+    assert "--" not in case.problem  # how to choose is said where that is done
+    assert asks_to_choose(case)
+
+
+def test_nobody_is_asked_to_choose_where_a_series_is_used_or_none_can_be(tmp_path: Path):
+    (case,) = find_cases(write(tmp_path / "P7", T1, replace(T2, description="localizer")))
+    assert not asks_to_choose(case)
+    write_pdf(tmp_path / "P8", Acquisition("Report", 9))
+    (case,) = find_cases(tmp_path / "P8", offer=True)
+    assert case.problem is not None
+    assert not asks_to_choose(case)
 
 
 def test_dicom_and_nifti_below_one_folder_are_all_found(tmp_path: Path):

@@ -29,8 +29,6 @@ from napari_braintumor.engine.files.naming import read_modalities
 
 NONE, AUTO = "none", "auto"
 
-HOW_TO_CHOOSE = "Choose in the table of series, or with --series T1=NUMBER; 'napari-braintumor inspect' prints it."
-
 
 def with_rows(case: CaseFiles, rows: Sequence[SeriesRow]) -> CaseFiles:
     """Return a case with another table of series, and the images and notes that follow from it."""
@@ -42,7 +40,7 @@ def with_rows(case: CaseFiles, rows: Sequence[SeriesRow]) -> CaseFiles:
     problem = None
     if not images:
         reasons = " ".join(describe_rows(rows)[:3])
-        problem = f"Case '{case.name}' has no series for T1, T1ce, T2 or FLAIR. {reasons} {HOW_TO_CHOOSE}"
+        problem = f"Case '{case.name}' has no series for T1, T1ce, T2 or FLAIR. {reasons}"
     return replace(
         case,
         images=tuple(sorted(images, key=lambda image: MODALITIES.index(image.modality))),
@@ -50,6 +48,11 @@ def with_rows(case: CaseFiles, rows: Sequence[SeriesRow]) -> CaseFiles:
         notes=(*notes, *describe_rows(rows)),
         problem=problem,
     )
+
+
+def asks_to_choose(case: CaseFiles) -> bool:
+    """Whether none of a case's series is used, but one could be: a person has to say what it shows."""
+    return not case.images and any(row.usable for row in case.rows)
 
 
 def change_row(case: CaseFiles, key: str, modality: str | None) -> CaseFiles:
