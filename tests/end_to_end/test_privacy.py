@@ -387,3 +387,36 @@ def test_labels_of_a_scanner_are_not_named_after_their_file(tmp_path: Path, monk
     with pytest.raises(BrainTumorError) as raised:
         readers.read_layers(path)
     assert not leaks(" ".join([str(raised.value), *shown]))
+
+
+def test_an_unexpected_error_can_be_reported_without_the_patient(
+    scans: Path, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    from napari.components import ViewerModel
+    from napari.utils.notifications import notification_manager
+    from qtpy.QtWidgets import QApplication
+
+    from napari_braintumor.engine.files import reading
+    from napari_braintumor.widgets.segmenting.dock import SegmentDock
+
+    def fail(paths: Any, *_: Any, **__: Any) -> Any:
+        data = pydicom.dcmread(next(iter(paths)))
+        raise ValueError(f"{data.PatientName} {data.PatientBirthDate} in {paths}")
+
+    caplog.set_level(logging.DEBUG)
+    notification_manager.records.clear()
+    monkeypatch.setattr(reading, "_read_image", fail)
+    dock = SegmentDock(ViewerModel())
+    qtbot.addWidget(dock)
+    dock.opener.open([scans])
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=60_000)
+    assert "should not: ValueError. Copy the details" in dock.message.text()
+    dock.message.details_button.click()
+    copied = QApplication.clipboard().text()
+    assert "in _try_to_read" in copied  # where it arose
+    result = run(app, ["segment", str(scans), "-o", str(tmp_path / "out"), "--verbose"])
+    assert "Unexpected error: ValueError." in result.output
+    assert "in _try_to_read" in result.output
+    said = [copied, dock.message.text(), result.output, caplog.text]
+    said += [record.message for record in notification_manager.records]
+    assert not [text for text in said if leaks(text)]

@@ -5,7 +5,6 @@ Exit codes: 0 success, 1 something failed, 2 the command was not understood, 130
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_failure
+from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_failure, describe_origin
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.calling import may_name_patient
 from napari_braintumor.engine.files.cases import CaseFiles, find_cases
@@ -128,7 +127,7 @@ class Failures:
             self.done += 1
         except Exception as error:  # noqa: BLE001  one case must not stop the others
             self.add(
-                case, describe_failure(error), "" if isinstance(error, BrainTumorError) else traceback.format_exc()
+                case, describe_failure(error), "" if isinstance(error, BrainTumorError) else describe_origin(error)
             )
 
     @contextmanager
@@ -214,7 +213,7 @@ def _choose(cases: Sequence[CaseFiles], picks: Sequence[str], failures: Failures
 
 
 def make_progress_bar(*counts: ProgressColumn, shown: bool = True) -> Progress:
-    """Return a progress bar that disappears when it is done, or one that is not shown."""
+    """Return a progress bar that disappears when it is done, or one that is not shown, as where nobody watches."""
     text = TextColumn("{task.description}", markup=False)
     return Progress(
         text,
@@ -223,7 +222,7 @@ def make_progress_bar(*counts: ProgressColumn, shown: bool = True) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not shown,
+        disable=not (shown and console.is_terminal),  # else a file of the output gets an empty line
     )
 
 

@@ -112,9 +112,9 @@ def raising(error: BaseException) -> Callable[..., object]:
     ("place", "error", "reason"),
     [
         ("read_case", MemoryError(), "There was not enough memory"),
-        ("read_case", EOFError("ended"), "Unexpected error: EOFError: ended"),
+        ("read_case", EOFError("ended"), "Unexpected error: EOFError."),
         ("read_reference", DataError("Two masks."), "Two masks."),
-        ("segment", RuntimeError("no\n  luck"), "Unexpected error: RuntimeError: no luck."),
+        ("segment", RuntimeError("no\n  luck"), "Unexpected error: RuntimeError."),
         ("count_missed_lesions", ZeroDivisionError(), "Unexpected error: ZeroDivisionError."),
     ],
 )

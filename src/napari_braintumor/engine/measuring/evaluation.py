@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.returning import segmentation_on
 from napari_braintumor.engine.aligning.scans import lie_alike
-from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure
+from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure, describe_origin
 from napari_braintumor.engine.events import (
     CalibrationEvaluated,
     CaseEvaluated,
@@ -93,7 +92,7 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
         except Exception as error:  # noqa: BLE001  an error in one case must not stop the others
             failed += 1
             expected = isinstance(error, BrainTumorError)
-            yield CaseFailed(case.name, describe_failure(error), "" if expected else traceback.format_exc())
+            yield CaseFailed(case.name, describe_failure(error), "" if expected else describe_origin(error))
             continue
         measured += 1
         for note in (*volume.notes, *reference.notes):

@@ -13,7 +13,6 @@ import os
 import platform
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import psutil
 from filelock import Timeout
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError
+from napari_braintumor.engine.errors import BrainTumorError, DataError, SettingsError, describe_origin, name_kind
 from napari_braintumor.engine.events import (
     BatchDone,
     Failed,
@@ -304,9 +303,9 @@ class Run(RunFolder):
                 yield event
         except Exception as error:
             is_expected = isinstance(error, BrainTumorError)
-            reason = str(error) if is_expected else f"{type(error).__name__}: {error}"
+            reason = str(error) if is_expected else name_kind(error)
             with suppress(DataError):  # the disk may be full, which is what the error says then
-                self._report(Failed(reason), "" if is_expected else traceback.format_exc())
+                self._report(Failed(reason), "" if is_expected else describe_origin(error))
             raise
 
     def write_text(self, path: Path, text: str) -> None:

@@ -10,7 +10,6 @@ import gc
 import logging
 import platform
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from napari.utils import progress
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_braintumor import __version__
-from napari_braintumor.engine.errors import BrainTumorError
+from napari_braintumor.engine.errors import BrainTumorError, describe_origin, name_kind
 from napari_braintumor.widgets.shared.following import when_destroyed
 
 Events = Generator[Any, None, None]
@@ -47,7 +46,7 @@ class Failure:
     text
         One sentence for the user.
     details
-        Traceback and versions for a report; empty if the user can mend it.
+        Where it arose, and versions, for a report, and nothing of a patient; empty if the user can mend it.
     """
 
     text: str
@@ -149,8 +148,8 @@ def _try(function: Callable[..., None], args: tuple[Any, ...]) -> None:
     warnings.showwarning = _log_warning
     try:
         function(*args)
-    except Exception:
-        logger.info("A background task failed", exc_info=True)
+    except Exception as error:  # noqa: BLE001  nobody waits for it
+        logger.info("A background task failed\n%s", describe_origin(error))
 
 
 class _Bar:
@@ -223,8 +222,8 @@ def _run(generator: Callable[..., Events], args: tuple[Any, ...], stop: Event) -
                 break
     except BrainTumorError as error:
         yield Failure(str(error))
-    except Exception as error:
-        logger.exception("A job failed")
+    except Exception as error:  # noqa: BLE001  whatever it is, the dock says so
+        logger.error("A job failed\n%s", describe_origin(error))  # its words may name a patient
         yield _describe_bug(error)
 
 
@@ -232,9 +231,9 @@ def _describe_bug(error: Exception) -> Failure:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         text = "There is not enough memory for this. Close other programs, or choose a smaller batch or another device."
     else:
-        text = f"Something went wrong that should not: {type(error).__name__}: {error}. Copy the details to report it."
+        text = f"Something went wrong that should not: {name_kind(error)}. Copy the details to report it."
     versions = f"napari-braintumor {__version__}, napari {napari.__version__}, Python {platform.python_version()}, "
-    return Failure(text, f"{versions}{platform.platform()}\n\n{''.join(traceback.format_exception(error))}")
+    return Failure(text, f"{versions}{platform.platform()}\n\n{describe_origin(error)}")
 
 
 def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
