@@ -348,6 +348,25 @@ def test_a_new_version_is_used_and_taken_back(qtbot: Any, dock: TrainDock, tmp_p
     assert run.model_path.exists()
 
 
+def test_a_new_version_is_discarded_at_the_end(
+    qtbot: Any, dock: TrainDock, tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    run.model_path.write_bytes(toy_model.read_bytes())
+    watched(qtbot, dock, record(run, Judged(True, "it is better.", 0.5, 0.6), Trained(run.model_path, 0.6)))
+    asked: list[str] = []
+
+    def agree(_: Any, __: str, question: str) -> QMessageBox.StandardButton:
+        asked.append(question)
+        return QMessageBox.StandardButton.Yes
+
+    monkeypatch.setattr(QMessageBox, "question", agree)
+    assert not dock.watch_page.discard_button.isHidden()
+    dock.watch_page.discard_button.click()
+    assert asked == [f"Discard '{run.folder.name}' and delete all of it?"]
+    assert not run.folder.exists()
+
+
 def test_the_preview_is_shown_as_a_picture_and_as_a_layer(
     qtbot: Any, dock: TrainDock, viewer: ViewerModel, tmp_path: Path
 ) -> None:
