@@ -154,6 +154,7 @@ class MeasureDock(Dock):
             self.visits_part,
         ):
             column.addWidget(widget)
+        column.addStretch(1)
         self.lay_out(body, (self.footer,))
 
     # ---------------------------------------------------------------------------------------------- which layer
