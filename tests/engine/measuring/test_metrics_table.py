@@ -53,9 +53,8 @@ def test_a_model_is_tested_against_the_table_of_another_one(case_folder, toy_mod
     monkeypatch.setattr(console, "width", 200)
     table = tmp_path / "table.csv"
     for name in ("case7", "case8"):
-        if not (case_folder / name).exists():
-            shutil.copytree(case_folder / "case7", case_folder / name)
-    arguments = ["evaluate", str(case_folder / "case7"), str(case_folder / "case8"), "-m", str(toy_model)]
+        shutil.copytree(case_folder / "case7", tmp_path / name)
+    arguments = ["evaluate", str(tmp_path / "case7"), str(tmp_path / "case8"), "-m", str(toy_model)]
     assert CliRunner().invoke(app, [*arguments, "-o", str(table)]).exit_code == 0
     printed = CliRunner().invoke(app, [*arguments, "--against", str(table)])
     assert printed.exit_code == 0, printed.output
