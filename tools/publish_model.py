@@ -49,7 +49,7 @@ def main(path: Path, record_path: Path, plan_paths: list[Path]) -> None:
             "metrics": tuple(list_metrics(record)),
             "trained_on": tuple(list_sources(card)),
             "license": LICENSE,
-            "limitations": LIMITATIONS,
+            "limitations": f"{LIMITATIONS} {describe_weakest(record)}",
             "seen_with_skull": SEEN_WITH_SKULL,
             "plans": tuple(plans) or card.plans,
         }
@@ -63,6 +63,17 @@ def choose_version(published: Path, weights_sha256: str) -> str:
         return "1"
     version = read_card(published).version
     return version if read_weights_sha256(published) == weights_sha256 else str(int(version) + 1)
+
+
+def describe_weakest(record: dict) -> str:
+    """Say how well each region is found in each kind of case, and how badly at worst."""
+    figures = []
+    for group, name in SETS.items():
+        rows = [row for row in record["cases"] if row["group"] == group and row["subset"] == "all"]
+        for region in dict.fromkeys(row["region"] for row in rows):
+            dice = [row["dice"] for row in rows if row["region"] == region]
+            figures.append(f"{name} {region} {mean(dice):.2f} ({min(dice):.2f}, n = {len(dice)})")
+    return f"Mean Dice (and the lowest) on patients that training never saw: {'; '.join(figures)}."
 
 
 def list_metrics(record: dict) -> list[Metric]:

@@ -73,6 +73,9 @@ def segment_plainly(volume, path: Path) -> np.ndarray:
     parts, count = ndimage.label(regions.any(0), np.ones((3, 3, 3)))
     sizes_ml = np.bincount(parts.ravel(), minlength=count + 1) * float(np.prod(volume.spacing)) / 1000
     regions &= (sizes_ml >= card.min_volume_ml)[parts]
+    for index, region in enumerate(card.regions):
+        if regions[index].sum() * float(np.prod(volume.spacing)) / 1000 < region.least_ml:
+            regions[index:] = False  # so little of it counts as the region around it
     labels = np.zeros(volume.shape, np.uint8)
     for mask, region in zip(regions, card.regions, strict=True):
         labels[mask] = region.label
