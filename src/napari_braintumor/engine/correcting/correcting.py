@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import Region
-from napari_braintumor.engine.correcting.features import CaseFeatures
-from napari_braintumor.engine.correcting.following import follow_strokes
+from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
+from napari_braintumor.engine.correcting.fitting import fit_change
+from napari_braintumor.engine.correcting.following import Fit, follow_strokes
 from napari_braintumor.engine.correcting.painting import depth_of_labels, enforce, labels_of_depth, repaint
 from napari_braintumor.engine.correcting.strokes import Stroke
 from napari_braintumor.engine.errors import DataError, SettingsError
@@ -39,6 +40,7 @@ def correct(
     labels_ZYX: NDArray[np.uint8],
     strokes: Sequence[Stroke],
     locked: Collection[int] = (),
+    fit: Fit = fit_change,
 ) -> Correction:
     """Follow strokes through the whole case.
 
@@ -56,6 +58,8 @@ def correct(
         All strokes since then, in the order in which they were drawn.
     locked
         Slices along Z that stay as they are.
+    fit
+        How logits follow from what strokes say; other ways are for comparison.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def correct(
     before_ZYX = depth_of_labels(labels_ZYX, features.regions)
     if not strokes:
         return Correction(labels_ZYX.astype(np.uint8), None)
-    change = follow_strokes(features, before_ZYX, strokes)
+    change = follow_strokes(features, before_ZYX, strokes, fit)
     after_ZYX = before_ZYX.copy()
     repaint(after_ZYX, features, change)
     enforce(after_ZYX, features, strokes)
@@ -107,12 +111,3 @@ def check_regions(strokes: Sequence[Stroke], regions: Sequence[Region]) -> None:
                 f"A stroke says '{stroke.region}', which this model does not know. Expected one of: "
                 f"{', '.join(known)}. Choose one of these, or a model that knows the region."
             )
-
-
-def find_box(mask_ZYX: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """Return the bounding box of a mask; None if it is empty."""
-    hits = [np.flatnonzero(mask_ZYX.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if not hits[0].size:
-        return None
-    z, y, x = (slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
-    return z, y, x

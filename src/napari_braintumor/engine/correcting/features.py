@@ -68,11 +68,6 @@ class CaseFeatures:
         cells = np.stack(np.unravel_index(self.places, self.grid), axis=1).astype(np.float32)
         return cells * (np.array(self.step) * self.spacing).astype(np.float32)
 
-    def find_mm(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return where some of the kept voxels lie: ``(n, 3)``, mm along Z, Y, X."""
-        found: NDArray[np.float32] = self.mm[rows]
-        return found
-
     def spread(self, values_V: NDArray[np.float32], empty: float) -> NDArray[np.float32]:
         """Return values of the kept voxels as an array on the features' grid."""
         whole = np.full(self.grid, empty, np.float32)
@@ -86,3 +81,12 @@ class CaseFeatures:
             for start, step, count, size in zip(self.start, self.step, self.grid, self.shape, strict=True)
         )
         return z, y, x
+
+
+def find_box(mask_ZYX: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Return the bounding box of a mask; None if it is empty."""
+    hits = [np.flatnonzero(mask_ZYX.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if not hits[0].size:
+        return None
+    z, y, x = (slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+    return z, y, x

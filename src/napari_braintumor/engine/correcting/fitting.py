@@ -25,24 +25,30 @@ MARGIN = 1.0
 SAMPLES = 6
 """So many voxels stand for a stroke, however long it is."""
 
-HEAD_SHARE = 0.3
-"""Weight of the fitted last layer against the local term."""
-
 HEAD_REACH_MM = 60.0
 """The fitted layer's part fades over this distance, so that the far end of the brain stays."""
 
+REACH_MM = 30.0
+"""The local term fades over this distance."""
+
 LIKENESS = 1.0
-"""How different features may be, in units of the case's own spread, until a stroke hardly counts."""
-
-LEAST_REACH_MM, MOST_REACH_MM = 8.0, 30.0
-"""The local term fades over a multiple of the stroke's length, within these limits: a short stroke means little."""
-
-REACH_OF_LENGTH = 3.0
+"""It also fades with the difference in features, over this many times the case's own spread."""
 
 NOISE = 0.1
+"""Variance of what is said under a stroke: a pen is not exact."""
+
+HOLDING_VOXELS = 80
+HOLDING_MM = 40.0
+"""So many voxels within this distance of the strokes hold the answer where it is."""
+
+HOLDING_NOISE = (2.0, 5.0)
+"""With this variance: for the outermost region, whose outline is rarely far off, and for those inside it, of which
+networks miss whole parts."""
+
 PRIOR = 0.02
 PULLING_VOXELS = 6000
 LEAST_PULL = 0.02
+"""The last layer is held by so many voxels, each by how uncertain it is, and at least by this; and by a prior."""
 
 UNLIKELY = -8.0
 NEAR_MM = 40.0
@@ -53,9 +59,20 @@ CHUNK_VOXELS = 16384
 Floats = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Shares:
+    """How much the two terms weigh: the last layer fitted again, and what is near and looks alike."""
+
+    head: float = 0.3
+    local: float = 1.0
+
+
+BOTH = Shares()
+
+
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """The voxels that stand for strokes.
+    """Voxels that stand for strokes, and voxels that hold the answer.
 
     Attributes
     ----------
@@ -63,13 +80,13 @@ class Sampled:
         ``(S,)``, which of the kept voxels of the case.
     says
         ``(S, R)``: 1 inside a region, -1 outside, 0 unknown.
-    reach_mm
-        ``(S,)``, how far the local term of its stroke reaches.
+    holds
+        bool ``(S,)``, which of them hold the answer; these say nothing.
     """
 
     rows: NDArray[np.intp]
     says: NDArray[np.int8]
-    reach_mm: Floats
+    holds: NDArray[np.bool_]
 
 
 def squeeze(logits: Floats) -> Floats:
@@ -80,7 +97,7 @@ def squeeze(logits: Floats) -> Floats:
 def choose_samples(
     features: CaseFeatures, rows: NDArray[np.intp], says: NDArray[np.int8], stroke_of: NDArray[np.intp]
 ) -> Sampled:
-    """Choose voxels that stand for each stroke, evenly spaced.
+    """Choose voxels that stand for each stroke, evenly spaced, and voxels around that hold the answer.
 
     Parameters
     ----------
@@ -92,18 +109,24 @@ def choose_samples(
     Returns
     -------
     Sampled
-        At most `SAMPLES` of each stroke.
+        `SAMPLES` of each stroke or fewer, then `HOLDING_VOXELS` or fewer.
     """
-    chosen, reach = [], []
+    chosen = []
+    near = np.zeros(len(features.places), bool)
     for number in np.unique(stroke_of):
         under = np.flatnonzero(stroke_of == number)
-        picked = under[np.unique(np.linspace(0, len(under) - 1, SAMPLES).round().astype(np.intp))]
-        where = features.find_mm(rows[under])
-        length_mm = float(np.linalg.norm(where.max(0) - where.min(0)))
-        chosen.append(picked)
-        reach.append(np.full(len(picked), np.clip(REACH_OF_LENGTH * length_mm, LEAST_REACH_MM, MOST_REACH_MM)))
+        chosen.append(under[np.unique(np.linspace(0, len(under) - 1, SAMPLES).round().astype(np.intp))])
+        middle = features.mm[rows[under]].mean(0, keepdims=True)
+        near |= _square_distances(features.mm, middle)[:, 0] < HOLDING_MM**2
+    near[rows] = False
+    around = np.flatnonzero(near)
+    holding = around[np.random.default_rng(0).permutation(len(around))[:HOLDING_VOXELS]]
     index = np.concatenate(chosen)
-    return Sampled(rows[index], says[index], np.concatenate(reach).astype(np.float32))
+    return Sampled(
+        rows=np.concatenate([rows[index], holding]),
+        says=np.concatenate([says[index], np.zeros((len(holding), says.shape[1]), np.int8)]),
+        holds=np.arange(len(index) + len(holding)) >= len(index),
+    )
 
 
 class Likeness:
@@ -117,17 +140,20 @@ class Likeness:
         The squeezed logits before the strokes.
     sampled
         The voxels that stand for the strokes.
+    shares
+        How much the two terms weigh.
     """
 
-    def __init__(self, features: CaseFeatures, squeezed_VR: Floats, sampled: Sampled) -> None:
-        self.features, self.sampled = features, sampled
+    def __init__(self, features: CaseFeatures, squeezed_VR: Floats, sampled: Sampled, shares: Shares) -> None:
+        self.features = features
+        self.shares = shares if features.adapts else Shares(head=0.0, local=max(shares.local, 1.0))
         every = -(-len(features.places) // PULLING_VOXELS)
         self.pulling_VC = features.values[every // 2 :: every].astype(np.float32)
         self.pulling_VR = squeezed_VR[every // 2 :: every]
         self.spread = np.float32(np.sqrt(max(1e-6, float(self.pulling_VC.var(0).sum()))))
         self.seen_SC = features.values[sampled.rows].astype(np.float32) / self.spread
-        self.mm_S3 = features.find_mm(sampled.rows)
-        self.head_RCS = [self._fit_head(column) for column in self.pulling_VR.T] if features.adapts else []
+        self.mm_S3 = features.mm[sampled.rows]
+        self.head_RCS = [self._fit_head(column) for column in self.pulling_VR.T] if self.shares.head else []
 
     def _fit_head(self, squeezed_V: Floats) -> Floats:
         """Return what the samples are to a last layer that is held by the voxels of the case: ``(C + 1, S)``."""
@@ -144,19 +170,16 @@ class Likeness:
     def compare(self, rows: NDArray[np.intp], regions: list[int]) -> list[Floats]:
         """Return the likeness ``(len(rows), S)`` of voxels to the samples, for each of some regions."""
         seen_VC = self.features.values[rows].astype(np.float32) / self.spread
-        where = self.features.find_mm(rows)
-        apart2 = _square_distances(where, self.mm_S3)
+        apart2 = _square_distances(self.features.mm[rows], self.mm_S3)
         local = _square_distances(seen_VC, self.seen_SC) / np.float32(-2 * LIKENESS**2)
-        local -= apart2 / (2 * self.sampled.reach_mm**2)
+        local -= apart2 / np.float32(2 * REACH_MM**2)
         np.exp(local, out=local)
-        if not self.features.adapts:
+        local *= np.float32(self.shares.local)
+        if not self.shares.head:
             return [local for _ in regions]
-        fading = np.exp(apart2 / np.float32(-2 * HEAD_REACH_MM**2)) * np.float32(HEAD_SHARE)
-        found = []
-        for region in regions:
-            head = self.head_RCS[region]
-            found.append(local + fading * (seen_VC @ head[:-1] + head[-1]))
-        return found
+        fading = np.exp(apart2 / np.float32(-2 * HEAD_REACH_MM**2)) * np.float32(self.shares.head)
+        heads = (self.head_RCS[region] for region in regions)
+        return [local + fading * (seen_VC @ head[:-1] + head[-1]) for head in heads]
 
 
 def fit_change(
@@ -165,6 +188,7 @@ def fit_change(
     rows: NDArray[np.intp],
     says: NDArray[np.int8],
     stroke_of: NDArray[np.intp],
+    shares: Shares = BOTH,
 ) -> Floats:
     """Return the squeezed logits ``(V, R)`` after strokes.
 
@@ -176,6 +200,8 @@ def fit_change(
         The logits before, which agree with the labels before.
     rows, says, stroke_of
         The voxels under strokes, as kept in the features; what is said of each region, 1, -1 or 0; and by which stroke.
+    shares
+        How much the last layer and the local term weigh.
 
     Returns
     -------
@@ -184,8 +210,7 @@ def fit_change(
 
     References
     ----------
-    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, chapters 2.2 and 3.4. Where strokes contradict
-    each other, or say what is known, the least-squares fit is between them.
+    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, chapters 2.2 and 3.4.
     """
     before = squeeze(logits_VR)
     after = before.copy()
@@ -193,13 +218,12 @@ def fit_change(
         return after
     sampled = choose_samples(features, rows, says, stroke_of)
     regions = [region for region in range(before.shape[1]) if sampled.says[:, region].any()]
-    likeness = Likeness(features, before, sampled)
-    among = likeness.compare(sampled.rows, regions)
+    likeness = Likeness(features, before, sampled, shares)
     moves = [
-        _solve(each, sampled.says[:, region], before[sampled.rows, region])
-        for each, region in zip(among, regions, strict=True)
+        _solve(alike, sampled, region, before[sampled.rows, region])
+        for alike, region in zip(likeness.compare(sampled.rows, regions), regions, strict=True)
     ]
-    looked_at = find_candidates(features, logits_VR, likeness.mm_S3)
+    looked_at = find_candidates(features, logits_VR, features.mm[rows])
     for start in range(0, len(looked_at), CHUNK_VOXELS):
         chunk = looked_at[start : start + CHUNK_VOXELS]
         for region, move, alike in zip(regions, moves, likeness.compare(chunk, regions), strict=True):
@@ -207,14 +231,15 @@ def fit_change(
     return after
 
 
-def _solve(alike_SS: Floats, says: NDArray[np.int8], before: Floats) -> Floats:
-    """Return how strongly each sample moves what is like it; samples that say nothing of the region do not."""
-    told = says != 0
-    sign = says[told].astype(np.float32)
-    wanted = np.maximum(MARGIN - sign * before[told], 0) * sign
-    alike = alike_SS[np.ix_(told, told)].astype(np.float64)
-    moves = np.zeros(len(says), np.float32)
-    moves[told] = np.linalg.solve(alike.T @ alike + NOISE * np.eye(len(alike)), alike.T @ wanted)
+def _solve(alike_SS: Floats, sampled: Sampled, region: int, before_S: Floats) -> Floats:
+    """Return how strongly each sample moves what is like it; one that says nothing of the region does not."""
+    counts = (sampled.says[:, region] != 0) | sampled.holds
+    sign = sampled.says[counts, region].astype(np.float64)
+    wanted = np.maximum(MARGIN - sign * before_S[counts], 0) * sign
+    alike = alike_SS[np.ix_(counts, counts)].astype(np.float64)
+    noise = np.where(sampled.holds[counts], HOLDING_NOISE[min(region, 1)], NOISE)
+    moves = np.zeros(len(counts), np.float32)
+    moves[counts] = np.linalg.solve(alike + np.diag(noise), wanted)
     return moves
 
 

@@ -4,15 +4,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
 from napari_braintumor.engine.correcting.fitting import fit_change, squeeze
 from napari_braintumor.engine.correcting.strokes import Stroke
+
+LEAST_CHANGE = 0.3
+"""A voxel changes sides only if its squeezed logit is then larger than this."""
+
+Fit = Callable[
+    [CaseFeatures, NDArray[np.float32], NDArray[np.intp], NDArray[np.int8], NDArray[np.intp]], NDArray[np.float32]
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +93,9 @@ def what_it_says(stroke: Stroke, features: CaseFeatures) -> NDArray[np.int8]:
     return said
 
 
-def follow_strokes(features: CaseFeatures, before_ZYX: NDArray[np.uint8], strokes: Sequence[Stroke]) -> Change:
+def follow_strokes(
+    features: CaseFeatures, before_ZYX: NDArray[np.uint8], strokes: Sequence[Stroke], fit: Fit = fit_change
+) -> Change:
     """Return the logits before and after strokes.
 
     Parameters
@@ -96,6 +106,8 @@ def follow_strokes(features: CaseFeatures, before_ZYX: NDArray[np.uint8], stroke
         Region depth before the strokes.
     strokes
         In the order in which they were drawn.
+    fit
+        How logits follow from what strokes say, as `fit_change`.
 
     Returns
     -------
@@ -106,8 +118,32 @@ def follow_strokes(features: CaseFeatures, before_ZYX: NDArray[np.uint8], stroke
     depth = before_ZYX[np.ix_(z, y, x)].reshape(-1)[features.places]
     base = agree(features, depth)
     evidence = gather_evidence(features, strokes)
-    after = fit_change(features, base, evidence.rows, evidence.says, evidence.stroke)
-    return crop(features, squeeze(base), after)
+    before = squeeze(base)
+    after = fit(features, base, evidence.rows, evidence.says, evidence.stroke)
+    settle(features, before, after, evidence)
+    return crop(features, before, after)
+
+
+def settle(features: CaseFeatures, before: NDArray[np.float32], after: NDArray[np.float32], evidence: Evidence) -> None:
+    """Take back, in place, decisions that are not clear and those that do not hang together with a stroke."""
+    changed = ((before > 0) != (after > 0)) & (np.abs(after) > LEAST_CHANGE)
+    for region in np.flatnonzero(changed.any(0)):
+        said = evidence.says[:, region] != 0
+        marked = changed[:, region].copy()
+        marked[evidence.rows[said]] = True
+        whole = np.zeros(features.grid, bool)
+        whole.reshape(-1)[features.places] = marked
+        box = find_box(whole)
+        if box is None:
+            continue
+        parts = np.zeros(features.grid, np.int32)
+        ndimage.label(whole[box], np.ones((3, 3, 3)), output=parts[box])
+        part_of = parts.reshape(-1)[features.places]
+        kept = np.zeros(int(parts[box].max()) + 1, bool)
+        kept[part_of[evidence.rows[said]]] = True
+        kept[0] = False
+        changed[:, region] &= kept[part_of]
+    np.copyto(after, before, where=~changed & ((before > 0) != (after > 0)))
 
 
 def agree(features: CaseFeatures, depth: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.correcting.correcting import Correction, find_box
-from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.correcting import Correction
+from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
 from napari_braintumor.engine.correcting.following import crop
 from napari_braintumor.engine.correcting.painting import depth_of_labels, labels_of_depth, repaint
 from napari_braintumor.engine.errors import SettingsError
