@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from napari.components import ViewerModel
+from napari.qt import get_stylesheet
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
 from napari_braintumor import engine
+from napari_braintumor.widgets.correcting.dock import CorrectDock
+from napari_braintumor.widgets.measuring.dock import MeasureDock
+from napari_braintumor.widgets.models.dock import ModelsDock
+from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.shared.dock import WIDTH_PX, Dock
+from napari_braintumor.widgets.training.dock import TrainDock
 
 DIRECT = Qt.FindChildOption.FindDirectChildrenOnly
 NARROW_PX = 20
@@ -34,6 +41,7 @@ def no_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "warm_up", lambda config: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("font_size", [9, 14])
 @pytest.mark.parametrize("name", ["Segment", "Correct", "Measure", "Train", "Models"])
 def test_a_dock_is_as_wide_as_its_widest_row(make_napari_viewer: Any, qtbot: Any, name: str, font_size: int):
@@ -52,3 +60,18 @@ def test_a_dock_is_as_wide_as_its_widest_row(make_napari_viewer: Any, qtbot: Any
     assert body.width() <= view.width(), f"{widest.accessibleName() or widest}: {body.width()} of {view.width()}"
     if font_size == 9:
         assert dock.minimumWidth() <= WIDTH_PX + NARROW_PX, widest.accessibleName() or widest
+
+
+@pytest.mark.parametrize("font_size", [9, 14])
+@pytest.mark.parametrize("kind", [SegmentDock, CorrectDock, MeasureDock, TrainDock, ModelsDock])
+def test_a_dock_alone_asks_for_the_width_of_its_widest_row(qtbot: Any, kind: type[Dock], font_size: int):
+    dock = kind(ViewerModel())
+    qtbot.addWidget(dock)
+    dock.setStyleSheet(get_stylesheet("dark", extra_variables={"font_size": f"{font_size}pt"}))
+    show_everything(dock)
+    dock.resize(WIDTH_PX, 600)
+    dock.show()
+    view, body = dock.scroll_area.viewport(), dock.scroll_area.widget()
+    qtbot.waitUntil(lambda: body.width() <= view.width(), timeout=5000)
+    if font_size == 9:
+        assert dock.minimumWidth() <= WIDTH_PX + NARROW_PX

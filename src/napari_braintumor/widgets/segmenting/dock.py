@@ -45,14 +45,9 @@ from napari_braintumor.widgets.shared.doubts import DoubtQuestion
 from napari_braintumor.widgets.shared.footer import Footer
 from napari_braintumor.widgets.shared.forms import Row, SettingsForm
 from napari_braintumor.widgets.shared.jobs import Job, run_quietly
+from napari_braintumor.widgets.shared.keys import DockKeys
 from napari_braintumor.widgets.shared.message import Message
-from napari_braintumor.widgets.shared.parts import (
-    LayerSlot,
-    in_words,
-    literal,
-    make_collapsible,
-    make_line,
-)
+from napari_braintumor.widgets.shared.parts import LayerSlot, in_words, literal, make_collapsible, make_line
 from napari_braintumor.widgets.shared.preferences import MODELS
 from napari_braintumor.widgets.shared.result_card import ResultCard
 from napari_braintumor.widgets.shared.view_bar import ViewBar
@@ -220,11 +215,13 @@ class SegmentDock(Dock):
         self.segment_button = QPushButton("Segment")
         self.segment_button.setAccessibleName("Segment")
         self.segment_button.clicked.connect(self._start)
-        self.footer = Footer(self.segment_button, "Stop after the step that is under way")
+        self.footer = Footer(self.segment_button, "Stop after the step that is under way (Esc)")
         self.opener.serve(self.footer, self.message)
         self.doubts = DoubtQuestion()
         self.doubts.accepted.connect(self._start)
         self.lay_out(body, (self.doubts, self.footer))
+        escape = lambda: self.footer.cancel() or self.opener.close_table()  # noqa: E731
+        DockKeys(self, {"Esc": escape, "F3": self.opener.ask, "Ctrl+Return": self.segment_button.click})
 
     def _take_model(self) -> None:
         """Offer a slot for each modality that the chosen model may use."""
@@ -255,7 +252,7 @@ class SegmentDock(Dock):
         self.voxel_size.setEnabled(self.footer.job is None)
         self.check_line.setText(f"Not ready: {reason}" if self._selection is None else self._describe(self._selection))
         self.segment_button.setEnabled(self._selection is not None)
-        self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer"))
+        self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer (Ctrl+Return)"))
         self.result_card.work_on(self._selection)
 
     def _show_expectation(self) -> None:

@@ -62,7 +62,8 @@ class OpenButton(QWidget):
         name_widget(
             self.button,
             "Open case",
-            "Open a patient's scans: a folder from the scanner, a zip of it, or files. Or drop them onto this dock.",
+            "Open a patient's scans: a folder from the scanner, a zip of it, or files (F3). Or drop them "
+            "onto this dock.",
         )
         menu = QMenu(self.button)
         self.folder_action = menu.addAction("Folder…", self._ask_for_folder)

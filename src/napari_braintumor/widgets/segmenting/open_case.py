@@ -95,6 +95,19 @@ class CaseOpener(QWidget):
         """Find the cases in folders or files, and open the first."""
         self._run("Open case", open_paths, list(paths), said="Looking for scans…")
 
+    def ask(self) -> bool:
+        """Offer to open a folder or files, if nothing is being opened."""
+        if self.isEnabled():
+            self.open_button.button.showMenu()
+        return self.isEnabled()
+
+    def close_table(self) -> bool:
+        """Close the table of series; return whether it was open."""
+        was_open = self.series_part.isVisibleTo(self) and self.series_part.isExpanded()
+        if was_open:
+            self.series_part.collapse(animate=False)
+        return was_open
+
     # ---------------------------------------------------------------------------------------------- jobs
 
     def _run(self, title: str, generator: Callable[..., Generator[Any, None, None]], *args: Any, said: str) -> None:

@@ -9,6 +9,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QVBoxLayout, QWidget
 
+from napari_braintumor.widgets.shared.keys import order_tabs
 from napari_braintumor.widgets.shared.preferences import follow_preferences
 
 WIDTH_PX = 300
@@ -59,6 +60,11 @@ class Dock(QWidget, metaclass=_OneInAViewer):
                 self.deleteLater()
             self._docked = self.parent() is not None
         return super().event(event)
+
+    def focusNextPrevChild(self, next: bool) -> bool:  # noqa: A002, N802  as Qt calls it
+        """Go on with Tab as the eye does, also through rows that were added later."""
+        order_tabs(self)
+        return super().focusNextPrevChild(next)
 
     def describe_closing(self) -> str:
         """Return what a user should know about what was under way when the dock was closed; empty if nothing was."""

@@ -35,7 +35,7 @@ class Footer(QWidget):
         name_widget(self.progress_bar, "Progress", "How much is done")
         self.cancel_button = QPushButton("Cancel")
         name_widget(self.cancel_button, "Cancel", cancel_tooltip)
-        self.cancel_button.clicked.connect(self._cancel)
+        self.cancel_button.clicked.connect(self.cancel)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.progress_line, self.progress_bar, button, self.cancel_button):
@@ -70,11 +70,14 @@ class Footer(QWidget):
         self._show_running(False)
         return job is not None and job.cancelled
 
-    def _cancel(self) -> None:
-        if self.job is not None:
-            self.job.cancel()
-            self.cancel_button.setEnabled(False)
-            self.progress_line.setText("Canceling…")
+    def cancel(self) -> bool:
+        """Ask the job to stop; return whether one runs that can."""
+        if self.job is None or not self.cancel_button.isEnabled():
+            return False
+        self.job.cancel()
+        self.cancel_button.setEnabled(False)
+        self.progress_line.setText("Canceling…")
+        return True
 
     def _show_running(self, running: bool) -> None:
         self.cancel_button.setEnabled(True)

@@ -153,12 +153,14 @@ def make_collapsible(title: str, content: QWidget) -> QCollapsible:
     part.addWidget(content)
     part.collapse(animate=False)
     part.toggled.connect(partial(_show_open, part, title))
+    part.content().hide()  # else Tab would stop at what nobody sees
     content.removeEventFilter(part)  # it would cut the height to what the content took before it was resized
     return part
 
 
 def _show_open(part: QCollapsible, title: str, is_open: bool) -> None:
     part.setText(f"{'▾' if is_open else '▸'} {title}")
+    part.content().setVisible(is_open)
     part.content().setMaximumHeight(ANY_HEIGHT_PX if is_open else 0)
 
 
