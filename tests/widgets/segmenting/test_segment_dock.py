@@ -536,16 +536,17 @@ def test_an_image_that_no_network_can_use_is_reported(dock, viewer, volume, qtbo
     assert "1 voxels that are NaN" in dock.message.text()
 
 
-def test_a_bug_keeps_its_traceback(dock, viewer, volume, fake, qtbot, caplog):
+def test_a_bug_says_where_it_arose(dock, viewer, volume, fake, qtbot, caplog):
     fake.error = ZeroDivisionError("by zero")
     open_case(viewer, volume)
     run(qtbot, dock)
-    assert "ZeroDivisionError: by zero" in dock.message.text()
+    assert "ZeroDivisionError" in dock.message.text()
     assert "ZeroDivisionError" in caplog.text
     assert not dock.message.details_button.isHidden()
     dock.message.details_button.click()
     copied = QApplication.clipboard().text()
-    assert "Traceback" in copied
+    assert "line" in copied
+    assert "by zero" not in copied  # the words of an error may name a patient
     assert "napari-braintumor" in copied
 
 

@@ -52,7 +52,9 @@ def search(slices: NDArray[np.intp], hits: list[int], step: int) -> Iterator[NDA
     searched = slices[(slices % step == 0) | np.isin(slices, slices[[0, -1]])]
     yield searched
     near = (np.abs(slices[:, None] - np.array(hits, np.intp)) < step).any(1)
-    yield np.setdiff1d(slices[near], searched)
+    rest = np.setdiff1d(slices[near], searched)
+    if len(rest):
+        yield rest
 
 
 def predict(
