@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
 from napari_braintumor.engine.correcting.fitting import fit_change, squeeze
@@ -126,6 +125,8 @@ def follow_strokes(
 
 def settle(features: CaseFeatures, before: NDArray[np.float32], after: NDArray[np.float32], evidence: Evidence) -> None:
     """Take back, in place, decisions that are not clear and those that do not hang together with a stroke."""
+    from scipy import ndimage
+
     changed = ((before > 0) != (after > 0)) & (np.abs(after) > LEAST_CHANGE)
     for region in np.flatnonzero(changed.any(0)):
         said = evidence.says[:, region] != 0
