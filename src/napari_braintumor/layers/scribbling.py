@@ -164,7 +164,7 @@ class Scribble:
         parts = [indices for indices, _ in read_step(event.value)][::-1]
         label = read_label(event.value)
         regions: dict[int, str | None] = {**regions_by_label(self.target), NOTHING: None}
-        if label not in regions:  # from a script, which napari tells of before it paints
+        if label not in regions:  # from a script: napari emits this before it paints
             self._means_nothing = True
             return
         place = find_placement(self.layer)

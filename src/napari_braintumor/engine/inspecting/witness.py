@@ -67,7 +67,7 @@ def judge_fluid(image_ZYX: NDArray[Any], known_ZYX: NDArray[Any], known: str) ->
     Returns
     -------
     str or None
-        ``bright`` or ``dark``; None if the images do not tell.
+        ``bright`` or ``dark``; None if the images do not show it.
     """
     inside = _sample_middle({"image": image_ZYX, "known": known_ZYX})
     if inside is None:

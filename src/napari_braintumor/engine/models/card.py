@@ -130,8 +130,8 @@ class ModelCard(Frozen):
     spacing: Spacing = Field((None, None, None), description="The grid the network works at, mm along Z, Y, X.")
     context_mm: ContextMm | None = Field(
         None,
-        description="A 2-D network also sees the slices so many mm above and below, the nearest ones; beyond the ends "
-        "of a scan they are zero. None: it sees one slice alone.",
+        description="A 2-D network also sees the slices this many mm above and below, the nearest ones; beyond the "
+        "ends of a scan they are zero. None: it sees one slice alone.",
     )
     window: tuple[Side, Side, Side] | None = Field(
         None, description="Voxels Z, Y, X that a 3-D network sees at once; a 2-D network takes slices of any size."

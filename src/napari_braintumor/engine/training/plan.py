@@ -87,7 +87,7 @@ class TrainPlan(Frozen):
     )
     spacing: Spacing = Field((None, None, None), description="Working grid, mm along Z, Y, X; null leaves an axis.")
     context_mm: ContextMm | None = Field(
-        None, description="The network also sees the slices so many mm above and below; empty: one slice alone."
+        None, description="The network also sees the slices this many mm above and below; empty: one slice alone."
     )
     patch: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]] = Field(
         (96, 96), description="Voxels of a training patch along Y, X, on the working grid."

@@ -25,7 +25,7 @@ class Edits(QObject):
     """What an edit did, or why it did nothing."""
 
     failed = Signal(object)
-    """A `Failure` that is no fault of the user's."""
+    """A `Failure` that is not the user's fault."""
 
     busy_changed = Signal()
     """An edit has begun or ended."""

@@ -52,7 +52,7 @@ class Follower(QObject):
     """What followed, or why nothing did."""
 
     failed = Signal(object)
-    """A `Failure` that is no fault of the user's."""
+    """A `Failure` that is not the user's fault."""
 
     ready = Signal()
     """What the model sees in the case is known now."""

@@ -373,7 +373,7 @@ class MeasureDock(Dock):
         self._enable()
 
     def _show_problem(self, failure: Failure) -> None:
-        """Say why something cannot be measured that nobody asked for; a fault is shown as any other."""
+        """Say why something that nobody asked for cannot be measured; a bug is shown like any other."""
         if failure.details:
             self._show_failure(failure)
         else:

@@ -270,7 +270,7 @@ class SegmentDock(Dock):
 
     @property
     def _left_out(self) -> tuple[str, ...]:
-        """The chosen modalities that the model had better not see, as far as a quick look tells."""
+        """The chosen modalities that the model had better not see, as far as a quick look can show."""
         card, selection = self.model.card if self.model else None, self._selection
         inspection = self._inspector.inspect(selection) if selection else None
         if card is None or selection is None or inspection is None or self.advanced.values()["skull"] == "keep":

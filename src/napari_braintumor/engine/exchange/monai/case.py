@@ -44,7 +44,7 @@ class PrepareCase:
     axes
         Orientation and order of the network's axes: ``"LPS zyx"``, ``"LPS xyz"`` or ``"RAS xyz"``.
     context_mm
-        The network also sees the slices so many mm above and below; None if it sees one slice alone.
+        The network also sees the slices this many mm above and below; None if it sees one slice alone.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from napari_braintumor.engine.files.vocabulary import GRADIENT_ECHOES, ONLY_ALON
 FEWEST_SLICES = 3
 
 LEAST_B = 10.0
-"""s/mm²; less is no diffusion weighting: scanners count images without it by b-values of a thousandth."""
+"""s/mm²; less is not diffusion weighting: scanners count images without it by b-values of a thousandth."""
 
 _OF_DIFFUSION = "a map computed from a diffusion scan"
 _OF_PERFUSION = "a perfusion scan, or a map computed from one"

@@ -32,7 +32,7 @@ _NOT_IMAGES = {
 
 
 _PARTS_OF_SIGNAL = ("PHASE", "REAL", "IMAGINARY")
-"""Values of ComplexImageComponent that are no magnitude."""
+"""Values of ComplexImageComponent that are not magnitude."""
 
 _ALL_PLANES = {"axial", "coronal", "sagittal"}
 
