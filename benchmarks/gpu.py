@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_braintumor.engine.training.plan import TrainPlan
     from napari_braintumor.engine.training.training_cases import TrainingData
 
-PLANS = sorted((Path(__file__).parents[1] / "tools" / "plans").glob("glioma_*_v2.json"))
+PLANS = sorted((Path(__file__).parents[1] / "tools" / "plans").glob("*_long.json"))
 MAX_CASE_S = 0.5
 MIN_SLICES = 3000.0
 MAX_WAITING = 0.1
@@ -254,7 +254,7 @@ def _our_step(plan: TrainPlan, device: torch.device) -> Callable[[Any], Any]:
     from napari_braintumor.engine.training.fit import Fit
 
     torch.manual_seed(0)
-    channels = {"in_channels": len(plan.modalities), "out_channels": len(plan.regions)}
+    channels = {"in_channels": len(plan.inputs), "out_channels": len(plan.regions)}
     return Fit(build_network(plan.architecture, options=plan.options, **channels), plan, device).take_step
 
 

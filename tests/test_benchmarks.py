@@ -18,11 +18,11 @@ def test_the_section_of_a_gpu_leaves_out_what_there_was_no_time_for() -> None:
         "clicks": {"cuda": {"first": 6.25, "second": 0.31}, "cpu": {}},
         "cases": {"cuda": {"ours": {"first": 3.0, "later": 0.4, "runs": 4}}},
         "training": [
-            {"plan": "glioma_u2net_v2", "batch": 64, "drawn": 3000.0, "same": 3200.0, "waiting": 0.0625},
-            {"plan": "glioma_unet_v2"},
+            {"plan": "glioma_u2net_long", "batch": 64, "drawn": 3000.0, "same": 3200.0, "waiting": 0.0625},
+            {"plan": "glioma_unet_long"},
         ],
     }
     text = gpu.describe(result)
     assert "| cuda | 6.25 | 0.31 | 3.00 | 0.40 | – | – |" in text
-    assert "| glioma_u2net_v2 | 64 | 3000 | 3200 | – | – | 6% |" in text
-    assert "| glioma_unet_v2 | – | – | – | – | – | – |" in text
+    assert "| glioma_u2net_long | 64 | 3000 | 3200 | – | – | 6% |" in text
+    assert "| glioma_unet_long | – | – | – | – | – | – |" in text

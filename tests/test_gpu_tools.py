@@ -125,7 +125,7 @@ def own_plan(plan, monkeypatch, tmp_path):
     folder = tmp_path / "root" / "tools" / "plans"
     folder.mkdir(parents=True)
     own = plan.model_copy(update={"cases": (Path("cases"),), "output": Path("runs/v2")})
-    (folder / "toy_v2.json").write_text(own.model_dump_json(), encoding="utf-8")
+    (folder / "toy_long.json").write_text(own.model_dump_json(), encoding="utf-8")
     monkeypatch.setattr(taking, "ROOT", tmp_path / "root")
     return own
 

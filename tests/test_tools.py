@@ -34,7 +34,7 @@ def test_each_training_of_a_model_goes_on_from_the_one_before_it_on_the_one_spli
         assert (after.architecture, after.options) == (before.architecture, before.options)
 
 
-@pytest.mark.parametrize("path", sorted((TOOLS / "plans").glob("*_v2.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((TOOLS / "plans").glob("*_long.json")), ids=lambda path: path.stem)
 def test_the_plans_of_version_2_have_the_one_split_and_know_who_is_who(path) -> None:
     split = json.loads((TOOLS / "split.json").read_text())
     plan = read_plan(path)

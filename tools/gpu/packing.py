@@ -29,7 +29,7 @@ from napari_braintumor.engine.training.training_cases import load_training_case
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "gpu_pack"
-PLANS = ("glioma_u2net_v2", "glioma_res_unet_v2", "glioma_unet_v2")
+PLANS = ("glioma_u2net_long", "glioma_u2net_mixed_long", "glioma_res_unet_long", "glioma_unet_long")
 MAX_MB = 40 * 2**20 / 1e6
 MAX_SLICES = 100
 """Of a case with more, every second slice is packed: slices 1 mm apart hardly differ."""
@@ -119,6 +119,8 @@ def pack_plans(names: list[str], output: Path) -> None:
     for number, name in enumerate(names):
         plan = json.loads((ROOT / "tools" / "plans" / f"{name}.json").read_text(encoding="utf-8"))
         plan["cases"] = ["training.cases.zip", "validation.cases.zip"]
+        # Those held out are not packed, and without them a name much like theirs would be taken for a slip.
+        plan["patients"] = {patient: patient for patient in plan["held_out"]} | plan.get("patients", {})
         (folder / f"{number}_{name}.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 

@@ -2,10 +2,10 @@
 
 It needs nothing but this repository with the folder that `tools/gpu/pack` made, and the machine's own Python with
 PyTorch. First the tests marked `cuda`, then the measurements, then the packed plans' trainings for all the time that is
-left, one after the other, each stopped cleanly. Results are a few files in the output folder, for `tools/gpu/take`.
+left, all at the same time, each stopped cleanly. Results are a few files in the output folder, for `tools/gpu/take`.
 The exit status is 0 if tests and measurements passed and every training left something. Usage:
 
-    python3 tools/gpu/run [--minutes 9] [--device cuda] [--out FOLDER] [--finish]
+    python3 tools/gpu/run [--minutes 9] [--device cuda] [--out FOLDER] [--parts tests measurements trainings] [--finish]
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
-TESTS_SHARE = {"cuda": 0.18, "cpu": 0.35}
+TESTS_SHARE = {"cuda": 0.25, "cpu": 0.35}
 MEASURING_SHARE = {"cuda": 0.28, "cpu": 0.25}
 """Of the whole time, at most; what they do not need, the trainings get."""
 
-SHARES = (2, 1, 1)
-"""How the rest is divided among the plans, in their order; the first one is the default model's."""
+PARTS = ("tests", "measurements", "trainings")
 
 CLOSING_S = 30.0
 """For stopping the last training and writing the results."""
 
-STARTING_S = 25.0
-"""For a training's imports, its data and its first batch."""
+THREADS = {"OMP_NUM_THREADS": "4"}
+"""Of each training: several share the machine's cores."""
+
+STARTING_S = 45.0
+"""For a training's imports, its data and its first batch, and at the end its last validation."""
 
 SLACK = {"cuda": 1.0, "cpu": 4.0}
 """A rehearsal is about whether all of it runs: on a busy CPU, tests and measurements may take so much longer."""
@@ -118,6 +120,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses it on a small scale")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ROOT / "gpu_results")))
     parser.add_argument("--pack", type=Path, default=ROOT / "gpu_pack", help="what tools/gpu/pack made")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to do; all of it if not given")
     parser.add_argument(
         "--finish", action="store_true", help="let each training's rate come to its end in the time there is"
     )
@@ -128,10 +131,13 @@ def main() -> None:
         bench = Bench(options, Path(work))
         install(bench)
         look(bench)
-        test(bench)
-        measure(bench)
-        train(bench)
-        write_results(bench)
+        if "tests" in options.parts:
+            test(bench)
+        if "measurements" in options.parts:
+            measure(bench)
+        if "trainings" in options.parts:
+            train(bench)
+            write_results(bench)
         bench.say(f"failed: {', '.join(bench.failures)}" if bench.failures else "everything passed")
     raise SystemExit(1 if bench.failures else 0)
 
@@ -179,49 +185,78 @@ def packed_plans(bench: Bench) -> list[Path]:
 
 
 def train(bench: Bench) -> None:
-    """Train by one plan after the other; unused time goes to the later ones."""
-    plans = packed_plans(bench)
-    shares = [*SHARES, *[1] * len(plans)][: len(plans)]
-    for number, path in enumerate(plans):
-        seconds = bench.seconds_left * shares[number] / sum(shares[number:])
-        seconds = max(seconds, 0.0)
-        if seconds < MIN_S[bench.options.device]:
-            bench.say(f"no time is left for {path.stem}")
-            continue
+    """Train by all plans at the same time, each in a process: small networks leave a large card half idle."""
+    seconds = bench.seconds_left
+    if seconds < MIN_S[bench.options.device]:
+        bench.say("no time is left for trainings")
+        return
+    trainings = [Training(bench, path, seconds) for path in packed_plans(bench)]
+    bench.say(f"training {', '.join(training.name for training in trainings)} for {seconds:.0f} s")
+    end = time.monotonic() + seconds
+    patience = PATIENCE_S[bench.options.device]
+    while any(training.is_running for training in trainings) and time.monotonic() < end + patience:
+        if time.monotonic() >= end:
+            for training in trainings:
+                training.ask_to_stop()
+        time.sleep(0.2)
+    for training in trainings:
+        training.end()
+
+
+class Training:
+    """One plan's training in a process of its own.
+
+    Parameters
+    ----------
+    bench
+        Says and notes what becomes of it.
+    path
+        The packed plan.
+    seconds
+        How long it may take, with its start.
+    """
+
+    def __init__(self, bench: Bench, path: Path, seconds: float) -> None:
+        self.bench = bench
         plan = json.loads(path.read_text(encoding="utf-8"))
         if bench.options.finish:
             plan["minutes"] = max(seconds - STARTING_S, seconds / 2) / 60
         if bench.options.device == "cpu":
             plan |= REHEARSAL
+        self.name, self.batch_size = str(plan["name"]), int(plan["batch_size"])
+        self.run = bench.work / "runs" / self.name
         changed = bench.work / path.name
         changed.write_text(json.dumps(plan), encoding="utf-8")
-        train_one(bench, changed, plan, seconds)
+        places = ["--data", str(bench.options.pack / "cases"), "--output", str(self.run.parent)]
+        command = [sys.executable, "-m", "napari_braintumor", "train", str(changed), *places]
+        self.words = bench.work / f"{self.name}.txt"
+        with self.words.open("wb") as words:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=bench.environment | THREADS, stdout=words, stderr=subprocess.STDOUT
+            )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is."""
+        return self.process.poll() is None
 
-def train_one(bench: Bench, path: Path, plan: dict[str, object], seconds: float) -> None:
-    """Train for a while, and stop cleanly."""
-    name = str(plan["name"])
-    run = bench.work / "runs" / name
-    places = ["--data", str(bench.options.pack / "cases"), "--output", str(run.parent)]
-    command = [sys.executable, "-m", "napari_braintumor", "train", str(path), *places]
-    bench.say(f"training {name} for {seconds:.0f} s")
-    end = time.monotonic() + seconds
-    with (bench.work / f"{name}.txt").open("wb") as words:
-        process = subprocess.Popen(command, cwd=ROOT, env=bench.environment, stdout=words, stderr=subprocess.STDOUT)
-        while process.poll() is None and time.monotonic() < end + PATIENCE_S[bench.options.device]:
-            if time.monotonic() >= end and has_begun(run):
-                (run / "stop").touch()
-            time.sleep(0.2)
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-    log = run / "log.txt"
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-        bench.say(f"    {line[21:]}")
-    bench.say(f"    {describe_pace(run, int(str(plan['batch_size'])))}")
-    if process.returncode != 0 or not (run / "checkpoint.safetensors").exists():
-        bench.failures.append(f"training {name}")
-        print((bench.work / f"{name}.txt").read_text(encoding="utf-8", errors="replace")[-3000:], file=bench.report)
+    def ask_to_stop(self) -> None:
+        """Ask it to write its checkpoint and stop, once it has begun."""
+        if self.is_running and has_begun(self.run):
+            (self.run / "stop").touch()
+
+    def end(self) -> None:
+        """Kill it if it still runs, and put what it said into the report."""
+        if self.is_running:
+            self.process.kill()
+        self.process.wait()
+        log = self.run / "log.txt"
+        self.bench.say(f"{self.name}: {describe_pace(self.run, self.batch_size)}")
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+            self.bench.say(f"    {line[21:]}")
+        if self.process.returncode != 0 or not (self.run / "checkpoint.safetensors").exists():
+            self.bench.failures.append(f"training {self.name}")
+            self.bench.say(self.words.read_text(encoding="utf-8", errors="replace")[-3000:])
 
 
 def has_begun(run: Path) -> bool:

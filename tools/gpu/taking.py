@@ -97,12 +97,12 @@ def place(run: Path, data: Path, runs: Path | None, replace: bool) -> None:
     try:
         plan = read_plan(run / "plan.json")
         own = next(
-            p for p in map(read_plan, sorted((ROOT / "tools" / "plans").glob("*_v2.json"))) if p.name == plan.name
+            p for p in map(read_plan, sorted((ROOT / "tools" / "plans").glob("*_long.json"))) if p.name == plan.name
         )
         if (run / "model.safetensors").exists():
             read_card(run / "model.safetensors")
     except StopIteration:
-        raise SystemExit(f"There is no plan of version 2 for '{run.name}' in tools/plans.") from None
+        raise SystemExit(f"There is no long plan for '{run.name}' in tools/plans.") from None
     except BrainTumorError as error:
         raise SystemExit(f"'{run.name}': {error}") from None
     slimmed = run / "checkpoint.slim.safetensors"

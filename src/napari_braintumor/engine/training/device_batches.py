@@ -24,6 +24,7 @@ from napari_braintumor.engine.preparing.context import NONE, find_neighbors
 from napari_braintumor.engine.training import processes
 from napari_braintumor.engine.training.device_variation import draw_variation, place, vary_intensities
 from napari_braintumor.engine.training.drawing import CONTEXT_DROPOUT, SliceDataset, choose_workers, make_loader
+from napari_braintumor.engine.training.mixing import draw_mixture, mix_tumors
 from napari_braintumor.engine.training.prepared import TrainingCase
 from napari_braintumor.engine.training.training_cases import Part
 
@@ -170,18 +171,24 @@ class DeviceSlices:
         patch = np.array(self.plan.patch)
         spare = self.sizes[cases] - patch
         start = random.integers(np.minimum(spare, 0), np.maximum(spare, 0) + 1)
-        there = keep_modalities(self.present[cases], self.plan.modality_dropout, random)
+        present, mixture = self.present[cases], None
+        if self.plan.tumor_mixing:
+            mixture = draw_mixture(present, self.plan.tumor_mixing, random)
+            present = present & present[mixture.donors]
+        there = keep_modalities(present, self.plan.modality_dropout, random)
         seen_NS = self.seen[:, chosen].T
         shown_NS = seen_NS != NONE
         if seen_NS.shape[1] > 1:
             shown_NS[random.random(len(chosen)) < CONTEXT_DROPOUT, 1:] = False
+        if mixture is not None:
+            shown_NS = shown_NS & shown_NS[mixture.donors]
         on_card = _upload(
             {
                 "seen": np.where(shown_NS, seen_NS, chosen[:, None]),
-                "shown": shown_NS,
+                "shown": shown_NS[:, :, None] & there[:, None, :],
                 "middles": start + (patch - 1) / 2,
-                "there": there,
                 "known": self.known[cases],
+                **({"donors": mixture.donors} if mixture is not None else {}),
                 **drawn.arrays(),
             },
             self.device,
@@ -193,12 +200,16 @@ class DeviceSlices:
         masks = torch.cat([self.masks_SKHW[index[:, 0], :-1], self.masks_SKHW[index, -1]], dim=1).float()
         image = functional.grid_sample(image, grid, mode="bilinear", align_corners=False)
         masks = functional.grid_sample(masks, grid, mode="nearest", align_corners=False) / 255
+        count = len(self.plan.regions)
+        regions, heads, known = masks[:, :count], masks[:, count:] > 0.5, on_card["known"] > 0
+        if mixture is not None:
+            donors, names = on_card["donors"].long(), self.plan.regions
+            mixed = mix_tumors(image, regions, known, heads[:, 0], donors, mixture.margin_px, names)
+            image, regions, known = mixed
         image = vary_intensities(image, drawn, on_card, self.random)
-        regions = len(self.plan.regions)
-        shown = (on_card["shown"][:, :, None] * on_card["there"][:, None, :]) > 0
-        heads = masks[:, regions:, None] > 0.5
-        image = (image.unflatten(1, shown.shape[1:]) * (heads & shown[..., None, None])).flatten(1, 2)
-        return [image, masks[:, :regions], on_card["known"] > 0]
+        shown = on_card["shown"] > 0
+        image = (image.unflatten(1, shown.shape[1:]) * (heads[:, :, None] & shown[..., None, None])).flatten(1, 2)
+        return [image, regions, known]
 
     def _choose(self, number: int, random: np.random.Generator) -> NDArray[np.intp]:
         """Return which slices make up a batch."""

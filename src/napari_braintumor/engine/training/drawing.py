@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.preparing.context import find_neighbors, gather
 from napari_braintumor.engine.training.augmentation import build_augmentation, vary
+from napari_braintumor.engine.training.mixing import draw_mixture, mix_tumors
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.training_cases import Part
 
@@ -57,24 +59,60 @@ class SliceDataset(Dataset[Any]):
         """Return image ``(C, H, W)``, regions ``(R, H, W)`` from 0 to 1 and known regions ``(R,)``."""
         random = np.random.default_rng([self.plan.seed, number])
         is_old = int((number + 1) * self.old_share) > int(number * self.old_share)
-        part, z = (self.old if self.old and is_old else self.new).draw(random)
+        pool = self.old if self.old and is_old else self.new
+        with _use_one_thread():
+            one = self._draw_slice(pool, random)
+            if self.plan.tumor_mixing and random.random() < self.plan.tumor_mixing:
+                one = self._mix(one, self._draw_slice(pool, random), random)
+            present = drop_modalities(one.present, self.plan.modality_dropout, random)
+            shown = np.outer(drop_context(len(one.heads), random), present)
+            image = one.image.unflatten(0, shown.shape)
+            image = image * (one.heads[:, None] & torch.from_numpy(shown)[:, :, None, None])
+        return image.flatten(0, 1), one.regions, torch.from_numpy(one.known)
+
+    def _draw_slice(self, pool: _Pool, random: np.random.Generator) -> _Slice:
+        """Draw a slice, cut it to the patch and vary it."""
+        part, z = pool.draw(random)
         case = part.case
         head_Czyx = case.prepared.foreground[None]
         seen = find_neighbors(np.array([z]), case.prepared.context_step, head_Czyx.shape[1])
         planes = (gather(case.prepared.data, seen)[:, 0], case.regions[:, z], gather(head_Czyx, seen)[:, 0])
         stacked = torch.from_numpy(cut_patch(planes, self.plan.patch, random))
         channels, regions = len(planes[0]), len(planes[1])
-        with _use_one_thread():
-            item = {"image": stacked[:channels], "masks": stacked[channels:]}
-            item = vary(self.augment, item, int(random.integers(2**31)), stacked_slices=len(seen))
-            image, masks = item["image"], item["masks"]
-            present = drop_modalities(case.prepared.present, self.plan.modality_dropout, random)
-            shown = np.outer(drop_context(len(seen), random), present)
-            heads = masks[regions:, None] > 0.5
-            image = (image.unflatten(0, shown.shape) * (heads & torch.from_numpy(shown)[:, :, None, None])).flatten(
-                0, 1
-            )
-        return image, masks[:regions].clamp(0, 1), torch.from_numpy(case.known)
+        item = {"image": stacked[:channels], "masks": stacked[channels:]}
+        item = vary(self.augment, item, int(random.integers(2**31)), stacked_slices=len(seen))
+        masks = item["masks"]
+        regions_RHW, heads_SHW = masks[:regions].clamp(0, 1), masks[regions:] > 0.5
+        return _Slice(item["image"], regions_RHW, heads_SHW, case.prepared.present, case.known)
+
+    def _mix(self, one: _Slice, other: _Slice, random: np.random.Generator) -> _Slice:
+        """Put the tumor of another slice into a slice, unless they have no modality in common."""
+        present = np.stack([one.present, other.present])
+        mixture = draw_mixture(present, 1.0, random)
+        if mixture.donors[0] == 0 or one.image.shape != other.image.shape:
+            return one
+        image, regions, known = mix_tumors(
+            torch.stack([one.image, other.image]),
+            torch.stack([one.regions, other.regions]),
+            torch.from_numpy(np.stack([one.known, other.known])),
+            torch.stack([one.heads[0], other.heads[0]]),
+            torch.from_numpy(mixture.donors),
+            mixture.margin_px,
+            self.plan.regions,
+        )
+        exist_S11 = other.heads.flatten(1).any(1)[:, None, None]  # beyond the ends of its stack there is nothing to put
+        return _Slice(image[0], regions[0], one.heads & exist_S11, present.all(0), known[0].numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """A drawn slice: image ``(C, H, W)``, regions ``(R, H, W)``, heads ``(S, H, W)`` of the slices seen."""
+
+    image: Tensor
+    regions: Tensor
+    heads: Tensor
+    present: NDArray[np.bool_]
+    known: NDArray[np.bool_]
 
 
 class _Pool:

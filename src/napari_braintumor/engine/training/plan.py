@@ -119,6 +119,9 @@ class TrainPlan(Frozen):
 
     # How it learns.
     augmentation: Literal["none", "light", "full"] = Field("full", description="How much slices are varied.")
+    tumor_mixing: Share = Field(
+        0.0, description="Share of slices that also get the tumor of another slice, cut out with a margin (CarveMix)."
+    )
     elastic_px: Annotated[float, Field(ge=0, le=50)] = Field(
         10.0, description="Standard deviation of elastic displacements at the nodes of a coarse grid, pixels (full)."
     )
