@@ -82,13 +82,12 @@ class SliceDataset(Dataset[Any]):
         item = {"image": stacked[:channels], "masks": stacked[channels:]}
         item = vary(self.augment, item, int(random.integers(2**31)), stacked_slices=len(seen))
         masks = item["masks"]
-        regions_RHW, heads_SHW = masks[:regions].clamp(0, 1), masks[regions:] > 0.5
-        return _Slice(item["image"], regions_RHW, heads_SHW, case.prepared.present, case.known)
+        regions_RHW, heads_KHW = masks[:regions].clamp(0, 1), masks[regions:] > 0.5
+        return _Slice(item["image"], regions_RHW, heads_KHW, case.prepared.present, case.known)
 
     def _mix(self, one: _Slice, other: _Slice, random: np.random.Generator) -> _Slice:
         """Put the tumor of another slice into a slice, unless they have no modality in common."""
-        present = np.stack([one.present, other.present])
-        mixture = draw_mixture(present, 1.0, random)
+        mixture = draw_mixture(np.stack([one.present, other.present]), 1.0, random)
         if mixture.donors[0] == 0 or one.image.shape != other.image.shape:
             return one
         image, regions, known = mix_tumors(
@@ -101,7 +100,7 @@ class SliceDataset(Dataset[Any]):
             self.plan.regions,
         )
         exist_S11 = other.heads.flatten(1).any(1)[:, None, None]  # beyond the ends of its stack there is nothing to put
-        return _Slice(image[0], regions[0], one.heads & exist_S11, present.all(0), known[0].numpy())
+        return _Slice(image[0], regions[0], one.heads & exist_S11, one.present & other.present, known[0].numpy())
 
 
 @dataclass(frozen=True, eq=False)
