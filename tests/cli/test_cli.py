@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from napari_braintumor.cli import app
 from napari_braintumor.engine.events import Downloaded
 from napari_braintumor.engine.models.model_file import read_weights_sha256, save_model
+from trusting import calibrate
 
 run = CliRunner().invoke
 
@@ -28,6 +30,18 @@ def test_segment_writes_labels_on_the_scan_s_grid_and_a_record(case_folder, toy_
     record = json.loads((tmp_path / "case7_tumor.json").read_text())
     assert record["model"] == "toy"
     assert record["volumes_ml"]["whole tumor"] > 0
+
+
+def test_segment_prints_how_far_a_result_can_be_trusted_if_the_model_was_calibrated(
+    case_folder, toy_model, tmp_path
+) -> None:
+    model = Path(shutil.copy(toy_model, tmp_path / "model.safetensors"))
+    calibrate(model, "whole tumor")
+    result = run(app, ["segment", str(case_folder / "case7"), "-o", str(tmp_path / "out"), "-m", str(model)])
+    assert "Trust: " in result.output
+    assert "whole tumor: Dice 0." in result.output
+    record = json.loads((tmp_path / "out" / "case7_tumor.json").read_text())
+    assert record["trust"]["word"] in ("high", "medium", "low")
 
 
 def test_a_broken_case_does_not_stop_the_others_and_sets_the_exit_code(case_folder, toy_model, tmp_path) -> None:

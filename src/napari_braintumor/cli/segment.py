@@ -40,6 +40,7 @@ from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.dicom_export import check_extras
 from napari_braintumor.engine.measuring.record import name_result, save_segmentation
 from napari_braintumor.engine.models.store import ModelStore
+from napari_braintumor.engine.segmenting.trust import read_trust
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
@@ -218,6 +219,9 @@ def _print_volumes(result: Segmentation, reference: Reference | None = None) -> 
     for name, reason in result.not_measurable.items():
         console.print(f"  {name:16s} {reason}")
     provenance = result.provenance
+    if (trust := read_trust(provenance)) is not None:
+        for line in trust.lines():
+            console.print(f"  {line}")
     console.print(
         f"  {provenance['model']} on {provenance['device']} ({provenance['runtime']}), {provenance['seconds']} s"
     )

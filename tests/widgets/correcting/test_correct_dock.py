@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,18 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_braintumor.layers import NOTHING, mark_reviewed, reviewed_slices, show_plane, show_region
+from napari_braintumor.layers import (
+    NOTHING,
+    default_placement,
+    mark_reviewed,
+    reviewed_slices,
+    show_plane,
+    show_region,
+    update_or_add_labels,
+)
 from napari_braintumor.widgets.correcting.dock import CorrectDock
 from napari_braintumor.widgets.correcting.tissues import BRUSH, STROKES
+from trusting import TRUST, TRUST_IN_WORDS
 
 
 def go_to(viewer: ViewerModel, layer: Labels, at: tuple[int, int, int]) -> None:
@@ -28,6 +38,15 @@ def test_without_a_result_there_is_nothing_to_correct(qtbot, viewer):
     dock.review.mark_and_go_on()
     dock.undo()
     assert dock.target is None
+
+
+def test_the_dock_says_how_far_the_model_s_answer_can_be_trusted_if_that_is_known(
+    qtbot, viewer, volume, segmentation, dock
+):
+    assert not dock.trust_line.isVisibleTo(dock)
+    known = replace(segmentation, name="second", provenance={**segmentation.provenance, "trust": TRUST})
+    viewer.layers.selection.active = update_or_add_labels(viewer, known, default_placement(volume.source))
+    assert dock.trust_line.text() == TRUST_IN_WORDS
 
 
 def test_tissues_have_names_and_not_numbers_from_outside_to_inside(dock):

@@ -30,6 +30,7 @@ from napari_braintumor.widgets.shared.result_card import ResultCard, in_ranges
 from napari_braintumor.widgets.shared.save_form import SaveForm
 from open_layers import open_case
 from saving import save_to, wait_for_saving
+from trusting import TRUST, TRUST_IN_WORDS
 
 VOXEL_ML = 4.5e-3
 
@@ -52,6 +53,15 @@ def add_result(
     selection = select_layers(open_case(viewer, volume))
     layer = update_or_add_labels(viewer, segmentation, selection.placement, by, made_from=selection.made_from, **more)
     return selection, layer
+
+
+def test_the_card_says_how_far_the_model_s_answer_can_be_trusted_if_that_is_known(card, viewer, segmentation, volume):
+    add_result(viewer, segmentation, volume)
+    assert not card.trust_line.isVisibleTo(card)
+    provenance = {**segmentation.provenance, "trust": TRUST}
+    add_result(viewer, replace(segmentation, name="second", provenance=provenance), volume)
+    assert card.trust_line.text() == TRUST_IN_WORDS
+    assert card.trust_line.isVisibleTo(card)
 
 
 def rows(card: ResultCard) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_braintumor.engine.anatomy import Region, count_nested
 from napari_braintumor.engine.preparing.prepare import Survey
 from napari_braintumor.engine.preparing.working_grid import resize
+from napari_braintumor.engine.segmenting.certainty import Certainty
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
 from napari_braintumor.engine.segmenting.runtime import run_with_cpu_fallback
 from napari_braintumor.engine.volumes import AnyVolume, Volume
@@ -36,10 +37,13 @@ class RegionMaps:
         array for a streamed case.
     probabilities
         float16 ``(R, Z, Y, X)``, also NumPy or zarr, if the task asks for them.
+    certainty
+        How sure the network is of each region.
     """
 
     depth: Any
     probabilities: Any | None
+    certainty: Certainty
 
     @classmethod
     def empty(cls, task: SegmentTask) -> RegionMaps:
@@ -49,6 +53,7 @@ class RegionMaps:
         return cls(
             depth=_zeros(task.volume, shape, np.uint8),
             probabilities=_zeros(task.volume, (len(task.card.regions), *shape), np.float16) if wanted else None,
+            certainty=Certainty.empty(len(task.card.regions)),
         )
 
 
@@ -75,6 +80,8 @@ def fill_slices(
     """
     regions, hidden = task.card.regions, task.not_measurable
     depth_NYX, logits_RNYX = threshold_slices(survey, slices, logits_NRyx, task.threshold, regions, hidden)
+    for place, logits in enumerate(logits_RNYX):
+        maps.certainty.add(place, logits, _logit(task.threshold))
     first = survey.box[0].start
     hits = []
     for index, plane in zip(slices, depth_NYX, strict=True):
@@ -95,6 +102,7 @@ def fill_volume(maps: RegionMaps, task: SegmentTask, survey: Survey, logits_Rzyx
     limit = _logit(task.threshold)
     for index, region in enumerate(regions):  # one at a time, because on the case's own grid each is as large as a scan
         region_ZYX = restore_volume(survey, logits_Rzyx[index : index + 1])[0]
+        maps.certainty.add(index, region_ZYX, limit)
         for z, plane in enumerate(region_ZYX):
             inside = (plane > limit).numpy()
             if inside.any() and region.nested:

@@ -11,6 +11,7 @@ from napari_braintumor.engine.anatomy import labels_by_region
 from napari_braintumor.engine.devices import describe_device
 from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SegmentEvent, Started
 from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
+from napari_braintumor.engine.models.calibration import find_calibration
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.preparing.prepare import survey_for
@@ -22,6 +23,7 @@ from napari_braintumor.engine.segmenting.regions import RegionMaps
 from napari_braintumor.engine.segmenting.resolve import SegmentTask, choose_where, resolve
 from napari_braintumor.engine.segmenting.runtime import FallbackRunner
 from napari_braintumor.engine.segmenting.slices import segment_slices
+from napari_braintumor.engine.segmenting.trust import judge_case
 from napari_braintumor.engine.segmenting.windows import choose_window, segment_windows
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import AnyVolume, Segmentation, Volume
@@ -92,7 +94,10 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
             volumes_ml=volumes_ml,
             source=volume.source,
             name=volume.name,
-            provenance=_describe(task, runner, notes, time.perf_counter() - started),
+            provenance={
+                **_describe(task, runner, notes, time.perf_counter() - started),
+                **_judge(task, maps.certainty.describe(task), volumes_ml),
+            },
             probabilities=maps.probabilities,
             not_measurable=task.not_measurable,
             alignment=volume.alignment,
@@ -134,7 +139,7 @@ def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], secon
         "model": task.card.name,
         "model_version": task.card.version,
         "model_sha256": task.sha256,
-        "modalities_used": [name for name in task.card.modalities if name in task.volume.modalities],
+        "modalities_used": list(_used(task)),
         "settings": task.config.model_dump(mode="json"),
         "device": runner.device.type,
         "runtime": runner.runtime,
@@ -143,6 +148,18 @@ def _describe(task: SegmentTask, runner: FallbackRunner, notes: list[str], secon
         "not_measurable": dict(task.not_measurable),
         "intended_use": task.card.intended_use,
     }
+
+
+def _judge(
+    task: SegmentTask, certainty: dict[str, dict[str, float]], volumes_ml: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Say for the record how sure the network is, and how far that can be trusted if that is known."""
+    trust = judge_case(find_calibration(task.path), _used(task), certainty, volumes_ml)
+    return {"certainty": certainty, **({} if trust is None else {"trust": trust.describe()})}
+
+
+def _used(task: SegmentTask) -> tuple[str, ...]:
+    return tuple(name for name in task.card.modalities if name in task.volume.modalities)
 
 
 def warm_up(config: SegmentConfig) -> None:

@@ -23,6 +23,7 @@ from napari_braintumor.widgets.shared.following import follow
 from napari_braintumor.widgets.shared.footer import Footer
 from napari_braintumor.widgets.shared.message import Message
 from napari_braintumor.widgets.shared.parts import make_collapsible, make_line, name_widget
+from napari_braintumor.widgets.shared.result_card import describe_trust
 from napari_braintumor.widgets.shared.view_bar import ViewBar
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class CorrectDock(Dock):
         column = QVBoxLayout(body)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.target_line = make_line("", "What is corrected")
+        self.trust_line = make_line("", "Trust in the model's answer")
         self.view_bar = ViewBar(self._viewer, lambda: self.target)
         self.tissues = TissueBar()
         self.undo_button = QPushButton("Undo")
@@ -99,6 +101,7 @@ class CorrectDock(Dock):
         self.keys_part = make_collapsible("Keys", make_line(KEYS, "Keys"))
         for widget in (
             self.target_line,
+            self.trust_line,
             self.view_bar,
             self.tissues,
             self.undo_button,
@@ -156,6 +159,9 @@ class CorrectDock(Dock):
         if self._figures is not None:
             self._figures.events.changed.connect(self.review.refresh)
         self.target_line.setText(f"Correcting {case_of(layer) or layer.name}" if layer is not None else NOTHING_YET)
+        answer = self._figures.answer if self._figures is not None else None
+        self.trust_line.setText(describe_trust(answer) if answer is not None else "")
+        self.trust_line.setVisible(bool(self.trust_line.text()))
         self.undo_button.setEnabled(layer is not None)
         self.go_on_button.setEnabled(layer is not None)
         for button in self.tissues.way_buttons.values():

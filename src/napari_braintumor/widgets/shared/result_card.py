@@ -26,8 +26,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_braintumor.engine.segmenting.trust import read_trust
 from napari_braintumor.layers import (
     KEY,
+    Answer,
     Figures,
     Selection,
     case_of,
@@ -132,6 +134,7 @@ class ResultCard(QGroupBox):
         self._grid = QGridLayout(self.legend)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setColumnStretch(1, 1)
+        self.trust_line = make_line("", "Trust in the model's answer")
         self.hand_line = make_line("", "Model against hand")
         self.kept_line = make_line("", "Slices that were kept")
         self.replace_button = QPushButton("Replace them too")
@@ -159,7 +162,14 @@ class ResultCard(QGroupBox):
         self.tune_button = QPushButton("Fine-tune…")
         name_widget(self.tune_button, "Fine-tune", "Correct some slices, then let the model learn from them")
         self.tune_button.clicked.connect(lambda: self.tune_asked.emit(self.layer))
-        for widget in (self.headline, self.legend, self.hand_line, self.kept_line, self.replace_button):
+        for widget in (
+            self.headline,
+            self.legend,
+            self.trust_line,
+            self.hand_line,
+            self.kept_line,
+            self.replace_button,
+        ):
             column.addWidget(widget)
         for widget in (self.show_box, self.lock_line, self.notes_line):
             column.addWidget(widget)
@@ -218,7 +228,14 @@ class ResultCard(QGroupBox):
         self.setVisible(figures is not None)
         if figures is None:
             self._fill_rows([])
-            for line in (self.headline, self.hand_line, self.kept_line, self.lock_line, self.notes_line):
+            for line in (
+                self.headline,
+                self.trust_line,
+                self.hand_line,
+                self.kept_line,
+                self.lock_line,
+                self.notes_line,
+            ):
                 line.setText("")
             return
         if not figures.complete and not self._counting.isActive():
@@ -237,6 +254,7 @@ class ResultCard(QGroupBox):
             for region in answer.regions
         ]
         self._fill_rows(lines)
+        _say(self.trust_line, describe_trust(answer))
         _say(self.hand_line, describe_hands(figures))
         kept = len(kept_slices(figures.layer))
         _say(self.kept_line, describe_kept(kept))
@@ -308,6 +326,12 @@ class ResultCard(QGroupBox):
             self._figures.settle()
             copy_text(json.dumps(self._figures.describe(), indent=1))
             self.reported.emit("The record is on the clipboard.")
+
+
+def describe_trust(answer: Answer) -> str:
+    """Say how far the model's answer can be trusted; empty if that is not known."""
+    trust = read_trust(answer.record)
+    return "" if trust is None else "\n".join(trust.lines())
 
 
 def describe_hands(figures: Figures) -> str:
