@@ -37,7 +37,7 @@ def test_the_table_says_what_each_series_is_and_what_is_used(folder: Path, monke
     monkeypatch.setattr(console, "width", 200)  # COLUMNS is read once, at import, if the environment has it
     result = run(app, ["inspect", str(folder)])
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+    lines = [line for line in result.output.splitlines() if line.strip()]
     assert lines[0].split() == ["P7", "patient", "1", "2024-02-29"]
     cells = {
         line.split()[1]: [cell.strip() for cell in line.split("│")[2:-1]] for line in lines if line.startswith("│")
