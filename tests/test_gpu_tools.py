@@ -65,6 +65,14 @@ def test_a_twin_goes_with_the_patient_that_it_is(plan, tmp_path) -> None:
     assert not sides["training.cases.zip"] & {"case2", "case3", "case6", "case7"}
 
 
+def test_a_packed_plan_needs_no_case_of_those_held_out_to_know_their_names(tmp_path) -> None:
+    packing.pack_plans(list(packing.PLANS), tmp_path)
+    for path in (tmp_path / "plans").iterdir():
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        assert set(plan["held_out"]) <= set(plan["patients"])
+        assert plan["patients"]["BraTS2021_01482"] == "TCGA_CS_6188"
+
+
 def test_plans_with_other_cases_are_not_packed_together(plan, tmp_path) -> None:
     other = plan.model_copy(update={"held_out": ()})
     with pytest.raises(SystemExit, match="pack them one by one"):
@@ -200,4 +208,6 @@ def test_the_whole_quarter_of_an_hour_is_rehearsed_in_an_empty_environment(real_
     assert all(file.stat().st_size <= 16 * 2**20 for file in out.iterdir())
     assert json.loads((out / "gpu.json").read_text())["result"]["training"]
     take(out, real_data, tmp_path / "taken")
-    assert {path.name for path in (tmp_path / "taken").iterdir()} == {"glioma-u2net", "glioma-res-unet", "glioma-unet"}
+    assert {path.name for path in (tmp_path / "taken").iterdir()} == {
+        *("glioma-u2net", "glioma-u2net-mixed", "glioma-res-unet", "glioma-unet")
+    }

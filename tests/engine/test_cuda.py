@@ -89,8 +89,10 @@ def test_labels_on_the_card_are_those_of_the_cpu(card, volume, expected, precisi
 
 
 @needs_card
-@pytest.mark.parametrize(("room", "said"), [(0.5, "slices at a time"), (0.0, "on the CPU, more slowly")])
-def test_labels_are_the_same_where_the_card_has_too_little_memory(card, volume, expected, limited, room, said) -> None:
+@pytest.mark.parametrize(
+    ("rooms", "said"), [((0.4, 0.25, 0.15, 0.08), "slices at a time"), ((0.0,), "on the CPU, more slowly")]
+)
+def test_labels_are_the_same_where_the_card_has_too_little_memory(card, volume, expected, limited, rooms, said) -> None:
     settings = {"device": "cuda", "precision": "float32", "batch_size": 64, "search_step_mm": 0}
     run_to_end(volume, **settings)  # the network is there now
     torch.cuda.empty_cache()
@@ -98,10 +100,14 @@ def test_labels_are_the_same_where_the_card_has_too_little_memory(card, volume, 
     torch.cuda.reset_peak_memory_stats()
     run_to_end(volume, **settings)
     needed = torch.cuda.max_memory_reserved() - before
-    limited(before + room * needed + 2**20)
-    labels, notes = run_to_end(volume, **settings)
-    assert [note for note in notes if said in note], notes
-    assert least_dice(labels, run_to_end(volume, device="cpu", search_step_mm=0)[0]) >= 0.999
+    everywhere = run_to_end(volume, device="cpu", search_step_mm=0)[0]
+    for room in rooms:  # with less room cuDNN takes kernels that need less, so how much is too little is not known
+        limited(before + room * needed + 2**20)
+        labels, notes = run_to_end(volume, **settings)
+        assert least_dice(labels, everywhere) >= 0.999
+        if any(said in note for note in notes):
+            return
+    raise AssertionError(f"there was always room enough: {notes}")
 
 
 @needs_card

@@ -35,6 +35,7 @@ ADVANCED: dict[str, Row] = {
     "averaging": {"label": "Averaging (EMA)", "step": 0.001, "decimals": 4},
     "tumor_share": {"label": "Tumor share", "step": 0.05},
     "modality_dropout": {"label": "Modality dropout", "step": 0.05},
+    "tumor_mixing": {"label": "Tumor mixing", "step": 0.05},
     "elastic_px": {"label": "Elastic, pixels", "step": 1, "decimals": 1},
     "tversky_alpha": {"label": "Tversky alpha", "step": 0.05},
     "keep": {"label": "Weights kept"},
