@@ -31,6 +31,7 @@ from napari_braintumor.layers import (
     make_own_label_layer,
     placement_among_shown,
     read_layers_of,
+    reopen_result,
 )
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -239,6 +240,9 @@ def _read_plain(path: Path) -> list[LayerData]:
     if may_be_mask(stem) and data.ndim == 3 and data.max(initial=0) <= 255 and looks_like_labels(data):
         labels = np.rint(data).astype(np.uint8)
         if is_result(path):
+            reopened = reopen_result(labels, place, path)
+            if reopened is not None:
+                return [reopened]
             return [make_own_label_layer(labels, place, stem, case=stem, role="mask")]
         return [(labels, {**place.options, "name": stem, "metadata": place.remember(case=stem, role="mask")}, "labels")]
     channels = data if data.ndim == 4 else data[None]

@@ -23,7 +23,15 @@ from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import check_extras, export_labels
 from napari_braintumor.engine.measuring.record import write_record
 from napari_braintumor.engine.volumes import Legend
-from napari_braintumor.layers import alignment_of, figures_of, is_result, labels_from_layer, legend_of, level_0
+from napari_braintumor.layers import (
+    alignment_of,
+    describe_work,
+    figures_of,
+    is_result,
+    labels_from_layer,
+    legend_of,
+    level_0,
+)
 
 
 def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -178,7 +186,8 @@ def take_labels(
     if is_result(layer):
         figures = figures_of(layer)
         figures.settle()
-        record = {**({} if on is None else {"on_grid_of": on}), **figures.describe()}
+        work = describe_work(layer) if on is None else {"on_grid_of": on}  # strokes lie on the grid they were drawn on
+        record = {**figures.describe(), **work}
     labels = np.array(landing.labels_ZYX)
     return TakenLabels(labels, landing.grid, legend_of(layer), path, tuple(also), on, alignment, record, landing.note)
 

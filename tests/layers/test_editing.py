@@ -21,7 +21,6 @@ from napari_braintumor.layers import (
     find_outline,
     find_placement,
     keep_inside,
-    layers_from_case,
     mark_reviewed,
     masks_in,
     model_labels,
@@ -29,14 +28,12 @@ from napari_braintumor.layers import (
     update_or_add_labels,
     update_or_add_outline,
 )
+from open_layers import open_result
 
 
 @pytest.fixture
 def opened(volume: Volume, segmentation: Segmentation) -> tuple[ViewerModel, Labels]:
-    viewer = ViewerModel()
-    for data, options, _ in layers_from_case(volume):
-        viewer.add_image(data, **options)
-    return viewer, update_or_add_labels(viewer, segmentation, default_placement(volume.source))
+    return open_result(volume, segmentation)
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import (
     NOTHING,
     Scribble,
-    default_placement,
-    layers_from_case,
+    corrected_slices,
+    figures_of,
     masks_in,
-    update_or_add_labels,
 )
+from open_layers import open_result
 
 
 class Follower:
@@ -51,10 +51,7 @@ class Follower:
 
 @pytest.fixture
 def opened(volume: Volume, segmentation: Segmentation) -> tuple[ViewerModel, Labels]:
-    viewer = ViewerModel()
-    for data, options, _ in layers_from_case(volume):
-        viewer.add_image(data, **options)
-    return viewer, update_or_add_labels(viewer, segmentation, default_placement(volume.source))
+    return open_result(volume, segmentation)
 
 
 @pytest.fixture
@@ -202,3 +199,21 @@ def test_a_closed_scribble_follows_no_more(scribble, follower):
     scribble.close()
     draw(scribble, (3, 10, 8), 3)
     assert follower.asked == 0
+
+
+def test_a_slice_that_only_followed_counts_as_corrected_once_a_person_drew_in_it(scribble, follower):
+    draw(scribble, (3, 10, 8), 3)
+    assert figures_of(scribble.target).edited == (2, 3, 4)
+    assert corrected_slices(scribble.target) == (3,)
+    scribble.target.data_setitem((np.array([4]), np.array([1]), np.array([1])), np.array([1]))
+    assert corrected_slices(scribble.target) == (3, 4)
+    draw(scribble, (2, 4, 4), 1)
+    assert set(corrected_slices(scribble.target)) >= {2, 3, 4}
+
+
+def test_taking_a_stroke_back_takes_its_slice_back(scribble, follower):
+    draw(scribble, (3, 10, 8), 3)
+    scribble.layer.undo()
+    assert corrected_slices(scribble.target) == ()
+    scribble.layer.redo()
+    assert corrected_slices(scribble.target) == (3,)

@@ -11,21 +11,16 @@ from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import (
     SOLID,
     build_solids,
-    default_placement,
-    layers_from_case,
     show_plane,
     show_solids,
     shown_plane,
-    update_or_add_labels,
 )
+from open_layers import open_result
 
 
 @pytest.fixture
 def result(volume: Volume, segmentation: Segmentation) -> tuple[ViewerModel, Labels]:
-    viewer = ViewerModel()
-    for data, options, _ in layers_from_case(volume):
-        viewer.add_image(data, **options)
-    return viewer, update_or_add_labels(viewer, segmentation, default_placement(volume.source))
+    return open_result(volume, segmentation)
 
 
 def solids_in(viewer: ViewerModel) -> list[Surface]:

@@ -8,15 +8,22 @@ import dask.array as da
 import numpy as np
 import zarr
 from napari.components import ViewerModel
-from napari.layers import Image, Layer
+from napari.layers import Image, Labels, Layer
 
-from napari_braintumor.engine.volumes import Reference, Volume
-from napari_braintumor.layers import layers_from_case
+from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
+from napari_braintumor.layers import default_placement, layers_from_case, update_or_add_labels
 
 
 def open_case(viewer: ViewerModel, volume: Volume, reference: Reference | None = None) -> dict[str, Layer]:
     layers = [viewer.add_layer(Layer.create(*layer)) for layer in layers_from_case(volume, reference)]
     return {modality: layers[i] for i, modality in enumerate(volume.modalities)}
+
+
+def open_result(volume: Volume, segmentation: Segmentation) -> tuple[ViewerModel, Labels]:
+    """Open a case in a viewer of its own, with the result of a model."""
+    viewer = ViewerModel()
+    open_case(viewer, volume)
+    return viewer, update_or_add_labels(viewer, segmentation, default_placement(volume.source))
 
 
 def lazy_layers(volume: Volume, kind: str, folder: Path) -> dict[str, Image]:

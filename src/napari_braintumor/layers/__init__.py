@@ -89,6 +89,7 @@ from napari_braintumor.layers.placement import (
     source_of,
     unwrap_layer,
 )
+from napari_braintumor.layers.reopening import describe_work, find_scans, reopen_result
 from napari_braintumor.layers.results import (
     alignment_of,
     is_result_of,
@@ -101,7 +102,14 @@ from napari_braintumor.layers.results import (
     update_or_add_preview,
     update_or_add_probabilities,
 )
-from napari_braintumor.layers.scribbling import NOTHING, NOTHING_COLOR, Request, Scribble, regions_by_label
+from napari_braintumor.layers.scribbling import (
+    NOTHING,
+    NOTHING_COLOR,
+    Request,
+    Scribble,
+    corrected_slices,
+    regions_by_label,
+)
 from napari_braintumor.layers.selection import (
     Selection,
     align_selection,
@@ -157,8 +165,10 @@ __all__ = [
     "check_same_case",
     "copy_labels",
     "copy_section",
+    "corrected_slices",
     "default_placement",
     "describe_scan",
+    "describe_work",
     "even_out",
     "explain_lock",
     "figures_of",
@@ -168,6 +178,7 @@ __all__ = [
     "find_placement",
     "find_reference",
     "find_scan_of",
+    "find_scans",
     "follow_labels",
     "go_to_largest_section",
     "go_to_section",
@@ -207,6 +218,7 @@ __all__ = [
     "read_layers_of",
     "reference_from_labels",
     "regions_by_label",
+    "reopen_result",
     "replace_kept",
     "restore_model",
     "reviewed_slices",

@@ -190,6 +190,7 @@ def _merge(layer: Labels, segmentation: Segmentation, options: Mapping[str, Any]
         answer = replace(answer, slices=slices, packed={**packed, **drawn})
     packed = {z: pack_slice(np.asarray(segmentation.labels[z])) for z in kept}
     more = {"answer": answer, "earlier": last, "kept": packed, "reviewed": tuple(before.get("reviewed", ()))}
+    more |= {name: before[name] for name in ("strokes", "followed") if name in before}
     layer.metadata = {**layer.metadata, KEY: {**options["metadata"][KEY], **more}}
     layer.colormap = options["colormap"]
     both = enumerate(zip(figures.slices, segmentation.tallies, strict=True))

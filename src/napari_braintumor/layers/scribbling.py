@@ -6,7 +6,7 @@ it go with it. It also goes when its change is undone in the layer of the labels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,18 @@ from napari.utils.events import EmitterGroup
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.correcting.strokes import Stroke
-from napari_braintumor.layers.editing import Edit, apply_labels, copy_labels, last_step, read_label, read_step
+from napari_braintumor.engine.tally import tally_slice
+from napari_braintumor.layers.editing import (
+    Edit,
+    apply_labels,
+    copy_labels,
+    last_step,
+    read_label,
+    read_step,
+    spacing_of,
+)
 from napari_braintumor.layers.figures import figures_of
-from napari_braintumor.layers.placement import KEY, Placement, find_placement, unwrap_layer
+from napari_braintumor.layers.placement import KEY, Placement, find_placement, level_0, unwrap_layer
 from napari_braintumor.layers.results import add_unselected
 from napari_braintumor.layers.selection import case_of
 from napari_braintumor.layers.views import make_colormap
@@ -92,6 +101,8 @@ class Scribble:
         self.layer.events.mode.connect(self._put_others_away)
         self.layer.events.selected_label.connect(self._keep_to_tissues)
         self.target.events.set_data.connect(self._notice_undone_labels)
+        self._viewer = viewer
+        viewer.layers.events.removed.connect(self._forget)
 
     def close(self) -> None:
         """Stop following the layers; the strokes stay."""
@@ -103,11 +114,12 @@ class Scribble:
         self.layer.events.mode.disconnect(self._put_others_away)
         self.layer.events.selected_label.disconnect(self._keep_to_tissues)
         self.target.events.set_data.disconnect(self._notice_undone_labels)
+        self._viewer.layers.events.removed.disconnect(self._forget)
 
     @property
     def strokes(self) -> tuple[Stroke, ...]:
-        """All strokes of the layer, also those that were followed before an edit by other means."""
-        strokes: tuple[Stroke, ...] = self.layer.metadata[KEY]["strokes"]
+        """All strokes on the labels, also those that were followed before an edit by other means, or saved earlier."""
+        strokes: tuple[Stroke, ...] = self.target.metadata[KEY].get("strokes", ())
         return strokes
 
     def request(self) -> Request | None:
@@ -146,7 +158,16 @@ class Scribble:
             drawn.followed = True
         self._drawn[-1].step = step if step is not before else None
         self._result = copy_labels(self.target)
+        self._note_followed(edit.slices, self._result)
         return edit
+
+    def _note_followed(self, slices: Iterable[int], labels_ZYX: NDArray[np.uint8]) -> None:
+        """Note how slices look that changed although no stroke lies in them: nobody may have looked at these."""
+        known = self.target.metadata[KEY]
+        drawn = {int(np.rint(point[0])) for stroke in self.strokes for point in stroke.points}
+        new = {z: tally_slice(labels_ZYX[z]).digest for z in slices if z not in drawn}
+        followed = {**known.get("followed", {}), **new}
+        self.target.metadata = {**self.target.metadata, KEY: {**known, "followed": followed}}
 
     # ---------------------------------------------------------------------------------------------- what is drawn
 
@@ -195,8 +216,13 @@ class Scribble:
         self.events.asked()
 
     def _remember(self, strokes: tuple[Stroke, ...]) -> None:
-        known = self.layer.metadata[KEY]
-        self.layer.metadata = {**self.layer.metadata, KEY: {**known, "strokes": strokes}}
+        known = self.target.metadata[KEY]
+        self.target.metadata = {**self.target.metadata, KEY: {**known, "strokes": strokes}}
+
+    def _forget(self, event: Any) -> None:
+        """Forget the strokes when a person deletes their layer; the labels that followed stay."""
+        if unwrap_layer(event.value) is self.layer:
+            self._remember(())
 
     def _put_others_away(self, _: Any = None) -> None:
         """Keep the brush: what is erased or filled would be no stroke."""
@@ -268,6 +294,13 @@ class Scribble:
             self._ours = False
 
 
+def corrected_slices(target: Labels) -> tuple[int, ...]:
+    """Return the slices along Z that a person corrected: not those that only follow from strokes in other slices."""
+    figures = figures_of(target)
+    followed = target.metadata.get(KEY, {}).get("followed", {})
+    return tuple(z for z in figures.edited if followed.get(z) != figures.slices[z].digest)
+
+
 def find_stroke_layer(viewer: Any, target: Labels) -> Labels | None:
     """Return the layer of the strokes on a label layer, if there is one."""
     for layer in viewer.layers:
@@ -287,15 +320,27 @@ def _add_stroke_layer(viewer: Any, target: Labels) -> Labels:
     place = find_placement(target)
     colors: Mapping[int, str] = {**figures_of(target).label_colors, NOTHING: NOTHING_COLOR}
     layer = Labels(
-        np.zeros(target.data.shape, np.uint8),
+        place.to_layer(_paint_strokes(target, place)),
         **place.options,
         name=f"Strokes [{case_of(target) or target.name}]",
         colormap=make_colormap(colors),
         opacity=0.9,
-        metadata=place.remember(case=case_of(target), role="strokes", of=target.unique_id, strokes=()),
+        metadata=place.remember(case=case_of(target), role="strokes", of=target.unique_id),
     )
     add_unselected(viewer, layer)
     return layer
+
+
+def _paint_strokes(target: Labels, place: Placement) -> NDArray[np.uint8]:
+    """Paint the strokes that are known of labels, such as those saved with them: uint8 ``(Z, Y, X)``."""
+    z, y, x = place.from_layer(level_0(target)).shape
+    painted_ZYX = np.zeros((z, y, x), np.uint8)
+    labels = {name: label for label, name in regions_by_label(target).items()}
+    spacing = spacing_of(target)
+    for stroke in target.metadata[KEY].get("strokes", ()):
+        under = tuple(stroke.find_voxels((z, y, x), spacing).T)
+        painted_ZYX[under] = NOTHING if stroke.region is None else labels[stroke.region]
+    return painted_ZYX
 
 
 def _to_ZYX(place: Placement, point: tuple[float, ...]) -> tuple[float, float, float]:

@@ -1,11 +1,13 @@
 """What a stroke covers, and what cannot be one."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_braintumor.engine.correcting.strokes import Stroke, follow
+from napari_braintumor.engine.correcting.strokes import Stroke, describe_strokes, follow, read_strokes
 from napari_braintumor.engine.errors import DataError, SettingsError
 
 POINT = st.tuples(*(st.floats(0, 19) for _ in range(3)))
@@ -49,3 +51,16 @@ def test_a_stroke_through_nowhere_is_refused():
 def test_an_impossible_pen_is_refused(radius):
     with pytest.raises(SettingsError, match="Expected 0 to 100 mm"):
         Stroke(None, ((0, 0, 0),), radius)
+
+
+def test_strokes_are_described_and_read_again() -> None:
+    strokes = (Stroke("whole tumor", ((1, 2.5, 3), (1, 4, 5)), 2.5), Stroke(None, ((0, 0, 0),), 0, innermost=False))
+    assert read_strokes(json.loads(json.dumps(describe_strokes(strokes)))) == strokes
+
+
+@pytest.mark.parametrize(
+    "described", [[{}], [3], [{"region": None, "points_zyx": [[1, 2]], "radius_mm": 1, "innermost": True}]]
+)
+def test_strokes_of_another_program_are_refused(described) -> None:
+    with pytest.raises(DataError, match=r"strokes in the record are not as this program writes .*Draw the"):
+        read_strokes(described)

@@ -151,7 +151,7 @@ def test_two_docks_in_a_row_follow_a_stroke_once(qtbot, viewer, target, gathered
         with qtbot.waitSignal(dock.destroyed):
             dock.deleteLater()
     strokes.paint((2, 3, 2), 2)
-    assert strokes.metadata["braintumor"]["strokes"] == ()
+    assert target.metadata["braintumor"].get("strokes", ()) == ()
 
 
 # ------------------------------------------------------------------------------------------------ edits of regions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,51 @@ class Stroke:
         voxels = voxels[under.ravel()]
         voxels = voxels[((voxels >= 0) & (voxels < shape)).all(1)]
         return np.unique(voxels, axis=0)
+
+
+def describe_strokes(strokes: Iterable[Stroke]) -> list[dict[str, Any]]:
+    """Return strokes for a record: JSON values only."""
+    return [
+        {
+            "region": stroke.region,
+            "points_zyx": [[round(float(at), 3) for at in point] for point in stroke.points],
+            "radius_mm": round(float(stroke.radius_mm), 3),
+            "innermost": stroke.innermost,
+        }
+        for stroke in strokes
+    ]
+
+
+def read_strokes(described: Iterable[Mapping[str, Any]]) -> tuple[Stroke, ...]:
+    """Return the strokes that `describe_strokes` described.
+
+    Returns
+    -------
+    tuple of Stroke
+        In the order in which they were drawn.
+
+    Raises
+    ------
+    DataError
+        If something else is described.
+    SettingsError
+        If a pen has an impossible radius.
+    """
+    try:
+        return tuple(
+            Stroke(
+                region=None if each["region"] is None else str(each["region"]),
+                points=tuple((float(z), float(y), float(x)) for z, y, x in each["points_zyx"]),
+                radius_mm=float(each["radius_mm"]),
+                innermost=bool(each["innermost"]),
+            )
+            for each in described
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "The strokes in the record are not as this program writes them. The labels can be used without. Draw the "
+            "strokes again."
+        ) from error
 
 
 def follow(points: Sequence[Triple]) -> NDArray[np.float64]:

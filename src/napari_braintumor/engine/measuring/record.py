@@ -181,6 +181,17 @@ def write_record(content: Mapping[str, Any], labels: Path) -> Path:
     return record
 
 
+def read_record(labels: Path) -> dict[str, Any] | None:
+    """Return the record beside labels that this program saved; None if there is none."""
+    for path in numbered(labels.with_name(f"{strip_suffix(labels)}.json"), ".json"):
+        if not path.exists():
+            return None
+        if _is_record_of(path, labels):
+            content: dict[str, Any] = json.loads(path.read_bytes())
+            return content
+    return None
+
+
 def _is_record_of(record: Path, labels: Path) -> bool:
     try:
         content = json.loads(record.read_bytes())

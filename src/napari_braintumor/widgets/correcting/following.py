@@ -24,6 +24,7 @@ from napari_braintumor.layers import (
     Scribble,
     Selection,
     align_selection,
+    find_scans,
     reviewed_slices,
     scans_of,
     select_layers,
@@ -191,7 +192,7 @@ def _case_of(viewer: Any, target: Labels) -> tuple[Selection, SegmentConfig]:
     """Return the scans that a result was made from, and the settings."""
     known = target.metadata[KEY]
     made_from, model = known.get("made_from", {}), known.get("model", {})
-    scans = scans_of(viewer.layers, target)
+    scans = scans_of(viewer.layers, target) if made_from else find_scans(viewer.layers, target)
     gone = [str(scan["name"]) for modality, scan in made_from.items() if modality not in scans]
     if gone or not scans:
         which = f": {', '.join(gone)}" if gone else ""

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QGroupBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_braintumor.engine.training.splits import FEWEST_TUNING_SLICES
-from napari_braintumor.layers import figures_of, is_result, mark_reviewed, reviewed_slices
+from napari_braintumor.layers import corrected_slices, figures_of, is_result, mark_reviewed, reviewed_slices
 from napari_braintumor.widgets.shared.dock import open_dock
 from napari_braintumor.widgets.shared.parts import in_words, make_line, name_widget
 
@@ -45,7 +45,8 @@ class StepsPage(QWidget):
         name_widget(
             self.mark_button,
             "Mark corrected slices",
-            "Say that every slice that you corrected is right now; the model learns from marked slices alone",
+            "Say that every slice in which you drew is right now; the model learns from marked slices alone. Look at "
+            "those that only followed from strokes elsewhere before you mark them too",
         )
         self.mark_button.clicked.connect(self._mark)
         self.learn_line = make_line("", "How the model learns")
@@ -80,7 +81,7 @@ class StepsPage(QWidget):
     def refresh(self, _: Any = None) -> None:
         """Count what was corrected and marked until now."""
         layer = self._layer
-        edited = figures_of(layer).edited if layer is not None else ()
+        edited = corrected_slices(layer) if layer is not None else ()
         marked = reviewed_slices(layer) if layer is not None else ()
         self.correct_line.setText(
             f"{_count(edited)} corrected."
@@ -118,7 +119,7 @@ class StepsPage(QWidget):
     def _mark(self) -> None:
         layer = self._layer
         if layer is not None:
-            for z in figures_of(layer).edited:
+            for z in corrected_slices(layer):
                 mark_reviewed(layer, z)
             self.refresh()
             self.marked.emit()
