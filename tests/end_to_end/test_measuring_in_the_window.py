@@ -115,7 +115,8 @@ def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph(viewer, qtbot, tmp_
     # Nothing is left unclicked.
     clicked = {
         "Export for a paper", "Draw diameters", "Copy CSV row", "Show false and missed",
-        "Compare with the earlier visit", "Cancel", "Copy details",
+        "Compare with the earlier visit", "Cancel", "Copy details", "Show visits: side by side",
+        "Show visits: earlier", "Show visits: later", "Show visits: changes",
     }  # fmt: skip
     controls = {each.accessibleName() for kind in (QPushButton, QCheckBox) for each in dock.findChildren(kind)}
     assert {name for name in controls if name} <= clicked
@@ -147,3 +148,34 @@ def test_two_visits_are_compared_from_the_dock(viewer, qtbot, tmp_path) -> None:
     assert "RANO" in dock.visits_box.rule_line.text()
     (shown,) = (layer for layer in viewer.layers if layer.name.startswith("Changes ["))
     assert set(np.unique(shown.data)) == {0, 5}
+
+    # Both are seen side by side, where most has changed, or in turn; then everything is as before.
+    def seen() -> set[str]:
+        return {layer.name for layer in viewer.layers if layer.visible}
+
+    buttons = dock.visits_box.view_buttons
+    assert buttons["side by side"].isChecked()
+    assert viewer.canvas.grid.enabled
+    assert viewer.dims.current_step[0] == (shown.data > 1).sum(axis=(1, 2)).argmax()
+    earlier = {"T1ce [p7_2024_01_10]", first.name}
+    later = {f"T1ce, later visit moved [{first.name}]", f"Later visit moved [{first.name}]"}
+    assert seen() == earlier | later
+    np.testing.assert_array_equal(viewer.layers[f"Later visit moved [{first.name}]"].data, second.data)
+    for name, layers in (("earlier", earlier), ("later", later), ("changes", {min(later, key=len), shown.name})):
+        buttons[name].click()
+        assert not viewer.canvas.grid.enabled
+        if name != "changes":
+            assert seen() == layers
+    assert shown.name in seen()
+    buttons["changes"].click()
+    assert not any(button.isChecked() for button in buttons.values())
+    assert not any(layer.name in later for layer in viewer.layers)
+
+    # A visit whose scans are closed cannot be compared, and the dock says what to do.
+    viewer.layers.remove("T1ce [p7_2024_01_10]")
+    viewer.layers.selection.active = second
+    wait_for_rows(qtbot, dock)
+    dock.visits_box.compare_button.click()
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=WAIT_MS)
+    assert "No scan of" in dock.message.text()
+    assert "Open the folder of that visit too." in dock.message.text()

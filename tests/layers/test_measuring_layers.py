@@ -17,10 +17,12 @@ from napari_braintumor.layers.measuring import (
     go_to_slice,
     index_in_layer,
     remove_diameters,
+    scans_of,
     update_or_add_diameters,
     update_or_add_differences,
 )
 from napari_braintumor.layers.placement import Placement, default_placement
+from open_layers import open_case
 
 NAMES, COLORS = {2: "edema", 1: "necrosis", 3: "enhancing tumor"}, {1: "#d64550", 2: "#4fae5b", 3: "#f2c14e"}
 
@@ -54,6 +56,18 @@ def test_labels_of_other_programs_need_a_meaning() -> None:
     flat = viewer.add_labels(np.zeros((3, 4), np.uint8))
     with pytest.raises(DataError, match="has 2 dimensions"):
         drawn_labels_of(flat, viewer.layers)
+
+
+def test_labels_are_never_measured_on_the_scans_of_another_case(synthetic_volume) -> None:
+    viewer = ViewerModel()
+    first, second = synthetic_volume(name="p1"), synthetic_volume(name="p2")
+    labels = add_labels(viewer, "p1")
+    drawn = viewer.add_labels(np.zeros(first.shape, np.uint8))
+    open_case(viewer, second)
+    assert drawn_labels_of(labels, viewer.layers).scans == {}
+    assert scans_of(viewer.layers, drawn)  # drawn here, it belongs to what is open
+    mine = open_case(viewer, first)
+    assert scans_of(viewer.layers, labels) == mine
 
 
 def test_diameters_are_drawn_where_they_are_measured_and_taken_away() -> None:

@@ -17,7 +17,7 @@ from napari_braintumor.engine.volumes import Reference
 from napari_braintumor.layers.placement import KEY, check_three_dimensional, find_placement, level_0
 from napari_braintumor.layers.selection import Selection, is_same_scan
 
-_NOT_MASKS = ("preview", "disagreement", "outline", "strokes", "differences", "changes")
+_NOT_MASKS = ("preview", "disagreement", "outline", "strokes", "differences", "changes", "moved")
 """The roles of label layers that say something else than what is tumor."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Labels, Layer, Shapes
+from napari.layers import Image, Labels, Layer, Shapes
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.scans import Scan
@@ -19,7 +19,7 @@ from napari_braintumor.engine.files.owners import find_patient
 from napari_braintumor.engine.measuring.measurements import Measured
 from napari_braintumor.engine.measuring.visits import CHANGE_COLORS, CHANGES, VisitComparison, find_named_day
 from napari_braintumor.engine.volumes import Reference
-from napari_braintumor.layers.cases import match_modalities
+from napari_braintumor.layers.cases import cases_in, find_case, match_modalities
 from napari_braintumor.layers.display import make_label_layer
 from napari_braintumor.layers.figures import figures_of, is_result
 from napari_braintumor.layers.masks import label_names, reference_from_labels
@@ -120,7 +120,7 @@ def drawn_labels_of(layer: Labels, layers: Iterable[Layer], convention: str | No
         assert answer is not None
         names, colors, record = figures.label_names, figures.label_colors, figures.describe()
         without = tuple(answer.not_measurable)
-    found = match_modalities(layers, layer)
+    found = scans_of(layers, layer)
     scans = {name: (level_0(scan), find_placement(scan)) for name, scan in found.items()}
     return DrawnLabels(
         str(layer.name),
@@ -134,6 +134,20 @@ def drawn_labels_of(layer: Labels, layers: Iterable[Layer], convention: str | No
         record,
         scans,
     )
+
+
+def scans_of(layers: Iterable[Layer], layer: Labels) -> dict[str, Image]:
+    """Return the open scans that labels belong to, by modality.
+
+    Returns
+    -------
+    dict
+        Empty if the labels are of a case whose scans are not open. Labels that know no case belong to the topmost one.
+    """
+    layers = list(layers)
+    if case_of(layer) and find_case(cases_in(layers), layer) is None:
+        return {}
+    return match_modalities(layers, layer)
 
 
 def find_earlier(layer: Labels, others: Sequence[Labels]) -> Labels | None:
@@ -233,6 +247,12 @@ def update_or_add_differences(viewer: ViewerModel, layer: Labels, differences_ZY
 def update_or_add_changes(viewer: ViewerModel, layer: Labels, comparison: VisitComparison) -> Labels:
     """Show what has changed since an earlier visit, on the labels of that visit; the layer is updated or new."""
     return _update_or_add(viewer, layer, comparison.changes, "changes", CHANGES, CHANGE_COLORS)
+
+
+def find_changes(viewer: ViewerModel, layer: Labels) -> Labels | None:
+    """Return the layer that shows what has changed since the visit of a label layer; None if there is none."""
+    found: Labels | None = _find(viewer, Labels, layer, "changes")
+    return found
 
 
 def _update_or_add(

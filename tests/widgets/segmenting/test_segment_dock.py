@@ -656,6 +656,20 @@ def test_the_figures_of_one_case_are_never_shown_under_another(dock, viewer, vol
     assert dock.result_card.isHidden()
 
 
+def test_another_case_is_segmented_after_the_one_whose_result_is_selected(dock, viewer, fake, synthetic_volume, qtbot):
+    first, second = (open_case(viewer, synthetic_volume(name=name)) for name in ("p7_2024-01-10", "p7_2024-04-09"))
+    box = dock.scans.case_bar.box
+    for name, scans in (("p7_2024-01-10", first), ("p7_2024-04-09", second)):
+        box.setCurrentIndex(box.findText(name))
+        box.activated.emit(box.currentIndex())
+        assert box.currentText() == name
+        assert list(dock.chosen.values()) == scans
+        dock.segment_button.click()
+        finish(qtbot, dock)
+        assert f"[{name}]" in dock.result_card.headline.text()
+    assert [volume.name for volume, _ in fake.calls] == ["p7_2024-01-10", "p7_2024-04-09"]
+
+
 def test_a_result_that_comes_while_another_case_is_worked_on_disturbs_nobody(
     dock, viewer, volume, fake, qtbot, synthetic_volume
 ):

@@ -18,14 +18,14 @@ from napari_braintumor.layers import follow_labels, label_names, masks_in, unwra
 from napari_braintumor.layers.measuring import (
     DrawnLabels,
     drawn_labels_of,
-    find_earlier,
     go_to_slice,
     remove_diameters,
-    update_or_add_changes,
     update_or_add_diameters,
     update_or_add_differences,
 )
-from napari_braintumor.widgets.measuring.boxes import ScoresBox, VisitsBox
+from napari_braintumor.layers.visits import list_modalities
+from napari_braintumor.widgets.measuring.scores_box import ScoresBox
+from napari_braintumor.widgets.measuring.visits_box import VisitsBox
 from napari_braintumor.widgets.measuring.working import (
     Compared,
     Exported,
@@ -133,8 +133,8 @@ class MeasureDock(Dock):
         self.scores_box.reference_slot.currentIndexChanged.connect(self._score)
         self.scores_box.view.clicked.connect(lambda index: self._show_differences(max(index.column() - 1, 0)))
         self.scores_box.differences_button.clicked.connect(lambda: self._show_differences())
-        self.visits_box = VisitsBox()
-        self.visits_box.earlier_slot.currentIndexChanged.connect(lambda _: self._enable())
+        self.visits_box = VisitsBox(self._viewer)
+        self.visits_box.changed.connect(self._enable)
         self.visits_box.compare_button.clicked.connect(self._compare)
 
         body = QWidget()
@@ -166,13 +166,11 @@ class MeasureDock(Dock):
         last = self._target
         chosen = active if active in masks else last if last in masks else (masks[-1] if masks else None)
         others = [layer for layer in masks if layer is not chosen]
-        self.scores_box.reference_slot.blockSignals(True)
-        for slot in (self.scores_box.reference_slot, self.visits_box.earlier_slot):
-            slot.offer(others, slot.layer if slot.layer in others else None)
-        self.scores_box.reference_slot.blockSignals(False)
-        slot = self.visits_box.earlier_slot
-        if chosen is not None and (slot.layer is None or chosen is not last):
-            slot.offer(others, find_earlier(chosen, others))
+        slot = self.scores_box.reference_slot
+        slot.blockSignals(True)
+        slot.offer(others, slot.layer if slot.layer in others else None)
+        slot.blockSignals(False)
+        self.visits_box.offer(chosen, others, chosen is not last)
         if chosen is not last:
             self._work_on(chosen)
         self.target_line.setText(NOTHING_YET if chosen is None else str(chosen.name))
@@ -187,7 +185,7 @@ class MeasureDock(Dock):
         self._show_rows((), "")
         self._scored = None
         self.scores_box.show_scores({})
-        self.visits_box.show_comparison(None)
+        self.visits_box.forget()
         self.message.show_text("")
         if layer is not None:
             for event in self._events_of(layer):
@@ -330,12 +328,14 @@ class MeasureDock(Dock):
         if isinstance(earlier, Labels):
             first, second = self._drawn(earlier), self._drawn(self._target)
             if first is not None and second is not None:
-                self._run("Compare visits", partial(self._show_changes, earlier), compare_drawn, first, second)
+                first_shown = list_modalities(self._viewer.layers, [earlier, self._target])
+                self.visits_box.forget()
+                take = partial(self._show_changes, earlier)
+                self._run("Compare visits", take, compare_drawn, first, second, first_shown)
 
     def _show_changes(self, earlier: Labels, event: Any) -> None:
         if isinstance(event, Compared):
-            self.visits_box.show_comparison(event.comparison)
-            update_or_add_changes(self._viewer, earlier, event.comparison)
+            self.visits_box.show_changes(earlier, event)
 
     def _ask_where(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the export")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.errors import BrainTumorError
+from napari_braintumor.engine.aligning.resampling import resample
+from napari_braintumor.engine.aligning.returning import move_labels
+from napari_braintumor.engine.anatomy import LABEL_COLORS, name_labels
+from napari_braintumor.engine.errors import BrainTumorError, DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.files.formats import join_words
 from napari_braintumor.engine.inspecting.inspection import find_foreground
@@ -28,6 +31,7 @@ from napari_braintumor.engine.measuring.visits import (
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.layers.measuring import FALSE, MISSED, RIGHT, DrawnLabels
+from napari_braintumor.layers.visits import MovedVisit
 
 _SHOWN_FIRST = ("T1ce", "FLAIR", "T2", "T1")
 
@@ -50,9 +54,10 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """What has changed between two visits."""
+    """What has changed between two visits, and the later one on the grid of the earlier one."""
 
     comparison: VisitComparison
+    moved: MovedVisit
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,39 @@ def score_drawn(drawn: DrawnLabels, other: DrawnLabels) -> Generator[PhaseReache
     yield Scored(scores, {region: each.astype(np.uint8) for region, each in differences.items()})
 
 
-def compare_drawn(earlier: DrawnLabels, later: DrawnLabels) -> Generator[PhaseReached | Compared, None, None]:
-    """Register two visits and compare their labels."""
+def compare_drawn(
+    earlier: DrawnLabels, later: DrawnLabels, show_first: Sequence[str] = ()
+) -> Generator[PhaseReached | Compared, None, None]:
+    """Register two visits and compare their labels.
+
+    Parameters
+    ----------
+    earlier, later
+        The labels of each visit, whose scans are open.
+    show_first
+        Modalities; the first that the later visit has is brought onto the grid of the earlier one to be seen.
+
+    Yields
+    ------
+    PhaseReached or Compared
+        Last what has changed.
+
+    Raises
+    ------
+    DataError
+        If the scans of a visit are not open, or as `register_visits` and `compare_visits`.
+    """
     yield PhaseReached("reading the visits")
+    for visit in (earlier, later):
+        if not visit.scans:
+            raise DataError(
+                f"No scan of '{visit.name}' is open. The scans of both visits show how the heads lie to each other. "
+                "Open the folder of that visit too."
+            )
     labels = earlier.read(), later.read()
+    scans = earlier.read_scans(), later.read_scans()
     move = np.eye(4)
-    for event in register_visits(earlier.read_scans(), later.read_scans()):
+    for event in register_visits(*scans):
         if isinstance(event, PhaseReached):
             yield event
         else:
@@ -96,7 +128,17 @@ def compare_drawn(earlier: DrawnLabels, later: DrawnLabels) -> Generator[PhaseRe
     yield PhaseReached("comparing the visits")
     midlines = _find_midline(earlier), _find_midline(later)
     days = find_interval(find_named_day(earlier.case), find_named_day(later.case))
-    yield Compared(compare_visits(*labels, move, days, midlines))
+    comparison = compare_visits(*labels, move, days, midlines)
+    shown = next(name for name in (*show_first, *scans[1]) if name in scans[1])
+    scan = scans[1][shown]
+    moved = MovedVisit(
+        shown,
+        resample(scan.data, scan.grid, labels[0].source, move, outside=float(scan.data.min())),
+        move_labels(labels[1].labels, labels[1].source, labels[0].source, move),
+        name_labels(labels[1].regions),
+        LABEL_COLORS,
+    )
+    yield Compared(comparison, moved)
 
 
 def export_drawn(drawn: DrawnLabels, folder: Path) -> Generator[PhaseReached | Exported, None, None]:

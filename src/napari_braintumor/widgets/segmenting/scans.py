@@ -132,7 +132,16 @@ class CaseBar(QWidget):
             self._work_on(case.key)
 
     def _choose(self, index: int) -> None:
-        self._work_on([*(case.key for case in self._cases), ALL_LAYERS][index])
+        """Go on with the chosen case, and select a layer of it: a selected result of another would ask for its own."""
+        key = [*(case.key for case in self._cases), ALL_LAYERS][index]
+        layers = self._viewer.layers
+        owner = find_case(self._cases, layers.selection.active)
+        if owner is not None and key not in (owner.key, ALL_LAYERS):
+            owners = {layer: find_case(self._cases, layer) for layer in layers}
+            layers.selection.active = next(
+                layer for layer in reversed(layers) if (case := owners[layer]) is not None and case.key == key
+            )
+        self._work_on(key)
 
     def _work_on(self, key: str) -> None:
         self._key = key
