@@ -31,7 +31,9 @@ from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.trust import expect_dice, promise, to_logit
 from napari_braintumor.engine.settings import SegmentConfig
 
-FOLDERS = ("lgg", "lgg_half", "brats", "brats_lgg", "brats_more", "btp")
+FOLDERS = ("lgg", "lgg_half", "brats", "brats_lgg", "brats_more")
+"""Gliomas before treatment. Nothing is claimed of others."""
+
 SUBSETS = (None, ("FLAIR",))
 """All modalities of a case, and what may be all that there is."""
 
@@ -68,10 +70,13 @@ def measure_cases(model: Path, data: Path, kept: Path | None) -> Iterator[Row]:
     rows = [row for row in rows if row["weights"] == weights]
     yield from rows
     done = {(row["case"], tuple(row["modalities"])) for row in rows}
+    complete = {row["case"] for row in rows} - {row["case"] for row in rows[-1:]}  # the last one may have been cut off
     found = [files for folder in FOLDERS for files in find_cases(data / folder)]
     who = WhoIsWho({files.name: files.patient for files in found}, split["patients"])
     sides = {side: who.find(split[side]) for side in ("held_out", "validation")}
     for files in found:
+        if files.name in complete:
+            continue
         patient = who.patient_of(files.name)
         side = next((name for name, patients in sides.items() if patient in patients), "training")
         volume, reference = read_case(files), read_reference(files)

@@ -110,7 +110,7 @@ def test_a_stroke_of_the_mouse_is_followed_and_undone(qtbot, viewer, dock, targe
     assert strokes.name == "Strokes [patient7]"
     drag(qtbot, viewer, [place_of(viewer, target, (2, row, 2)) for row in (1, 2, 3, 4)])
     settle()
-    (stroke,) = strokes.metadata["braintumor"]["strokes"]
+    (stroke,) = target.metadata["braintumor"]["strokes"]
     assert stroke.region == "whole tumor"
     assert {round(point[0]) for point in stroke.points} == {2}
     assert len(stroke.points) >= 4

@@ -72,8 +72,8 @@ def test_a_region_that_is_certain_promises_more_than_one_that_is_not() -> None:
     assert faint < sure
 
 
-@pytest.mark.parametrize(("sums", "ml"), [(SURE, 0.0), ({**SURE, "drawn_ml": 0.0}, 3.0)])
-def test_nothing_drawn_promises_nothing(sums, ml) -> None:
+@pytest.mark.parametrize(("sums", "ml"), [(SURE, 0.0), ({**SURE, "drawn_ml": 0.0}, 3.0), (SURE, 60.0)])
+def test_what_is_not_drawn_or_not_by_the_network_promises_nothing(sums, ml) -> None:
     assert promise(sums, ml) is None
 
 

@@ -136,8 +136,14 @@ def judge_case(
 
 
 def promise(sums: Mapping[str, float], drawn_ml: float) -> float | None:
-    """Return the logit of the Dice that probabilities promise of a region as it was drawn; None if it is empty."""
-    if not drawn_ml or not sums["drawn_ml"]:
+    """Return the logit of the Dice that probabilities promise of a region as it was drawn.
+
+    Returns
+    -------
+    float or None
+        None if it is empty, or if it was drawn by depth: then the network promises nothing.
+    """
+    if not drawn_ml or not sums["drawn_ml"] or drawn_ml > GREW * sums["drawn_ml"]:
         return None
     right = sums["right_ml"] * min(1.0, drawn_ml / sums["drawn_ml"])
     missed = sums["right_ml"] + sums["missed_ml"] - right
