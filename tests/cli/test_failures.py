@@ -75,7 +75,7 @@ def test_one_bad_file_costs_one_case_and_is_listed_at_the_end(cohort, toy_model,
     assert listed.startswith("  case2: ")
     assert len(listed.splitlines()) == 1
     if command == "segment":
-        assert {path.name.partition("_")[0] for path in output.iterdir()} == {"case1", "case7"}
+        assert {path.name.partition("_")[0] for path in output.glob("*_tumor*")} == {"case1", "case7"}
     else:
         assert {row["case"] for row in read_rows(output)} == {"case1", "case7"}
 
@@ -98,15 +98,16 @@ def test_a_scan_on_a_grid_of_its_own_costs_no_case(cohort, toy_model, tmp_path, 
 def test_an_error_that_nobody_expected_costs_one_case_and_its_traceback_is_printed_on_demand(
     cohort, toy_model, tmp_path, monkeypatch, error
 ) -> None:
-    command = sys.modules["napari_braintumor.cli.segment"]
-    works = command.read_aligned
+    from napari_braintumor.engine.cohorts import running
+
+    works = running.read_case
 
     def read(case, config):
         if case.name == "case2":
             raise error
         return works(case, config)
 
-    monkeypatch.setattr(command, "read_aligned", read)
+    monkeypatch.setattr(running, "read_case", read)
     command = ["segment", str(cohort), "-o", str(tmp_path / "out"), "-m", str(toy_model)]
     result = run(app, command)
     assert result.exit_code == 1
@@ -134,10 +135,10 @@ def test_a_path_of_several_that_holds_no_case_fails_and_the_others_are_segmented
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_ctrl_c_keeps_what_is_done(cohort, toy_model, tmp_path, monkeypatch, command) -> None:
+    from napari_braintumor.engine.cohorts import running
     from napari_braintumor.engine.measuring import evaluation
-    from napari_braintumor.engine.segmenting import segment
 
-    place = segment if command == "segment" else evaluation
+    place = running if command == "segment" else evaluation
     works, calls = place.segment, []
 
     def interrupted(*arguments, **settings):

@@ -98,6 +98,16 @@ Registering = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print the traceback of unexpected errors.")]
 
 
+@contextmanager
+def messages_on_stderr() -> Iterator[None]:
+    """Leave the standard output to JSON."""
+    console.stderr = True
+    try:
+        yield
+    finally:
+        console.stderr = False
+
+
 class Failures:
     """The cases that failed: each is printed at once, and all of them again at the end.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress, TaskID, TaskProgressColumn
 from rich.text import Text
 
 from napari_braintumor import engine
@@ -24,29 +27,40 @@ from napari_braintumor.cli._console import (
     check_usage,
     console,
     make_progress_bar,
+    messages_on_stderr,
     read_aligned,
     report_errors,
     split_modalities,
 )
 from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
-from napari_braintumor.engine.aligning.returning import segmentation_on
+from napari_braintumor.engine.cohorts.bids import is_bids_dataset
+from napari_braintumor.engine.cohorts.cohort_events import (
+    CaseDone,
+    CaseStarted,
+    CohortDone,
+    CohortEvent,
+    CohortProgressed,
+    CohortStarted,
+    describe_event,
+    describe_left,
+)
+from napari_braintumor.engine.cohorts.listed import is_table, name_apart, read_table
+from napari_braintumor.engine.cohorts.plan import ALL, CohortConfig, CohortPlan
 from napari_braintumor.engine.errors import DataError, SettingsError
-from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SlicesDone, Started
-from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.events import CaseFailed, Noted, PhaseReached, Segmented, SlicesDone, Started
+from napari_braintumor.engine.files.cases import CaseFiles, find_cases
 from napari_braintumor.engine.files.formats import FORMATS
 from napari_braintumor.engine.files.naming import read_modalities
 from napari_braintumor.engine.files.reading import read_reference
 from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.engine.measuring.dicom_export import check_extras
-from napari_braintumor.engine.measuring.record import name_result, save_segmentation
+from napari_braintumor.engine.measuring.record import describe_segmentation, name_result, save_segmentation
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.trust import read_trust
 from napari_braintumor.engine.settings import DEFAULT_MODEL, SegmentConfig
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
 ENDINGS = tuple(suffix.lstrip(".") for each in FORMATS for suffix in each.written_suffixes)
-
-_ALL = "all"
 
 
 @expand_groups
@@ -80,11 +94,21 @@ def segment(
         str | None,
         typer.Option(help="Also a DICOM segmentation with a report of measurements or contours: report,rtstruct."),
     ] = None,
+    layout: Annotated[
+        str, typer.Option(help="plain, or bids: derivatives of a BIDS dataset; auto is bids for such a dataset.")
+    ] = "auto",
+    report: Annotated[
+        bool | None,
+        typer.Option(help="Write volumes.csv and report.html with a picture of each case; default: for several cases."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines; messages go to stderr.")] = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
-    """Segment cases; write labels on each scan's own grid and a JSON record.
+    """Segment cases; write labels on each scan's own grid, a JSON record, and for several cases a table and a report.
 
+    Cases are folders, files, BIDS datasets, folders of DICOM files, or a CSV or TSV table of paths. A case that has a
+    result of the same scans, model and settings is not segmented again, so a run that was stopped can be repeated.
     Labels that were edited, or that another program wrote, are never overwritten: new ones get a number.
     """
     config = network.build(keep_largest=keep_largest)
@@ -94,20 +118,81 @@ def segment(
     suffix = suffix or (".dcm" if extras else None)
     with check_usage():
         check_extras(extras, suffix or "")
+        root = _read_layout(layout, cases)
     failures = Failures(verbose)
-    with report_errors():
-        _print_doubts(config)
-        found = which.find(cases, channels, failures)
-    with failures.report_end(len(found), output):
-        for case in found:
-            with failures.catch(case.name):
-                volume = read_aligned(case, alignment)
-                result = _segment_one(volume if sides is None else volume.with_spacing(sides), config)
-                _print_volumes(result)
-                for placed in _place(result, grid):
-                    labels, record = save_segmentation(placed, output, suffix, overwrite, also=extras)
-                    others = {each: labels.with_name(f"{labels.stem}_{each}.dcm") for each in extras}
-                    _print_written(placed, record, {"labels": labels, **others})
+    with messages_on_stderr() if as_json else nullcontext():
+        with report_errors():
+            _print_doubts(config)
+            found = _find_cohort(cases, which, channels, failures)
+            tables = report if report is not None else len(found) + len(failures.reasons) > 1
+            settings = CohortConfig(
+                segmentation=config,
+                aligning=alignment,
+                spacing=sides,
+                on=grid,
+                suffix=suffix,
+                also=extras,
+                pictures=tables,
+            )
+            plan = CohortPlan(found, output, settings, root, tables, overwrite)
+        with failures.report_end(len(found), output), report_errors():
+            _follow(engine.segment_cohort(plan), failures, as_json)
+
+
+def _find_cohort(
+    paths: Sequence[Path], which: CaseOptions, channels: tuple[str, ...] | None, failures: Failures
+) -> list[CaseFiles]:
+    """Find the cases of folders, files and tables."""
+    tables = [path for path in paths if is_table(path)]
+    others = [path for path in paths if path not in tables]
+    if len(paths) == 1 and tables:
+        return read_table(tables[0])
+    found = which.find(others, channels, failures) if others else []
+    for table in tables:
+        with failures.catch(str(table)):
+            found += read_table(table)
+    failures.done = 0  # cases
+    return name_apart(found)
+
+
+def _follow(events: Generator[CohortEvent, None, None], failures: Failures, as_json: bool) -> None:
+    """Print what happens; at Ctrl+C, also what is still written."""
+    with make_progress_bar(TaskProgressColumn(), shown=not as_json) as progress:
+        task = progress.add_task("", total=None)
+        try:
+            for event in events:
+                _print_event(event, failures, as_json, progress, task)
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                event = events.throw(KeyboardInterrupt())  # which ends only when all is written
+                while True:
+                    _print_event(event, failures, as_json, progress, task)
+                    event = next(events)
+            raise
+
+
+def _print_event(event: CohortEvent, failures: Failures, as_json: bool, progress: Progress, task: TaskID) -> None:
+    if as_json:
+        typer.echo(json.dumps(describe_event(event)))
+    match event:
+        case CohortStarted(total):
+            progress.update(task, total=total)
+        case CaseStarted(case):
+            progress.update(task, description=case)
+        case CohortProgressed(done, total, left_s):
+            left = f", {describe_left(left_s)} left" if left_s else ""
+            progress.update(task, completed=done, description=f"{done} of {total} cases{left}")
+        case CaseDone():
+            failures.done += 1
+            _print_case(event)
+        case CaseFailed(case, reason, details):
+            failures.add(case, reason, details)
+        case CohortDone():
+            if event.reused:
+                console.print(f"{event.reused} cases had a result already. (--overwrite segments them again.)")
+            for kind, path in (("table", event.table), ("report", event.report)):
+                if path is not None:
+                    console.print(f"{kind}: {path}")
 
 
 def demo(
@@ -131,25 +216,13 @@ def demo(
         result = _segment_one(volume, config)
         draw = partial(save_overlay, volume, result, reference=reference)
         labels, record = save_segmentation(result, output, None, overwrite, draw)
-        _print_volumes(result, reference)
-        _print_written(result, record, {"labels": labels, "record": record, "picture": record.with_suffix(".png")})
-
-
-def _place(result: Segmentation, wanted: str | None) -> list[Segmentation]:
-    """Return a result on the grids that were asked for; on other grids than the reference's, it is named after them."""
-    alignment = result.alignment
-    if wanted is None or (alignment is None and wanted == _ALL):
-        return [result]
-    if wanted != _ALL:
-        return [segmentation_on(result, wanted)]
-    assert alignment is not None
-    others = [modality for modality in alignment.scans if modality != alignment.reference]
-    return [result, *(replace(segmentation_on(result, each), name=f"{result.name}_on_{each}") for each in others)]
+        _print_volumes(describe_segmentation(result), _measure_dice(result, reference))
+        _print_written(result.name, record, [labels, record.with_suffix(".png")])
 
 
 def _read_grid(text: str | None) -> str | None:
-    if text is None or text.lower() == _ALL:
-        return text if text is None else _ALL
+    if text is None or text.lower() == ALL:
+        return text if text is None else ALL
     with check_usage():
         (modality,) = read_modalities([text])
         return modality
@@ -177,6 +250,19 @@ def _read_format(text: str | None) -> str | None:
 
 def _read_also(text: str | None) -> tuple[str, ...]:
     return tuple(word.strip().lower() for word in text.split(",")) if text else ()
+
+
+def _read_layout(text: str, paths: Sequence[Path]) -> Path | None:
+    """Return the BIDS dataset that derivatives are written of; None for plain results."""
+    if text not in ("auto", "plain", "bids"):
+        raise SettingsError(f"There is no layout '{text}'. Choose auto, plain or bids.")
+    is_one = len(paths) == 1 and is_bids_dataset(paths[0])
+    if text == "bids" and not is_one:
+        raise SettingsError(
+            f"The layout bids needs one BIDS dataset, but '{paths[0]}' has no valid dataset_description.json. Name the "
+            "folder that has it, or choose the plain layout."
+        )
+    return paths[0] if is_one and text != "plain" else None
 
 
 def _print_doubts(config: SegmentConfig) -> None:
@@ -207,31 +293,47 @@ def _segment_one(volume: Volume, config: SegmentConfig) -> Segmentation:
     raise AssertionError("the engine ended without a segmentation")
 
 
-def _print_volumes(result: Segmentation, reference: Reference | None = None) -> None:
-    from napari_braintumor.engine.measuring.metrics import volume_dice
+def _print_case(done: CaseDone) -> None:
+    said = done.content
+    console.print(Text(done.case, "bold").append(f"  {', '.join(said.get('modalities_used', ()))}", "not bold"))
+    for note in said.get("notes", ()):
+        console.print(f"  {note}")
+    if done.reused:
+        console.print("  was segmented before, with the same scans, model and settings")
+    _print_volumes(said)
+    _print_written(done.case, done.record, done.files)
 
-    for name, ml in result.volumes_ml.items():
-        line = f"  {name:16s} {ml:8.1f} mL"
-        if reference is not None and name in reference.regions:
-            dice = volume_dice(result.mask_of(name), reference.regions[name])
-            line += f"   Dice {dice:.3f} with the reference"
-        console.print(line)
-    for name, reason in result.not_measurable.items():
+
+def _print_volumes(said: Mapping[str, Any], dice: Mapping[str, float] | None = None) -> None:
+    for name, ml in said["volumes_ml"].items():
+        known = f"   Dice {dice[name]:.3f} with the reference" if dice and name in dice else ""
+        console.print(f"  {name:16s} {ml:8.1f} mL{known}")
+    for name, reason in said.get("not_measurable", {}).items():
         console.print(f"  {name:16s} {reason}")
-    provenance = result.provenance
-    if (trust := read_trust(provenance)) is not None:
+    if (trust := read_trust(said)) is not None:
         for line in trust.lines():
             console.print(f"  {line}")
-    console.print(
-        f"  {provenance['model']} on {provenance['device']} ({provenance['runtime']}), {provenance['seconds']} s"
-    )
+    console.print(f"  {said['model']} on {said['device']} ({said['runtime']}), {said['seconds']} s")
 
 
-def _print_written(result: Segmentation, record: Path, files: dict[str, Path]) -> None:
-    for kind, path in files.items():
+def _measure_dice(result: Segmentation, reference: Reference | None) -> dict[str, float]:
+    from napari_braintumor.engine.measuring.metrics import volume_dice
+
+    regions = reference.regions if reference is not None else {}
+    return {name: volume_dice(result.mask_of(name), regions[name]) for name in result.volumes_ml if name in regions}
+
+
+def _print_written(case: str, record: Path, files: Sequence[Path]) -> None:
+    kinds = ["labels", *(_name_kind(path) for path in files[1:])]
+    for kind, path in (*zip(kinds, files, strict=True), ("record", record)):
         console.print(f"  {kind}: {path}")
-    if record.stem != (expected := name_result(result.name)):
+    # in BIDS the number stands in the middle
+    if record.stem != (expected := name_result(case)) and not record.stem.endswith("_desc-tumor_dseg"):
         console.print(
             f"  The existing '{expected}' was edited, was written by another program, or belongs to another scan, "
             "so it was kept. (--overwrite replaces it, unless it belongs to another scan.)"
         )
+
+
+def _name_kind(path: Path) -> str:
+    return "picture" if path.suffix == ".png" else path.stem.rpartition("_")[2]

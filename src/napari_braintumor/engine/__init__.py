@@ -17,10 +17,12 @@ from napari_braintumor.engine.training.runs import Run
 from napari_braintumor.engine.volumes import AnyVolume, Reference
 
 if TYPE_CHECKING:
+    from napari_braintumor.engine.cohorts.cohort_events import CohortEvent
+    from napari_braintumor.engine.cohorts.plan import CohortPlan
     from napari_braintumor.engine.correcting.features import CaseFeatures
     from napari_braintumor.engine.files.cases import CaseFiles
 
-__all__ = ["compare", "evaluate", "gather_features", "segment", "train", "warm_up"]
+__all__ = ["compare", "evaluate", "gather_features", "segment", "segment_cohort", "train", "warm_up"]
 
 
 def warm_up(config: SegmentConfig) -> None:
@@ -55,6 +57,32 @@ def segment(volume: AnyVolume, config: SegmentConfig) -> Iterator[SegmentEvent]:
     from napari_braintumor.engine.segmenting.segment import segment as run
 
     yield from run(volume, config)
+
+
+def segment_cohort(plan: CohortPlan) -> Generator[CohortEvent, None, None]:
+    """Segment many cases, see `napari_braintumor.engine.cohorts.running.segment_cohort`.
+
+    Yields
+    ------
+    CohortEvent
+        `CohortDone` last.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from napari_braintumor.engine import segment_cohort
+    >>> from napari_braintumor.engine.cohorts.plan import CohortConfig, CohortPlan
+    >>> from napari_braintumor.engine.files.cases import find_cases
+    >>> from napari_braintumor.engine.settings import SegmentConfig
+    >>> config = CohortConfig(segmentation=SegmentConfig(model="my-model.safetensors", device="cpu"))
+    >>> *_, last = segment_cohort(CohortPlan(find_cases(Path("cases")), Path("results"), config))
+    >>> last.segmented, last.failed, last.table.name
+    (3, 0, 'volumes.csv')
+    """
+    preload_torch()
+    from napari_braintumor.engine.cohorts import running
+
+    yield from running.segment_cohort(plan)
 
 
 def gather_features(volume: AnyVolume, config: SegmentConfig) -> Iterator[SlicesDone | CaseFeatures]:

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -84,6 +84,77 @@ def making_folder(folder: Path) -> Iterator[Path]:
         _flush_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """Yield a new hidden folder in `parent`, to make files in that are then put into place; it is deleted at the end.
+
+    Yields
+    ------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    temporary = _beside(parent / "new")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(files: Sequence[Path], folder: Path) -> None:
+    """Move finished files into a folder of the same file system, in this order, replacing those of the same name.
+
+    Raises
+    ------
+    OSError
+        If one of them cannot be moved.
+    """
+    for path in files:
+        flush(path)
+    for path in files:
+        path.replace(folder / path.name)
+    _flush_folder(folder)
+
+
+def create_new(path: Path, text: str, through: Path) -> None:
+    """Create a file that must not exist yet, with all of its text at once.
+
+    Parameters
+    ----------
+    path
+        The file.
+    text
+        Its text.
+    through
+        A folder on the same file system, in which it is written first.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists already.
+    OSError
+        If it cannot be written.
+    """
+    temporary = _beside(through / path.name)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _rename_new(temporary: Path, folder: Path) -> None:

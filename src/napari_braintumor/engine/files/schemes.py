@@ -106,6 +106,7 @@ _PATTERNS = [
 _LGG = re.compile(r"(?P<case>(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8})(?:_(?P<number>\d+))?(?P<mask>_mask)?")
 _LGG_CHANNELS = ("T1", "FLAIR", "T1ce")
 _DECATHLON_CHANNELS = ("FLAIR", "T1", "T1ce", "T2")
+_RESULT = re.compile(r"_tumor(_\d+)?$|_desc-tumor\d*_dseg$")
 _RAW_FOLDER = re.compile(r"(images|labels)(T[rs]|Val)?", re.IGNORECASE)
 
 
@@ -142,7 +143,7 @@ def read_free_name(path: Path, words: Words) -> NamedFile:
 
 def is_result(path: Path) -> bool:
     """Whether a label file is a result of this program, by its name and its record or header."""
-    if not strip_suffix(path).endswith("_tumor"):
+    if not _RESULT.search(strip_suffix(path)):
         return False
     if {"case", "volumes_ml", "labels"} <= _read_json(path.with_name(f"{strip_suffix(path)}.json")).keys():
         return True

@@ -31,6 +31,7 @@ def save_plate(
     colors: Mapping[int, str],
     path: Path,
     caption: str = "",
+    dpi: int = DPI,
 ) -> tuple[int, int, int]:
     """Write the figure.
 
@@ -49,6 +50,8 @@ def save_plate(
         A PNG, PDF or SVG file; replaced if it exists.
     caption
         A line below; nothing that names a patient.
+    dpi
+        Dots an inch: `DPI` for print, less for a screen.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def save_plate(
     FigureCanvasAgg(figure)
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # names in scripts that the font lacks
-        figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=DPI)
+        figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", dpi=dpi)
     z, y, x = at
     return z, y, x
 

@@ -9,16 +9,29 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from napari_braintumor.engine.atomic import fold, list_taken_names, numbered, replacing
+from napari_braintumor.engine.atomic import (
+    create_new,
+    fold,
+    list_taken_names,
+    numbered,
+    put_in_place,
+    replacing,
+    staging,
+)
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.formats import FORMATS, find_label_suffix, strip_suffix
 from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import EXTRA_ENDINGS, write_with_extras
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.volumes import Segmentation
+
+Naming = Callable[[int], str]
+"""The name of a result's files, without a suffix, for a number from 1: the number rises until a name is free."""
 
 _PICTURE = ".png"
 _MOST_BYTES = 200
@@ -99,12 +112,18 @@ def save_segmentation(
     overwrite: bool = False,
     picture: Callable[[Path], object] | None = None,
     also: Collection[str] = (),
+    more: Mapping[str, Any] | None = None,
+    naming: Naming | None = None,
+    workplace: Path | None = None,
 ) -> tuple[Path, Path]:
     """Write a segmentation's labels and record as ``<case>_tumor.nii.gz`` and ``<case>_tumor.json``.
 
     The record names the scan that the labels were made from, and has a checksum of every file written with it. Files
     are replaced only if they were made from the same scan and have not changed since; otherwise the new files get a
     number: ``<case>_tumor_2.nii.gz``.
+
+    Everything is made in a hidden folder and then put into place, the record first. So wherever this is interrupted, no
+    file contradicts its record, and a second call replaces what the first one left.
 
     Parameters
     ----------
@@ -120,6 +139,12 @@ def save_segmentation(
         Called to write a picture to the path it is given: ``<case>_tumor.png``.
     also
         Any of `EXTRAS`: what to write beside a DICOM segmentation, such as ``<case>_tumor_report.dcm``.
+    more
+        What else the record says; JSON values only.
+    naming
+        Returns the name of the files, without a suffix, for a number from 1; `number_result` if left out.
+    workplace
+        Where to make the hidden folder, on the same file system; `folder` if left out.
 
     Returns
     -------
@@ -132,30 +157,35 @@ def save_segmentation(
         If the folder cannot be written to, or the labels cannot be written in that format.
     """
     suffix, origin = suffix or find_label_suffix(segmentation.source), _origin_of(segmentation)
+    names = naming or partial(number_result, segmentation.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        record, files = _claim(folder / f"{name_result(segmentation.name)}.json", suffix, origin, overwrite)
+        with staging(workplace or folder) as made:
+            record, files = _claim(folder, names, suffix, origin, overwrite, made)
+            staged = made / record.name
+            try:
+                written = write_with_extras(
+                    segmentation.labels, segmentation.source, _beside(staged, suffix), segmentation.legend, also
+                )
+                if picture is not None:
+                    picture(_beside(staged, _PICTURE))
+                    written.append(_beside(staged, _PICTURE))
+                files |= {path.name: file_sha256(path) for path in written}
+                content = {**describe_segmentation(segmentation), **(more or {})}
+                content["written"] = {"files": files, "from": origin}
+                staged.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                for path in written:  # so that at no moment a file is there that is not the one of the record
+                    (folder / path.name).unlink(missing_ok=True)
+                put_in_place((staged, *written), folder)
+            except BaseException:
+                if _is_claim(record):
+                    record.unlink()
+                raise
     except OSError as error:
         raise DataError(
             f"The folder '{folder}' cannot be written to: {error.strerror}. Choose another folder."
         ) from error
-    try:
-        labels, *others = write_with_extras(
-            segmentation.labels, segmentation.source, _beside(record, suffix), segmentation.legend, also
-        )
-        files |= {path.name: file_sha256(path) for path in (labels, *others)}
-        if picture is not None:
-            drawn = _beside(record, _PICTURE)
-            picture(drawn)
-            files[drawn.name] = file_sha256(drawn)
-    except BaseException:
-        if _is_claim(record):
-            record.unlink()
-        raise
-    content = {**describe_segmentation(segmentation), "written": {"files": files, "from": origin}}
-    with replacing(record) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return labels, record
+    return folder / written[0].name, record
 
 
 def write_record(content: Mapping[str, Any], labels: Path) -> Path:
@@ -197,7 +227,7 @@ def _is_record_of(record: Path, labels: Path) -> bool:
         content = json.loads(record.read_bytes())
     except (OSError, ValueError):
         return False
-    files, _ = _read_written(record)
+    files, _ = read_written(record)
     return labels.name in files or (isinstance(content, dict) and content.get("labels_file") == labels.name)
 
 
@@ -207,6 +237,11 @@ def name_result(case: str) -> str:
     while len(os.fsencode(word)) > _MOST_BYTES:
         word = word[:-1]
     return f"{word}_tumor"
+
+
+def number_result(case: str, number: int) -> str:
+    """Return the base name of a case's results: ``<case>_tumor``, then ``<case>_tumor_2`` and so on."""
+    return name_result(case) if number == 1 else f"{name_result(case)}_{number}"
 
 
 def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
@@ -223,23 +258,26 @@ def _origin_of(segmentation: Segmentation) -> dict[str, str] | None:
         return None
 
 
-def _claim(first: Path, suffix: str, origin: dict[str, str] | None, overwrite: bool) -> tuple[Path, dict[str, str]]:
+def _claim(
+    folder: Path, naming: Naming, suffix: str, origin: dict[str, str] | None, overwrite: bool, through: Path
+) -> tuple[Path, dict[str, str]]:
     """Return the first record that may be written, and the checksums of files next to it that stay unchanged."""
-    for record in numbered(first, ".json"):
+    for number in count(1):
+        record = folder / f"{naming(number)}.json"
         beside = (_PICTURE, *EXTRA_ENDINGS)
         endings = (*(suffix for each in FORMATS for suffix in each.suffixes), *beside, ".json")
         names = {fold(_beside(record, ending).name) for ending in endings}
         there = [path for name, path in list_taken_names(record.parent).items() if name in names]
         if not there:
-            with suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
+            with suppress(FileExistsError):
                 # An empty record claims the name, so that no other process takes it.
-                json.dump({"written": {"files": {}, "from": origin}}, file)
+                create_new(record, json.dumps({"written": {"files": {}, "from": origin}}), through)
                 return record, {}
             continue
-        files, known = _read_written(record)
+        files, known = read_written(record)
         own = origin is not None and known == origin
         stay = {path.name: files.get(path.name) for path in there if path.name != record.name}
-        unchanged = all(_has_sha256(record.with_name(name), sha256) for name, sha256 in stay.items())
+        unchanged = are_intact(record, stay)
         expected = {record.name, *(_beside(record, ending).name for ending in (suffix, *beside))}
         if own and (overwrite or (unchanged and {path.name for path in there} <= expected)):
             return record, {name: sha256 for name, sha256 in files.items() if name in stay}
@@ -256,7 +294,7 @@ def _is_claim(record: Path) -> bool:
         return False
 
 
-def _read_written(record: Path) -> tuple[dict[str, str], object]:
+def read_written(record: Path) -> tuple[dict[str, str], object]:
     """Return the checksum of each file written with a record, and its scan; empty if the record states none."""
     try:
         written = json.loads(record.read_bytes())["written"]
@@ -265,8 +303,10 @@ def _read_written(record: Path) -> tuple[dict[str, str], object]:
         return {}, None
 
 
-def _has_sha256(path: Path, sha256: str | None) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
+def are_intact(record: Path, files: Mapping[str, str | None]) -> bool:
+    """Whether the files next to a record are there and have these checksums."""
+    paths = {record.with_name(name): sha256 for name, sha256 in files.items()}
+    return all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in paths.items())
 
 
 def _beside(record: Path, ending: str) -> Path:
