@@ -71,7 +71,7 @@ def settle(qtbot: Any, dock: CorrectDock) -> Callable[[], None]:
     def wait() -> None:
         qtbot.wait(150)
         qtbot.waitUntil(lambda: dock.footer.job is None and not dock.edits.busy, timeout=SECONDS * 1000)
-        qtbot.waitUntil(lambda: dock.follower.idle and dock.view_bar.idle, timeout=SECONDS * 1000)
+        qtbot.waitUntil(lambda: not dock.follower.busy and dock.view_bar.idle, timeout=SECONDS * 1000)
 
     return wait
 

@@ -14,6 +14,7 @@ from napari.utils.interactions import mouse_move_callbacks, mouse_press_callback
 from napari_braintumor.engine.volumes import Segmentation, Volume
 from napari_braintumor.layers import (
     NOTHING,
+    Request,
     Scribble,
     corrected_slices,
     figures_of,
@@ -28,6 +29,7 @@ class Follower:
     def __init__(self, scribble: Scribble) -> None:
         self.scribble = scribble
         self.asked = 0
+        self.followed = 0
         self.waits = False
         scribble.events.asked.connect(self.follow)
 
@@ -36,6 +38,7 @@ class Follower:
         request = self.scribble.request()
         if request is None or self.waits:
             return
+        self.followed += 1
         self.scribble.apply(request, self.correct(request))
 
     @staticmethod
@@ -217,3 +220,40 @@ def test_taking_a_stroke_back_takes_its_slice_back(scribble, follower):
     assert corrected_slices(scribble.target) == ()
     scribble.layer.redo()
     assert corrected_slices(scribble.target) == (3,)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_undone_and_redone_in_either_layer_labels_and_strokes_say_the_same(
+    scribble, follower, segmentation, seed
+):
+    random = np.random.default_rng(seed)
+    done = []
+    for _ in range(14):
+        what = random.choice(
+            ["draw", "undo", "redo", "undo in labels", "redo in labels"], p=[0.4, 0.2, 0.15, 0.15, 0.1]
+        )
+        if what == "draw":
+            at = tuple(int(random.integers(1, size - 1)) for size in segmentation.labels.shape)
+            draw(scribble, at, int(random.choice([1, 2, 3, NOTHING])))
+        else:
+            layer = scribble.target if what.endswith("labels") else scribble.layer
+            getattr(layer, what.split()[0])()
+        done.append(str(what))
+        expected = Follower.correct(Request(segmentation.labels, scribble.strokes))
+        np.testing.assert_array_equal(scribble.target.data, expected, err_msg=", ".join(done))
+        drawn = {tuple(map(int, stroke.points[0])) for stroke in scribble.strokes}
+        assert {tuple(map(int, at)) for at in np.argwhere(scribble.layer.data)} == drawn, done
+
+
+def test_what_is_redone_is_not_followed_anew(scribble, follower):
+    draw(scribble, (3, 10, 8), 3)
+    draw(scribble, (3, 15, 4), 2)
+    after, asked = scribble.target.data.copy(), follower.followed
+    for layer in (scribble.layer, scribble.target):
+        layer.undo()
+        layer.undo()
+        layer.redo()
+        layer.redo()
+        np.testing.assert_array_equal(scribble.target.data, after)
+        assert len(scribble.strokes) == 2
+    assert follower.followed == asked

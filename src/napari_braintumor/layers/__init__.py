@@ -102,14 +102,7 @@ from napari_braintumor.layers.results import (
     update_or_add_preview,
     update_or_add_probabilities,
 )
-from napari_braintumor.layers.scribbling import (
-    NOTHING,
-    NOTHING_COLOR,
-    Request,
-    Scribble,
-    corrected_slices,
-    regions_by_label,
-)
+from napari_braintumor.layers.scribbling import Request, Scribble
 from napari_braintumor.layers.selection import (
     Selection,
     align_selection,
@@ -125,6 +118,7 @@ from napari_braintumor.layers.selection import (
     volume_from_selection,
 )
 from napari_braintumor.layers.solids import Solids, build_solids, show_solids
+from napari_braintumor.layers.stroke_layers import NOTHING, NOTHING_COLOR, corrected_slices, regions_by_label
 from napari_braintumor.layers.views import (
     explain_lock,
     make_colormap,

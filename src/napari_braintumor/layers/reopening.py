@@ -28,8 +28,8 @@ from napari_braintumor.layers.answers import Answer
 from napari_braintumor.layers.display import LayerData, make_label_layer
 from napari_braintumor.layers.figures import figures_of
 from napari_braintumor.layers.placement import KEY, Placement, find_placement, level_0
-from napari_braintumor.layers.scribbling import corrected_slices
 from napari_braintumor.layers.selection import case_of, find_owner, modality_of, scans_in
+from napari_braintumor.layers.stroke_layers import corrected_slices
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, zlib.error, BrainTumorError)
 

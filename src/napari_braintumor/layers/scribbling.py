@@ -6,7 +6,8 @@ it go with it. It also goes when its change is undone in the layer of the labels
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,27 +25,29 @@ from napari_braintumor.layers.editing import (
     last_step,
     read_label,
     read_step,
-    spacing_of,
 )
-from napari_braintumor.layers.figures import figures_of
-from napari_braintumor.layers.placement import KEY, Placement, find_placement, level_0, unwrap_layer
-from napari_braintumor.layers.results import add_unselected
-from napari_braintumor.layers.selection import case_of
-from napari_braintumor.layers.views import make_colormap
-
-NOTHING = 255
-"""The number, in a layer of strokes, of what belongs to no tumor: 0 is where nobody drew."""
-
-NOTHING_COLOR = "#e6e6e6"
+from napari_braintumor.layers.placement import KEY, find_placement, unwrap_layer
+from napari_braintumor.layers.stroke_layers import (
+    NOTHING,
+    add_stroke_layer,
+    find_stroke_layer,
+    radius_of,
+    regions_by_label,
+    to_ZYX,
+)
 
 
 @dataclass(eq=False)
 class _Drawn:
-    """A stroke, whether it was followed, and the step in the history of the labels that this became."""
+    """A stroke, whether it was followed, and the step in the history of the labels that this became.
+
+    Once it is undone, `undone` is what the labels would redo to bring its step back.
+    """
 
     stroke: Stroke
     followed: bool = False
     step: Any | None = None
+    undone: Any | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class Scribble:
     def __init__(self, viewer: Any, target: Labels) -> None:
         self.target = unwrap_layer(target)
         self.events = EmitterGroup(source=self, asked=None)
-        self.layer = find_stroke_layer(viewer, self.target) or _add_stroke_layer(viewer, self.target)
+        self.layer = find_stroke_layer(viewer, self.target) or add_stroke_layer(viewer, self.target)
         self._drawn: list[_Drawn] = []  # those that follow from `_base`
         self._undone: list[_Drawn] = []
         self._base: NDArray[np.uint8] | None = None
@@ -94,13 +97,14 @@ class Scribble:
         self._dropping = False
         self._means_nothing = False
         self._steps = _count_steps(self.layer)
+        self._label_steps = _count_steps(self.target)
         self.layer.mouse_drag_callbacks.append(self._follow_pen)
         self.layer.events.paint.connect(self._take_stroke)
         self.layer.events.set_data.connect(self._notice_undo)
         self.layer.events.labels_update.connect(self._drop_stroke)
         self.layer.events.mode.connect(self._put_others_away)
         self.layer.events.selected_label.connect(self._keep_to_tissues)
-        self.target.events.set_data.connect(self._notice_undone_labels)
+        self.target.events.set_data.connect(self._notice_labels)
         self._viewer = viewer
         viewer.layers.events.removed.connect(self._forget)
 
@@ -113,7 +117,7 @@ class Scribble:
         self.layer.events.labels_update.disconnect(self._drop_stroke)
         self.layer.events.mode.disconnect(self._put_others_away)
         self.layer.events.selected_label.disconnect(self._keep_to_tissues)
-        self.target.events.set_data.disconnect(self._notice_undone_labels)
+        self.target.events.set_data.disconnect(self._notice_labels)
         self._viewer.layers.events.removed.disconnect(self._forget)
 
     @property
@@ -148,15 +152,13 @@ class Scribble:
         if any(one is not two.stroke for one, two in zip(request.strokes, self._drawn, strict=True)):
             return None
         before = last_step(self.target)
-        self._ours = True
-        try:
+        with self._changing_labels():
             edit = apply_labels(self.target, labels_ZYX)
-        finally:
-            self._ours = False
         step = last_step(self.target)
         for drawn in self._drawn:
             drawn.followed = True
-        self._drawn[-1].step = step if step is not before else None
+        if step is not before:
+            self._drawn[-1].step = step
         self._result = copy_labels(self.target)
         self._note_followed(edit.slices, self._result)
         return edit
@@ -190,9 +192,11 @@ class Scribble:
             return
         place = find_placement(self.layer)
         points = pen or [tuple(float(axis.mean()) for axis in indices) for indices in parts]
-        way = tuple(_to_ZYX(place, point) for point in points)
+        way = tuple(to_ZYX(place, point) for point in points)
+        if any(drawn.undone is not None for drawn in self._undone):  # as after any new step, nothing is redone any more
+            self.target._redo_history.clear()
         self._undone.clear()
-        self._add(_Drawn(Stroke(region=regions[label], points=way, radius_mm=_radius_mm(self.layer))))
+        self._add(_Drawn(Stroke(region=regions[label], points=way, radius_mm=radius_of(self.layer))))
 
     def _drop_stroke(self, _: Any = None) -> None:
         """Take a stroke away that says nothing: its label is none of the model's."""
@@ -243,7 +247,7 @@ class Scribble:
         if self._steps == (before[0] - 1, before[1] + 1) and not self._dropping:
             self._take_back()
         elif self._steps == (before[0] + 1, before[1] - 1) and self._undone:
-            self._add(self._undone.pop())
+            self._bring_back(self._undone.pop())
 
     def _take_back(self) -> None:
         self._remember(self.strokes[:-1])
@@ -255,7 +259,10 @@ class Scribble:
         self._undone.append(drawn)
         unchanged = self._result is not None and np.array_equal(copy_labels(self.target), self._result)
         if step is not None and step is last_step(self.target):
-            self._undo_labels()
+            with self._changing_labels():
+                self.target.undo()
+            drawn.undone = _next_step(self.target)
+            self._doubt_last()
         elif followed and unchanged and self._base is not None:
             if not self._drawn:
                 apply_labels(self.target, self._base)
@@ -264,102 +271,74 @@ class Scribble:
         self._result = copy_labels(self.target)
         self.events.asked()
 
-    def _undo_labels(self) -> None:
-        self._ours = True
-        try:
-            self.target.undo()
-        finally:
-            self._ours = False
-        if self._drawn and self._drawn[-1].step is None:  # it was followed together with the one that is gone
+    def _bring_back(self, drawn: _Drawn) -> None:
+        """Redo a stroke: with the step that it was in the labels, or if that is gone by following it anew."""
+        undone, drawn.undone = drawn.undone, None
+        if not self._ours:
+            if undone is None or undone is not _next_step(self.target):
+                self._add(drawn)
+                return
+            with self._changing_labels():
+                self.target.redo()
+        drawn.followed = True
+        drawn.step = last_step(self.target) if undone is not None else None
+        self._drawn.append(drawn)
+        self._remember((*self.strokes, drawn.stroke))
+        self._result = copy_labels(self.target)
+
+    def _doubt_last(self) -> None:
+        """Follow the last stroke anew if it has no step: it may have been followed together with one that is gone."""
+        if self._drawn and self._drawn[-1].step is None:
             self._drawn[-1].followed = False
 
-    def _notice_undone_labels(self, _: Any = None) -> None:
-        """Take strokes back whose change was undone in the layer of the labels."""
+    def _notice_labels(self, _: Any = None) -> None:
+        """Take strokes back, or bring them back, whose step was undone or redone in the layer of the labels."""
+        before, self._label_steps = self._label_steps, _count_steps(self.target)
+        if self._ours:
+            return
+        if self._label_steps == (before[0] - 1, before[1] + 1):
+            self._follow_undo()
+        elif self._label_steps == (before[0] + 1, before[1] - 1):
+            self._follow_redo()
+
+    def _follow_undo(self) -> None:
         changing = [number for number, drawn in enumerate(self._drawn) if drawn.step is not None]
-        if self._ours or not changing:
-            return
-        step = self._drawn[changing[-1]].step
-        if last_step(self.target) is step or not _count_steps(self.target)[1]:
-            return
-        if any(each is step for each in getattr(self.target, "_undo_history", [])):
+        history = getattr(self.target, "_undo_history", [])
+        if not changing or any(each is self._drawn[changing[-1]].step for each in history):
             return
         gone = self._drawn[changing[-1] :]
         for drawn in gone:
             drawn.step, drawn.followed = None, False
-        self._ours = True
-        try:
+        with self._changing_labels():
             for _ in gone:
                 self.layer.undo()
+        gone[0].undone = _next_step(self.target)
+        self._doubt_last()
+        self.events.asked()
+
+    def _follow_redo(self) -> None:
+        waiting = getattr(self.target, "_redo_history", [])
+        back = [each for each in self._undone if each.undone is not None]
+        if not back or any(each is back[-1].undone for each in waiting):
+            return
+        with self._changing_labels():
+            while back[-1] in self._undone:
+                self.layer.redo()
+
+    @contextmanager
+    def _changing_labels(self) -> Iterator[None]:
+        """Whatever changes within is our own doing."""
+        was, self._ours = self._ours, True
+        try:
+            yield
         finally:
-            self._ours = False
+            self._ours = was
 
 
-def corrected_slices(target: Labels) -> tuple[int, ...]:
-    """Return the slices along Z that a person corrected: not those that only follow from strokes in other slices."""
-    figures = figures_of(target)
-    followed = target.metadata.get(KEY, {}).get("followed", {})
-    return tuple(z for z in figures.edited if followed.get(z) != figures.slices[z].digest)
-
-
-def find_stroke_layer(viewer: Any, target: Labels) -> Labels | None:
-    """Return the layer of the strokes on a label layer, if there is one."""
-    for layer in viewer.layers:
-        known = layer.metadata.get(KEY, {})
-        if known.get("role") == "strokes" and known.get("of") == target.unique_id:
-            return unwrap_layer(layer)
-    return None
-
-
-def regions_by_label(target: Labels) -> dict[int, str]:
-    """Return, for each label of a result, the region that it is the innermost part of."""
-    answer = figures_of(target).answer
-    return {} if answer is None else {labels[0]: name for name, labels in answer.regions.items()}
-
-
-def _add_stroke_layer(viewer: Any, target: Labels) -> Labels:
-    place = find_placement(target)
-    colors: Mapping[int, str] = {**figures_of(target).label_colors, NOTHING: NOTHING_COLOR}
-    layer = Labels(
-        place.to_layer(_paint_strokes(target, place)),
-        **place.options,
-        name=f"Strokes [{case_of(target) or target.name}]",
-        colormap=make_colormap(colors),
-        opacity=0.9,
-        metadata=place.remember(case=case_of(target), role="strokes", of=target.unique_id),
-    )
-    add_unselected(viewer, layer)
-    return layer
-
-
-def _paint_strokes(target: Labels, place: Placement) -> NDArray[np.uint8]:
-    """Paint the strokes that are known of labels, such as those saved with them: uint8 ``(Z, Y, X)``."""
-    z, y, x = place.from_layer(level_0(target)).shape
-    painted_ZYX = np.zeros((z, y, x), np.uint8)
-    labels = {name: label for label, name in regions_by_label(target).items()}
-    spacing = spacing_of(target)
-    for stroke in target.metadata[KEY].get("strokes", ()):
-        under = tuple(stroke.find_voxels((z, y, x), spacing).T)
-        painted_ZYX[under] = NOTHING if stroke.region is None else labels[stroke.region]
-    return painted_ZYX
-
-
-def _to_ZYX(place: Placement, point: tuple[float, ...]) -> tuple[float, float, float]:
-    """Convert an index of a layer's array, with fractions, to axes (Z, Y, X)."""
-    if not place.in_source_order:
-        z, y, x = (float(each) for each in point[-3:])
-        return z, y, x
-    grid = place.grid
-    z, y, x = (
-        float(grid.shape[axis] - 1 - point[axis] if flip else point[axis])
-        for axis, flip in zip(grid.axes, grid.flips, strict=True)
-    )
-    return z, y, x
-
-
-def _radius_mm(layer: Labels) -> float:
-    """Return half the width of the brush as napari draws it."""
-    shown = layer._slice_input.displayed
-    return float((np.floor(layer.brush_size / 2) + 0.5) * min(abs(layer.scale[axis]) for axis in shown))
+def _next_step(layer: Labels) -> Any | None:
+    """Return the step that a layer would redo, to recognize it by; None if there is none."""
+    history = getattr(layer, "_redo_history", [])
+    return history[-1] if history else None
 
 
 def _count_steps(layer: Labels) -> tuple[int, int]:

@@ -67,6 +67,6 @@ def settle(qtbot: Any, dock: CorrectDock) -> Any:
 
     def wait() -> None:
         qtbot.waitUntil(lambda: dock.footer.job is None and not dock.edits.busy, timeout=SECONDS * 1000)
-        qtbot.waitUntil(lambda: dock.follower.idle, timeout=SECONDS * 1000)
+        qtbot.waitUntil(lambda: not dock.follower.busy, timeout=SECONDS * 1000)
 
     return wait

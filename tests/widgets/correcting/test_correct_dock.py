@@ -324,7 +324,7 @@ def test_without_doubts_one_goes_on_to_the_next_slice_with_tumor(dock, viewer, t
     assert dock.review.current == 1
     dock.go_on_button.click()
     assert dock.message.text() == "All slices with tumor are reviewed."
-    assert "2 reviewed; 0 of 2 with tumor are not." in dock.review.line.text()
+    assert "Reviewed: 2 of 2 slices with tumor." in dock.review.line.text()
 
 
 def test_the_strip_says_what_was_reviewed_and_edited(dock, viewer, target):
@@ -334,8 +334,8 @@ def test_the_strip_says_what_was_reviewed_and_edited(dock, viewer, target):
     states = dock.review.strip.states
     assert set(states.reviewed) == {1}
     assert set(states.edited) == {3}
-    assert states.describe(3) == "Slice 3, tumor, edited by hand"
-    assert dock.review.strip.accessibleDescription() == "Slice 3, tumor, edited by hand"
+    assert states.describe(3) == "Slice 3: tumor, edited by hand"
+    assert dock.review.strip.accessibleDescription() == "Slice 3: tumor, edited by hand"
 
 
 def test_a_click_on_the_strip_goes_there(qtbot, dock, viewer, target):

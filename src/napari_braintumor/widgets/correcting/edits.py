@@ -8,36 +8,18 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.layers import Edit, apply_labels, copy_labels
-from napari_braintumor.widgets.shared.jobs import Failure, Job
+from napari_braintumor.widgets.correcting.one_job import OneJob
+from napari_braintumor.widgets.shared.jobs import Job
 
 Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """From labels (Z, Y, X) to others."""
 
 
-class Edits(QObject):
+class Edits(OneJob):
     """Runs edits of one layer after another, and says in words what they did."""
-
-    reported = Signal(str)
-    """What an edit did, or why it did nothing."""
-
-    failed = Signal(object)
-    """A `Failure` that is not the user's fault."""
-
-    busy_changed = Signal()
-    """An edit has begun or ended."""
-
-    def __init__(self, parent: QObject) -> None:
-        super().__init__(parent)
-        self._job: Job | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether an edit is under way."""
-        return self._job is not None
 
     def begin(
         self,
@@ -60,7 +42,7 @@ class Edits(QObject):
         before, after
             Called in the window before and after the labels are replaced.
         """
-        if self._job is not None:
+        if self.busy:
             return
         try:
             labels_ZYX = copy_labels(layer)
@@ -80,22 +62,7 @@ class Edits(QObject):
                 after()
             self.reported.emit(describe(words, edit))
 
-        job.happened.connect(take)
-        job.failed.connect(self._fail)
-        job.ended.connect(self._end)
-        self._job = job
-        self.busy_changed.emit()
-        job.start()
-
-    def _fail(self, failure: Failure) -> None:
-        if failure.details:
-            self.failed.emit(failure)
-        else:
-            self.reported.emit(failure.text)
-
-    def _end(self) -> None:
-        self._job = None
-        self.busy_changed.emit()
+        self._start(job, take)
 
 
 def _change(change: Change, labels_ZYX: NDArray[np.uint8]) -> Generator[Any, None, None]:

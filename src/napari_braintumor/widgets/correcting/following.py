@@ -31,12 +31,13 @@ from napari_braintumor.layers import (
     stream_selection,
 )
 from napari_braintumor.widgets.correcting.edits import describe
+from napari_braintumor.widgets.correcting.one_job import OneJob
 from napari_braintumor.widgets.shared.following import when_destroyed
 from napari_braintumor.widgets.shared.footer import Footer
-from napari_braintumor.widgets.shared.jobs import Failure, Job
+from napari_braintumor.widgets.shared.jobs import Job
 
 
-class Follower(QObject):
+class Follower(OneJob):
     """Gathers what the model sees in the case of a result, and follows strokes there.
 
     Parameters
@@ -49,12 +50,6 @@ class Follower(QObject):
         Shows how far gathering is.
     """
 
-    reported = Signal(str)
-    """What followed, or why nothing did."""
-
-    failed = Signal(object)
-    """A `Failure` that is not the user's fault."""
-
     ready = Signal()
     """What the model sees in the case is known now."""
 
@@ -65,13 +60,7 @@ class Follower(QObject):
         self._known: WeakKeyDictionary[Labels, CaseFeatures] = WeakKeyDictionary()
         self._scribbles: WeakKeyDictionary[Labels, Scribble] = WeakKeyDictionary()
         self._target: Labels | None = None
-        self._job: Job | None = None
         when_destroyed(self, _close_all, self._scribbles)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no stroke is being followed."""
-        return self._job is None
 
     def features_of(self, target: Labels | None) -> CaseFeatures | None:
         """Return what the model sees in the case of a result, if that was gathered."""
@@ -134,7 +123,7 @@ class Follower(QObject):
         """Follow the strokes as they are now, unless others are being followed."""
         target = self._target
         scribble = self._scribbles.get(target) if target is not None else None
-        if target is None or scribble is None or self._job is not None:
+        if target is None or scribble is None or self.busy:
             return
         request, features = scribble.request(), self._known.get(target)
         if request is None:
@@ -144,11 +133,7 @@ class Follower(QObject):
                 self.reported.emit("The stroke is followed as soon as strokes are prepared.")
             return
         job = Job(self, "Follow strokes", _follow, features, request, reviewed_slices(target))
-        job.happened.connect(lambda correction: self._apply(scribble, request, correction))
-        job.failed.connect(self._fail)
-        job.ended.connect(self._end_following)
-        self._job = job
-        job.start()
+        self._start(job, lambda correction: self._apply(scribble, request, correction))
 
     def _apply(self, scribble: Scribble, request: Request, correction: Correction) -> None:
         edit = scribble.apply(request, correction.labels)
@@ -156,15 +141,9 @@ class Follower(QObject):
             count = len(request.strokes)
             self.reported.emit(describe("Stroke followed" if count == 1 else f"{count} strokes followed", edit))
 
-    def _end_following(self) -> None:
-        self._job = None
+    def _end(self) -> None:
+        super()._end()
         self._notice()  # strokes may have come or gone meanwhile
-
-    def _fail(self, failure: Failure) -> None:
-        if failure.details:
-            self.failed.emit(failure)
-        else:
-            self.reported.emit(failure.text)
 
 
 def _close_all(scribbles: WeakKeyDictionary[Labels, Scribble]) -> None:

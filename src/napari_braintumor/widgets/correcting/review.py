@@ -88,10 +88,9 @@ class Review(QWidget):
             doubtful=frozenset(self.doubtful),
         )
         self.strip.show_states(states, current)
-        with_tumor = np.flatnonzero(areas)
-        left = [z for z in with_tumor if z not in reviewed]
+        left = [z for z in np.flatnonzero(areas) if z not in reviewed]
         here = f"{states.describe(current)}. " if current is not None else ""
-        self.line.setText(f"{here}{len(reviewed)} reviewed; {len(left)} of {len(with_tumor)} with tumor are not.")
+        self.line.setText(f"{here}{states.describe_reviewed()}.")
         self.mark_button.setText("Not reviewed" if current in reviewed else "Reviewed")
         self.open_button.setEnabled(bool(left))
 

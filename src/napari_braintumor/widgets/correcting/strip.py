@@ -36,12 +36,18 @@ class SliceStates:
 
     def describe(self, z: int) -> str:
         """Return what is known of a slice, in words."""
-        words = [f"Slice {z}"]
-        words += ["tumor"] if z < len(self.tumor) and self.tumor[z] else ["no tumor"]
+        words = ["tumor"] if z < len(self.tumor) and self.tumor[z] else ["no tumor"]
         words += ["reviewed"] if z in self.reviewed else []
         words += ["edited by hand"] if z in self.edited else []
         words += ["doubtful"] if z in self.doubtful else []
-        return ", ".join(words)
+        return f"Slice {z}: {', '.join(words)}"
+
+    def describe_reviewed(self) -> str:
+        """Return how many slices were reviewed, in words."""
+        with_tumor = {z for z, share in enumerate(self.tumor) if share}
+        inside, others = len(with_tumor & set(self.reviewed)), len(set(self.reviewed) - with_tumor)
+        slices = "1 slice" if len(with_tumor) == 1 else f"{len(with_tumor)} slices"
+        return f"Reviewed: {inside} of {slices} with tumor" + (f", and {others} without" if others else "")
 
 
 class SliceStrip(QWidget):
