@@ -265,12 +265,70 @@ def fit_geodesically(
     return after
 
 
+HEAD_REACH_MM = 60.0
+PRIOR = 0.02
+LEAST_PULL = 0.02
+
+
+class HeadLikeness(fitting.Likeness):
+    """What voxels are to a last layer that is fitted again, beside what is near and looks alike.
+
+    The layer is held where it is by some voxels of the case, each by how uncertain it is, and by a prior (the Laplace
+    approximation: Rasmussen and Williams 2006, chapter 3.4). Its part fades with distance, so that the far end of the
+    brain stays. A network that does not show its layers has no such part.
+    """
+
+    def __init__(
+        self,
+        features: CaseFeatures,
+        squeezed_VR: NDArray,
+        sampled: fitting.Sampled,
+        head: float,
+        near: float,
+    ) -> None:
+        super().__init__(features, squeezed_VR, sampled)
+        self.head, self.near = (head, near) if features.adapts else (0.0, 1.0)
+        self.head_RCS = [self._fit_head(column) for column in squeezed_VR[self.some].T] if self.head else []
+
+    def _fit_head(self, squeezed_V: NDArray) -> NDArray:
+        """Return what the samples are to the layer: ``(C + 1, S)``."""
+        held_VC = self.features.values[self.some].astype(np.float32)
+        scale = np.float32(np.sqrt(held_VC.shape[1]))
+        held = _with_one(held_VC / self.spread * scale)
+        likely = 1 / (1 + np.exp(-squeezed_V))
+        weights = np.maximum(4 * likely * (1 - likely), LEAST_PULL).astype(np.float32)
+        stiffness = (held.T * weights) @ held / weights.sum() + PRIOR * np.eye(held.shape[1], dtype=np.float32)
+        solved = np.linalg.solve(stiffness, _with_one(self.seen_SC * scale).T) / held.shape[1]
+        solved[:-1] *= scale
+        return solved
+
+    def compare(self, rows: NDArray, regions: list[int]) -> list[NDArray]:
+        """Return the likeness ``(len(rows), S)``, with that to the last layer, for each of some regions."""
+        near = [np.float32(self.near) * alike for alike in super().compare(rows, regions)]
+        if not self.head:
+            return near
+        seen_VC = self.features.values[rows].astype(np.float32) / self.spread
+        apart2 = fitting.square_distances(self.features.mm[rows], self.mm_S3)
+        fading = np.exp(apart2 / np.float32(-2 * HEAD_REACH_MM**2)) * np.float32(self.head)
+        heads = (self.head_RCS[region] for region in regions)
+        return [alike + fading * (seen_VC @ head[:-1] + head[-1]) for alike, head in zip(near, heads, strict=True)]
+
+
+def _with_one(values: NDArray) -> NDArray:
+    return np.concatenate([values, np.ones((len(values), 1), np.float32)], axis=1)
+
+
+def fit_head(head: float, near: float) -> Fit:
+    """Return a way with these shares of the last layer and of what is near."""
+    return partial(fitting.fit_change, likeness=partial(HeadLikeness, head=head, near=near))
+
+
 WAYS: dict[str, Follow] = {
     "brush": paint,
-    "head": follow_by(partial(fitting.fit_change, shares=fitting.Shares(head=1.0, local=0.0))),
+    "head": follow_by(fit_head(1.0, 0.0)),
     "geodesic": follow_by(fit_geodesically),
     "near": follow_by(fitting.fit_change),
-    "head and near": follow_by(partial(fitting.fit_change, shares=fitting.Shares(head=0.3))),
+    "head and near": follow_by(fit_head(0.3, 1.0)),
 }
 """Brush alone; (a) the last layer fitted again; (b) geodesic distance; what is shipped; that and (a)."""
 

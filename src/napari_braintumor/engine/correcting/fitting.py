@@ -1,15 +1,14 @@
 """How far the logits of a region move by what strokes say: a Gaussian process over what the network sees and where.
 
 A voxel moves as far as it is like those under a stroke: likeness fades with the difference in features and with
-distance. For comparison, a second term may be added: that of a last layer whose weights are fitted again, held where
-they are by the voxels of the case (the Laplace approximation). It reaches farther, but on validation patients later
-strokes undid more of what earlier ones had gained, so by default it has no share.
+distance.
 """
 
 # V voxel, S sampled voxel under a stroke, C channel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +25,8 @@ MARGIN = 1.0
 SAMPLES = 6
 """So many voxels stand for a stroke, however long it is."""
 
-HEAD_REACH_MM = 60.0
-"""The fitted layer's part fades over this distance, so that the far end of the brain stays."""
-
 REACH_MM = 30.0
-"""The local term fades over this distance."""
+"""Likeness fades over this distance."""
 
 LIKENESS = 1.0
 """It also fades with the difference in features, over this many times the case's own spread."""
@@ -46,10 +42,8 @@ HOLDING_NOISE = (2.0, 5.0)
 """With this variance: for the outermost region, whose outline is rarely far off, and for those inside it, of which
 networks miss whole parts."""
 
-PRIOR = 0.02
-PULLING_VOXELS = 6000
-LEAST_PULL = 0.02
-"""The last layer is held by so many voxels, each by how uncertain it is, and at least by this; and by a prior."""
+SPREAD_VOXELS = 6000
+"""The case's own spread is measured over so many voxels."""
 
 UNLIKELY = -8.0
 NEAR_MM = 40.0
@@ -58,17 +52,6 @@ NEAR_MM = 40.0
 CHUNK_VOXELS = 16384
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How much the two terms weigh: the last layer fitted again, and what is near and looks alike."""
-
-    head: float = 0.0
-    local: float = 1.0
-
-
-SHIPPED = Shares()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +101,7 @@ def choose_samples(
         under = np.flatnonzero(stroke_of == number)
         chosen.append(under[np.unique(np.linspace(0, len(under) - 1, SAMPLES).round().astype(np.intp))])
         middle = features.mm[rows[under]].mean(0, keepdims=True)
-        near |= _square_distances(features.mm, middle)[:, 0] < HOLDING_MM**2
+        near |= square_distances(features.mm, middle)[:, 0] < HOLDING_MM**2
     near[rows] = False
     around = np.flatnonzero(near)
     holding = around[np.random.default_rng(0).permutation(len(around))[:HOLDING_VOXELS]]
@@ -141,46 +124,25 @@ class Likeness:
         The squeezed logits before the strokes.
     sampled
         The voxels that stand for the strokes.
-    shares
-        How much the two terms weigh.
     """
 
-    def __init__(self, features: CaseFeatures, squeezed_VR: Floats, sampled: Sampled, shares: Shares) -> None:
+    def __init__(self, features: CaseFeatures, squeezed_VR: Floats, sampled: Sampled) -> None:
         self.features = features
-        self.shares = shares if features.adapts else Shares(head=0.0, local=max(shares.local, 1.0))
-        every = -(-len(features.places) // PULLING_VOXELS)
-        self.pulling_VC = features.values[every // 2 :: every].astype(np.float32)
-        self.pulling_VR = squeezed_VR[every // 2 :: every]
-        self.spread = np.float32(np.sqrt(max(1e-6, float(self.pulling_VC.var(0).sum()))))
+        self.squeezed_VR = squeezed_VR
+        every = -(-len(features.places) // SPREAD_VOXELS)
+        self.some = slice(every // 2, None, every)
+        varies = float(features.values[self.some].astype(np.float32).var(0).sum())
+        self.spread = np.float32(np.sqrt(max(1e-6, varies)))
         self.seen_SC = features.values[sampled.rows].astype(np.float32) / self.spread
         self.mm_S3 = features.mm[sampled.rows]
-        self.head_RCS = [self._fit_head(column) for column in self.pulling_VR.T] if self.shares.head else []
-
-    def _fit_head(self, squeezed_V: Floats) -> Floats:
-        """Return what the samples are to a last layer that is held by the voxels of the case: ``(C + 1, S)``."""
-        scale = np.float32(np.sqrt(self.pulling_VC.shape[1]))
-        held = _with_one(self.pulling_VC / self.spread * scale)
-        likely = 1 / (1 + np.exp(-squeezed_V))
-        weights = np.maximum(4 * likely * (1 - likely), LEAST_PULL).astype(np.float32)
-        stiffness = (held.T * weights) @ held / weights.sum() + PRIOR * np.eye(held.shape[1], dtype=np.float32)
-        seen = _with_one(self.seen_SC * scale)
-        solved: Floats = np.linalg.solve(stiffness, seen.T) / held.shape[1]
-        solved[:-1] *= scale
-        return solved
 
     def compare(self, rows: NDArray[np.intp], regions: list[int]) -> list[Floats]:
         """Return the likeness ``(len(rows), S)`` of voxels to the samples, for each of some regions."""
         seen_VC = self.features.values[rows].astype(np.float32) / self.spread
-        apart2 = _square_distances(self.features.mm[rows], self.mm_S3)
-        local = _square_distances(seen_VC, self.seen_SC) / np.float32(-2 * LIKENESS**2)
-        local -= apart2 / np.float32(2 * REACH_MM**2)
-        np.exp(local, out=local)
-        local *= np.float32(self.shares.local)
-        if not self.shares.head:
-            return [local for _ in regions]
-        fading = np.exp(apart2 / np.float32(-2 * HEAD_REACH_MM**2)) * np.float32(self.shares.head)
-        heads = (self.head_RCS[region] for region in regions)
-        return [local + fading * (seen_VC @ head[:-1] + head[-1]) for head in heads]
+        alike = square_distances(seen_VC, self.seen_SC) / np.float32(-2 * LIKENESS**2)
+        alike -= square_distances(self.features.mm[rows], self.mm_S3) / np.float32(2 * REACH_MM**2)
+        np.exp(alike, out=alike)
+        return [alike for _ in regions]
 
 
 def fit_change(
@@ -189,7 +151,7 @@ def fit_change(
     rows: NDArray[np.intp],
     says: NDArray[np.int8],
     stroke_of: NDArray[np.intp],
-    shares: Shares = SHIPPED,
+    likeness: Callable[[CaseFeatures, Floats, Sampled], Likeness] = Likeness,
 ) -> Floats:
     """Return the squeezed logits ``(V, R)`` after strokes.
 
@@ -201,8 +163,8 @@ def fit_change(
         The logits before, which agree with the labels before.
     rows, says, stroke_of
         The voxels under strokes, as kept in the features; what is said of each region, 1, -1 or 0; and by which stroke.
-    shares
-        How much the last layer and the local term weigh.
+    likeness
+        How alike voxels are; other ways are for comparison.
 
     Returns
     -------
@@ -211,7 +173,7 @@ def fit_change(
 
     References
     ----------
-    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, chapters 2.2 and 3.4.
+    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, chapter 2.2.
     """
     before = squeeze(logits_VR)
     after = before.copy()
@@ -219,15 +181,15 @@ def fit_change(
         return after
     sampled = choose_samples(features, rows, says, stroke_of)
     regions = [region for region in range(before.shape[1]) if sampled.says[:, region].any()]
-    likeness = Likeness(features, before, sampled, shares)
+    compared = likeness(features, before, sampled)
     moves = [
         _solve(alike, sampled, region, before[sampled.rows, region])
-        for alike, region in zip(likeness.compare(sampled.rows, regions), regions, strict=True)
+        for alike, region in zip(compared.compare(sampled.rows, regions), regions, strict=True)
     ]
     looked_at = find_candidates(features, logits_VR, features.mm[rows])
     for start in range(0, len(looked_at), CHUNK_VOXELS):
         chunk = looked_at[start : start + CHUNK_VOXELS]
-        for region, move, alike in zip(regions, moves, likeness.compare(chunk, regions), strict=True):
+        for region, move, alike in zip(regions, moves, compared.compare(chunk, regions), strict=True):
             after[chunk, region] += alike @ move
     return after
 
@@ -253,11 +215,8 @@ def find_candidates(features: CaseFeatures, logits_VR: Floats, mm_S3: Floats) ->
     return np.flatnonzero(possible)
 
 
-def _with_one(values: Floats) -> Floats:
-    return np.concatenate([values, np.ones((len(values), 1), np.float32)], axis=1)
-
-
-def _square_distances(one: Floats, other: Floats) -> Floats:
+def square_distances(one: Floats, other: Floats) -> Floats:
+    """Return the square of the distance of each row of an array from each row of another."""
     squares = (one * one).sum(1)[:, None] + (other * other).sum(1) - 2 * one @ other.T
     positive: Floats = np.maximum(squares, 0)
     return positive
