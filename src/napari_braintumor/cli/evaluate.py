@@ -25,19 +25,22 @@ from napari_braintumor.cli._console import (
     split_modalities,
 )
 from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
-from napari_braintumor.cli._paired import print_paired, read_table
+from napari_braintumor.cli._paired import Figure, print_paired, save_page
 from napari_braintumor.cli._rows import open_rows
 from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
+from napari_braintumor.engine.measuring.folders import read_scores
 from napari_braintumor.engine.measuring.metrics import METRICS, mean_interval
+from napari_braintumor.engine.measuring.scores import list_scores
 from napari_braintumor.engine.settings import EvaluateConfig
 from napari_braintumor.engine.training.plan_files import read_side
 
 
-def _list_columns() -> tuple[str, ...]:
+def _list_columns(every_score: bool = False) -> tuple[str, ...]:
     """Return the columns of the CSV file."""
-    return "case", "group", "region", *(metric.name for metric in METRICS), "held_out"
+    scores = list_scores() if every_score else METRICS
+    return "case", "group", "region", *(each.name for each in scores), "held_out"
 
 
 @expand_groups
@@ -72,6 +75,11 @@ def evaluate(
         Path | None,
         typer.Option(help="The CSV file of another model's evaluation: test whether the two differ on the same cases."),
     ] = None,
+    every_score: Annotated[
+        bool,
+        typer.Option("--every-score", help="Also surface Dice, missed and false lesions, lesion-wise BraTS scores."),
+    ] = False,
+    figure: Figure = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
@@ -85,7 +93,7 @@ def evaluate(
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
     with report_errors():
         side = read_side(split) if split is not None else None
-        others = read_table(against) if against is not None else {}
+        others = read_scores(against) if against is not None else {}
         found = which.find(cases, None, failures)
         if labels is not None:  # cases written by this program state it themselves
             found = [case if case.group == "corrected" else replace(case, convention=labels) for case in found]
@@ -98,9 +106,10 @@ def evaluate(
             side=side,
             pooled=convention == "seed",
             no_tumor=no_tumor,
+            every_score=every_score,
         )
         with (
-            open_rows(output, _list_columns(), overwrite) as write,
+            open_rows(output, _list_columns(every_score), overwrite) as write,
             closing(engine.evaluate(found, config)) as events,
         ):
             try:
@@ -124,7 +133,10 @@ def evaluate(
         _print_false_positives(results)
     elif results:
         _print_evaluation(results)
-    print_paired(results, others)
+    scored = {result.case: result.scores for result in results}
+    print_paired(scored, others)
+    with report_errors():
+        save_page({segmentation.model: scored, "other model": others}, figure, overwrite)
     if seed is not None:
         _print_side_by_side(results, seed)
     if stopped:
@@ -139,7 +151,7 @@ def _list_rows(result: CaseEvaluated) -> list[tuple[object, ...]]:
             result.case,
             result.group,
             region,
-            *(m.write(result.figures[m.name][region]) for m in METRICS),
+            *(m.write(result.figures[m.name][region]) for m in list_scores() if m.name in result.figures),
             result.held_out,
         )
         for region in result.dice

@@ -287,8 +287,8 @@ class CaseEvaluated:
     Attributes
     ----------
     figures
-        For each metric of `metrics.METRICS`, by name, its value for each region that the reference defines and the
-        model predicts.
+        For each metric of `metrics.METRICS`, or if asked for each of `scores.list_scores`, by name, its value for each
+        region that the reference defines and the model predicts.
     held_out
         True if the model's card lists the patient as a validation patient, False if it was trained on, None if
         the card does not know the patient.
@@ -311,6 +311,11 @@ class CaseEvaluated:
     def dice(self) -> Mapping[str, float]:
         """Volume Dice of each region, 0 to 1."""
         return self.figures["dice"]
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """The figures the other way around: for each region, the value of each by name."""
+        return {region: {name: values[region] for name, values in self.figures.items()} for region in self.dice}
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,10 @@ class EvaluateConfig(Frozen):
         description="Also measure over the voxels of all cases together: Dice as the original project measured it, and "
         "how well calibrated the probabilities are.",
     )
+    every_score: bool = Field(
+        False,
+        description="Also measure surface Dice, missed and false lesions, and lesion by lesion as BraTS does.",
+    )
     no_tumor: bool = Field(
         False, description="The cases show no tumor, so everything found is a false positive. References are not read."
     )

@@ -11,6 +11,7 @@ from napari_braintumor.cli import app
 from napari_braintumor.cli._console import console
 from napari_braintumor.engine.measuring.comparison import compare_segmentations
 from napari_braintumor.engine.measuring.metrics import METRICS, Mask, Metric
+from napari_braintumor.engine.measuring.scores import list_scores
 from napari_braintumor.engine.volumes import Reference, Segmentation, Volume
 
 
@@ -64,4 +65,17 @@ def test_a_model_is_tested_against_the_table_of_another_one(case_folder, toy_mod
     table.write_text("something,else\n1,2\n")
     printed = CliRunner().invoke(app, [*arguments, "--against", str(table)])
     assert printed.exit_code == 1
-    assert "'table.csv' cannot be read as a table of an evaluation" in printed.output
+    assert "'table.csv' cannot be read as a table of scores" in printed.output
+
+
+def test_every_score_and_a_page_of_all_cases_are_written_if_asked_for(case_folder, toy_model, tmp_path) -> None:
+    for name in ("case7", "case8"):
+        shutil.copytree(case_folder / "case7", tmp_path / name)
+    table, page = tmp_path / "table.csv", tmp_path / "page.pdf"
+    arguments = ["evaluate", str(tmp_path / "case7"), str(tmp_path / "case8"), "-m", str(toy_model), "--every-score"]
+    printed = CliRunner().invoke(app, [*arguments, "-o", str(table), "--figure", str(page)])
+    assert printed.exit_code == 0, printed.output
+    header, *rows = (line.split(",") for line in table.read_text().splitlines())
+    assert header == ["case", "group", "region", *(each.name for each in list_scores()), "held_out"]
+    assert all(0 <= float(row[header.index("lesion_dice_2023")]) <= 1 for row in rows)
+    assert page.read_bytes().startswith(b"%PDF")

@@ -32,6 +32,7 @@ from napari_braintumor.engine.measuring.metrics import (
     seed_dice,
     seed_sums,
 )
+from napari_braintumor.engine.measuring.scores import score_regions
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.segmenting.segment import segment
@@ -87,7 +88,8 @@ def evaluate(cases: Sequence[CaseFiles], config: EvaluateConfig) -> Iterator[Eva
             result = _place_on(reference.source, _segment(volume, config), case.name)
             slices = config.side[case.name] if config.side is not None else None
             only = np.arange(len(result.labels)) if slices is None else np.array(slices)
-            compared = _compare(case, volume, reference, result, card, who, only, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            compared = _compare(case, volume, reference, result, card, who, only, seconds, config.every_score)
             together.add(result, reference, only)
         except Exception as error:  # noqa: BLE001  an error in one case must not stop the others
             failed += 1
@@ -190,16 +192,24 @@ def _compare(
     who: WhoIsWho,
     slices: NDArray[np.intp],
     seconds: float,
+    every_score: bool,
 ) -> CaseEvaluated:
     """Compare a result with its reference on some slices."""
-    figures: dict[str, dict[str, float]] = {metric.name: {} for metric in METRICS}
+    figures: dict[str, dict[str, float]] = {}
     missed: dict[str, int] = {}
     lesions: dict[str, int] = {}
-    for name in (region.name for region in card.regions if region.name in reference.regions):
-        predicted, truth = result.mask_of(name)[slices], reference.regions[name][slices]
-        for metric in METRICS:
-            figures[metric.name][name] = metric.measure(predicted, truth, result.source)
-        missed[name], lesions[name] = count_missed_lesions(predicted, truth)
+    names = [region.name for region in card.regions if region.name in reference.regions]
+    predicted = {name: result.mask_of(name)[slices] for name in names}
+    truth = {name: reference.regions[name][slices] for name in names}
+    for metric in METRICS:
+        values = {name: metric.measure(predicted[name], truth[name], result.source) for name in names}
+        figures[metric.name] = values
+    if every_score and names:
+        for name, scores in score_regions(predicted, truth, result.source).items():
+            for score, value in scores.items():
+                figures.setdefault(score, {})[name] = value
+    for name in names:
+        missed[name], lesions[name] = count_missed_lesions(predicted[name], truth[name])
     used = tuple(name for name in volume.modalities if name in result.provenance["modalities_used"])
     return CaseEvaluated(
         case.name, case.group, figures, is_held_out(case.name, card, who), seconds, missed, lesions, used
