@@ -25,7 +25,7 @@ from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.layers import select_layers, update_or_add_labels
-from napari_braintumor.widgets.segmenting.dock import segment_selection
+from napari_braintumor.widgets.segmenting.running import segment_selection
 from open_layers import open_case
 from toy_cases import make_case, write_case
 

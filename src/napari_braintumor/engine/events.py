@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.alignment import Alignment
@@ -43,10 +44,20 @@ class Started:
 
 @dataclass(frozen=True)
 class SlicesDone:
-    """The network has finished a batch of slices."""
+    """The network has finished a batch of slices.
+
+    Attributes
+    ----------
+    done, total
+        How many slices.
+    labels
+        uint8 ``(Y, X)`` for slices along Z in which tumor was found: before small components are removed, only to be
+        looked at. Empty for 3-D networks, which find nothing slice by slice.
+    """
 
     done: int
     total: int
+    labels: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

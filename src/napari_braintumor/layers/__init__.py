@@ -8,6 +8,7 @@ from napari_braintumor.layers.alignment import (
     make_checkerboard,
 )
 from napari_braintumor.layers.answers import Answer
+from napari_braintumor.layers.appearing import Appearing
 from napari_braintumor.layers.cases import (
     Case,
     CaseView,
@@ -133,6 +134,7 @@ __all__ = [
     "PLANES",
     "SOLID",
     "Answer",
+    "Appearing",
     "Case",
     "CaseLookedAt",
     "CaseRead",

@@ -295,3 +295,25 @@ def test_a_warm_runtime_has_the_model_converted(toy_model, converted_folder) -> 
     engine.warm_up(SegmentConfig(model=str(toy_model), device="cpu", runtime="openvino"))
     sha256 = file_sha256(toy_model)
     assert list(converted_folder.glob(f"{sha256[:40]}*/model.xml"))
+
+
+def test_labels_of_slices_come_as_soon_as_these_are_done(make_volume, toy_model) -> None:
+    *events, last = segment(make_volume(7)[0], SegmentConfig(model=str(toy_model), device="cpu", min_volume_ml=0))
+    done = [event for event in events if isinstance(event, SlicesDone)]
+    first = next(event for event in done if event.labels)
+    assert first.done < first.total
+    seen = {z: plane for event in done for z, plane in event.labels.items()}
+    labels = np.asarray(last.segmentation.labels)
+    assert set(np.flatnonzero(labels.any((1, 2)))) <= set(seen)
+    assert np.mean([np.mean(seen[z] == labels[z]) for z in seen]) > 0.99
+
+
+def test_no_region_appears_that_will_not_be_drawn(make_volume, toy_model, with_card) -> None:
+    metric = Metric(data="x", region="tumor core", modalities=("FLAIR",), mean=0.0, n=3, held_out=True)
+    volume = make_volume(7)[0].with_modalities(("FLAIR",))
+    config = SegmentConfig(model=with_card(toy_model, metrics=(metric,)), device="cpu")
+    planes = [
+        plane for event in segment(volume, config) if isinstance(event, SlicesDone) for plane in event.labels.values()
+    ]
+    assert planes
+    assert not any((plane == 1).any() for plane in planes)

@@ -17,7 +17,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QPushButton
 
 from napari_braintumor import engine
-from napari_braintumor.engine.errors import ModelError
+from napari_braintumor.engine.errors import DataError, ModelError
 from napari_braintumor.engine.events import Noted, Segmented, SegmentEvent, SlicesDone, Started
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.models.card import Metric, ModelCard
@@ -56,7 +56,7 @@ class FakeEngine:
             yield Noted(note)
         yield Started("CPU, 2 cores", "torch")
         for done in range(1, self.slices + 1):
-            yield SlicesDone(done, self.slices)
+            yield SlicesDone(done, self.slices, {0: self.make_result(volume).labels[0]})
             if self.wait and done == 1:
                 assert self.go_on.wait(20)
         if self.error:
@@ -111,6 +111,24 @@ def finish(qtbot: Any, dock: SegmentDock) -> None:
 def run(qtbot: Any, dock: SegmentDock) -> None:
     dock.segment_button.click()
     finish(qtbot, dock)
+
+
+@pytest.mark.parametrize("ends", ["done", "canceled", "failed"])
+def test_labels_appear_while_slices_are_done_and_make_way_for_the_result(qtbot, dock, viewer, volume, fake, ends):
+    open_case(viewer, volume)
+    fake.wait = True
+    fake.error = DataError("It broke. Try again.") if ends == "failed" else None
+    dock.segment_button.click()
+    qtbot.waitUntil(lambda: dock.so_far.layer is not None, timeout=10000)
+    assert dock.so_far.layer.name == "So far [patient7]"
+    assert dock.so_far.layer.data[0].any()
+    if ends == "canceled":
+        dock.footer.cancel()
+    fake.go_on.set()
+    finish(qtbot, dock)
+    names = [layer.name for layer in viewer.layers]
+    assert "So far [patient7]" not in names
+    assert ("Tumor [patient7]" in names) == (ends == "done")
 
 
 # --------------------------------------------------------------------------------------------------------- filling

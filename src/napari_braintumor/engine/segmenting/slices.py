@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_braintumor.engine.events import SlicesDone
 from napari_braintumor.engine.preparing.context import prepare_images
 from napari_braintumor.engine.preparing.prepare import Survey
+from napari_braintumor.engine.segmenting.cleaning import leave_out, paint_labels
 from napari_braintumor.engine.segmenting.network import Network
 from napari_braintumor.engine.segmenting.regions import RegionMaps, fill_slices
 from napari_braintumor.engine.segmenting.resolve import SegmentTask
@@ -30,11 +31,21 @@ def segment_slices(task: SegmentTask, survey: Survey, network: Network, maps: Re
     done = 0
     for looked_at in search(slices, hits, task.search_step):
         for chunk, logits_NRyx in predict(task, survey, network, looked_at):
-            hits += fill_slices(maps, task, survey, chunk, logits_NRyx)
+            found = fill_slices(maps, task, survey, chunk, logits_NRyx)
+            hits += found
             done += len(chunk)
-            yield SlicesDone(done, len(slices))
+            yield SlicesDone(done, len(slices), paint_first(maps, task, [survey.box[0].start + z for z in found]))
     if done < len(slices):
         yield SlicesDone(len(slices), len(slices))
+
+
+def paint_first(maps: RegionMaps, task: SegmentTask, slices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+    """Return the labels of slices of the case as they are before anything is cleaned."""
+    painted = {z: np.array(maps.depth[z : z + 1]) for z in slices}
+    for plane in painted.values():
+        leave_out(plane, task.card, task.not_measurable)
+        paint_labels(plane, task.card)
+    return {z: plane[0] for z, plane in painted.items()}
 
 
 def search(slices: NDArray[np.intp], hits: list[int], step: int) -> Iterator[NDArray[np.intp]]:

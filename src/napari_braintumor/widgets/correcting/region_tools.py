@@ -88,6 +88,11 @@ class RegionTools(QWidget):
         """Whether a click on a part is awaited."""
         return bool(self._picking)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the slider has moved and the region is still to follow."""
+        return self._wait.isActive()
+
     def put_away(self) -> None:
         """Await no click any more."""
         if self._picking and self._target is not None and self._pick in self._target.mouse_drag_callbacks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,29 +18,31 @@ from napari_braintumor.engine.errors import BrainTumorError, DataError
 from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SegmentEvent, SlicesDone, Started
 from napari_braintumor.engine.models.card import ModelCard
 from napari_braintumor.engine.models.store import StoredModel
-from napari_braintumor.engine.settings import AlignConfig, SegmentConfig
+from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import Segmentation
 from napari_braintumor.layers import (
     KEY,
+    Appearing,
     Inspector,
     PreparedScans,
     Selection,
     same_scans,
     scans_of,
     select_layers,
-    stream_selection,
     unwrap_layer,
     update_or_add_labels,
     update_or_add_probabilities,
 )
-from napari_braintumor.widgets.segmenting.alignment import AlignmentForm, align_if_needed
+from napari_braintumor.widgets.segmenting.alignment import AlignmentForm
 from napari_braintumor.widgets.segmenting.expectation import Expectation
 from napari_braintumor.widgets.segmenting.model_choice import ModelChoice
 from napari_braintumor.widgets.segmenting.open_case import CaseOpener
+from napari_braintumor.widgets.segmenting.running import segment_selection
 from napari_braintumor.widgets.segmenting.scans import ScansForm
 from napari_braintumor.widgets.segmenting.voxel_size import VoxelSizeForm
 from napari_braintumor.widgets.shared.dock import Dock, open_dock
 from napari_braintumor.widgets.shared.doubts import DoubtQuestion
+from napari_braintumor.widgets.shared.following import when_destroyed
 from napari_braintumor.widgets.shared.footer import Footer
 from napari_braintumor.widgets.shared.forms import Row, SettingsForm
 from napari_braintumor.widgets.shared.jobs import Job, run_quietly
@@ -74,18 +75,6 @@ ADVANCED: dict[str, Row] = {
 _DEVICE_UNKNOWN = "Device: CPU or CUDA, found at the first run"
 
 
-def segment_selection(
-    selection: Selection, config: SegmentConfig, how: AlignConfig | None = None, kept: PreparedScans | None = None
-) -> Generator[SegmentEvent | PhaseReached | PreparedScans, None, None]:
-    """Read the voxels of layers, bring them onto one grid if need be, and segment them; runs in a worker thread."""
-    prepared = yield from align_if_needed(selection, how or AlignConfig(), kept)
-    volume = stream_selection(selection) if prepared is None else prepared.volume
-    for event in engine.segment(volume, config):
-        if isinstance(event, Segmented):
-            _ = event.segmentation.tallies  # counted here, so that the window does not wait for it
-        yield event
-
-
 class SegmentDock(Dock):
     """The Segment dock.
 
@@ -100,6 +89,8 @@ class SegmentDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._inspector = Inspector()
+        self.so_far = Appearing(napari_viewer)
+        when_destroyed(self, self.so_far.clear)
         self._selection: Selection | None = None
         self._running: Selection | None = None  # what the run under way began with, and its model's file
         self._running_model: Path | None = None
@@ -317,6 +308,8 @@ class SegmentDock(Dock):
     def _follow(self, event: SegmentEvent | PhaseReached | PreparedScans) -> None:
         if isinstance(event, SlicesDone):
             self._show_progress(event)
+            if self._running is not None:
+                self.so_far.show(self._running, event.labels)
         elif isinstance(event, PhaseReached):
             self.footer.show_phase(event)
         elif isinstance(event, PreparedScans):
@@ -369,6 +362,7 @@ class SegmentDock(Dock):
         self.device_line.setText(f"{self.device_line.text().split(', last run')[0]}, last run {in_words(seconds)}")
 
     def _end(self) -> None:
+        self.so_far.clear()
         if self.footer.end():
             self.message.show_text("Canceled. No layer was changed.")
         self.voxel_size.setEnabled(True)
