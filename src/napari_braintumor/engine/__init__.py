@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from napari_braintumor.engine.cohorts.plan import CohortPlan
     from napari_braintumor.engine.correcting.features import CaseFeatures
     from napari_braintumor.engine.files.cases import CaseFiles
+    from napari_braintumor.engine.segmenting.preview import SlicePreview
 
-__all__ = ["compare", "evaluate", "gather_features", "segment", "segment_cohort", "train", "warm_up"]
+__all__ = ["compare", "evaluate", "gather_features", "prepare_preview", "segment", "segment_cohort", "train", "warm_up"]
 
 
 def warm_up(config: SegmentConfig) -> None:
@@ -83,6 +84,14 @@ def segment_cohort(plan: CohortPlan) -> Generator[CohortEvent, None, None]:
     from napari_braintumor.engine.cohorts import running
 
     yield from running.segment_cohort(plan)
+
+
+def prepare_preview(volume: AnyVolume, config: SegmentConfig) -> SlicePreview:
+    """Make a model ready for any slice of a case; see `engine.segmenting.preview.SlicePreview`."""
+    preload_torch()
+    from napari_braintumor.engine.segmenting import preview
+
+    return preview.SlicePreview(volume, config)
 
 
 def gather_features(volume: AnyVolume, config: SegmentConfig) -> Iterator[SlicesDone | CaseFeatures]:

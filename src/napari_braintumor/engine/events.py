@@ -51,8 +51,8 @@ class SlicesDone:
     done, total
         How many slices.
     labels
-        uint8 ``(Y, X)`` for slices along Z in which tumor was found: before small components are removed, only to be
-        looked at. Empty for 3-D networks, which find nothing slice by slice.
+        uint8 ``(Y, X)`` for the slices along Z in which tumor was found so far: before small components are removed,
+        only to be looked at. Empty for 3-D networks, which find nothing slice by slice.
     """
 
     done: int

@@ -8,7 +8,7 @@ from napari_braintumor.layers.alignment import (
     make_checkerboard,
 )
 from napari_braintumor.layers.answers import Answer
-from napari_braintumor.layers.appearing import Appearing
+from napari_braintumor.layers.appearing import Appearing, slice_of
 from napari_braintumor.layers.cases import (
     Case,
     CaseView,
@@ -231,6 +231,7 @@ __all__ = [
     "shown_plane",
     "shown_region",
     "slice_at",
+    "slice_of",
     "source_of",
     "spacing_of",
     "stream_selection",

@@ -749,3 +749,75 @@ def test_notes_of_a_run_go_with_its_layer(dock, viewer, volume, fake, qtbot, syn
     assert dock.result_card.notes_line.text() == ""
     viewer.layers.selection.active = viewer.layers["Tumor [patient7]"]
     assert dock.result_card.notes_line.text() == "The model does not use T2."
+
+
+# --------------------------------------------------------------------------------------------------------- preview
+
+
+class FakePreview:
+    """Stands in for `engine.prepare_preview`: each slice shows its own number."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.shape = volume.shape
+        self.asked: list[int] = []
+
+    def labels_of(self, z: int) -> np.ndarray:
+        self.asked.append(z)
+        return np.full(self.shape[1:], 1 + z % 3, np.uint8)
+
+
+@pytest.fixture
+def previews(monkeypatch: pytest.MonkeyPatch) -> list[FakePreview]:
+    made: list[FakePreview] = []
+
+    def prepare(volume: Volume, config: SegmentConfig) -> FakePreview:
+        made.append(FakePreview(volume))
+        return made[-1]
+
+    monkeypatch.setattr(engine, "prepare_preview", prepare)
+    return made
+
+
+def look_at(qtbot: Any, dock: SegmentDock, viewer: ViewerModel, z: int) -> None:
+    viewer.dims.set_point(0, viewer.layers[0].data_to_world((z, 0, 0))[0])
+    qtbot.waitUntil(lambda: dock.live.idle, timeout=10000)
+
+
+def test_each_slice_that_is_looked_at_is_previewed_once_and_only_if_asked_for(qtbot, dock, viewer, volume, previews):
+    open_case(viewer, volume)
+    look_at(qtbot, dock, viewer, 1)
+    assert not previews
+    assert not dock.live.box.isChecked()
+    dock.live.box.click()
+    for z in (1, 3, 1):
+        look_at(qtbot, dock, viewer, z)
+        assert (dock.live.shown.layer.data[z] == 1 + z % 3).all()
+    (preview,) = previews
+    assert preview.asked == [1, 3]
+    assert dock.live.shown.layer.name == "Preview [patient7]"
+    dock.live.box.click()
+    assert "Preview [patient7]" not in [layer.name for layer in viewer.layers]
+
+
+def test_other_settings_make_another_preview_and_a_run_puts_it_away(qtbot, dock, viewer, volume, previews):
+    open_case(viewer, volume)
+    dock.live.box.click()
+    look_at(qtbot, dock, viewer, 1)
+    dock.advanced.editors["threshold"].value = 0.3
+    look_at(qtbot, dock, viewer, 2)
+    assert [preview.asked for preview in previews] == [[1], [2]]
+    run(qtbot, dock)
+    assert not dock.live.box.isChecked()
+    assert "Preview [patient7]" not in [layer.name for layer in viewer.layers]
+
+
+def test_a_preview_that_fails_says_why_once(qtbot, dock, viewer, volume, monkeypatch):
+    def prepare(volume: Volume, config: SegmentConfig) -> None:
+        raise ModelError("It cannot. Choose another model.")
+
+    monkeypatch.setattr(engine, "prepare_preview", prepare)
+    open_case(viewer, volume)
+    dock.live.box.click()
+    look_at(qtbot, dock, viewer, 1)
+    assert not dock.live.box.isChecked()
+    assert "It cannot. Choose another model." in dock.message.text()

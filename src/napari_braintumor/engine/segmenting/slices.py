@@ -28,13 +28,15 @@ def segment_slices(task: SegmentTask, survey: Survey, network: Network, maps: Re
     """Write to the maps what a 2-D network finds in the slices with foreground."""
     slices = np.flatnonzero(survey.foreground.any((1, 2)))
     hits: list[int] = []
+    painted: dict[int, NDArray[np.uint8]] = {}
     done = 0
     for looked_at in search(slices, hits, task.search_step):
         for chunk, logits_NRyx in predict(task, survey, network, looked_at):
             found = fill_slices(maps, task, survey, chunk, logits_NRyx)
             hits += found
             done += len(chunk)
-            yield SlicesDone(done, len(slices), paint_first(maps, task, [survey.box[0].start + z for z in found]))
+            painted = {**painted, **paint_first(maps, task, [survey.box[0].start + z for z in found])}
+            yield SlicesDone(done, len(slices), painted)
     if done < len(slices):
         yield SlicesDone(len(slices), len(slices))
 

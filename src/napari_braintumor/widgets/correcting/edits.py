@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.layers import Edit, apply_labels, copy_labels
-from napari_braintumor.widgets.correcting.one_job import OneJob
 from napari_braintumor.widgets.shared.jobs import Job
+from napari_braintumor.widgets.shared.one_job import OneJob
 
 Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """From labels (Z, Y, X) to others."""
@@ -62,7 +62,7 @@ class Edits(OneJob):
                 after()
             self.reported.emit(describe(words, edit))
 
-        self._start(job, take)
+        self.start(job, take)
 
 
 def _change(change: Change, labels_ZYX: NDArray[np.uint8]) -> Generator[Any, None, None]:

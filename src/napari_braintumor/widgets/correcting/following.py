@@ -31,10 +31,10 @@ from napari_braintumor.layers import (
     stream_selection,
 )
 from napari_braintumor.widgets.correcting.edits import describe
-from napari_braintumor.widgets.correcting.one_job import OneJob
 from napari_braintumor.widgets.shared.following import when_destroyed
 from napari_braintumor.widgets.shared.footer import Footer
 from napari_braintumor.widgets.shared.jobs import Job
+from napari_braintumor.widgets.shared.one_job import OneJob
 
 
 class Follower(OneJob):
@@ -133,7 +133,7 @@ class Follower(OneJob):
                 self.reported.emit("The stroke is followed as soon as strokes are prepared.")
             return
         job = Job(self, "Follow strokes", _follow, features, request, reviewed_slices(target))
-        self._start(job, lambda correction: self._apply(scribble, request, correction))
+        self.start(job, lambda correction: self._apply(scribble, request, correction))
 
     def _apply(self, scribble: Scribble, request: Request, correction: Correction) -> None:
         edit = scribble.apply(request, correction.labels)

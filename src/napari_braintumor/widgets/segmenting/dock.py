@@ -35,6 +35,7 @@ from napari_braintumor.layers import (
 )
 from napari_braintumor.widgets.segmenting.alignment import AlignmentForm
 from napari_braintumor.widgets.segmenting.expectation import Expectation
+from napari_braintumor.widgets.segmenting.live_preview import LivePreview
 from napari_braintumor.widgets.segmenting.model_choice import ModelChoice
 from napari_braintumor.widgets.segmenting.open_case import CaseOpener
 from napari_braintumor.widgets.segmenting.running import segment_selection
@@ -188,11 +189,15 @@ class SegmentDock(Dock):
 
         self.advanced = SettingsForm(SegmentConfig, ADVANCED)
         self.advanced.editors["skull"].changed.connect(self._check)
+        self.live = LivePreview(self._viewer, lambda: self.config)
+        column.addWidget(self.live)
         self.advanced_part = make_collapsible("Advanced", self.advanced)
         column.addWidget(self.advanced_part)
 
         self.message = Message()
         column.addWidget(self.message)
+        self.live.jobs.reported.connect(self.message.show_text)
+        self.live.jobs.failed.connect(partial(self.message.show_failure, before="No preview: "))
 
         self.result_card = ResultCard(self._viewer)
         self.result_card.reported.connect(self.message.show_text)
@@ -245,6 +250,7 @@ class SegmentDock(Dock):
         self.segment_button.setEnabled(self._selection is not None)
         self.segment_button.setToolTip(literal(reason or "Draw the tumor as a label layer (Ctrl+Return)"))
         self.result_card.work_on(self._selection)
+        self.live.work_on(self._selection)
 
     def _show_expectation(self) -> None:
         """Show for each model its Dice and about how long it will take, as far as the cards state them."""
@@ -293,6 +299,7 @@ class SegmentDock(Dock):
         if not self.doubts.settles([self.model]):
             return
         self.message.show_text("")
+        self.live.box.setChecked(False)
         self._notes = []
         self._running, self._running_model = self._selection, self.model.path
         self._started_s = 0.0

@@ -31,7 +31,7 @@ class OneJob(QObject):
         """Whether a job is under way."""
         return self._job is not None
 
-    def _start(self, job: Job, take: Callable[[Any], None]) -> None:
+    def start(self, job: Job, take: Callable[[Any], None]) -> None:
         """Start a job; each event it yields goes to `take`, in the window's thread."""
         job.happened.connect(take)
         job.failed.connect(self._fail)
