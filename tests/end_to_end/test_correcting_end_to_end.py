@@ -11,7 +11,7 @@ import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QPushButton, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QPushButton, QSlider, QWidget
 
 from features_seen import make_features
 from napari_braintumor import engine
@@ -27,6 +27,7 @@ from napari_braintumor.layers import (
     update_or_add_labels,
 )
 from napari_braintumor.widgets.correcting.dock import CorrectDock
+from napari_braintumor.widgets.correcting.strip import SliceStrip
 
 SECONDS = 30
 SAME_ROW_PX = 10
@@ -173,6 +174,37 @@ def test_every_button_can_be_clicked_and_whatever_it_did_is_undone(qtbot, viewer
     assert not [record for record in notification_manager.records if str(record.severity) != "info"]
 
 
+@pytest.mark.slow
+def test_every_other_control_can_be_used_and_nothing_stays_of_it(qtbot, viewer, dock, target, settle):
+    dock.follower.gather(target)
+    settle()
+    before = target.data.copy()
+    kinds = (QComboBox, QAbstractSpinBox, QSlider, SliceStrip)
+    used = []
+    for control in [each for kind in kinds for each in dock.findChildren(kind)]:
+        show(qtbot, viewer, target, 1)
+        if not control.isVisible() or not control.isEnabled() or not control.accessibleName():
+            continue
+        used.append(control.accessibleName())
+        if isinstance(control, QComboBox):
+            for index in (*range(control.count()), 0):
+                control.setCurrentIndex(index)
+        elif isinstance(control, QAbstractSpinBox):
+            control.stepBy(1)
+            control.stepBy(-1)
+        elif isinstance(control, QSlider):
+            qtbot.keyClick(control, Qt.Key.Key_End)
+        else:
+            qtbot.mouseClick(control, Qt.MouseButton.LeftButton, pos=control.rect().center())
+        settle()
+        dock.put_away()
+        while target._undo_history:
+            target.undo()
+        np.testing.assert_array_equal(target.data, before, err_msg=used[-1])
+    assert {"Region", "Where", "Distance", "Less or more", "Slices"} <= set(used)
+    assert not [record for record in notification_manager.records if str(record.severity) != "info"]
+
+
 def test_the_slider_is_moved_with_keys_and_undone(qtbot, viewer, dock, target, settle):
     dock.follower.gather(target)
     settle()
@@ -196,8 +228,9 @@ def test_the_keyboard_alone_reaches_every_control_in_the_order_on_screen(qtbot, 
         if takes and body.isAncestorOf(each):
             reached.append(each)
         each = each.nextInFocusChain()
-    buttons = [button for button in body.findChildren(QPushButton) if button.isVisibleTo(body) and button.isEnabled()]
-    assert set(buttons) <= set(reached)
+    kinds = (QPushButton, QComboBox, QAbstractSpinBox, QSlider, SliceStrip)
+    controls = [each for kind in kinds for each in body.findChildren(kind) if each.isVisibleTo(body)]
+    assert {each for each in controls if each.isEnabled()} <= set(reached)
     rows = [round(each.mapTo(body, each.rect().center()).y() / SAME_ROW_PX) for each in reached]
     assert rows == sorted(rows)
 

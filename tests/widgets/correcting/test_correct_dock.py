@@ -19,7 +19,7 @@ from napari_braintumor.layers import (
     show_region,
     update_or_add_labels,
 )
-from napari_braintumor.widgets.correcting.dock import CorrectDock
+from napari_braintumor.widgets.correcting.dock import KEYS, CorrectDock
 from napari_braintumor.widgets.correcting.tissues import BRUSH, STROKES
 from trusting import TRUST, TRUST_IN_WORDS
 
@@ -377,3 +377,18 @@ def test_the_dock_fits_300_pixels_and_every_control_has_a_name_and_a_tooltip(doc
     assert len(controls) > 25
     nameless = [each.accessibleName() or each.text() for each in controls if not each.toolTip()]
     assert not nameless
+
+
+def test_every_key_of_the_dock_is_listed(dock):
+    listed = KEYS.replace("Alt+1 to Alt+4", "Alt+1, Alt+2, Alt+3, Alt+4")
+    assert [key for key in dock.shortcuts if key not in listed] == []
+
+
+@pytest.mark.parametrize("way", [BRUSH, STROKES])
+def test_esc_puts_away_what_is_in_hand(dock, viewer, target, settle, way):
+    dock.tissues.choose_way(way)
+    settle()
+    assert dock.shortcuts["Esc"].isEnabled()
+    dock.shortcuts["Esc"].activated.emit()
+    assert dock.tissues.way == ""
+    assert not dock.shortcuts["Esc"].isEnabled()
