@@ -164,3 +164,38 @@ def test_forty_cases_killed_at_ten_random_moments_give_what_one_run_gives(tmp_pa
     assert len(done) == len(set(done))  # nothing that was reported done was done again
     assert events[-1]["segmented"] + events[-1]["reused"] == len(good)
     assert read_outputs(tmp_path / "parts") == read_outputs(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--watch", "--workers", "2"], "A folder is watched without workers"),
+        (["--workers", "2", "--scheduler", "tcp://here:1"], "Give one of the two"),
+        (["--watch"], "--watch needs one folder"),
+    ],
+)
+def test_ways_to_run_that_exclude_each_other_end_with_2(tmp_path, toy_model, options, message) -> None:
+    write_cohort(tmp_path / "cases", 1)
+    case = tmp_path / "cases" / "p00" / "p00_t1.nii.gz"
+    result = run(app, [*command_of(case, tmp_path / "out", toy_model), *options])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [(["--watch"], "watch_cohort"), (["--workers", "2"], "segment_on_cluster")]
+)
+def test_the_way_to_run_is_chosen_by_options(tmp_path, toy_model, monkeypatch, options, name) -> None:
+    from napari_braintumor import engine
+    from napari_braintumor.engine.cohorts.cohort_events import CohortDone, CohortStarted, Waited
+
+    def pretend(*_):
+        yield CohortStarted(1, tmp_path / "out")
+        yield CohortDone(1, 0, 0)
+        yield Waited(1, 0)
+
+    write_cohort(tmp_path / "cases", 1)
+    monkeypatch.setattr(engine, name, pretend)
+    result = run(app, [*command_of(tmp_path / "cases", tmp_path / "out", toy_model), *options])
+    assert result.exit_code == 0, result.stderr
+    assert [json.loads(line)["event"] for line in result.stdout.splitlines()] == ["started", "done", "waiting"]

@@ -98,16 +98,16 @@ def test_a_scan_on_a_grid_of_its_own_costs_no_case(cohort, toy_model, tmp_path, 
 def test_an_error_that_nobody_expected_costs_one_case_and_its_traceback_is_printed_on_demand(
     cohort, toy_model, tmp_path, monkeypatch, error
 ) -> None:
-    from napari_braintumor.engine.cohorts import running
+    from napari_braintumor.engine.cohorts import casework
 
-    works = running.read_case
+    works = casework.read_case
 
     def read(case, config):
         if case.name == "case2":
             raise error
         return works(case, config)
 
-    monkeypatch.setattr(running, "read_case", read)
+    monkeypatch.setattr(casework, "read_case", read)
     command = ["segment", str(cohort), "-o", str(tmp_path / "out"), "-m", str(toy_model)]
     result = run(app, command)
     assert result.exit_code == 1
@@ -135,10 +135,10 @@ def test_a_path_of_several_that_holds_no_case_fails_and_the_others_are_segmented
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_ctrl_c_keeps_what_is_done(cohort, toy_model, tmp_path, monkeypatch, command) -> None:
-    from napari_braintumor.engine.cohorts import running
+    from napari_braintumor.engine.cohorts import casework
     from napari_braintumor.engine.measuring import evaluation
 
-    place = running if command == "segment" else evaluation
+    place = casework if command == "segment" else evaluation
     works, calls = place.segment, []
 
     def interrupted(*arguments, **settings):

@@ -41,6 +41,7 @@ from napari_braintumor.engine.cohorts.cohort_events import (
     CohortEvent,
     CohortProgressed,
     CohortStarted,
+    Waited,
     describe_event,
     describe_left,
 )
@@ -101,6 +102,15 @@ def segment(
         bool | None,
         typer.Option(help="Write volumes.csv and report.html with a picture of each case; default: for several cases."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and segment cases as they arrive in the folder; ends with Ctrl+C.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Segment with so many processes of this machine, which share its cores.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Segment with the workers of this dask scheduler: tcp://10.0.0.1:8786.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines; messages go to stderr.")] = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -119,12 +129,13 @@ def segment(
     with check_usage():
         check_extras(extras, suffix or "")
         root = _read_layout(layout, cases)
+        _check_ways(cases, watch, workers, scheduler)
     failures = Failures(verbose)
     with messages_on_stderr() if as_json else nullcontext():
         with report_errors():
             _print_doubts(config)
-            found = _find_cohort(cases, which, channels, failures)
-            tables = report if report is not None else len(found) + len(failures.reasons) > 1
+            found = [] if watch else _find_cohort(cases, which, channels, failures)
+            tables = report if report is not None else watch or len(found) + len(failures.reasons) > 1
             settings = CohortConfig(
                 segmentation=config,
                 aligning=alignment,
@@ -136,7 +147,23 @@ def segment(
             )
             plan = CohortPlan(found, output, settings, root, tables, overwrite)
         with failures.report_end(len(found), output), report_errors():
-            _follow(engine.segment_cohort(plan), failures, as_json)
+            if watch:
+                events = engine.watch_cohort(partial(find_cases, cases[0], channels, which.keep_names), plan)
+            elif workers or scheduler:
+                events = engine.segment_on_cluster(plan, workers, scheduler)
+            else:
+                events = engine.segment_cohort(plan)
+            _follow(events, failures, as_json, watched=watch)
+
+
+def _check_ways(paths: Sequence[Path], watch: bool, workers: int | None, scheduler: str | None) -> None:
+    """Raise an error for ways to run that exclude each other."""
+    if watch and (workers or scheduler):
+        raise SettingsError("A folder is watched without workers. Start --watch several times to share the work.")
+    if workers and scheduler:
+        raise SettingsError("Workers are those of this machine or those of a scheduler. Give one of the two.")
+    if watch and (len(paths) != 1 or not paths[0].is_dir()):
+        raise SettingsError(f"--watch needs one folder, but '{paths[0]}' is not the only path or not a folder.")
 
 
 def _find_cohort(
@@ -155,27 +182,35 @@ def _find_cohort(
     return name_apart(found)
 
 
-def _follow(events: Generator[CohortEvent, None, None], failures: Failures, as_json: bool) -> None:
+def _follow(
+    events: Generator[CohortEvent, None, None], failures: Failures, as_json: bool, *, watched: bool = False
+) -> None:
     """Print what happens; at Ctrl+C, also what is still written."""
+    show = partial(_print_event, failures=failures, as_json=as_json, watched=watched)
     with make_progress_bar(TaskProgressColumn(), shown=not as_json) as progress:
         task = progress.add_task("", total=None)
         try:
             for event in events:
-                _print_event(event, failures, as_json, progress, task)
+                show(event, progress=progress, task=task)
         except KeyboardInterrupt:
             with suppress(KeyboardInterrupt):
                 event = events.throw(KeyboardInterrupt())  # which ends only when all is written
                 while True:
-                    _print_event(event, failures, as_json, progress, task)
+                    show(event, progress=progress, task=task)
                     event = next(events)
             raise
 
 
-def _print_event(event: CohortEvent, failures: Failures, as_json: bool, progress: Progress, task: TaskID) -> None:
+def _print_event(
+    event: CohortEvent, *, failures: Failures, as_json: bool, watched: bool, progress: Progress, task: TaskID
+) -> None:
     if as_json:
         typer.echo(json.dumps(describe_event(event)))
     match event:
         case CohortStarted(total):
+            if watched:  # each round lists all cases again
+                failures.done = 0
+                failures.reasons.clear()
             progress.update(task, total=total)
         case CaseStarted(case):
             progress.update(task, description=case)
@@ -184,11 +219,14 @@ def _print_event(event: CohortEvent, failures: Failures, as_json: bool, progress
             progress.update(task, completed=done, description=f"{done} of {total} cases{left}")
         case CaseDone():
             failures.done += 1
-            _print_case(event)
+            if not (watched and event.reused):
+                _print_case(event)
         case CaseFailed(case, reason, details):
             failures.add(case, reason, details)
+        case Waited(done, arriving):
+            progress.update(task, description=f"waiting: {done} done, {arriving} arriving")
         case CohortDone():
-            if event.reused:
+            if event.reused and not watched:
                 console.print(f"{event.reused} cases had a result already. (--overwrite segments them again.)")
             for kind, path in (("table", event.table), ("report", event.report)):
                 if path is not None:

@@ -6,7 +6,7 @@ imported, so that it loads in whichever thread drives the generator.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from napari_braintumor.engine.events import CompareEvent, EvaluationEvent, SegmentEvent, SlicesDone, TrainingEvent
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from napari_braintumor.engine.files.cases import CaseFiles
     from napari_braintumor.engine.segmenting.preview import SlicePreview
 
-__all__ = ["compare", "evaluate", "gather_features", "prepare_preview", "segment", "segment_cohort", "train", "warm_up"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "gather_features",
+    "prepare_preview",
+    "segment",
+    "segment_cohort",
+    "segment_on_cluster",
+    "train",
+    "warm_up",
+    "watch_cohort",
+]
 
 
 def warm_up(config: SegmentConfig) -> None:
@@ -92,6 +103,24 @@ def prepare_preview(volume: AnyVolume, config: SegmentConfig) -> SlicePreview:
     from napari_braintumor.engine.segmenting import preview
 
     return preview.SlicePreview(volume, config)
+
+
+def watch_cohort(find: Callable[[], Sequence[CaseFiles]], plan: CohortPlan) -> Generator[CohortEvent, None, None]:
+    """Segment cases as they arrive; see `napari_braintumor.engine.cohorts.watching.watch_cohort`."""
+    preload_torch()
+    from napari_braintumor.engine.cohorts import watching
+
+    yield from watching.watch_cohort(find, plan)
+
+
+def segment_on_cluster(
+    plan: CohortPlan, workers: int | None = None, scheduler: str | None = None
+) -> Generator[CohortEvent, None, None]:
+    """Segment many cases on several workers; see `napari_braintumor.engine.cohorts.cluster.segment_on_cluster`."""
+    preload_torch()
+    from napari_braintumor.engine.cohorts import cluster
+
+    yield from cluster.segment_on_cluster(plan, workers, scheduler)
 
 
 def gather_features(volume: AnyVolume, config: SegmentConfig) -> Iterator[SlicesDone | CaseFeatures]:

@@ -166,6 +166,7 @@ def test_derivatives_are_named_as_the_specification_says(derived) -> None:
     assert (plan.output / about["DatasetLinks"]["raw"]).resolve() == plan.bids.resolve()
     sidecar = json.loads((plan.output / "sub-02/anat/sub-02_run-1_desc-tumor_dseg.json").read_text())
     assert "bids:raw:sub-02/anat/sub-02_run-1_FLAIR.nii.gz" in sidecar["Sources"]
+    assert sidecar["SpatialReference"] in sidecar["Sources"]
     legend = (plan.output / "desc-tumor_dseg.tsv").read_text().splitlines()
     assert legend[0] == "index\tname"
     assert legend[1] == "0\tbackground"
@@ -184,6 +185,10 @@ def test_participants_and_sessions_have_their_measurements(derived) -> None:
     assert people["sub-01"]["whole_tumor_volume_ml"] == "n/a"
     labels = np.asarray(nib.load(plan.output / "sub-03/anat/sub-03_desc-tumor_dseg.nii.gz").dataobj)
     assert float(people["sub-03"]["whole_tumor_volume_ml"]) == pytest.approx(np.count_nonzero(labels) * 0.003, abs=1e-3)
+    assert set(json.loads((plan.output / "sessions.json").read_text())) == {*people["sub-03"]} - {
+        "participant_id",
+        "results",
+    }
     sessions = rows("sub-01/sub-01_sessions.tsv")
     assert {row["session_id"] for row in sessions} == {"ses-pre", "ses-post"}
     assert all(float(row["whole_tumor_volume_ml"]) > 0 for row in sessions)

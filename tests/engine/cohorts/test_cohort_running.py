@@ -9,11 +9,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 
 from cohorts import read_outputs, write_cohort
 from napari_braintumor.engine import segment_cohort
-from napari_braintumor.engine.cohorts import running
+from napari_braintumor.engine.cohorts import casework
 from napari_braintumor.engine.cohorts.cohort_events import (
     CaseDone,
     CohortDone,
@@ -86,7 +87,7 @@ def test_a_second_run_segments_nothing_and_changes_no_file(done, toy_model, monk
     cases, output, _ = done
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in output.glob("*_tumor*")}
     report = (output / "report.html").read_bytes()
-    monkeypatch.setattr(running, "segment", None)
+    monkeypatch.setattr(casework, "segment", None)
     events = [*segment_cohort(plan_of(cases, output, toy_model))]
     assert (outcome(events).segmented, outcome(events).reused, outcome(events).failed) == (0, 4, 2)
     assert all(event.reused for event in events if isinstance(event, CaseDone))
@@ -246,3 +247,15 @@ def test_every_event_can_be_written_as_json(done) -> None:
 )
 def test_time_left_is_told_as_people_do(seconds: float, words: str) -> None:
     assert describe_left(seconds) == words
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_memory_does_not_grow_over_two_hundred_cases(tmp_path, toy_model) -> None:
+    write_cohort(tmp_path / "cases", 200)
+    process = psutil.Process()
+    events = segment_cohort(plan_of(tmp_path / "cases", tmp_path / "out", toy_model))
+    used_mb = [process.memory_info().rss / 2**20 for event in events if isinstance(event, CaseDone)]
+    print("MB after each 20th case:", *(f"{mb:.0f}" for mb in used_mb[9::20]), f"at the end {used_mb[-1]:.0f}")
+    assert len(used_mb) == 200
+    assert max(used_mb[9:]) <= 1.05 * used_mb[9]

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,12 @@ import pytest
 
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.grid import default_grid
-from napari_braintumor.engine.measuring.record import describe_segmentation, save_segmentation
+from napari_braintumor.engine.measuring.record import (
+    are_intact,
+    describe_segmentation,
+    read_written,
+    save_segmentation,
+)
 from napari_braintumor.engine.volumes import Segmentation
 
 
@@ -158,3 +165,56 @@ def test_writing_that_fails_leaves_no_record_behind(result_of, tmp_path: Path) -
     with pytest.raises(DataError, match="cannot be written"):
         save_segmentation(result_of("a.nii"), tmp_path / "out", ".png")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that comes after this changes a file."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the process die before the `step`-th change to the folder's files."""
+    left = [step]
+
+    def dying(change: Callable) -> Callable:
+        def wrapper(*arguments, **options):
+            left[0] -= 1
+            if left[0] <= 0:
+                raise Killed
+            return change(*arguments, **options)
+
+        return wrapper
+
+    for place, name in ((Path, "replace"), (Path, "unlink"), (os, "link"), (shutil, "rmtree")):
+        monkeypatch.setattr(place, name, dying(getattr(place, name)))
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "in place of an earlier one"])
+def test_wherever_writing_is_killed_the_next_one_gives_what_one_gives(result_of, tmp_path: Path, there) -> None:
+    out, died = tmp_path / "out", 0
+    for step in range(1, 30):
+        shutil.rmtree(out, ignore_errors=True)
+        if there:
+            save_segmentation(result_of("a.nii", label=1), out)
+        try:
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                kill_at(monkeypatch, step)
+                save_segmentation(result_of("a.nii"), out)
+        except Killed:
+            died += 1
+            files, _ = read_written(out / "anna_tumor.json") if (out / "anna_tumor.json").exists() else ({}, None)
+            there_now = {name: sha256 for name, sha256 in files.items() if (out / name).exists()}
+            assert are_intact(out / "anna_tumor.json", there_now)  # no file contradicts its record
+        labels, record = save_segmentation(result_of("a.nii"), out)
+        assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {labels.name, record.name}
+        assert labels.name == "anna_tumor.nii.gz"
+        assert values_of(labels) == 3
+        assert are_intact(record, read_written(record)[0])
+    assert 5 <= died < 25
+
+
+def test_a_record_says_what_else_it_is_given_and_files_are_named_as_asked(segmentation, tmp_path: Path) -> None:
+    names = lambda number: f"sub-1_desc-tumor{number}_dseg"  # noqa: E731
+    (tmp_path / "sub-1_desc-tumor1_dseg.nii.gz").write_bytes(b"somebody's")
+    labels, record = save_segmentation(segmentation, tmp_path, more={"key": "abc"}, naming=names)
+    assert labels.name == "sub-1_desc-tumor2_dseg.nii.gz"
+    assert json.loads(record.read_text())["key"] == "abc"

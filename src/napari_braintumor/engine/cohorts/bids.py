@@ -104,9 +104,14 @@ def name_labels(entities: Mapping[str, str], number: int, space: str | None = No
 def describe_sources(case: CaseFiles, root: Path) -> dict[str, Any]:
     """Return what a sidecar says of the scans that labels were made from."""
     paths = [path for image in case.images for path in image.paths]
-    top = root.resolve()
-    inside = [path.resolve().relative_to(top) for path in paths if path.resolve().is_relative_to(top)]
-    return {"Sources": [f"bids:raw:{path.as_posix()}" for path in inside], "Manual": False}
+    sources = [address for path in paths if (address := find_address(path, root)) is not None]
+    return {"Sources": sources, "Manual": False, "Description": "Labels of a brain tumor, drawn by a network."}
+
+
+def find_address(path: Path, root: Path) -> str | None:
+    """Return the address of a scan in a dataset, ``bids:raw:sub-01/anat/...``; None if it lies outside."""
+    inside, top = path.resolve(), root.resolve()
+    return f"bids:raw:{inside.relative_to(top).as_posix()}" if inside.is_relative_to(top) else None
 
 
 def list_dataset_files(
@@ -154,6 +159,8 @@ def list_dataset_files(
     if rows:
         files["participants.tsv"] = _write_tsv(rows)
         meanings = {column: {"Description": _describe_column(column)} for column in columns}
+        if any(name.endswith("_sessions.tsv") for name in files):
+            files["sessions.json"] = _write_json(meanings)
         about = {"results": {"Description": "How many results there are; with several, see the table of sessions."}}
         files["participants.json"] = _write_json({**about, **meanings})
     return files

@@ -88,7 +88,17 @@ class CohortDone:
     report: Path | None = None
 
 
-CohortEvent = CohortStarted | CaseStarted | CaseProgressed | CaseDone | CaseFailed | CohortProgressed | CohortDone
+@dataclass(frozen=True)
+class Waited:
+    """A watched folder has nothing new: so many cases are over, and so many are still arriving."""
+
+    done: int
+    arriving: int
+
+
+CohortEvent = (
+    CohortStarted | CaseStarted | CaseProgressed | CaseDone | CaseFailed | CohortProgressed | CohortDone | Waited
+)
 
 
 def describe_event(event: CohortEvent) -> dict[str, Any]:
@@ -129,6 +139,8 @@ def describe_event(event: CohortEvent) -> dict[str, Any]:
                 "table": None if event.table is None else str(event.table),
                 "report": None if event.report is None else str(event.report),
             }
+        case Waited(done, arriving):
+            return {"event": "waiting", "done": done, "arriving": arriving}
 
 
 def describe_left(seconds: float) -> str:

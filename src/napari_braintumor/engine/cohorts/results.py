@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_braintumor.engine.aligning.returning import segmentation_on
 from napari_braintumor.engine.atomic import fold, list_taken_names
-from napari_braintumor.engine.cohorts.bids import describe_sources, folder_of, name_labels, read_entities
+from napari_braintumor.engine.cohorts.bids import describe_sources, find_address, folder_of, name_labels, read_entities
 from napari_braintumor.engine.cohorts.plan import ALL, CohortConfig, CohortPlan
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.files.case_files import CaseFiles
@@ -157,12 +157,21 @@ def save_result(
         naming: Naming = partial(number_result, placed.name)
         if place.entities is not None:
             naming = partial(name_labels, place.entities, space=modality)
-        _, record = save(placed, place.folder, more={**place.more, KEY: key}, naming=naming)
+        more = {**place.more, **_find_reference(placed, plan), KEY: key}
+        _, record = save(placed, place.folder, more=more, naming=naming)
         records.append(record.name)
-    more = {**place.more, KEY: key, OTHERS: records, MEASURED: measure(main)}
+    more = {**place.more, **_find_reference(main, plan), KEY: key, OTHERS: records, MEASURED: measure(main)}
     draw = partial(_draw, volume, segmentation) if config.pictures else None
     _, record = save(main, place.folder, picture=draw, more=more, naming=place.naming)
     return Result(record, json.loads(record.read_bytes()))
+
+
+def _find_reference(placed: Segmentation, plan: CohortPlan) -> dict[str, str]:
+    """Return what a sidecar of BIDS says of the scan whose grid labels lie on."""
+    if plan.bids is None or placed.source.path is None:
+        return {}
+    address = find_address(placed.source.path, plan.bids)
+    return {"SpatialReference": address} if address else {}
 
 
 def measure(segmentation: Segmentation) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -91,7 +92,7 @@ def open_workplace(output: Path) -> Iterator[Workplace]:
     """
     this = describe_process()
     word = re.sub(r"\W+", "-", platform.node())
-    folder = output / UNFINISHED / f"{word}-{this['pid']}-{round(this['created'] * 100)}"
+    folder = output / UNFINISHED / f"{word}-{this['pid']}-{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _OWNER).write_text(json.dumps(this), encoding="utf-8")
