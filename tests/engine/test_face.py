@@ -8,7 +8,7 @@ import pytest
 from napari_braintumor import engine
 
 
-@pytest.mark.parametrize("name", ["segment", "train", "evaluate"])
+@pytest.mark.parametrize("name", ["segment", "segment_cohort", "train", "evaluate"])
 def test_the_example_of_a_function_does_what_it_says(name, case_folder, toy_model, tmp_path, monkeypatch) -> None:
     for case in ("case0", "case1", "case2"):
         shutil.copytree(case_folder / case, tmp_path / "cases" / case)
