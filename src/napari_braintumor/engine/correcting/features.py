@@ -68,6 +68,17 @@ class CaseFeatures:
         cells = np.stack(np.unravel_index(self.places, self.grid), axis=1).astype(np.float32)
         return cells * (np.array(self.step) * self.spacing).astype(np.float32)
 
+    def find_near(self, center: NDArray[np.float32], mm: float) -> NDArray[np.bool_]:
+        """Return which of the kept voxels lie within a distance of a place (mm along Z, Y, X): bool ``(V,)``."""
+        sides = np.array(self.step) * self.spacing
+        z, y, x = (
+            ((np.arange(count) * side - at) ** 2).astype(np.float32)
+            for count, side, at in zip(self.grid, sides, center, strict=True)
+        )
+        near_zyx = (z[:, None, None] + y[:, None] + x) < mm**2
+        near: NDArray[np.bool_] = near_zyx.reshape(-1)[self.places]
+        return near
+
     def spread(self, values_V: NDArray[np.float32], empty: float) -> NDArray[np.float32]:
         """Return values of the kept voxels as an array on the features' grid."""
         whole = np.full(self.grid, empty, np.float32)

@@ -100,8 +100,7 @@ def choose_samples(
     for number in np.unique(stroke_of):
         under = np.flatnonzero(stroke_of == number)
         chosen.append(under[np.unique(np.linspace(0, len(under) - 1, SAMPLES).round().astype(np.intp))])
-        middle = features.mm[rows[under]].mean(0, keepdims=True)
-        near |= square_distances(features.mm, middle)[:, 0] < HOLDING_MM**2
+        near |= features.find_near(features.mm[rows[under]].mean(0), HOLDING_MM)
     near[rows] = False
     around = np.flatnonzero(near)
     holding = around[np.random.default_rng(0).permutation(len(around))[:HOLDING_VOXELS]]
@@ -135,12 +134,22 @@ class Likeness:
         self.spread = np.float32(np.sqrt(max(1e-6, varies)))
         self.seen_SC = features.values[sampled.rows].astype(np.float32) / self.spread
         self.mm_S3 = features.mm[sampled.rows]
+        self._places_S = self._place(sampled.rows)
+
+    def _place(self, rows: NDArray[np.intp]) -> Floats:
+        """Return voxels as points whose square distance is how unlike they are: ``(len(rows), C + 3)``."""
+        channels = self.features.values.shape[1]
+        places = np.empty((len(rows), channels + 3), np.float32)
+        places[:, :channels] = self.features.values[rows]
+        places[:, :channels] *= 1 / (np.sqrt(2) * LIKENESS * self.spread)
+        places[:, channels:] = self.features.mm[rows]
+        places[:, channels:] *= 1 / (np.sqrt(2) * REACH_MM)
+        return places
 
     def compare(self, rows: NDArray[np.intp], regions: list[int]) -> list[Floats]:
         """Return the likeness ``(len(rows), S)`` of voxels to the samples, for each of some regions."""
-        seen_VC = self.features.values[rows].astype(np.float32) / self.spread
-        alike = square_distances(seen_VC, self.seen_SC) / np.float32(-2 * LIKENESS**2)
-        alike -= square_distances(self.features.mm[rows], self.mm_S3) / np.float32(2 * REACH_MM**2)
+        alike = square_distances(self._place(rows), self._places_S)
+        np.negative(alike, out=alike)
         np.exp(alike, out=alike)
         return [alike for _ in regions]
 
@@ -217,6 +226,8 @@ def find_candidates(features: CaseFeatures, logits_VR: Floats, mm_S3: Floats) ->
 
 def square_distances(one: Floats, other: Floats) -> Floats:
     """Return the square of the distance of each row of an array from each row of another."""
-    squares = (one * one).sum(1)[:, None] + (other * other).sum(1) - 2 * one @ other.T
-    positive: Floats = np.maximum(squares, 0)
-    return positive
+    squares: Floats = one @ other.T
+    squares *= -2
+    squares += np.einsum("ij,ij->i", one, one)[:, None]
+    squares += np.einsum("ij,ij->i", other, other)
+    return np.maximum(squares, 0, out=squares)
