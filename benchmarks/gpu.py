@@ -352,6 +352,7 @@ def describe(result: Mapping[str, Any]) -> str:
             ),
         ]
         for side in dict.fromkeys((*result["clicks"], *result["cases"]))
+        if result["clicks"].get(side) or result["cases"].get(side)
     ]
     training = [
         [
@@ -362,19 +363,22 @@ def describe(result: Mapping[str, Any]) -> str:
         ]
         for row in result["training"]
     ]
-    sections = [
-        f"## On a GPU: {result['device']}",
-        make_table(
-            [
-                *("on", "first click, s", "second click, s", "first case to file, s", "later, s"),
-                *("plain MONAI: first, s", "later, s"),
-            ],
-            uses,
-        ),
-        "The sample case, default model. A click is the engine's part in a fresh process, the first one with all "
-        "imports; case to file reads and writes NIfTI. Plain MONAI is the pipeline of *From a case on disk to labels "
-        f"on disk*, on the same device. The processor beside the card has {result['cores']} cores, all of them used. "
-        f"Aimed at: a case in {MAX_CASE_S} s.",
+    sections = [f"## On a GPU: {result['device']}"]
+    if uses:
+        sections += [
+            make_table(
+                [
+                    *("on", "first click, s", "second click, s", "first case to file, s", "later, s"),
+                    *("plain MONAI: first, s", "later, s"),
+                ],
+                uses,
+            ),
+            "The sample case, default model. A click is the engine's part in a fresh process, the first one with all "
+            "imports; case to file reads and writes NIfTI. Plain MONAI is the pipeline of *From a case on disk to "
+            "labels on disk*, on the same device. The processor beside the card has "
+            f"{result['cores']} cores, all of them used. Aimed at: a case in {MAX_CASE_S} s.",
+        ]
+    sections += [
         make_table(
             [
                 *("plan", "batch", "slices/s", "the same batch again, slices/s", "plain MONAI, slices/s"),
