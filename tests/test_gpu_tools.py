@@ -71,6 +71,7 @@ def test_a_packed_plan_needs_no_case_of_those_held_out_to_know_their_names(tmp_p
         plan = json.loads(path.read_text(encoding="utf-8"))
         assert set(plan["held_out"]) <= set(plan["patients"])
         assert plan["patients"]["BraTS2021_01482"] == "TCGA_CS_6188"
+        assert (tmp_path / plan["start_from"]).exists()
 
 
 def test_plans_with_other_cases_are_not_packed_together(plan, tmp_path) -> None:

@@ -16,13 +16,22 @@ from napari_braintumor.engine.training.plan_files import read_plan
 
 TOOLS = Path(__file__).parent
 STAGES = {
-    "glioma-unet": ("glioma_unet", "glioma_unet_refined", "glioma_unet_last"),
+    "glioma-unet": ("glioma_unet", "glioma_unet_refined", "glioma_unet_last", "glioma_unet_long"),
     "glioma-res-unet": ("glioma_res_unet", "glioma_res_unet_last", "glioma_res_unet_more"),
-    "glioma-u2net": ("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
+    "glioma-u2net": (
+        *("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
+        *("glioma_u2net_context", "glioma_u2net_long", "glioma_u2net_mixed_long"),
+    ),
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
+AVERAGED = {
+    "glioma-u2net": ("glioma_u2net_long", "glioma_u2net_mixed_long", "glioma_u2net_context", "glioma_u2net_core")
+}
+"""Models that are the average of several trainings, see `average_models.py`."""
+
 TEACHERS = {
     "glioma_u2net_core": Path("runs", "more", "glioma-u2net", "model.safetensors"),
+    "glioma_u2net_context": Path("runs", "core", "glioma-u2net", "model.safetensors"),
     "glioma_res_unet_more": bundled_folder() / "glioma-u2net.safetensors",
 }
 """Plans that learn from LGG cases with a core marked, and the model that helps to mark it."""
@@ -30,8 +39,8 @@ TEACHERS = {
 TAUGHT = "lgg_core.cases.zip"
 """The archive of those cases."""
 
-CLEANED = ("glioma-u2net", "glioma-res-unet")
-"""Models of version 2, whose cards also say when little enhancing tumor or little core is not believed."""
+CLEANED = ("glioma-u2net", "glioma-res-unet", "glioma-unet")
+"""Models of version 2 and later, whose cards also say when little enhancing tumor or little core is not believed."""
 
 MIN_VOLUME_ML = 1.0
 """Connected components below this are removed, see `models_notes.md`."""
@@ -49,12 +58,23 @@ def main() -> None:
             teacher, archive = TEACHERS[plan.stem], options.data / TAUGHT
             run([str(TOOLS / "label_core.py"), str(plans[0]), str(teacher), str(options.data), str(archive)])
         run(["-m", "napari_braintumor", "train", str(plan), "--data", str(options.data)])
-    model = read_plan(plans[-1]).output / options.name / "model.safetensors"
+    model = find_trained(plans[-1])
+    if options.name in AVERAGED:
+        averaged = [find_trained(TOOLS / "plans" / f"{stage}.json") for stage in AVERAGED[options.name]]
+        model = Path("runs", "averaged", f"{options.name}.safetensors")
+        model.parent.mkdir(parents=True, exist_ok=True)
+        run([str(TOOLS / "average_models.py"), str(model), *map(str, averaged)])
     if options.name in CLEANED:
         run([str(TOOLS / "set_cleaning.py"), str(model), options.name])
     record = TOOLS / "records" / f"{options.name}.json"
     settings = ["--min-volume-ml", str(MIN_VOLUME_ML), "--no-tumor", *options.no_tumor]
     run([str(TOOLS / "measure_model.py"), str(model), str(options.data), str(record), *settings])
+
+
+def find_trained(plan: Path) -> Path:
+    """Return the model that a plan's training leaves."""
+    read = read_plan(plan)
+    return read.output / read.name / "model.safetensors"
 
 
 def run(command: list[str]) -> None:

@@ -116,6 +116,7 @@ def place(run: Path, data: Path, runs: Path | None, replace: bool) -> None:
         return
     text = json.loads((run / "plan.json").read_text(encoding="utf-8"))
     text |= {"cases": [str((data / case).resolve()) for case in own.cases], "output": str(target.parent.resolve())}
+    text["start_from"] = own.start_from
     (run / "plan.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
     if target.exists():
         shutil.rmtree(target)
