@@ -42,7 +42,7 @@ TAUGHT = "lgg_core.cases.zip"
 CLEANED = ("glioma-u2net", "glioma-res-unet", "glioma-unet")
 """Models of version 2 and later, whose cards also say when little enhancing tumor or little core is not believed."""
 
-MIN_VOLUME_ML = 1.0
+MIN_VOLUME_ML = 2.0
 """Connected components below this are removed, see `models_notes.md`."""
 
 
