@@ -90,13 +90,14 @@ def describe_weakest(record: dict) -> str:
         if row["region"] == CORE and row["reference_ml"] - volumes.get((row["case"], ENHANCING), np.inf) > DIM_CORE_ML
     ]
     known = (
-        f" Core of patients with more than {DIM_CORE_ML:g} mL of it that does not enhance: {mean(dim):.2f}, n = {len(dim)}."
+        f" Core of patients with more than {DIM_CORE_ML:g} mL of it that does not enhance: {mean(dim):.2f}, "
+        f"n = {len(dim)}."
         if dim
         else ""
     )
     return (
-        f"Mean Dice (and the lowest) on patients that training never saw: {'; '.join(figures)}.{known} Meningiomas were "
-        "learned from as single slices and are not measured."
+        f"Mean Dice (and the lowest) on patients that training never saw: {'; '.join(figures)}.{known} "
+        "Meningiomas were learned from as single slices and are not measured."
     )
 
 
