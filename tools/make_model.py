@@ -18,20 +18,11 @@ TOOLS = Path(__file__).parent
 STAGES = {
     "glioma-unet": ("glioma_unet", "glioma_unet_refined", "glioma_unet_last", "glioma_unet_long"),
     "glioma-res-unet": ("glioma_res_unet", "glioma_res_unet_last", "glioma_res_unet_more"),
-    "glioma-u2net": (
-        *("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
-        *("glioma_u2net_context", "glioma_u2net_long", "glioma_u2net_mixed_long"),
-    ),
+    "glioma-u2net": ("glioma_u2net", "glioma_u2net_last", "glioma_u2net_more", "glioma_u2net_core"),
     "glioma-fcn8s": ("fcn8s", "fcn8s_last"),
 }
-AVERAGED = {
-    "glioma-u2net": ("glioma_u2net_long", "glioma_u2net_mixed_long", "glioma_u2net_context", "glioma_u2net_core")
-}
-"""Models that are the average of several trainings, see `average_models.py`."""
-
 TEACHERS = {
     "glioma_u2net_core": Path("runs", "more", "glioma-u2net", "model.safetensors"),
-    "glioma_u2net_context": Path("runs", "core", "glioma-u2net", "model.safetensors"),
     "glioma_res_unet_more": bundled_folder() / "glioma-u2net.safetensors",
 }
 """Plans that learn from LGG cases with a core marked, and the model that helps to mark it."""
@@ -42,8 +33,8 @@ TAUGHT = "lgg_core.cases.zip"
 CLEANED = ("glioma-u2net", "glioma-res-unet", "glioma-unet")
 """Models of version 2 and later, whose cards also say when little enhancing tumor or little core is not believed."""
 
-MIN_VOLUME_ML = 2.0
-"""Connected components below this are removed, see `models_notes.md`."""
+MIN_VOLUME_ML = {"glioma-unet": 2.0}
+"""Connected components below this are removed, 1 mL where nothing is said; see `models_notes.md`."""
 
 
 def main() -> None:
@@ -58,23 +49,12 @@ def main() -> None:
             teacher, archive = TEACHERS[plan.stem], options.data / TAUGHT
             run([str(TOOLS / "label_core.py"), str(plans[0]), str(teacher), str(options.data), str(archive)])
         run(["-m", "napari_braintumor", "train", str(plan), "--data", str(options.data)])
-    model = find_trained(plans[-1])
-    if options.name in AVERAGED:
-        averaged = [find_trained(TOOLS / "plans" / f"{stage}.json") for stage in AVERAGED[options.name]]
-        model = Path("runs", "averaged", f"{options.name}.safetensors")
-        model.parent.mkdir(parents=True, exist_ok=True)
-        run([str(TOOLS / "average_models.py"), str(model), *map(str, averaged)])
+    model = read_plan(plans[-1]).output / options.name / "model.safetensors"
     if options.name in CLEANED:
         run([str(TOOLS / "set_cleaning.py"), str(model), options.name])
     record = TOOLS / "records" / f"{options.name}.json"
-    settings = ["--min-volume-ml", str(MIN_VOLUME_ML), "--no-tumor", *options.no_tumor]
+    settings = ["--min-volume-ml", str(MIN_VOLUME_ML.get(options.name, 1.0)), "--no-tumor", *options.no_tumor]
     run([str(TOOLS / "measure_model.py"), str(model), str(options.data), str(record), *settings])
-
-
-def find_trained(plan: Path) -> Path:
-    """Return the model that a plan's training leaves."""
-    read = read_plan(plan)
-    return read.output / read.name / "model.safetensors"
 
 
 def run(command: list[str]) -> None:

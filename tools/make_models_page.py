@@ -199,7 +199,10 @@ def calibration(records: list[dict]) -> str:
 def no_tumor(records: list[dict]) -> str:
     return make_table(
         ["", *map(name_of, records)],
-        [[case, *(f"{r['no_tumor'][case]['whole tumor']:.2f}" for r in records)] for case in records[0]["no_tumor"]],
+        [
+            [case, *(f"{r['no_tumor'][case]['whole tumor']:.2f}" if case in r["no_tumor"] else "–" for r in records)]
+            for case in dict.fromkeys(name for record in records for name in record["no_tumor"])
+        ],
     )
 
 

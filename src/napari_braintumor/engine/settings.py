@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-DEFAULT_MODEL = "glioma-u2net"
+DEFAULT_MODEL = "glioma-unet"
 """The model with the best accuracy for its running time, see docs/models.md."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]

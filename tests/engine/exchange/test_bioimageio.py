@@ -178,7 +178,7 @@ def test_the_example_shows_tumor_and_what_the_network_makes_of_it(tmp_path: Path
     path = bioimageio.export(ModelStore().find("glioma-unet"), tmp_path / "package.zip")
     with zipfile.ZipFile(path) as opened:
         images, regions = (np.load(io.BytesIO(opened.read(f"test_{name}.npy"))) for name in ("input", "output"))
-    assert images.shape[:2] == (1, 4)
+    assert images.shape[:2] == (1, 12)  # four modalities of a slice, of that above and of that below
     assert images.shape[2:] == regions.shape[2:]
     assert (regions[0] > 0.5).any((1, 2)).all()
 

@@ -43,6 +43,12 @@ def test_models_that_ship_with_the_package_are_not_doubted() -> None:
     assert all(model.card is not None and not model.card.doubts for model in ModelStore().list() if model.bundled)
 
 
+@pytest.mark.parametrize(("share", "is_doubted"), [(0.4, True), (0.98, True), (0.995, False), (None, False)])
+def test_a_training_that_was_stopped_in_its_last_moments_is_not_doubted(share, is_doubted) -> None:
+    card = ModelCard(name="a", architecture="unet", validation_patients=("b",), stopped_at=share)
+    assert any("stopped early" in reason for reason in card.doubts) == is_doubted
+
+
 def card_with(*rows: tuple, **changes) -> ModelCard:
     """A card with figures: region, modalities, mean, and more of `Metric`."""
     fields = ("region", "modalities", "mean", "data", "n", "held_out", "measure")

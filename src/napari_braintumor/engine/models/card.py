@@ -98,6 +98,10 @@ class SolidCore(Frozen):
 Side = Annotated[int, Field(ge=16, le=1024)]
 
 
+FINISHED_SHARE = 0.99
+"""A training that was stopped behind this share of its plan had nothing left to learn: its rate was almost zero."""
+
+
 class ModelCard(Frozen):
     """What a model is, what it needs, what it was trained on and how well it performs."""
 
@@ -217,7 +221,7 @@ class ModelCard(Frozen):
             reasons.append(
                 "It was measured only on slices of the scans it learned from, so nothing is known about other patients."
             )
-        if self.stopped_at is not None:
+        if self._stopped_early:
             reasons.append(f"Its training was stopped early, after {self.stopped_at:.0%} of its plan.")
         return tuple(reasons)
 
@@ -225,12 +229,16 @@ class ModelCard(Frozen):
     def badges(self) -> tuple[str, ...]:
         """The doubts, in two words each, for lists."""
         unproven = {metric.data for metric in self.metrics} <= set(_OWN_SLICES_NAMES)
-        return ("not validated",) * unproven + ("stopped early",) * (self.stopped_at is not None)
+        return ("not validated",) * unproven + ("stopped early",) * self._stopped_early
 
     def lacks(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the modalities that the model needs and does not get; none if any subset will do."""
         there = set(available)
         return () if self.accepts_missing else tuple(name for name in self.modalities if name not in there)
+
+    @property
+    def _stopped_early(self) -> bool:
+        return self.stopped_at is not None and self.stopped_at < FINISHED_SHARE
 
     def leaves_out(self, modalities: Collection[str], with_skull: Collection[str]) -> tuple[str, ...]:
         """Return the modalities that had better not be used, because training never saw them with the skull.
