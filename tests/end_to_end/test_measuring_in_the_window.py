@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import csv
 import shutil
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QPushButton
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QFileDialog, QLineEdit, QTableView
 
 from napari_braintumor.engine.files.sample import sample_folder
+from napari_braintumor.widgets.measuring import working
 from napari_braintumor.widgets.measuring.dock import NOTHING_YET, MeasureDock
 
 WAIT_MS = 120_000
+
+
+class Clicks:
+    """Notes which controls of a dock were used, and says which were not."""
+
+    def __init__(self, dock: MeasureDock) -> None:
+        self.dock = dock
+        self.used: set[str] = set()
+        for name, control in self.list_controls().items():
+            signal = control.clicked if isinstance(control, QAbstractButton | QTableView) else None
+            signal = control.currentIndexChanged if isinstance(control, QComboBox) else signal
+            signal = control.textChanged if isinstance(control, QLineEdit) else signal
+            signal.connect(lambda *_, name=name: self.used.add(name))
+
+    def list_controls(self) -> dict[str, Any]:
+        """Return what can be used in the dock, by its name for screen readers, or else its text."""
+        kinds = (QAbstractButton, QComboBox, QTableView, QLineEdit)
+        found = {
+            each.accessibleName() or each.text(): each
+            for kind in kinds
+            for each in self.dock.findChildren(kind)
+            if not isinstance(each, QLineEdit | QAbstractButton) or each.accessibleName() or each.text()
+        }
+        return {name: each for name, each in found.items() if name}
+
+    def list_unused(self) -> set[str]:
+        return set(self.list_controls()) - self.used
 
 
 def open_dock(viewer: Any) -> MeasureDock:
@@ -25,7 +54,7 @@ def open_dock(viewer: Any) -> MeasureDock:
 
 
 def wait_for_rows(qtbot: Any, dock: MeasureDock) -> None:
-    qtbot.waitUntil(lambda: bool(dock.rows) and dock._measuring is None, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: bool(dock.rows) and dock.measuring.idle, timeout=WAIT_MS)
 
 
 @pytest.fixture
@@ -34,8 +63,31 @@ def viewer(make_napari_viewer: Any) -> Any:
     return make_napari_viewer()
 
 
-def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph(viewer, qtbot, tmp_path, monkeypatch) -> None:
+def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph_in_under_a_minute(
+    viewer, qtbot, tmp_path, monkeypatch
+) -> None:
+    viewer.open_sample("napari-braintumor", "sample-case")
+    begun_s = time.monotonic()
     dock = open_dock(viewer)
+    wait_for_rows(qtbot, dock)
+    dock.copy_button.click()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    dock.export_button.click()
+    qtbot.waitUntil(lambda: "methods and record are in" in dock.message.text(), timeout=WAIT_MS)
+    took_s = time.monotonic() - begun_s
+    print(f"From an open case to a row, a figure and a paragraph: {took_s:.1f} s and two clicks.")
+    assert took_s < 60
+    (folder,) = tmp_path.iterdir()
+    assert all((folder / name).stat().st_size for name in ("row.csv", "figure.png", "methods.txt"))
+    # Read by somebody else, so that a row is a row.
+    assert QApplication.clipboard().text().splitlines()[0] in (folder / "row.csv").read_text().splitlines()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_control_does_what_it_says(viewer, qtbot, tmp_path, monkeypatch) -> None:
+    dock = open_dock(viewer)
+    clicks = Clicks(dock)
     assert dock.target_line.text() == NOTHING_YET
     assert not dock.export_button.isEnabled()
     viewer.open_sample("napari-braintumor", "sample-case")
@@ -95,6 +147,21 @@ def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph(viewer, qtbot, tmp_
     dock.scores_box.view.clicked.emit(dock.scores_box.table.index(0, 2))
     assert "tumor core" in dock.message.text()
 
+    # Scores and differences follow the brush, on the labels and on the reference.
+    dock.scores_box.differences_button.click()
+    corner = tuple(
+        np.array(each) for each in ([20] * 400, [5 + n // 20 for n in range(400)], [5 + n % 20 for n in range(400)])
+    )
+    assert not shown.data[corner].any()
+    for painted, number in ((drawn, 2), (reference, 3)):
+        before = dock.scores_box.table.rows[0]
+        painted.data_setitem(corner, 2)
+        qtbot.waitUntil(lambda before=before: dock.scores_box.table.rows[0] != before, timeout=WAIT_MS)
+        assert set(shown.data[corner].tolist()) == {number}
+        painted.undo()
+        qtbot.waitUntil(lambda before=before: dock.scores_box.table.rows[0] == before, timeout=WAIT_MS)
+        assert not shown.data[corner].any()
+
     # The export.
     viewer.layers.selection.active = reference
     wait_for_rows(qtbot, dock)
@@ -112,25 +179,57 @@ def test_from_an_open_case_to_a_row_a_figure_and_a_paragraph(viewer, qtbot, tmp_
     (row,) = csv.DictReader((folder / "row.csv").read_text().splitlines())
     assert row["whole_tumor_side"] == "right"
 
-    # Nothing is left unclicked.
-    clicked = {
-        "Export for a paper", "Draw diameters", "Copy CSV row", "Show false and missed",
-        "Compare with the earlier visit", "Cancel", "Copy details", "Show visits: side by side",
-        "Show visits: earlier", "Show visits: later", "Show visits: changes",
-    }  # fmt: skip
-    controls = {each.accessibleName() for kind in (QPushButton, QCheckBox) for each in dock.findChildren(kind)}
-    assert {name for name in controls if name} <= clicked
-    assert not notification_manager.records
+    # Labels in the numbers of another data set.
+    dock.convert_part.expand(animate=False)
+    dock.convert_box.to_box.setCurrentIndex(dock.convert_box.to_box.findData("brats2013"))
+    dock.convert_box.convert_button.click()
+    qtbot.waitUntil(lambda: "The converted labels are" in dock.message.text(), timeout=WAIT_MS)
+    converted = viewer.layers[f"{reference.name} brats2013"]
+    assert np.array_equal(converted.data == 4, reference.data == 3)
+    viewer.layers.remove(converted)
 
+    # Many cases: two folders, then a table to compare with, saved as a table and as a page.
+    for name in ("mine", "right"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            target = tmp_path / name / f"p{number}_seg_brats2023.nii.gz"
+            shutil.copy(sample_folder() / "sample_seg.nii.gz", target)
+    box = dock.folders_box
+    dock.folders_part.expand(animate=False)
+    box.source_box.setCurrentIndex(1)
+    box.source_box.setCurrentIndex(0)
+    for row, name in ((box.labels_row, "mine"), (box.reference_row, "right")):
+        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, name=name: str(tmp_path / name))
+        row.button.click()
+    for meaning in (box.labels_meaning, box.reference_meaning):
+        meaning.setCurrentIndex(meaning.findData("brats2023"))
+    for button, name in ((None, ""), (box.table_button, "scores.csv"), (box.page_button, "page.png")):
+        if button is None:
+            box.score_button.click()
+            qtbot.waitUntil(lambda: dock.footer.job is None and bool(box.table.rows), timeout=WAIT_MS)
+            continue
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, name=name: (str(tmp_path / name), ""))
+        button.click()
+        assert (tmp_path / name).is_file()
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "scores.csv"), ""))
+    box.against_row.button.click()
+    box.score_button.click()
+    qtbot.waitUntil(lambda: dock.footer.job is None and bool(box.table.rows), timeout=WAIT_MS)
+    assert box.table.rows[0] == ["whole tumor", "Dice", "2", "1.000", "1.000 to 1.000", "0.000", "1"]
+    box.view.clicked.emit(box.table.index(0, 0))
+    box.score_button.click()
+    dock.footer.cancel_button.click()
+    qtbot.waitUntil(lambda: dock.footer.job is None, timeout=WAIT_MS)
+    assert dock.message.text() == "Canceled. Nothing was changed."
 
-def test_two_visits_are_compared_from_the_dock(viewer, qtbot, tmp_path) -> None:
+    # Two visits.
+    viewer.layers.clear()
     for day in ("2024-01-10", "2024-04-09"):
         folder = tmp_path / f"p7_{day}"
         folder.mkdir()
         for name in ("t1ce", "seg"):
             ending = "seg_brats2023" if name == "seg" else name
             shutil.copy(sample_folder() / f"sample_{name}.nii.gz", folder / f"p7_{day}_{ending}.nii.gz")
-    dock = open_dock(viewer)
     for day in ("2024-01-10", "2024-04-09"):
         viewer.open(str(tmp_path / f"p7_{day}"), plugin="napari-braintumor")
     first, second = (layer for layer in viewer.layers if isinstance(layer, Labels))
@@ -179,3 +278,16 @@ def test_two_visits_are_compared_from_the_dock(viewer, qtbot, tmp_path) -> None:
     qtbot.waitUntil(lambda: dock.footer.job is None, timeout=WAIT_MS)
     assert "No scan of" in dock.message.text()
     assert "Open the folder of that visit too." in dock.message.text()
+
+    # A fault is shown with details for a report.
+    viewer.open_sample("napari-braintumor", "sample-case")
+    viewer.layers.selection.active = viewer.layers[-1]
+    wait_for_rows(qtbot, dock)
+    monkeypatch.setattr(working, "export_case", lambda *_: 1 / 0)
+    dock.export_button.click()
+    qtbot.waitUntil(lambda: "Something went wrong" in dock.message.text(), timeout=WAIT_MS)
+    dock.message.details_button.click()
+    assert "export_drawn" in QApplication.clipboard().text()
+
+    assert clicks.list_unused() <= {"▸ Against other labels", "▸ Earlier visit", "▸ Label conventions", "▸ Many cases"}
+    assert not notification_manager.records

@@ -7,11 +7,15 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
+from napari_braintumor.engine.anatomy import CONVENTIONS, LABELS
 from napari_braintumor.engine.errors import DataError
+from napari_braintumor.engine.files.converting import values_from_regions
 from napari_braintumor.engine.grid import default_grid, grid_from_affine
 from napari_braintumor.engine.measuring.measurements import measure_regions
 from napari_braintumor.layers.display import make_label_layer
+from napari_braintumor.layers.masks import label_names
 from napari_braintumor.layers.measuring import (
+    add_converted,
     drawn_labels_of,
     find_earlier,
     go_to_slice,
@@ -25,6 +29,8 @@ from napari_braintumor.layers.placement import Placement, default_placement
 from open_layers import open_case
 
 NAMES, COLORS = {2: "edema", 1: "necrosis", 3: "enhancing tumor"}, {1: "#d64550", 2: "#4fae5b", 3: "#f2c14e"}
+
+NAMES_OF_OWN = {label: LABELS[label] for label in (1, 2, 3)}
 
 
 def add_labels(viewer: ViewerModel, case: str = "p1") -> Labels:
@@ -68,6 +74,30 @@ def test_labels_are_never_measured_on_the_scans_of_another_case(synthetic_volume
     assert scans_of(viewer.layers, drawn)  # drawn here, it belongs to what is open
     mine = open_case(viewer, first)
     assert scans_of(viewer.layers, labels) == mine
+
+
+@pytest.mark.parametrize("convention", [name for name, each in CONVENTIONS.items() if not each.binary])
+def test_labels_go_to_another_convention_and_come_back(convention: str) -> None:
+    viewer = ViewerModel()
+    layer = add_labels(viewer)
+    layer.data[4, 16, 9] = 1
+    before = drawn_labels_of(layer, viewer.layers).read().regions
+    values, _ = values_from_regions(before, convention)
+    made = add_converted(viewer, layer, values, convention)
+    assert viewer.layers.selection.active is layer
+    assert made.name == f"tumor [p1] {convention}"
+    assert np.allclose(made.extent.world, layer.extent.world)
+    assert set(np.unique(made.data)) <= CONVENTIONS[convention].values
+    # It knows its numbers, whatever is said of labels that do not.
+    back = drawn_labels_of(made, viewer.layers, "decathlon").read().regions
+    for region in CONVENTIONS[convention].regions:
+        if region in before:
+            assert np.array_equal(back[region], before[region])
+    again, _ = values_from_regions(back, "brats2023") if len(back) > 2 else (None, ())
+    if again is not None:
+        own = add_converted(viewer, made, again, "brats2023")
+        assert np.array_equal(own.data, layer.data)
+        assert label_names(own) == NAMES_OF_OWN
 
 
 def test_diameters_are_drawn_where_they_are_measured_and_taken_away() -> None:

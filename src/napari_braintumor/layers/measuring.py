@@ -13,14 +13,14 @@ from napari.layers import Image, Labels, Layer, Shapes
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.scans import Scan
-from napari_braintumor.engine.anatomy import LABEL_COLORS, REGIONS, name_labels
+from napari_braintumor.engine.anatomy import LABEL_COLORS, OWN_CONVENTION, REGIONS, name_labels
 from napari_braintumor.engine.files.calling import natural_sort_key
 from napari_braintumor.engine.files.owners import find_patient
 from napari_braintumor.engine.measuring.measurements import Measured
 from napari_braintumor.engine.measuring.visits import CHANGE_COLORS, CHANGES, VisitComparison, find_named_day
 from napari_braintumor.engine.volumes import Reference
 from napari_braintumor.layers.cases import cases_in, find_case, match_modalities
-from napari_braintumor.layers.display import make_label_layer
+from napari_braintumor.layers.display import make_label_layer, make_own_label_layer
 from napari_braintumor.layers.figures import figures_of, is_result
 from napari_braintumor.layers.masks import label_names, reference_from_labels
 from napari_braintumor.layers.orientation import go_to_section
@@ -129,7 +129,7 @@ def drawn_labels_of(layer: Labels, layers: Iterable[Layer], convention: str | No
         find_placement(layer),
         names,
         colors,
-        None if names else convention,
+        None if names else layer.metadata.get(KEY, {}).get("convention", convention),
         without,
         record,
         scans,
@@ -247,6 +247,35 @@ def update_or_add_differences(viewer: ViewerModel, layer: Labels, differences_ZY
 def update_or_add_changes(viewer: ViewerModel, layer: Labels, comparison: VisitComparison) -> Labels:
     """Show what has changed since an earlier visit, on the labels of that visit; the layer is updated or new."""
     return _update_or_add(viewer, layer, comparison.changes, "changes", CHANGES, CHANGE_COLORS)
+
+
+def add_converted(viewer: ViewerModel, layer: Labels, values_ZYX: NDArray[np.uint8], convention: str) -> Labels:
+    """Add labels in the numbers of another convention as a new layer, which knows its convention.
+
+    Returns
+    -------
+    Labels
+        Named after the layer and the convention, so that a file that is saved under its name says so too.
+    """
+    place, selected = find_placement(layer), viewer.layers.selection.active
+    name, case = f"{layer.name} {convention}", case_of(layer) or ""
+    if convention == OWN_CONVENTION:
+        array, options, _ = make_own_label_layer(place.to_layer(values_ZYX), place, name, case=case, role="reference")
+    else:
+        metadata = place.remember(convention=convention, **({"case": case} if case else {}))
+        array, options = (
+            place.to_layer(values_ZYX),
+            {**place.options, "name": name, "opacity": 0.6, "metadata": metadata},
+        )
+    made: Labels = viewer.add_labels(array, **options)
+    viewer.layers.selection.active = selected
+    return made
+
+
+def find_differences(viewer: ViewerModel, layer: Labels) -> Labels | None:
+    """Return the layer that shows where labels and a reference differ; None if there is none."""
+    found: Labels | None = _find(viewer, Labels, layer, "differences")
+    return found
 
 
 def find_changes(viewer: ViewerModel, layer: Labels) -> Labels | None:

@@ -13,18 +13,24 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWi
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.measuring.export import list_row
-from napari_braintumor.engine.measuring.measurements import MEASUREMENTS, Measured, Measurement
+from napari_braintumor.engine.measuring.measurements import Measured
 from napari_braintumor.layers import follow_labels, label_names, masks_in, unwrap_layer
 from napari_braintumor.layers.measuring import (
     DrawnLabels,
+    add_converted,
     drawn_labels_of,
+    find_differences,
     go_to_slice,
     remove_diameters,
     update_or_add_diameters,
     update_or_add_differences,
 )
 from napari_braintumor.layers.visits import list_modalities
+from napari_braintumor.widgets.measuring.convert_box import ConvertBox, Converted, convert_drawn, describe_converted
+from napari_braintumor.widgets.measuring.folders_box import FoldersBox
+from napari_braintumor.widgets.measuring.latest import Latest, Prepared
 from napari_braintumor.widgets.measuring.scores_box import ScoresBox
+from napari_braintumor.widgets.measuring.sizes_table import SizesTable
 from napari_braintumor.widgets.measuring.visits_box import VisitsBox
 from napari_braintumor.widgets.measuring.working import (
     Compared,
@@ -43,7 +49,7 @@ from napari_braintumor.widgets.shared.jobs import Failure, Job
 from napari_braintumor.widgets.shared.meaning_box import MeaningBox
 from napari_braintumor.widgets.shared.message import Message
 from napari_braintumor.widgets.shared.parts import copy_text, make_collapsible, make_line, name_widget
-from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
+from napari_braintumor.widgets.shared.tables import make_table_view
 
 if TYPE_CHECKING:
     import napari
@@ -52,8 +58,6 @@ NOTHING_YET = "There are no labels to measure yet. Segment a case, or open or dr
 
 PAUSE_MS = 600
 """After a stroke, until what is drawn is measured again."""
-
-_LISTED = ("volume_ml", "product_mm2", "lesions", "side", "longest_mm", "slice_z")
 
 
 class MeasureDock(Dock):
@@ -72,12 +76,16 @@ class MeasureDock(Dock):
         self._target: Labels | None = None
         self._rows: tuple[Measured, ...] = ()
         self._scored: Scored | None = None
-        self._measuring: Job | None = None
-        self._again = False
+        self._reference: Labels | None = None
+        self._differing = ""
+        self.measuring = Latest(self, "Measure", self._prepare_measuring)
+        self.scoring = Latest(self, "Score", self._prepare_scoring)
+        for latest in (self.measuring, self.scoring):
+            latest.failed.connect(self._show_problem)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(PAUSE_MS)
-        self._soon.timeout.connect(self._measure)
+        self._soon.timeout.connect(self._start_anew)
         self._build()
         follow_labels(napari_viewer)
         layers = napari_viewer.layers
@@ -112,9 +120,7 @@ class MeasureDock(Dock):
         self.footer = Footer(self.export_button, "Stop; nothing is changed")
         self.message = Message()
         self.target_line = make_line("", "What is measured")
-        self.table = TextTable(
-            ["", *(each.heading for name in _LISTED for each in MEASUREMENTS if each.name == name)], numbers_from=1
-        )
+        self.table = SizesTable()
         self.view = make_table_view(self.table, "Measurements", "Click a row to go to the slice of its diameters")
         self.view.clicked.connect(lambda index: self._go_to(index.row()))
         self.view.setMinimumHeight(150)
@@ -130,18 +136,25 @@ class MeasureDock(Dock):
         self.meaning_box = MeaningBox("What the labels mean", "Meaning: as their numbers suggest")
         self.meaning_box.currentIndexChanged.connect(self._start_anew)
         self.scores_box = ScoresBox()
-        self.scores_box.reference_slot.currentIndexChanged.connect(self._score)
+        self.scores_box.reference_slot.currentIndexChanged.connect(self._choose_reference)
         self.scores_box.view.clicked.connect(lambda index: self._show_differences(max(index.column() - 1, 0)))
         self.scores_box.differences_button.clicked.connect(lambda: self._show_differences())
         self.visits_box = VisitsBox(self._viewer)
         self.visits_box.changed.connect(self._enable)
         self.visits_box.compare_button.clicked.connect(self._compare)
+        self.convert_box = ConvertBox()
+        self.convert_box.asked.connect(self._convert)
+        self.folders_box = FoldersBox()
+        self.folders_box.asked.connect(self._score_folders)
+        self.folders_box.said.connect(self.message.show_text)
 
         body = QWidget()
         column = QVBoxLayout(body)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.scores_part = make_collapsible("Against other labels", self.scores_box)
         self.visits_part = make_collapsible("Earlier visit", self.visits_box)
+        self.convert_part = make_collapsible("Label conventions", self.convert_box)
+        self.folders_part = make_collapsible("Many cases", self.folders_box)
         for widget in (
             self.target_line,
             self.meaning_box,
@@ -152,6 +165,8 @@ class MeasureDock(Dock):
             self.message,
             self.scores_part,
             self.visits_part,
+            self.convert_part,
+            self.folders_part,
         ):
             column.addWidget(widget)
         column.addStretch(1)
@@ -170,6 +185,8 @@ class MeasureDock(Dock):
         slot.blockSignals(True)
         slot.offer(others, slot.layer if slot.layer in others else None)
         slot.blockSignals(False)
+        if slot.layer is not self._reference:
+            self._choose_reference()
         self.visits_box.offer(chosen, others, chosen is not last)
         if chosen is not last:
             self._work_on(chosen)
@@ -183,8 +200,7 @@ class MeasureDock(Dock):
                 event.disconnect(self._note_change)
         self._target = layer
         self._show_rows((), "")
-        self._scored = None
-        self.scores_box.show_scores({})
+        self._forget_scores()
         self.visits_box.forget()
         self.message.show_text("")
         if layer is not None:
@@ -193,8 +209,8 @@ class MeasureDock(Dock):
             self._start_anew()
 
     def _start_anew(self, _: int = 0) -> None:
-        self._measure()
-        self._score()
+        self.measuring.ask()
+        self.scoring.ask()
 
     def _events_of(self, layer: Labels) -> tuple[Any, ...]:
         return layer.events.paint, layer.events.data, layer.events.labels_update
@@ -215,6 +231,8 @@ class MeasureDock(Dock):
     def _enable(self) -> None:
         there, busy = self._target is not None, self.footer.job is not None
         self.export_button.setEnabled(there)
+        self.convert_box.convert_button.setEnabled(there and not busy)
+        self.folders_box.set_busy(busy)
         self.copy_button.setEnabled(bool(self._rows))
         self.diameters_box.setEnabled(bool(self._rows))
         self.scores_box.differences_button.setEnabled(self._scored is not None and bool(self._scored.differences))
@@ -222,45 +240,18 @@ class MeasureDock(Dock):
 
     # ---------------------------------------------------------------------------------------------- measuring
 
-    def _measure(self) -> None:
-        """Measure in the background, once more if the labels change meanwhile."""
-        if self._measuring is not None:
-            self._again = True
-            return
+    def _prepare_measuring(self) -> Prepared | None:
         drawn = self._drawn(self._target)
-        if drawn is None:
-            return
-        self._measuring = job = Job(self, "Measure", measure_drawn, drawn)
-        job.happened.connect(partial(self._take_measured, self._target))
-        job.failed.connect(self._show_problem)
-        job.ended.connect(self._end_measuring)
-        job.start()
+        return None if drawn is None else (measure_drawn, (drawn,), partial(self._take_measured, self._target))
 
     def _take_measured(self, layer: Labels, event: Any) -> None:
         if isinstance(event, MeasuredNow) and layer is self._target:
             self.message.show_text("")
             self._show_rows(event.rows, event.divided_by)
 
-    def _end_measuring(self) -> None:
-        self._measuring = None
-        if self._again:
-            self._again = False
-            self._measure()
-            self._score()
-
     def _show_rows(self, rows: tuple[Measured, ...], divided_by: str) -> None:
         self._rows = rows
-        listed = _list_columns()
-        self.table.fill(
-            [
-                [
-                    f"  lesion {row.lesion}" if row.lesion else row.region,
-                    *(each.show(row.values.get(each.name)) for each in listed),
-                ]
-                for row in rows
-            ],
-            header_tips=["", *(each.meaning for each in listed)],
-        )
+        self.table.show_rows(rows)
         self.view.resizeColumnsToContents()
         self.divided_line.setText(f"Sides are the patient's, divided by {divided_by}." if divided_by else "")
         self._draw()
@@ -286,28 +277,38 @@ class MeasureDock(Dock):
 
     # ---------------------------------------------------------------------------------------------- scores
 
-    def _score(self, _: Any = None) -> None:
-        self._scored = None
+    def _choose_reference(self, _: int = 0) -> None:
+        """Score against the chosen labels, now and whenever they change."""
+        if self._reference is not None:
+            for event in self._events_of(self._reference):
+                event.disconnect(self._note_change)
+        other = self.scores_box.reference_slot.layer
+        self._reference = other if isinstance(other, Labels) else None
+        if self._reference is not None:
+            for event in self._events_of(self._reference):
+                event.connect(self._note_change)
+        self._forget_scores()
+        self.scoring.ask()
+
+    def _forget_scores(self) -> None:
+        self._scored, self._differing = None, ""
         self.scores_box.show_scores({})
         self._enable()
-        other = self.scores_box.reference_slot.layer
-        drawn, reference = self._drawn(self._target), self._drawn(other) if isinstance(other, Labels) else None
+
+    def _prepare_scoring(self) -> Prepared | None:
+        other = self._reference
+        drawn, reference = self._drawn(self._target), self._drawn(other) if other is not None else None
         if drawn is None or reference is None:
-            return
-        job = Job(self, "Score", score_drawn, drawn, reference)
-        job.happened.connect(partial(self._take_scored, self._target, other))
-        job.failed.connect(self._show_problem)
-        job.start()
+            return None
+        return score_drawn, (drawn, reference), partial(self._take_scored, self._target, other)
 
     def _take_scored(self, layer: Labels, other: Labels, event: Any) -> None:
-        if (
-            not isinstance(event, Scored)
-            or layer is not self._target
-            or other is not self.scores_box.reference_slot.layer
-        ):
+        if not isinstance(event, Scored) or layer is not self._target or other is not self._reference:
             return
         self._scored = event
         self.scores_box.show_scores(event.scores)
+        if self._differing in event.differences and find_differences(self._viewer, layer) is not None:
+            update_or_add_differences(self._viewer, layer, event.differences[self._differing])
         self._enable()
 
     def _show_differences(self, number: int = 0) -> None:
@@ -315,6 +316,7 @@ class MeasureDock(Dock):
         if self._scored is None or self._target is None:
             return
         region, differences = list(self._scored.differences.items())[number]
+        self._differing = region
         update_or_add_differences(self._viewer, self._target, differences)
         wrong = (differences > 1).sum(axis=(1, 2))
         if wrong.any():
@@ -336,6 +338,19 @@ class MeasureDock(Dock):
     def _show_changes(self, earlier: Labels, event: Any) -> None:
         if isinstance(event, Compared):
             self.visits_box.show_changes(earlier, event)
+
+    def _convert(self, convention: str) -> None:
+        drawn = self._drawn(self._target)
+        if drawn is not None:
+            self._run("Convert", partial(self._show_converted, self._target), convert_drawn, drawn, convention)
+
+    def _show_converted(self, layer: Labels, event: Any) -> None:
+        if isinstance(event, Converted) and layer in self._viewer.layers:
+            made = add_converted(self._viewer, layer, event.values_ZYX, event.convention)
+            self.message.show_text(describe_converted(str(made.name), event))
+
+    def _score_folders(self, generator: Any, args: tuple[Any, ...]) -> None:
+        self._run("Score all cases", self.folders_box.take, generator, *args)
 
     def _ask_where(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the export")
@@ -381,7 +396,3 @@ class MeasureDock(Dock):
 
     def _show_failure(self, failure: Failure) -> None:
         self.message.show_failure(failure)
-
-
-def _list_columns() -> list[Measurement]:
-    return [each for name in _LISTED for each in MEASUREMENTS if each.name == name]
