@@ -7,30 +7,25 @@ from typing import Annotated
 
 import typer
 
-from napari_braintumor.cli._console import Overwrite, check_usage, console, report_errors
-from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
+from napari_braintumor.cli._console import Overwrite, console, report_errors
+from napari_braintumor.cli._meanings import NAMES, LabelsMean, check
+from napari_braintumor.engine.anatomy import CONVENTIONS
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.converting import values_from_regions
 from napari_braintumor.engine.files.drawn import read_drawn
 from napari_braintumor.engine.files.labels import write_labels
 
-_NAMES = ", ".join(CONVENTIONS)
-
 
 def convert(
     labels: Annotated[Path, typer.Argument(help="A label file.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", help=f"The convention to write: {_NAMES}.", show_default=False)],
-    given: Annotated[
-        str | None, typer.Option("--labels", help="The convention of the file, if its name or content does not say.")
-    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", callback=check, help=f"The convention to write: {NAMES}.", show_default=False)
+    ],
+    given: LabelsMean = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert labels between the conventions of data sets, such as the years of BraTS, or to a single region."""
-    with check_usage():
-        for convention in (to, given):
-            if convention is not None:
-                check_convention(convention)
     with report_errors():
         if output.exists() and not overwrite:
             raise DataError(f"'{output}' already exists. Choose another name, or replace it with --overwrite.")

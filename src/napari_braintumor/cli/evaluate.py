@@ -25,9 +25,9 @@ from napari_braintumor.cli._console import (
     split_modalities,
 )
 from napari_braintumor.cli._groups import AlignOptions, CaseOptions, NetworkOptions, expand_groups
+from napari_braintumor.cli._meanings import LabelsMean
 from napari_braintumor.cli._paired import Figure, print_paired, save_page
 from napari_braintumor.cli._rows import open_rows
-from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.events import CaseEvaluated, CaseFailed, Noted, SeedEvaluated
 from napari_braintumor.engine.measuring.folders import read_scores
@@ -60,9 +60,7 @@ def evaluate(
     no_tumor: Annotated[
         bool, typer.Option("--no-tumor", help="The cases show no tumor: measure false positives.")
     ] = False,
-    labels: Annotated[
-        str | None, typer.Option(help=f"What the numbers in the masks mean: {', '.join(CONVENTIONS)}.")
-    ] = None,
+    labels: LabelsMean = None,
     convention: Annotated[
         str,
         typer.Option(help="volume; or seed: also print the original project's measure, which flatters."),
@@ -88,8 +86,6 @@ def evaluate(
     with check_usage():
         if convention not in ("volume", "seed"):
             raise SettingsError(f"There is no convention '{convention}'. Expected volume or seed.")
-        if labels is not None:
-            check_convention(labels)
     failures, results, seed, stopped = Failures(verbose), list[CaseEvaluated](), None, False
     with report_errors():
         side = read_side(split) if split is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Column, Table
@@ -20,6 +20,7 @@ from napari_braintumor.cli._console import (
     split_modalities,
 )
 from napari_braintumor.cli._groups import CaseOptions, expand_groups
+from napari_braintumor.cli._meanings import AsJson
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.choosing_series.changing import label_patients, label_rows
 from napari_braintumor.engine.files.choosing_series.rows import SeriesRow
@@ -31,7 +32,7 @@ def inspect(
     cases: Cases,
     which: CaseOptions,
     modalities: Channels = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what each series of a case is, which are used, and why the others are not; nothing is segmented.
 

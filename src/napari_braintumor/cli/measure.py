@@ -15,14 +15,14 @@ from napari_braintumor.cli._console import (
     Failures,
     Overwrite,
     Verbose,
-    check_usage,
     console,
     errors,
     find_all,
     report_errors,
 )
+from napari_braintumor.cli._meanings import AsJson, LabelsMean
 from napari_braintumor.cli._rows import open_rows
-from napari_braintumor.engine.anatomy import CONVENTIONS, LABEL_COLORS, check_convention, name_labels
+from napari_braintumor.engine.anatomy import LABEL_COLORS, name_labels
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import CaseFiles
 from napari_braintumor.engine.files.drawn import read_drawn
@@ -33,11 +33,6 @@ from napari_braintumor.engine.measuring.export import CaseReport, export_case
 from napari_braintumor.engine.measuring.measurements import MEASUREMENTS, MOST_LESIONS, Measured, measure_regions
 from napari_braintumor.engine.measuring.sides import Midline, center_line, find_midline
 from napari_braintumor.engine.volumes import Reference, Volume
-
-Labels = Annotated[
-    str | None,
-    typer.Option("--labels", help=f"What the numbers in the labels mean: {', '.join(CONVENTIONS)}."),
-]
 
 _OF_LESIONS = ("volume_ml", "product_mm2", "longest_mm", "side", "slice_z")
 """What is printed of single lesions; files have everything."""
@@ -51,7 +46,7 @@ def measure(
         list[Path],
         typer.Argument(help="Label files, or folders of cases with their masks.", show_default=False),
     ],
-    labels: Labels = None,
+    labels: LabelsMean = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write a CSV file, a row for each region and lesion.")
     ] = None,
@@ -61,14 +56,11 @@ def measure(
             help="Also write what a paper needs into a folder: a row, lesions, a figure, methods and a record."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure labels: mL, diameters as in RANO, lesions as in BraTS, surface, side, center; by region and lesion."""
-    with check_usage():
-        if labels is not None:
-            check_convention(labels)
     failures, measured = Failures(verbose), []
     columns = ("case", "region", "lesion", *(each.name for each in MEASUREMENTS))
     with report_errors(), open_rows(output, columns, overwrite) as write:

@@ -10,10 +10,10 @@ import numpy as np
 import typer
 from rich.table import Column, Table
 
-from napari_braintumor.cli._console import Failures, Overwrite, Verbose, check_usage, console, report_errors
+from napari_braintumor.cli._console import Failures, Overwrite, Verbose, console, report_errors
+from napari_braintumor.cli._meanings import AsJson, LabelsMean, ReferenceMeans
 from napari_braintumor.cli._paired import Figure, print_means, print_paired, save_page
 from napari_braintumor.cli._rows import open_rows
-from napari_braintumor.engine.anatomy import CONVENTIONS, check_convention
 from napari_braintumor.engine.events import CaseFailed, Noted
 from napari_braintumor.engine.measuring.folders import (
     CaseScored,
@@ -31,12 +31,8 @@ def score(
     reference: Annotated[
         Path, typer.Argument(help="The reference, or a folder of files with the same names.", show_default=False)
     ],
-    labels_mean: Annotated[
-        str | None, typer.Option("--labels", help=f"What the numbers in the labels mean: {', '.join(CONVENTIONS)}.")
-    ] = None,
-    reference_means: Annotated[
-        str | None, typer.Option("--reference-labels", help="What the numbers in the reference mean.")
-    ] = None,
+    labels_mean: LabelsMean = None,
+    reference_means: ReferenceMeans = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write a CSV file, a row for each region of a case.")
     ] = None,
@@ -45,15 +41,11 @@ def score(
         typer.Option(help="The CSV file of other labels' scores: test whether the two differ on the same cases."),
     ] = None,
     figure: Figure = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
     """Score labels against a reference: Dice, HD95, surface Dice, mL, missed and false lesions, BraTS lesion-wise."""
-    with check_usage():
-        for convention in (labels_mean, reference_means):
-            if convention is not None:
-                check_convention(convention)
     failures, scored = Failures(verbose), dict[str, Regions]()
     with report_errors(), open_rows(output, list_columns(), overwrite) as write:
         others = read_scores(against) if against is not None else {}
