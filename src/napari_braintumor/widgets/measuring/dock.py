@@ -28,7 +28,7 @@ from napari_braintumor.layers.measuring import (
 from napari_braintumor.layers.visits import list_modalities
 from napari_braintumor.widgets.measuring.convert_box import ConvertBox, Converted, convert_drawn, describe_converted
 from napari_braintumor.widgets.measuring.folders_box import FoldersBox
-from napari_braintumor.widgets.measuring.latest import Latest, Prepared
+from napari_braintumor.widgets.measuring.latest import LabelsWatch, Latest, Prepared
 from napari_braintumor.widgets.measuring.scores_box import ScoresBox
 from napari_braintumor.widgets.measuring.sizes_table import SizesTable
 from napari_braintumor.widgets.measuring.visits_box import VisitsBox
@@ -43,7 +43,7 @@ from napari_braintumor.widgets.measuring.working import (
     score_drawn,
 )
 from napari_braintumor.widgets.shared.dock import Dock
-from napari_braintumor.widgets.shared.following import follow, follow_names
+from napari_braintumor.widgets.shared.following import follow, follow_names, when_destroyed
 from napari_braintumor.widgets.shared.footer import Footer
 from napari_braintumor.widgets.shared.jobs import Failure, Job
 from napari_braintumor.widgets.shared.meaning_box import MeaningBox
@@ -73,10 +73,8 @@ class MeasureDock(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._target: Labels | None = None
         self._rows: tuple[Measured, ...] = ()
         self._scored: Scored | None = None
-        self._reference: Labels | None = None
         self._differing = ""
         self.measuring = Latest(self, "Measure", self._prepare_measuring)
         self.scoring = Latest(self, "Score", self._prepare_scoring)
@@ -86,6 +84,10 @@ class MeasureDock(Dock):
         self._soon.setSingleShot(True)
         self._soon.setInterval(PAUSE_MS)
         self._soon.timeout.connect(self._start_anew)
+        self._watched = LabelsWatch(self._soon.start)
+        self._against = LabelsWatch(self._soon.start)
+        for watch in (self._watched, self._against):
+            when_destroyed(self, watch.follow, None)
         self._build()
         follow_labels(napari_viewer)
         layers = napari_viewer.layers
@@ -96,7 +98,7 @@ class MeasureDock(Dock):
     @property
     def target(self) -> Labels | None:
         """The layer that is measured."""
-        return self._target
+        return self._watched.layer
 
     @property
     def rows(self) -> tuple[Measured, ...]:
@@ -178,14 +180,14 @@ class MeasureDock(Dock):
         """Measure the selected labels, else the last ones if they are still there, else the topmost."""
         masks = [unwrap_layer(layer) for layer in masks_in(self._viewer.layers)]
         active = unwrap_layer(self._viewer.layers.selection.active)
-        last = self._target
+        last = self.target
         chosen = active if active in masks else last if last in masks else (masks[-1] if masks else None)
         others = [layer for layer in masks if layer is not chosen]
         slot = self.scores_box.reference_slot
         slot.blockSignals(True)
         slot.offer(others, slot.layer if slot.layer in others else None)
         slot.blockSignals(False)
-        if slot.layer is not self._reference:
+        if slot.layer is not self._against.layer:
             self._choose_reference()
         self.visits_box.offer(chosen, others, chosen is not last)
         if chosen is not last:
@@ -195,28 +197,17 @@ class MeasureDock(Dock):
         self._enable()
 
     def _work_on(self, layer: Labels | None) -> None:
-        if self._target is not None:
-            for event in self._events_of(self._target):
-                event.disconnect(self._note_change)
-        self._target = layer
+        self._watched.follow(layer)
         self._show_rows((), "")
         self._forget_scores()
         self.visits_box.forget()
         self.message.show_text("")
         if layer is not None:
-            for event in self._events_of(layer):
-                event.connect(self._note_change)
             self._start_anew()
 
     def _start_anew(self, _: int = 0) -> None:
         self.measuring.ask()
         self.scoring.ask()
-
-    def _events_of(self, layer: Labels) -> tuple[Any, ...]:
-        return layer.events.paint, layer.events.data, layer.events.labels_update
-
-    def _note_change(self, _: Any = None) -> None:
-        self._soon.start()
 
     def _drawn(self, layer: Labels | None) -> DrawnLabels | None:
         """Return a layer's labels for a worker; None, with a message, if they cannot be measured."""
@@ -229,7 +220,7 @@ class MeasureDock(Dock):
             return None
 
     def _enable(self) -> None:
-        there, busy = self._target is not None, self.footer.job is not None
+        there, busy = self.target is not None, self.footer.job is not None
         self.export_button.setEnabled(there)
         self.convert_box.convert_button.setEnabled(there and not busy)
         self.folders_box.set_busy(busy)
@@ -241,11 +232,11 @@ class MeasureDock(Dock):
     # ---------------------------------------------------------------------------------------------- measuring
 
     def _prepare_measuring(self) -> Prepared | None:
-        drawn = self._drawn(self._target)
-        return None if drawn is None else (measure_drawn, (drawn,), partial(self._take_measured, self._target))
+        drawn = self._drawn(self.target)
+        return None if drawn is None else (measure_drawn, (drawn,), partial(self._take_measured, self.target))
 
     def _take_measured(self, layer: Labels, event: Any) -> None:
-        if isinstance(event, MeasuredNow) and layer is self._target:
+        if isinstance(event, MeasuredNow) and layer is self.target:
             self.message.show_text("")
             self._show_rows(event.rows, event.divided_by)
 
@@ -259,16 +250,16 @@ class MeasureDock(Dock):
 
     def _go_to(self, row: int) -> None:
         """Go to the slice of the diameters of a row."""
-        if self._target is not None and row < len(self._rows) and (found := self._rows[row].diameters) is not None:
-            go_to_slice(self._viewer, self._target, found.z)
+        if self.target is not None and row < len(self._rows) and (found := self._rows[row].diameters) is not None:
+            go_to_slice(self._viewer, self.target, found.z)
 
     def _draw(self, _: bool = False) -> None:
-        if self._target is None:
+        if self.target is None:
             return
         if self.diameters_box.isChecked() and self._rows:
-            update_or_add_diameters(self._viewer, self._target, self._rows)
+            update_or_add_diameters(self._viewer, self.target, self._rows)
         else:
-            remove_diameters(self._viewer, self._target)
+            remove_diameters(self._viewer, self.target)
 
     def _copy(self) -> None:
         row = list_row(self._rows)
@@ -279,14 +270,8 @@ class MeasureDock(Dock):
 
     def _choose_reference(self, _: int = 0) -> None:
         """Score against the chosen labels, now and whenever they change."""
-        if self._reference is not None:
-            for event in self._events_of(self._reference):
-                event.disconnect(self._note_change)
         other = self.scores_box.reference_slot.layer
-        self._reference = other if isinstance(other, Labels) else None
-        if self._reference is not None:
-            for event in self._events_of(self._reference):
-                event.connect(self._note_change)
+        self._against.follow(other if isinstance(other, Labels) else None)
         self._forget_scores()
         self.scoring.ask()
 
@@ -296,14 +281,14 @@ class MeasureDock(Dock):
         self._enable()
 
     def _prepare_scoring(self) -> Prepared | None:
-        other = self._reference
-        drawn, reference = self._drawn(self._target), self._drawn(other) if other is not None else None
+        other = self._against.layer
+        drawn, reference = self._drawn(self.target), self._drawn(other) if other is not None else None
         if drawn is None or reference is None:
             return None
-        return score_drawn, (drawn, reference), partial(self._take_scored, self._target, other)
+        return score_drawn, (drawn, reference), partial(self._take_scored, self.target, other)
 
     def _take_scored(self, layer: Labels, other: Labels, event: Any) -> None:
-        if not isinstance(event, Scored) or layer is not self._target or other is not self._reference:
+        if not isinstance(event, Scored) or layer is not self.target or other is not self._against.layer:
             return
         self._scored = event
         self.scores_box.show_scores(event.scores)
@@ -313,14 +298,14 @@ class MeasureDock(Dock):
 
     def _show_differences(self, number: int = 0) -> None:
         """Show where a region differs, by its number, and go to the worst slice."""
-        if self._scored is None or self._target is None:
+        if self._scored is None or self.target is None:
             return
         region, differences = list(self._scored.differences.items())[number]
         self._differing = region
-        update_or_add_differences(self._viewer, self._target, differences)
+        update_or_add_differences(self._viewer, self.target, differences)
         wrong = (differences > 1).sum(axis=(1, 2))
         if wrong.any():
-            go_to_slice(self._viewer, self._target, int(wrong.argmax()))
+            go_to_slice(self._viewer, self.target, int(wrong.argmax()))
         self.message.show_text(f"The differences are those of {region}.")
 
     # ---------------------------------------------------------------------------------------------- visits, export
@@ -328,9 +313,9 @@ class MeasureDock(Dock):
     def _compare(self) -> None:
         earlier = self.visits_box.earlier_slot.layer
         if isinstance(earlier, Labels):
-            first, second = self._drawn(earlier), self._drawn(self._target)
+            first, second = self._drawn(earlier), self._drawn(self.target)
             if first is not None and second is not None:
-                first_shown = list_modalities(self._viewer.layers, [earlier, self._target])
+                first_shown = list_modalities(self._viewer.layers, [earlier, self.target])
                 self.visits_box.forget()
                 take = partial(self._show_changes, earlier)
                 self._run("Compare visits", take, compare_drawn, first, second, first_shown)
@@ -340,9 +325,9 @@ class MeasureDock(Dock):
             self.visits_box.show_changes(earlier, event)
 
     def _convert(self, convention: str) -> None:
-        drawn = self._drawn(self._target)
+        drawn = self._drawn(self.target)
         if drawn is not None:
-            self._run("Convert", partial(self._show_converted, self._target), convert_drawn, drawn, convention)
+            self._run("Convert", partial(self._show_converted, self.target), convert_drawn, drawn, convention)
 
     def _show_converted(self, layer: Labels, event: Any) -> None:
         if isinstance(event, Converted) and layer in self._viewer.layers:
@@ -359,7 +344,7 @@ class MeasureDock(Dock):
 
     def export_to(self, folder: Path) -> None:
         """Write what a paper needs into a new folder, in the background, and report it."""
-        drawn = self._drawn(self._target)
+        drawn = self._drawn(self.target)
         if drawn is not None:
             self._run("Export", self._show_exported, export_drawn, drawn, folder)
 
