@@ -17,7 +17,7 @@ from napari_braintumor.engine.files.sample import sample_folder
 from napari_braintumor.widgets.measuring import working
 from napari_braintumor.widgets.measuring.dock import NOTHING_YET, MeasureDock
 
-WAIT_MS = 120_000
+WAIT_MS = 60_000
 
 
 class Clicks:
@@ -153,6 +153,7 @@ def test_every_control_does_what_it_says(viewer, qtbot, tmp_path, monkeypatch) -
         np.array(each) for each in ([20] * 400, [5 + n // 20 for n in range(400)], [5 + n % 20 for n in range(400)])
     )
     assert not shown.data[corner].any()
+    reference.visible = True  # napari says nothing of Ctrl+Z in a layer that is hidden, until it is shown
     for painted, number in ((drawn, 2), (reference, 3)):
         before = dock.scores_box.table.rows[0]
         painted.data_setitem(corner, 2)
@@ -182,6 +183,7 @@ def test_every_control_does_what_it_says(viewer, qtbot, tmp_path, monkeypatch) -
     # Labels in the numbers of another data set.
     dock.convert_part.expand(animate=False)
     dock.convert_box.to_box.setCurrentIndex(dock.convert_box.to_box.findData("brats2013"))
+    qtbot.waitUntil(dock.convert_box.convert_button.isEnabled, timeout=WAIT_MS)
     dock.convert_box.convert_button.click()
     qtbot.waitUntil(lambda: "The converted labels are" in dock.message.text(), timeout=WAIT_MS)
     converted = viewer.layers[f"{reference.name} brats2013"]
@@ -205,6 +207,7 @@ def test_every_control_does_what_it_says(viewer, qtbot, tmp_path, monkeypatch) -
         meaning.setCurrentIndex(meaning.findData("brats2023"))
     for button, name in ((None, ""), (box.table_button, "scores.csv"), (box.page_button, "page.png")):
         if button is None:
+            qtbot.waitUntil(box.score_button.isEnabled, timeout=WAIT_MS)
             box.score_button.click()
             qtbot.waitUntil(lambda: dock.footer.job is None and bool(box.table.rows), timeout=WAIT_MS)
             continue
@@ -239,6 +242,7 @@ def test_every_control_does_what_it_says(viewer, qtbot, tmp_path, monkeypatch) -
     wait_for_rows(qtbot, dock)
     dock.visits_part.expand(animate=False)
     assert dock.visits_box.earlier_slot.layer is first  # of the same patient, at an earlier day
+    qtbot.waitUntil(dock.visits_box.compare_button.isEnabled, timeout=WAIT_MS)
     dock.visits_box.compare_button.click()
     assert dock.footer.job is not None
     qtbot.waitUntil(lambda: dock.footer.job is None, timeout=WAIT_MS)
