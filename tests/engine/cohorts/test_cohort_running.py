@@ -17,6 +17,8 @@ from napari_braintumor.engine import segment_cohort
 from napari_braintumor.engine.cohorts import casework
 from napari_braintumor.engine.cohorts.cohort_events import (
     CaseDone,
+    CaseProgressed,
+    CaseStarted,
     CohortDone,
     CohortProgressed,
     CohortStarted,
@@ -168,6 +170,15 @@ def test_whoever_stops_iterating_keeps_what_the_network_has_given(tmp_path, toy_
     assert not (tmp_path / "out" / ".unfinished").exists()
     rest = outcome([*segment_cohort(plan)])
     assert (rest.segmented, rest.reused) == (2, 1)
+
+
+@pytest.mark.parametrize("moment", [CaseStarted, CaseProgressed], ids=lambda each: each.__name__)
+def test_a_case_that_was_not_finished_is_let_go_of(tmp_path, toy_model, moment) -> None:
+    write_cohort(tmp_path / "cases", 2)
+    events = segment_cohort(plan_of(tmp_path / "cases", tmp_path / "out", toy_model))
+    next(event for event in events if isinstance(event, moment))
+    events.close()
+    assert not (tmp_path / "out" / ".unfinished").exists()
 
 
 def test_an_interrupted_run_and_the_next_leave_what_one_run_leaves(tmp_path, toy_model) -> None:

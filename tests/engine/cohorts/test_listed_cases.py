@@ -76,7 +76,7 @@ def test_a_folder_of_one_dicom_series_is_a_scan(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("anna,gone.nii.gz,", r"The T1 '.*gone.nii.gz' does not exist. Correct the path in the table"),
+        ("anna,gone.nii.gz,", r"In line 2 of 'list.csv', the T1 does not exist\. Correct it"),
         ("anna,empty,", "holds no DICOM files"),
     ],
 )
@@ -87,6 +87,11 @@ def test_a_line_that_cannot_be_used_is_a_case_with_a_problem(cases, line, proble
     with pytest.raises(DataError, match=problem):
         read_case(broken)
     assert good.problem is None
+
+
+def test_a_path_that_leads_nowhere_is_not_shown(cases) -> None:
+    case, _ = read_table(write(cases, "case,path\nanna,Smith_Anna/7\nbert,p01\n"))
+    assert case.problem == "In line 2 of 'list.csv', the path does not exist. Correct it, or delete the line."
 
 
 def test_a_line_without_a_scan_says_so(cases) -> None:

@@ -110,6 +110,8 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 def _read_row(table: Path, number: int, name: str, scans: Mapping[str, str], whole: str) -> list[CaseFiles]:
     if scans:
+        for modality, text in scans.items():
+            _check_there(table, number, table.parent / text, f"the {modality}")
         images = [_find_image(table.parent / text, modality) for modality, text in scans.items()]
         images.sort(key=lambda image: MODALITIES.index(image.modality))
         if not name:
@@ -119,16 +121,21 @@ def _read_row(table: Path, number: int, name: str, scans: Mapping[str, str], who
         return [CaseFiles(name=name, patient=find_patient(name), group=group, images=tuple(images))]
     if not whole:
         raise DataError(f"Line {number} of '{table.name}' names no scan. Fill in a path, or delete the line.")
+    _check_there(table, number, table.parent / whole, "the path")
     found = find_cases(table.parent / whole)
     if name and len(found) == 1:
         return [replace(found[0], name=name)]
     return [replace(case, name=f"{name}_{case.name}") for case in found] if name else found
 
 
+def _check_there(table: Path, number: int, path: Path, what: str) -> None:
+    """Raise an error if a path leads nowhere; it is not shown, since paths of scanners may name the patient."""
+    if not path.exists():
+        raise DataError(f"In line {number} of '{table.name}', {what} does not exist. Correct it, or delete the line.")
+
+
 def _find_image(path: Path, modality: str) -> ImageFile:
     """Return the image of a modality: a file, or the only series of DICOM files in a folder."""
-    if not path.exists():
-        raise DataError(f"The {modality} '{path}' does not exist. Correct the path in the table.")
     if path.is_file() and not may_name_patient(path):
         return ImageFile((path,), modality)
     from napari_braintumor.engine.files.dicom.scanning import find_series_of, scan_series  # pydicom takes long

@@ -108,11 +108,11 @@ class _Run:
                 if isinstance(found, Result):
                     yield self.ledger.enter_result(case.name, found, None)
                 else:
-                    yield CaseStarted(case.name, number)
-                    segmentation = yield from self._run_network(found)
-                    yield from self.take_written()  # so that no more than one is waiting to be written
+                    segmentation = yield from self._run_network(found, number)
+                    before = [*self.take_written()]  # so that no more than one is waiting to be written
                     self._write(found, segmentation, time.perf_counter() - began)
                     del segmentation
+                    yield from before
                 del found
             except Exception as error:  # noqa: BLE001  one case must not stop the others
                 yield self.ledger.enter_error(case.name, error)
@@ -149,8 +149,9 @@ class _Run:
         future = self._writing.submit(close_case, opened, segmentation, self.plan, self.work.folder)
         self._written.append((opened.case, future, seconds))
 
-    def _run_network(self, opened: Opened) -> Generator[CohortEvent, None, Segmentation]:
+    def _run_network(self, opened: Opened, number: int) -> Generator[CohortEvent, None, Segmentation]:
         try:
+            yield CaseStarted(opened.case.name, number)
             for event in opened.events:
                 if isinstance(event, SlicesDone):
                     yield CaseProgressed(opened.case.name, event.done, event.total)
