@@ -24,10 +24,7 @@ class Noted:
 
 @dataclass(frozen=True)
 class PhaseReached:
-    """A training, an alignment or a segmentation began a phase that has no steps of its own, or made progress in it.
-
-    `phase` is, for instance, ``preparing 69 cases``; `done` of `total` parts are complete, if `total` is not 0.
-    """
+    """A run began a phase without steps of its own, as ``preparing 69 cases``; `total` is 0 where it has no parts."""
 
     phase: str
     done: int = 0
