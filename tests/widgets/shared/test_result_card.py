@@ -135,7 +135,8 @@ def test_the_record_that_is_copied_and_the_one_that_is_saved_are_those_of_the_la
     copied = json.loads(QApplication.clipboard().text())
     save_to(qtbot, card, tmp_path / "out.nii.gz")
     saved = json.loads((tmp_path / "out.json").read_text())
-    assert {k: v for k, v in saved.items() if k != "labels_file"} == copied
+    assert {k: v for k, v in saved.items() if k not in ("labels_file", "work")} == copied
+    assert set(saved["work"]["model_slices"]) == {"4", "5"}  # what lay under the edits is kept beside the labels alone
     assert saved["labels_file"] == "out.nii.gz"
     assert copied["volumes_ml"]["whole tumor"] == pytest.approx(
         np.isin(layer.data, (1, 2, 3)).sum() * VOXEL_ML, abs=1e-3
