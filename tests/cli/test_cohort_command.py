@@ -18,7 +18,16 @@ from typer.testing import CliRunner
 from cohorts import read_outputs, write_cohort
 from napari_braintumor.cli import app
 
-run = CliRunner().invoke
+
+def make_runner() -> CliRunner:
+    """Return a runner that keeps standard output and errors apart: click before 8.2 must be asked to."""
+    try:
+        return CliRunner(mix_stderr=False)  # type: ignore[call-arg]
+    except TypeError:
+        return CliRunner()
+
+
+run = make_runner().invoke
 
 
 def command_of(cases: Path, output: Path, model: Path) -> list[str]:
