@@ -238,6 +238,7 @@ def test_from_the_scanner_to_a_dicom_segmentation(viewer, qtbot, dock, scans, tm
         on_t1(form)
         form.format_box.setCurrentText(DICOM_TITLE)
 
+    viewer.layers.selection.active = tumor  # labels that are opened again are a result too, and were selected
     save(qtbot, monkeypatch, dock, tmp_path / "scans_T1_tumor.dcm", on_t1_as_dicom)
     (same,) = viewer.open(tmp_path / "scans_T1_tumor.dcm", plugin="napari-braintumor")
     np.testing.assert_array_equal(same.data, there.data)
