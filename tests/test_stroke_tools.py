@@ -1,4 +1,4 @@
-"""Ways to follow strokes that are measured for comparison move what they are told to move."""
+"""Ways to follow strokes that are measured for comparison reach as far as they should."""
 
 from __future__ import annotations
 

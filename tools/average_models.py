@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from napari_braintumor.engine.models.model_file import load_weights, save_model
+from napari_braintumor.engine.models.model_file import save_model
 from napari_braintumor.engine.models.registry import build_network
 from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.training.transfer import transfer_weights
@@ -32,7 +32,7 @@ def main(output: Path, models: list[str]) -> None:
         name: torch.stack([state[name].float() for state in states]).mean(0).to(tensor.dtype)
         if tensor.is_floating_point()
         else tensor
-        for name, tensor in load_weights(stored[0].path).items()
+        for name, tensor in states[0].items()
     }
     save_model(output, averaged, card)
 

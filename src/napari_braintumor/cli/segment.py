@@ -106,7 +106,7 @@ def segment(
         bool, typer.Option("--watch", help="Go on, and segment cases as they arrive in the folder; ends with Ctrl+C.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Segment with so many processes of this machine, which share its cores.")
+        int | None, typer.Option(min=1, help="Segment with this many processes on this machine, which share its cores.")
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Segment with the workers of this dask scheduler: tcp://10.0.0.1:8786.")

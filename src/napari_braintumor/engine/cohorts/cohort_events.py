@@ -62,7 +62,7 @@ class CaseDone:
 
 @dataclass(frozen=True)
 class CohortProgressed:
-    """So many cases are over, failed ones among them; `left_s` is an estimate in seconds, None before there is one."""
+    """`done` of `total` cases are over, failed ones among them; the estimate `left_s`, in seconds, is None at first."""
 
     done: int
     total: int
@@ -90,7 +90,7 @@ class CohortDone:
 
 @dataclass(frozen=True)
 class Waited:
-    """A watched folder has nothing new: so many cases are over, and so many are still arriving."""
+    """A watched folder has nothing new: `done` cases are over, and `arriving` ones are still being copied."""
 
     done: int
     arriving: int
