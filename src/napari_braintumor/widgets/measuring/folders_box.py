@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_braintumor import engine
 from napari_braintumor.engine.errors import DataError, SettingsError
@@ -30,6 +30,7 @@ from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.engine.settings import EvaluateConfig, SegmentConfig
 from napari_braintumor.widgets.shared.meaning_box import MeaningBox
 from napari_braintumor.widgets.shared.parts import Combo, make_line, name_widget
+from napari_braintumor.widgets.shared.path_row import PathRow, ask_folder
 from napari_braintumor.widgets.shared.tables import TextTable, make_table_view
 
 FOLDER = "Labels in a folder"
@@ -103,45 +104,6 @@ def score_model(folder: Path, model: str, convention: str | None) -> Generator[S
             yield PhaseReached("segmenting and scoring", done, len(cases))
 
 
-class PathRow(QWidget):
-    """A path that is typed or chosen.
-
-    Parameters
-    ----------
-    name, meaning
-        For screen readers, and for the tooltip.
-    choose
-        Asks for a path, given the parent; an empty text for none.
-    """
-
-    def __init__(self, name: str, meaning: str, choose: Callable[[QWidget], str]) -> None:
-        super().__init__()
-        self._choose = choose
-        self.edit = QLineEdit()
-        name_widget(self.edit, name, meaning)
-        self.button = QPushButton("…")
-        name_widget(self.button, f"Choose: {name.lower()}", meaning)
-        self.button.clicked.connect(self._ask)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.edit, 1)
-        row.addWidget(self.button)
-
-    @property
-    def path(self) -> Path | None:
-        """The path; None if none is given."""
-        text = self.edit.text().strip()
-        return Path(text).expanduser() if text else None
-
-    def _ask(self) -> None:
-        if chosen := self._choose(self):
-            self.edit.setText(chosen)
-
-
-def _ask_folder(parent: QWidget) -> str:
-    return str(QFileDialog.getExistingDirectory(parent, "Folder"))
-
-
 def _ask_table(parent: QWidget) -> str:
     return str(QFileDialog.getOpenFileName(parent, "Table of scores", "", "Tables (*.csv)")[0])
 
@@ -164,10 +126,10 @@ class FoldersBox(QWidget):
         self.source_box = Combo()
         name_widget(self.source_box, "What is scored", "Labels that are there already, or a model that draws them")
         self.source_box.currentIndexChanged.connect(self._show_rows)
-        self.labels_row = PathRow("Folder of labels", "Files named as the references are", _ask_folder)
+        self.labels_row = PathRow("Folder of labels", "Files named as the references are", ask_folder)
         self.labels_meaning = MeaningBox("What the labels of the folder mean", "Meaning: as the files say")
         self.reference_row = PathRow(
-            "Folder of references", "Masks named as the labels are; for a model, cases with their masks", _ask_folder
+            "Folder of references", "Masks named as the labels are; for a model, cases with their masks", ask_folder
         )
         self.reference_meaning = MeaningBox("What the references mean", "Meaning: as the files say")
         self.against_row = PathRow(

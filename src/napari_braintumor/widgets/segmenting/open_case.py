@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_braintumor.engine.errors import DataError
@@ -20,9 +19,7 @@ from napari_braintumor.engine.files.choosing_series.rows import describe_rows
 from napari_braintumor.layers import (
     KEY,
     CaseLookedAt,
-    CaseRead,
     CasesFound,
-    OpeningEvent,
     open_case,
     open_paths,
     read_layers_of,
@@ -33,6 +30,7 @@ from napari_braintumor.widgets.shared.footer import Footer
 from napari_braintumor.widgets.shared.jobs import Failure, Job
 from napari_braintumor.widgets.shared.message import Message
 from napari_braintumor.widgets.shared.parts import EndingCombo, make_collapsible, name_widget
+from napari_braintumor.widgets.shared.showing import LayersInTurn, LayersMade, with_layers
 
 if TYPE_CHECKING:
     import napari
@@ -56,10 +54,9 @@ class CaseOpener(QWidget):
         self._dock, self._viewer = dock, viewer
         self._cases: tuple[CaseFiles, ...] = ()
         self._number = 0
-        self._to_show: list[Layer] = []
         self._ended = False  # the job is over, and only layers are still to be shown
-        self._showing = QTimer(self)
-        self._showing.timeout.connect(self._show_next)
+        self._showing = LayersInTurn(self, viewer)
+        self._showing.done.connect(self._end_showing)
         self.open_button = OpenButton()
         self.open_button.asked.connect(self.open)
         self._drops = FileDrops(dock)
@@ -116,7 +113,7 @@ class CaseOpener(QWidget):
             return
         self._message.show_text("")
         self._was = self._cases, self._number
-        job = Job(self._dock, title, _with_layers, generator, *args)
+        job = Job(self._dock, title, with_layers, generator, *args)
         job.happened.connect(self._follow)
         job.failed.connect(self._show_failure)
         job.ended.connect(self._end)
@@ -149,7 +146,7 @@ class CaseOpener(QWidget):
 
     def _end(self) -> None:
         self._ended = True
-        if not self._to_show:
+        if not self._showing.busy:
             self._finish(canceled=self._footer.job is not None and self._footer.job.cancelled)
 
     def _finish(self, *, canceled: bool = False) -> None:
@@ -190,24 +187,17 @@ class CaseOpener(QWidget):
             if layer.metadata[KEY]["modality"] != keys.get(layer.metadata[KEY]["series"]):
                 layers.remove(layer)
         there = {self._identify(layer.metadata) for layer in layers if self._is_of(layer, read.case)}
-        self._to_show = [layer for layer in made.layers if self._identify(layer.metadata) not in there]
+        new = [layer for layer in made.layers if self._identify(layer.metadata) not in there]
         unused = [row for row in read.case.rows if not row.used and row.why_not != row.series.problem]
         in_table = describe_rows(unused)
         self._message.show_text("\n".join(note for note in read.notes if note not in in_table))
-        if self._to_show:
+        if new:
             self._footer.show_last("Showing the scans…")
-            self._showing.start(0)
+            self._showing.show(new)
 
-    def _show_next(self) -> None:
-        """Add one layer, which takes napari long enough; the window reacts before the next one."""
-        layer = self._to_show.pop(0)
-        if not self._to_show:
-            self._showing.stop()
-        try:
-            self._viewer.add_layer(layer)
-        finally:
-            if self._ended and not self._to_show:
-                self._finish()
+    def _end_showing(self) -> None:
+        if self._ended:
+            self._finish()
 
     def _identify(self, metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Return what tells the layers of a case apart."""
@@ -246,25 +236,6 @@ class CaseOpener(QWidget):
         used = [(image.series.key, image.modality) for image in changed.images if image.series is not None]
         wanted = [modality for key, modality in used if (key, modality) not in open_now]
         self._run(f"Open {changed.name}", read_layers_of, changed, wanted, beside, said="Reading the other series…")
-
-
-@dataclass(frozen=True, eq=False)
-class LayersMade:
-    """A case, and the layers that show it; making the first one takes a second, in which napari loads its units."""
-
-    read: CaseRead
-    layers: tuple[Layer, ...]
-
-
-def _with_layers(
-    generator: Callable[..., Generator[OpeningEvent, None, None]], *args: Any
-) -> Generator[PhaseReached | CasesFound | CaseLookedAt | LayersMade, None, None]:
-    """Make the layers of a case that was read; runs in a worker thread."""
-    for event in generator(*args):
-        if isinstance(event, CaseRead):
-            yield LayersMade(event, tuple(Layer.create(*data) for data in event.layers))
-        else:
-            yield event
 
 
 def describe_case(case: CaseFiles) -> str:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 
 from napari_braintumor.engine.errors import SettingsError
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.runs import Run
+from napari_braintumor.widgets.shared.child import COMMAND, start_child
 
-COMMAND = (sys.executable, "-P", "-m", "napari_braintumor")  # -P: nothing is imported from the folder it is started in
 TAIL_CHARACTERS = 4000
-WINDOWS_FLAGS = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)
 
 
 def start_training(run: Run) -> subprocess.Popen[bytes]:
     """Start, or go on with, a run at low priority. It goes on when the viewer is closed."""
     run.withdraw_stop()
     with output_path(run).open("ab") as output:  # another process may be about to notice that it comes too late
-        process = subprocess.Popen(
-            [*COMMAND, "train", str(run.folder), "--background"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=sys.platform != "win32",
-            creationflags=WINDOWS_FLAGS,
-        )
-    # Somebody must wait for it, or it stays as a zombie; it may outlive whoever started it.
-    Thread(target=process.wait, daemon=True).start()
-    return process
+        return start_child("train", str(run.folder), "--background", output=output, errors=subprocess.STDOUT)
 
 
 def check_plan(plan: TrainPlan) -> str:
