@@ -308,7 +308,7 @@ class HeadLikeness(fitting.Likeness):
         if not self.head:
             return near
         seen_VC = self.features.values[rows].astype(np.float32) / self.spread
-        apart2 = fitting.square_distances(self.features.mm[rows], self.mm_S3)
+        apart2 = fitting.square_distances(self.features.find_mm(rows), self.mm_S3)
         fading = np.exp(apart2 / np.float32(-2 * HEAD_REACH_MM**2)) * np.float32(self.head)
         heads = (self.head_RCS[region] for region in regions)
         return [alike + fading * (seen_VC @ head[:-1] + head[-1]) for alike, head in zip(near, heads, strict=True)]

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import Region
-from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
+from napari_braintumor.engine.correcting.depth import depth_of_labels, labels_of_depth
+from napari_braintumor.engine.correcting.features import Box, CaseFeatures, bound_cells, find_box
 from napari_braintumor.engine.correcting.fitting import fit_change
-from napari_braintumor.engine.correcting.following import Fit, follow_strokes
-from napari_braintumor.engine.correcting.painting import depth_of_labels, enforce, labels_of_depth, repaint
+from napari_braintumor.engine.correcting.following import Change, Fit, follow_strokes
+from napari_braintumor.engine.correcting.painting import enforce, find_range, repaint
 from napari_braintumor.engine.correcting.strokes import Stroke
 from napari_braintumor.engine.errors import DataError, SettingsError
 
@@ -79,21 +80,63 @@ def correct(
             "the grid of the scan. Choose the labels of this scan."
         )
     check_regions(strokes, features.regions)
-    before_ZYX = depth_of_labels(labels_ZYX, features.regions)
     if not strokes:
         return Correction(labels_ZYX.astype(np.uint8), None)
-    change = follow_strokes(features, before_ZYX, strokes, fit)
-    after_ZYX = before_ZYX.copy()
-    repaint(after_ZYX, features, change)
-    enforce(after_ZYX, features, strokes)
-    for z in locked:
-        after_ZYX[z] = before_ZYX[z]
-    box = find_box(after_ZYX != before_ZYX)
-    corrected = labels_ZYX.astype(np.uint8)
-    if box is not None:
-        differs = after_ZYX[box] != before_ZYX[box]
-        corrected[box][differs] = labels_of_depth(after_ZYX[box][differs], features.regions)
-    return Correction(corrected, box)
+    change = follow_strokes(features, labels_ZYX, strokes, fit)
+    return apply_change(features, labels_ZYX, change, strokes, locked)
+
+
+def apply_change(
+    features: CaseFeatures,
+    labels_ZYX: NDArray[np.uint8],
+    change: Change,
+    strokes: Sequence[Stroke] = (),
+    locked: Collection[int] = (),
+) -> Correction:
+    """Paint what changed logits and strokes say, and look only at the box around both.
+
+    Parameters
+    ----------
+    features
+        Of the case.
+    labels_ZYX
+        ``(Z, Y, X)``, the labels before.
+    change
+        The logits before and after.
+    strokes, locked
+        As for `correct`.
+
+    Returns
+    -------
+    Correction
+        The new labels.
+    """
+    box = _find_box_to_paint(features, change, strokes)
+    corner = (box[0].start, box[1].start, box[2].start)
+    painted = labels_ZYX.astype(np.uint8)
+    before = depth_of_labels(painted[box], features.regions)
+    after = before.copy()
+    repaint(after, features, change, corner)
+    enforce(after, features, strokes, corner)
+    for own in locked:
+        if box[0].start <= own < box[0].stop:
+            after[own - corner[0]] = before[own - corner[0]]
+    differs = after != before
+    painted[box][differs] = labels_of_depth(after[differs], features.regions)
+    found = find_box(differs)
+    if found is None:
+        return Correction(painted, None)
+    z, y, x = (slice(side.start + at, side.stop + at) for side, at in zip(found, corner, strict=True))
+    return Correction(painted, (z, y, x))
+
+
+def _find_box_to_paint(features: CaseFeatures, change: Change, strokes: Sequence[Stroke]) -> Box:
+    """Return the box of the scan that holds a change of logits and the strokes."""
+    corners = [stroke.find_voxels(features.shape, features.spacing) for stroke in strokes]
+    if change.box[0].stop > change.box[0].start:
+        ranges = [find_range(features, change.box, axis) for axis in range(3)]
+        corners.append(np.array([[first for first, _ in ranges], [stop - 1 for _, stop in ranges]]))
+    return bound_cells(np.concatenate([np.empty((0, 3), np.intp), *corners]), features.shape, 0)
 
 
 def check_regions(strokes: Sequence[Stroke], regions: Sequence[Region]) -> None:

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.anatomy import Region, count_nested
 
+Box = tuple[slice, slice, slice]
+
+NOWHERE = -12.0
+"""The logit where none is kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class CaseFeatures:
@@ -63,27 +68,48 @@ class CaseFeatures:
         return count_nested(self.regions)
 
     @cached_property
-    def mm(self) -> NDArray[np.float32]:
-        """Where the kept voxels lie: ``(V, 3)``, mm along Z, Y, X."""
-        cells = np.stack(np.unravel_index(self.places, self.grid), axis=1).astype(np.float32)
-        return cells * (np.array(self.step) * self.spacing).astype(np.float32)
+    def rows(self) -> NDArray[np.int32]:
+        """Which of the kept voxels each voxel of the features' grid is, -1 where none is kept."""
+        whole = np.full(self.grid, -1, np.int32)
+        whole.reshape(-1)[self.places] = np.arange(len(self.places), dtype=np.int32)
+        return whole
 
-    def find_near(self, center: NDArray[np.float32], mm: float) -> NDArray[np.bool_]:
-        """Return which of the kept voxels lie within a distance of a place (mm along Z, Y, X): bool ``(V,)``."""
+    def find_cells(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return where some of the kept voxels lie on the features' grid: ``(len(rows), 3)``."""
+        return np.stack(np.unravel_index(self.places[rows], self.grid), axis=1)
+
+    def find_mm(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return where some of the kept voxels lie: ``(len(rows), 3)``, mm along Z, Y, X."""
+        return self.find_cells(rows).astype(np.float32) * (np.array(self.step) * self.spacing).astype(np.float32)
+
+    def find_near(self, center: NDArray[np.float32], mm: float) -> NDArray[np.intp]:
+        """Return which of the kept voxels lie within a distance of a place (mm along Z, Y, X), in ascending order."""
         sides = np.array(self.step) * self.spacing
-        z, y, x = (
-            ((np.arange(count) * side - at) ** 2).astype(np.float32)
-            for count, side, at in zip(self.grid, sides, center, strict=True)
+        box = tuple(
+            slice(max(0, int((at - mm) / side)), max(0, int((at + mm) / side) + 2))
+            for at, side in zip(center, sides, strict=True)
         )
-        near_zyx = (z[:, None, None] + y[:, None] + x) < mm**2
-        near: NDArray[np.bool_] = near_zyx.reshape(-1)[self.places]
-        return near
+        z, y, x = (
+            ((np.arange(count)[along] * side - at) ** 2).astype(np.float32)
+            for count, side, at, along in zip(self.grid, sides, center, box, strict=True)
+        )
+        near = self.rows[box][(z[:, None, None] + y[:, None] + x) < mm**2]
+        rows: NDArray[np.intp] = near[near >= 0].astype(np.intp)
+        return rows
 
     def spread(self, values_V: NDArray[np.float32], empty: float) -> NDArray[np.float32]:
         """Return values of the kept voxels as an array on the features' grid."""
         whole = np.full(self.grid, empty, np.float32)
         whole.reshape(-1)[self.places] = values_V
         return whole
+
+    def take(self, values_VR: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+        """Return values of the kept voxels in a box of the features' grid: ``(R, z, y, x)``."""
+        rows = self.rows[box]
+        there = rows >= 0
+        taken = np.full((values_VR.shape[1], *rows.shape), NOWHERE, np.float32)
+        taken[:, there] = values_VR[rows[there]].T
+        return taken
 
     def find_indices(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """Return, for each axis, the scan's voxel at each voxel of the features' grid."""
@@ -94,7 +120,16 @@ class CaseFeatures:
         return z, y, x
 
 
-def find_box(mask_ZYX: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+def bound_cells(cells: NDArray[np.intp], sizes: tuple[int, int, int], margin: int) -> Box:
+    """Return the bounding box of voxels ``(n, 3)`` of a grid, with a margin that stays on it; empty without any."""
+    if not len(cells):
+        return slice(0, 0), slice(0, 0), slice(0, 0)
+    low, high = cells.min(0) - margin, cells.max(0) + margin + 1
+    z, y, x = (slice(max(0, int(a)), min(size, int(b))) for a, b, size in zip(low, high, sizes, strict=True))
+    return z, y, x
+
+
+def find_box(mask_ZYX: NDArray[np.bool_]) -> Box | None:
     """Return the bounding box of a mask; None if it is empty."""
     hits = [np.flatnonzero(mask_ZYX.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not hits[0].size:

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.features import CaseFeatures, bound_cells
 
 MOST_CERTAIN = 4.0
 """Logits are squeezed to less than this, so that a confident error can be turned without turning all that is near."""
 
 MARGIN = 1.0
 """Under a stroke the squeezed logit becomes at least about so large."""
+
+LEAST_CHANGE = 0.3
+"""A voxel changes sides only if its squeezed logit is then larger than this."""
 
 SAMPLES = 6
 """So many voxels stand for a stroke, however long it is."""
@@ -50,6 +54,9 @@ NEAR_MM = 40.0
 """Voxels that are less likely than `UNLIKELY` (a logit) and farther from any stroke than this are not looked at."""
 
 CHUNK_VOXELS = 16384
+
+BLOCK = 4
+"""Voxels are looked at in blocks of so many along each axis."""
 
 Floats = NDArray[np.float32]
 
@@ -100,7 +107,7 @@ def choose_samples(
     for number in np.unique(stroke_of):
         under = np.flatnonzero(stroke_of == number)
         chosen.append(under[np.unique(np.linspace(0, len(under) - 1, SAMPLES).round().astype(np.intp))])
-        near |= features.find_near(features.mm[rows[under]].mean(0), HOLDING_MM)
+        near[features.find_near(features.find_mm(rows[under]).mean(0), HOLDING_MM)] = True
     near[rows] = False
     around = np.flatnonzero(near)
     holding = around[np.random.default_rng(0).permutation(len(around))[:HOLDING_VOXELS]]
@@ -133,7 +140,7 @@ class Likeness:
         varies = float(features.values[self.some].astype(np.float32).var(0).sum())
         self.spread = np.float32(np.sqrt(max(1e-6, varies)))
         self.seen_SC = features.values[sampled.rows].astype(np.float32) / self.spread
-        self.mm_S3 = features.mm[sampled.rows]
+        self.mm_S3 = features.find_mm(sampled.rows)
         self._places_S = self._place(sampled.rows)
 
     def _place(self, rows: NDArray[np.intp]) -> Floats:
@@ -142,7 +149,7 @@ class Likeness:
         places = np.empty((len(rows), channels + 3), np.float32)
         places[:, :channels] = self.features.values[rows]
         places[:, :channels] *= 1 / (np.sqrt(2) * LIKENESS * self.spread)
-        places[:, channels:] = self.features.mm[rows]
+        places[:, channels:] = self.features.find_mm(rows)
         places[:, channels:] *= 1 / (np.sqrt(2) * REACH_MM)
         return places
 
@@ -195,12 +202,67 @@ def fit_change(
         _solve(alike, sampled, region, before[sampled.rows, region])
         for alike, region in zip(compared.compare(sampled.rows, regions), regions, strict=True)
     ]
-    looked_at = find_candidates(features, logits_VR, features.mm[rows])
-    for start in range(0, len(looked_at), CHUNK_VOXELS):
-        chunk = looked_at[start : start + CHUNK_VOXELS]
-        for region, move, alike in zip(regions, moves, compared.compare(chunk, regions), strict=True):
-            after[chunk, region] += alike @ move
+    is_moved = np.zeros(len(before), bool)
+
+    def move_some(some: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Move voxels that were not moved yet, and return those of them that are then clearly on the other side."""
+        some = find_candidates(features, logits_VR, features.find_mm(rows), some[~is_moved[some]])
+        is_moved[some] = True
+        for start in range(0, len(some), CHUNK_VOXELS):
+            chunk = some[start : start + CHUNK_VOXELS]
+            for region, move, alike in zip(regions, moves, compared.compare(chunk, regions), strict=True):
+                after[chunk, region] += alike @ move
+        flips = ((before[some] > 0) != (after[some] > 0)) & (np.abs(after[some]) > LEAST_CHANGE)
+        clearly: NDArray[np.intp] = some[flips.any(1)]
+        return clearly
+
+    flipped = _spread_from(features, rows, move_some)
+    for region in regions:
+        move_some(_find_edge(features, before[:, region], flipped))
     return after
+
+
+def _spread_from(
+    features: CaseFeatures, rows: NDArray[np.intp], move: Callable[[NDArray[np.intp]], NDArray[np.intp]]
+) -> NDArray[np.intp]:
+    """Move the blocks of voxels around strokes, then those around what flipped, and so on; return what flipped."""
+    # Only what hangs together with a stroke flips in the end, so that nothing else has to be looked at.
+    blocks = [-(-size // BLOCK) for size in features.grid]
+    within = np.stack(np.meshgrid(*[np.arange(BLOCK)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    is_done = np.zeros(blocks, bool)
+    front, found = rows, []
+    while front.size:
+        cells = features.find_cells(front)
+        is_next = np.zeros(blocks, bool)
+        for aside in product((-1, 1), repeat=3):
+            beside = np.clip(cells + aside, 0, np.array(features.grid) - 1)
+            is_next[tuple(beside.T // BLOCK)] = True
+        is_next &= ~is_done
+        is_done |= is_next
+        inside = (np.argwhere(is_next)[:, None] * BLOCK + within).reshape(-1, 3)
+        inside = inside[(inside < features.grid).all(1)]
+        here = features.rows[tuple(inside.T)]
+        front = move(here[here >= 0].astype(np.intp))
+        found.append(front)
+    return np.concatenate(found)
+
+
+def _find_edge(features: CaseFeatures, before_V: Floats, flipped: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the voxels at a region's edge in the box around what flipped: the edge between voxels moves with them."""
+    rows = features.rows[bound_cells(features.find_cells(flipped), features.grid, 1)]
+    inside = (rows >= 0) & (before_V[rows] > 0)
+    differs = np.zeros(rows.shape, bool)
+    for one, other in (
+        (np.s_[:, 1:], np.s_[:, :-1]),
+        (np.s_[:, :, 1:], np.s_[:, :, :-1]),
+        (np.s_[:, 1:, 1:], np.s_[:, :-1, :-1]),
+        (np.s_[:, 1:, :-1], np.s_[:, :-1, 1:]),
+    ):
+        unlike = inside[one] != inside[other]
+        differs[one] |= unlike
+        differs[other] |= unlike
+    # All four voxels around a place count, so that the neighbors of both sides do, too.
+    return rows[differs & (rows >= 0)].astype(np.intp)
 
 
 def _solve(alike_SS: Floats, sampled: Sampled, region: int, before_S: Floats) -> Floats:
@@ -215,13 +277,21 @@ def _solve(alike_SS: Floats, sampled: Sampled, region: int, before_S: Floats) ->
     return moves
 
 
-def find_candidates(features: CaseFeatures, logits_VR: Floats, mm_S3: Floats) -> NDArray[np.intp]:
-    """Return the voxels that strokes may move: near them, or not certainly outside of all regions."""
-    possible = (logits_VR > UNLIKELY).any(1)
+def find_candidates(
+    features: CaseFeatures, logits_VR: Floats, mm_S3: Floats, rows: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Return which of some voxels strokes may move: those near them, or not certainly outside of all regions."""
+    possible = np.asarray((logits_VR[rows] > UNLIKELY).any(1))
+    unlikely = np.flatnonzero(~possible)
     low, high = mm_S3.min(0) - NEAR_MM, mm_S3.max(0) + NEAR_MM
-    where = features.mm
-    possible |= ((where >= low) & (where <= high)).all(1)
-    return np.flatnonzero(possible)
+    where = features.find_mm(rows[unlikely])
+    possible[unlikely] = ((where >= low) & (where <= high)).all(1)
+    return rows[possible]
+
+
+def find_flipped(before_V: Floats, after_V: Floats) -> NDArray[np.intp]:
+    """Return where the decision of a region differs."""
+    return np.flatnonzero((before_V > 0) != (after_V > 0))
 
 
 def square_distances(one: Floats, other: Floats) -> Floats:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
-from napari_braintumor.engine.correcting.fitting import fit_change, squeeze
+from napari_braintumor.engine.correcting.depth import depth_of_labels
+from napari_braintumor.engine.correcting.features import CaseFeatures, bound_cells
+from napari_braintumor.engine.correcting.fitting import LEAST_CHANGE, find_flipped, fit_change, squeeze
 from napari_braintumor.engine.correcting.strokes import Stroke
-
-LEAST_CHANGE = 0.3
-"""A voxel changes sides only if its squeezed logit is then larger than this."""
 
 Fit = Callable[
     [CaseFeatures, NDArray[np.float32], NDArray[np.intp], NDArray[np.int8], NDArray[np.intp]], NDArray[np.float32]
@@ -93,7 +91,7 @@ def what_it_says(stroke: Stroke, features: CaseFeatures) -> NDArray[np.int8]:
 
 
 def follow_strokes(
-    features: CaseFeatures, before_ZYX: NDArray[np.uint8], strokes: Sequence[Stroke], fit: Fit = fit_change
+    features: CaseFeatures, labels_ZYX: NDArray[np.uint8], strokes: Sequence[Stroke], fit: Fit = fit_change
 ) -> Change:
     """Return the logits before and after strokes.
 
@@ -101,8 +99,8 @@ def follow_strokes(
     ----------
     features
         Of the case.
-    before_ZYX
-        Region depth before the strokes.
+    labels_ZYX
+        The labels before the strokes.
     strokes
         In the order in which they were drawn.
     fit
@@ -113,8 +111,8 @@ def follow_strokes(
     Change
         In a box that holds all that changed.
     """
-    z, y, x = features.find_indices()
-    depth = before_ZYX[np.ix_(z, y, x)].reshape(-1)[features.places]
+    labels = labels_ZYX[np.ix_(*features.find_indices())].reshape(-1)[features.places]
+    depth = depth_of_labels(labels, features.regions)
     base = agree(features, depth)
     evidence = gather_evidence(features, strokes)
     before = squeeze(base)
@@ -127,50 +125,40 @@ def settle(features: CaseFeatures, before: NDArray[np.float32], after: NDArray[n
     """Take back, in place, decisions that are not clear and those that do not hang together with a stroke."""
     from scipy import ndimage
 
-    changed = ((before > 0) != (after > 0)) & (np.abs(after) > LEAST_CHANGE)
-    for region in np.flatnonzero(changed.any(0)):
-        said = evidence.says[:, region] != 0
-        marked = changed[:, region].copy()
-        marked[evidence.rows[said]] = True
-        whole = np.zeros(features.grid, bool)
-        whole.reshape(-1)[features.places] = marked
-        box = find_box(whole)
-        if box is None:
+    for region in range(before.shape[1]):
+        flipped = find_flipped(before[:, region], after[:, region])
+        if not flipped.size:
             continue
-        parts = np.zeros(features.grid, np.int32)
-        ndimage.label(whole[box], np.ones((3, 3, 3)), output=parts[box])
-        part_of = parts.reshape(-1)[features.places]
-        kept = np.zeros(int(parts[box].max()) + 1, bool)
-        kept[part_of[evidence.rows[said]]] = True
-        kept[0] = False
-        changed[:, region] &= kept[part_of]
-    np.copyto(after, before, where=~changed & ((before > 0) != (after > 0)))
+        clear = flipped[np.abs(after[flipped, region]) > LEAST_CHANGE]
+        strokes = evidence.rows[evidence.says[:, region] != 0]
+        cells = features.find_cells(np.concatenate([clear, strokes]))
+        box = bound_cells(cells, features.grid, 0)
+        at = tuple((cells - [side.start for side in box]).T)
+        marked = np.zeros([side.stop - side.start for side in box], bool)
+        marked[at] = True
+        parts, count = ndimage.label(marked, np.ones((3, 3, 3)))
+        part_of = parts[at]
+        kept = np.zeros(count + 1, bool)
+        kept[part_of[len(clear) :]] = True
+        stays = np.isin(flipped, clear[kept[part_of[: len(clear)]]], kind="sort")
+        after[flipped[~stays], region] = before[flipped[~stays], region]
 
 
 def agree(features: CaseFeatures, depth: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the network's logits, changed to small ones of the other sign where labels say otherwise: ``(n, R)``."""
-    places = np.arange(1, len(features.regions) + 1)
-    is_nested = places <= features.nested
-    inside = np.where(
-        is_nested, (depth[:, None] >= places) & (depth[:, None] <= features.nested), depth[:, None] == places
-    )
-    sign = np.where(inside, np.float32(1), np.float32(-1))
-    agrees = features.logits * sign > 0
-    based: NDArray[np.float32] = np.where(agrees, features.logits, sign * np.minimum(np.abs(features.logits), 1))
+    based = features.logits.copy()
+    for column, place in enumerate(range(1, len(features.regions) + 1)):
+        is_nested = place <= features.nested
+        inside = (depth >= place) & (depth <= features.nested) if is_nested else depth == place
+        own = features.logits[:, column]
+        differs = np.flatnonzero(np.where(inside, own <= 0, own >= 0))
+        small = np.minimum(np.abs(own[differs]), np.float32(1))
+        based[differs, column] = np.where(inside[differs], small, -small)
     return based
 
 
 def crop(features: CaseFeatures, before: NDArray[np.float32], after: NDArray[np.float32]) -> Change:
     """Return the box in which decisions differ, with a margin of one voxel, and both logits in it."""
-    differs = np.zeros(features.grid, bool)
-    differs.reshape(-1)[features.places] = ((before > 0) != (after > 0)).any(1)
-    box = []
-    for axes, size in zip(((1, 2), (0, 2), (0, 1)), features.grid, strict=True):
-        hit = np.flatnonzero(differs.any(axes))
-        box.append(slice(max(0, int(hit[0]) - 1), min(size, int(hit[-1]) + 2)) if hit.size else slice(0, 0))
-    z, y, x = box
-    both = []
-    for each in (before, after):
-        whole = np.stack([features.spread(column, -12.0)[z, y, x] for column in each.T])
-        both.append(whole)
-    return Change((z, y, x), (both[0], both[1]))
+    flipped = [find_flipped(one, other) for one, other in zip(before.T, after.T, strict=True)]
+    box = bound_cells(features.find_cells(np.concatenate(flipped)), features.grid, 1)
+    return Change(box, (features.take(before, box), features.take(after, box)))

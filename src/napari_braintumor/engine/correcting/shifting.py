@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.correcting.correcting import Correction
-from napari_braintumor.engine.correcting.features import CaseFeatures, find_box
-from napari_braintumor.engine.correcting.following import crop
-from napari_braintumor.engine.correcting.painting import depth_of_labels, labels_of_depth, repaint
+from napari_braintumor.engine.correcting.correcting import Correction, apply_change
+from napari_braintumor.engine.correcting.features import CaseFeatures, bound_cells
+from napari_braintumor.engine.correcting.fitting import find_flipped
+from napari_braintumor.engine.correcting.following import Change
 from napari_braintumor.engine.errors import SettingsError
 
 MOST_SHIFT = 4.0
@@ -49,17 +49,14 @@ def shift_region(features: CaseFeatures, labels_ZYX: NDArray[np.uint8], region: 
         raise SettingsError(f"This model does not know '{region}'. Expected one of: {', '.join(names)}.")
     if not abs(shift) <= MOST_SHIFT:
         raise SettingsError(f"A threshold cannot be moved by {shift:g}. Expected -{MOST_SHIFT:g} to {MOST_SHIFT:g}.")
-    moved = features.logits.copy()
-    moved[:, names.index(region)] += shift
-    before_ZYX = depth_of_labels(labels_ZYX, features.regions)
-    after_ZYX = before_ZYX.copy()
-    repaint(after_ZYX, features, crop(features, features.logits, moved))
-    box = find_box(after_ZYX != before_ZYX)
-    shifted = labels_ZYX.astype(np.uint8)
-    if box is not None:
-        differs = after_ZYX[box] != before_ZYX[box]
-        shifted[box][differs] = labels_of_depth(after_ZYX[box][differs], features.regions)
-    return Correction(shifted, box)
+    column = names.index(region)
+    own = features.logits[:, column]
+    flipped = find_flipped(own, own + np.float32(shift))
+    box = bound_cells(features.find_cells(flipped), features.grid, 1)
+    before = features.take(features.logits, box)
+    after = before.copy()
+    after[column][features.rows[box] >= 0] += np.float32(shift)
+    return apply_change(features, labels_ZYX, Change(box, (before, after)))
 
 
 def measure_doubt(features: CaseFeatures) -> NDArray[np.float64]:
