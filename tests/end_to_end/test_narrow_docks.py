@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
 from napari_braintumor import engine
+from napari_braintumor.widgets.cohort.dock import CohortDock
 from napari_braintumor.widgets.correcting.dock import CorrectDock
 from napari_braintumor.widgets.measuring.dock import MeasureDock
 from napari_braintumor.widgets.models.dock import ModelsDock
@@ -43,7 +44,7 @@ def no_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("font_size", [9, 14])
-@pytest.mark.parametrize("name", ["Segment", "Correct", "Measure", "Train", "Models"])
+@pytest.mark.parametrize("name", ["Segment", "Correct", "Measure", "Cohort", "Train", "Models"])
 def test_a_dock_is_as_wide_as_its_widest_row(make_napari_viewer: Any, qtbot: Any, name: str, font_size: int):
     before = get_settings().appearance.font_size
     get_settings().appearance.font_size = font_size
@@ -63,7 +64,7 @@ def test_a_dock_is_as_wide_as_its_widest_row(make_napari_viewer: Any, qtbot: Any
 
 
 @pytest.mark.parametrize("font_size", [9, 14])
-@pytest.mark.parametrize("kind", [SegmentDock, CorrectDock, MeasureDock, TrainDock, ModelsDock])
+@pytest.mark.parametrize("kind", [SegmentDock, CorrectDock, MeasureDock, CohortDock, TrainDock, ModelsDock])
 def test_a_dock_alone_asks_for_the_width_of_its_widest_row(qtbot: Any, kind: type[Dock], font_size: int):
     dock = kind(ViewerModel())
     qtbot.addWidget(dock)

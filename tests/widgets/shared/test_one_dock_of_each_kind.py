@@ -9,6 +9,7 @@ import pytest
 from napari._app_model import get_app_model
 from qtpy.QtWidgets import QDockWidget
 
+from napari_braintumor.widgets.cohort.dock import CohortDock
 from napari_braintumor.widgets.correcting.dock import CorrectDock
 from napari_braintumor.widgets.measuring.dock import MeasureDock
 from napari_braintumor.widgets.models.dock import ModelsDock
@@ -20,6 +21,7 @@ KINDS: dict[str, type[Dock]] = {
     "segment": SegmentDock,
     "correct": CorrectDock,
     "measure": MeasureDock,
+    "cohort": CohortDock,
     "train": TrainDock,
     "models": ModelsDock,
 }

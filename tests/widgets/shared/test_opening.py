@@ -28,6 +28,7 @@ print((opened - shown) / (shown - begun))
     [
         ("segmenting", "SegmentDock"),
         ("correcting", "CorrectDock"),
+        ("cohort", "CohortDock"),
         ("measuring", "MeasureDock"),
         ("training", "TrainDock"),
         ("models", "ModelsDock"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from napari_braintumor.engine.cohorts.bids import list_dataset_files
 from napari_braintumor.engine.cohorts.cohort_events import CaseDone, CohortDone, CohortProgressed
+from napari_braintumor.engine.cohorts.marks import Mark, read_marks
 from napari_braintumor.engine.cohorts.plan import CohortPlan
 from napari_braintumor.engine.cohorts.report import write_report
 from napari_braintumor.engine.cohorts.results import ENTITIES, Result
 from napari_braintumor.engine.cohorts.rows import CaseRow, write_table
 from napari_braintumor.engine.cohorts.workplace import Workplace
-from napari_braintumor.engine.errors import BrainTumorError, describe_failure, describe_origin
+from napari_braintumor.engine.errors import BrainTumorError, DataError, describe_failure, describe_origin
 from napari_braintumor.engine.events import CaseFailed
 
 TABLE, REPORT = "volumes.csv", "report.html"
@@ -92,4 +95,8 @@ class Ledger:
         )
 
     def _list_rows(self) -> list[CaseRow]:
-        return [self._rows[case.name] for case in self.plan.cases if case.name in self._rows]
+        marks: dict[str, Mark] = {}
+        with suppress(DataError):  # the window that writes them says so
+            marks = read_marks(self.plan.output)
+        rows = [self._rows[case.name] for case in self.plan.cases if case.name in self._rows]
+        return [replace(row, mark=str(marks.get(row.case, ""))) for row in rows]

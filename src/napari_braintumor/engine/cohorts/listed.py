@@ -83,6 +83,11 @@ def read_table(path: Path) -> list[CaseFiles]:
     return name_apart(cases)
 
 
+def find_cohort(path: Path) -> list[CaseFiles]:
+    """Find the cases of a dataset: a folder, or a table of cases; as `read_table` or `find_cases`, with names apart."""
+    return read_table(path) if is_table(path) else name_apart(find_cases(path))
+
+
 def name_apart(cases: Iterable[CaseFiles]) -> list[CaseFiles]:
     """Put numbers behind the names of cases that share one, because results are filed by name."""
     named: dict[str, CaseFiles] = {}

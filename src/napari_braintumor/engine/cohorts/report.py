@@ -110,13 +110,14 @@ def _write_parts(rows: Sequence[CaseRow]) -> Iterator[str]:
         '</select></label> <label>with <input id="text" type="search" placeholder="words"></label> '
         f'<output><span id="shown">{len(rows)}</span> of {len(rows)}</output></form>\n<table>\n<thead><tr>'
     )
-    yield _write_head("case") + _write_head("flags")
+    marked = any(row.mark for row in rows)
+    yield _write_head("case") + _write_head("flags") + (_write_head("mark") if marked else "")
     yield _write_head("trust", "number") if trust else ""
     for region in regions:
         yield from (_write_head(f"{region}, {each.heading}", "number") for each in _MEASURED)
     yield _write_head("notes") + "<th>picture</th></tr></thead>\n<tbody>\n"
     for row in rows:
-        yield from _write_row(row, regions, trust)
+        yield from _write_row(row, regions, trust, marked)
     yield f"</tbody>\n</table>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
 
 
@@ -129,10 +130,11 @@ def _write_head(title: str, kind: str = "") -> str:
     return f"<th{f' class={kind}' if kind else ''}><button>{_escape(title)}</button></th>"
 
 
-def _write_row(row: CaseRow, regions: Sequence[str], trust: bool) -> Iterator[str]:
+def _write_row(row: CaseRow, regions: Sequence[str], trust: bool, marked: bool) -> Iterator[str]:
     listed = ",".join(f'"{flag}"' for flag in row.flags)
     yield f'<tr data-flags="{_escape(" ".join(row.flags))}" data-list="{_escape(f"[{listed}]")}">'
     yield f"<td>{_escape(row.case)}</td><td>{_escape(', '.join(row.flags))}</td>"
+    yield f"<td>{_escape(row.mark)}</td>" if marked else ""
     if trust:
         word = "" if row.trust is None else row.trust.word
         yield f'<td class="number" data-value="{_ORDER.get(word, "")}">{word}</td>'

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_braintumor.engine.aligning.returning import segmentation_on
 from napari_braintumor.engine.atomic import fold, list_taken_names
 from napari_braintumor.engine.cohorts.bids import describe_sources, find_address, folder_of, name_labels, read_entities
 from napari_braintumor.engine.cohorts.plan import ALL, CohortConfig, CohortPlan
-from napari_braintumor.engine.errors import SettingsError
+from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.files.case_files import CaseFiles
+from napari_braintumor.engine.grid import SourceGrid
 from napari_braintumor.engine.measuring.dicom_export import check_extras
 from napari_braintumor.engine.measuring.measurements import measure_regions
 from napari_braintumor.engine.measuring.record import Naming, are_intact, number_result, read_written, save_segmentation
@@ -63,12 +65,40 @@ class Result:
     @property
     def files(self) -> tuple[Path, ...]:
         """What was written with the record, the labels first."""
-        return tuple(self.record.with_name(name) for name in self.content["written"]["files"])
+        written = self.content["written"]["files"] if "written" in self.content else [self.content["labels_file"]]
+        return tuple(self.record.with_name(name) for name in written)
 
     @property
     def picture(self) -> Path | None:
         """The picture of the case, if one was drawn."""
         return next((path for path in self.files if path.suffix == ".png"), None)
+
+
+def read_result(record: Path) -> Result:
+    """Read a result that is there.
+
+    Parameters
+    ----------
+    record
+        Its JSON file.
+
+    Returns
+    -------
+    Result
+        The result; its other files are not looked at.
+
+    Raises
+    ------
+    DataError
+        If the record is gone or damaged.
+    """
+    try:
+        content = json.loads(record.read_bytes())
+        result = Result(record, content)
+        _ = result.files
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"The record '{record}' is gone or damaged. Segment the case again.") from error
+    return result
 
 
 def check_plan(plan: CohortPlan) -> None:
@@ -175,11 +205,16 @@ def _find_reference(placed: Segmentation, plan: CohortPlan) -> dict[str, str]:
 
 
 def measure(segmentation: Segmentation) -> dict[str, dict[str, Any]]:
-    """Measure the regions of a result, each as a whole; the values of `MEASUREMENTS` by name."""
+    """Measure the regions of a result, see `measure_masks`."""
     regions = {name: segmentation.mask_of(name) for name in segmentation.regions if name in segmentation.volumes_ml}
+    return measure_masks(regions, segmentation.source)
+
+
+def measure_masks(regions: Mapping[str, NDArray[np.bool_]], grid: SourceGrid) -> dict[str, dict[str, Any]]:
+    """Measure regions ``(Z, Y, X)``, each as a whole; the values of `MEASUREMENTS` by name, for a record."""
     return {
         row.region: {name: _round(value) for name, value in row.values.items()}
-        for row in measure_regions(regions, segmentation.source)
+        for row in measure_regions(regions, grid)
         if not row.lesion
     }
 

@@ -19,6 +19,7 @@ NOT_SHOWN, GUESSED, NOTES = "not measurable", "size guessed", "notes"
 """What the report can be filtered by."""
 
 _FIRST = ("case", "status", "flags")
+_MARK = "mark"
 _TRUST = ("trust", "dice_low", "dice_high", "trust_reasons")
 _LAST = ("modalities", "model", "model_version", "labels", "notes", "reason")
 
@@ -35,11 +36,14 @@ class CaseRow:
         Its result; None if it failed.
     reason
         Why it failed.
+    mark
+        What a person said of it, and whether it was corrected; empty if nothing.
     """
 
     case: str
     result: Result | None = None
     reason: str = ""
+    mark: str = ""
 
     @property
     def content(self) -> Mapping[str, Any]:
@@ -94,7 +98,8 @@ def write_table(rows: Sequence[CaseRow], output: Path) -> str:
     measured = list(dict.fromkeys(column for row in rows for column in row.measured))
     trust = list(_TRUST) if any(row.trust is not None for row in rows) else []
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*_FIRST, *trust, *measured, *_LAST], restval="", lineterminator="\n")
+    marks = [_MARK] if any(row.mark for row in rows) else []
+    writer = csv.DictWriter(text, [*_FIRST, *marks, *trust, *measured, *_LAST], restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         said = row.content
@@ -103,6 +108,7 @@ def write_table(rows: Sequence[CaseRow], output: Path) -> str:
                 "case": row.case,
                 "status": FAILED if row.result is None else "done",
                 "flags": "; ".join(row.flags),
+                **({_MARK: row.mark} if marks else {}),
                 **_describe_trust(row.trust),
                 **row.measured,
                 "modalities": " ".join(said.get("modalities_used", ())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractItemModel, QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtWidgets import QAbstractItemView, QTableView
 
 from napari_braintumor.widgets.shared.parts import literal, name_widget
@@ -81,7 +81,7 @@ class TextTable(QAbstractTableModel):
         return None
 
 
-def make_table_view(table: QAbstractTableModel, name: str, tooltip: str) -> QTableView:
+def make_table_view(table: QAbstractItemModel, name: str, tooltip: str) -> QTableView:
     """Return a view of a table in which whole rows are chosen, one at a time, and nothing is edited."""
     view = QTableView()
     view.setModel(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Labels, Layer
@@ -62,6 +63,12 @@ class DataPage(QWidget):
         """Choose open layers, as another dock has them: these and no others."""
         self.source_box.setCurrentIndex(list(SOURCES).index("layers"))
         self.layers_page.choose(layers, labels)
+
+    def choose_folder(self, folder: Path) -> None:
+        """Choose the cases of a folder."""
+        self.folder_page.folder_edit.setText(str(folder))
+        self.source_box.setCurrentIndex(list(SOURCES).index("folder"))
+        self._show_source()
 
     def _show_source(self) -> None:
         self.pages.setCurrentWidget(self.layers_page if self.source == "layers" else self.folder_page)

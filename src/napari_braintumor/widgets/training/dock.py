@@ -122,6 +122,15 @@ class TrainDock(Dock):
         self.steps_page.work_on(labels)
         self._show_steps(True)
 
+    def prepare_tuning_to(self, folder: Path, model: Path) -> None:
+        """Fill the tabs to tune a model to the cases of a folder."""
+        self._show_tabs()
+        self.data.choose_folder(folder)
+        if not self.model.choose_parent(model):
+            self.message.show_text(f"The model '{model.stem}' is not among your models. Choose one in the Model tab.")
+        self.tabs.setCurrentIndex(0)
+        self._show_steps(False)
+
     # ---------------------------------------------------------------------------------------------- building
 
     def _build(self) -> None:
