@@ -367,10 +367,8 @@ class CohortDock(Dock):
         try:
             with replacing(path) as temporary:
                 temporary.write_text(write_table(rows, path.parent), encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            self.message.show_text(
-                f"The table cannot be written to '{path}': {error.strerror or error}. Choose another place."
-            )
+        except BrainTumorError as error:
+            self.message.show_text(str(error))
         else:
             self.message.show_text(f"Saved as '{path}'.")
 
