@@ -47,6 +47,7 @@ from napari_braintumor.layers.figures import (
 from napari_braintumor.layers.inspection import Inspector, inspect_selection
 from napari_braintumor.layers.landing import Landing, labels_from_layer
 from napari_braintumor.layers.legends import legend_of
+from napari_braintumor.layers.linked_planes import LinkedPlanes
 from napari_braintumor.layers.masks import (
     check_same_case,
     find_reference,
@@ -126,6 +127,7 @@ from napari_braintumor.layers.views import (
     show_region,
     shown_region,
 )
+from napari_braintumor.layers.watching import LabelsWatch
 
 __all__ = [
     "KEY",
@@ -143,8 +145,10 @@ __all__ = [
     "Edit",
     "Figures",
     "Inspector",
+    "LabelsWatch",
     "Landing",
     "LayerData",
+    "LinkedPlanes",
     "OpeningEvent",
     "Placement",
     "PreparedScans",

@@ -13,6 +13,7 @@ from napari_braintumor.widgets.cohort.dock import CohortDock
 from napari_braintumor.widgets.correcting.dock import CorrectDock
 from napari_braintumor.widgets.measuring.dock import MeasureDock
 from napari_braintumor.widgets.models.dock import ModelsDock
+from napari_braintumor.widgets.planes.dock import PlanesDock
 from napari_braintumor.widgets.segmenting.dock import SegmentDock
 from napari_braintumor.widgets.shared.dock import Dock, find_dock, open_dock
 from napari_braintumor.widgets.training.dock import TrainDock
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Dock]] = {
     "cohort": CohortDock,
     "train": TrainDock,
     "models": ModelsDock,
+    "planes": PlanesDock,
 }
 
 

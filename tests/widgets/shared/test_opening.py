@@ -32,6 +32,7 @@ print((opened - shown) / (shown - begun))
         ("measuring", "MeasureDock"),
         ("training", "TrainDock"),
         ("models", "ModelsDock"),
+        ("planes", "PlanesDock"),
     ],
 )
 def test_a_dock_opens_in_a_fraction_of_the_time_that_napari_takes_and_without_torch(folder, dock):

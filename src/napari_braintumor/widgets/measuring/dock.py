@@ -14,7 +14,7 @@ from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.events import PhaseReached
 from napari_braintumor.engine.measuring.export import list_row
 from napari_braintumor.engine.measuring.measurements import Measured
-from napari_braintumor.layers import follow_labels, label_names, masks_in, unwrap_layer
+from napari_braintumor.layers import LabelsWatch, follow_labels, label_names, masks_in, unwrap_layer
 from napari_braintumor.layers.measuring import (
     DrawnLabels,
     add_converted,
@@ -28,7 +28,7 @@ from napari_braintumor.layers.measuring import (
 from napari_braintumor.layers.visits import list_modalities
 from napari_braintumor.widgets.measuring.convert_box import ConvertBox, Converted, convert_drawn, describe_converted
 from napari_braintumor.widgets.measuring.folders_box import FoldersBox
-from napari_braintumor.widgets.measuring.latest import LabelsWatch, Latest, Prepared
+from napari_braintumor.widgets.measuring.latest import Latest, Prepared
 from napari_braintumor.widgets.measuring.scores_box import ScoresBox
 from napari_braintumor.widgets.measuring.sizes_table import SizesTable
 from napari_braintumor.widgets.measuring.visits_box import VisitsBox

@@ -42,6 +42,9 @@ class Dock(QWidget, metaclass=_OneInAViewer):
     title: ClassVar[str]
     """As in the manifest."""
 
+    area: ClassVar[str] = "right"
+    """Where it opens; on the right, in front of the other docks there."""
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self.setObjectName(f"brain-tumor-{self.title.lower()}")
@@ -139,7 +142,8 @@ def open_dock(viewer: Any, kind: type[AnyDock]) -> AnyDock | None:
     if dock is None:
         dock = kind(viewer)
         # By the name that napari's menus use, so that their check marks are right.
-        window.add_dock_widget(dock, name=f"{kind.title} ({DISPLAY_NAME})", tabify=True)
+        name = f"{kind.title} ({DISPLAY_NAME})"
+        window.add_dock_widget(dock, name=name, area=kind.area, tabify=kind.area == Dock.area)
     frame = dock.parent()
     if isinstance(frame, QDockWidget):
         frame.show()

@@ -25,6 +25,7 @@ from napari_braintumor.layers import (
     shown_plane,
     unwrap_layer,
 )
+from napari_braintumor.widgets.shared.dock import open_dock
 from napari_braintumor.widgets.shared.following import follow
 from napari_braintumor.widgets.shared.jobs import Job
 from napari_braintumor.widgets.shared.message import Message
@@ -88,6 +89,7 @@ class ViewBar(QWidget):
             button.setEnabled(scans and (name != SOLID or (layer is not None and self._job is None)))
         self.largest_button.setEnabled(layer is not None and shown in PLANES)
         self.convention_box.setEnabled(scans)
+        self.planes_button.setEnabled(scans)
         now = is_neurological(self._viewer)
         if now is not None and shown in PLANES:
             self._show_convention(now)
@@ -115,6 +117,10 @@ class ViewBar(QWidget):
         name_widget(self.largest_button, "Largest section", "Go to the slice with most of the tumor, in this plane")
         self.largest_button.clicked.connect(self.go_to_largest)
         flow.addWidget(self.largest_button)
+        self.planes_button = QPushButton("Three planes")
+        name_widget(self.planes_button, "Three planes", "Open the other two planes beside this one, with a crosshair")
+        self.planes_button.clicked.connect(self._open_planes)
+        flow.addWidget(self.planes_button)
         self.convention_box = Combo()
         for value, text in _CONVENTION_NAMES.items():
             self.convention_box.addItem(text, value)
@@ -145,6 +151,11 @@ class ViewBar(QWidget):
             self._job.ended.connect(self._end)
             self._job.start()
         self.refresh()
+
+    def _open_planes(self) -> None:
+        from napari_braintumor.widgets.planes.dock import PlanesDock
+
+        open_dock(self._viewer, PlanesDock)
 
     def _end(self) -> None:
         self._job = None

@@ -1,0 +1,1 @@
+"""The dock with the planes beside the one that the viewer shows."""
