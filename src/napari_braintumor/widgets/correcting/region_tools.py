@@ -30,7 +30,7 @@ from napari_braintumor.widgets.correcting.edits import Edits
 from napari_braintumor.widgets.shared.parts import Combo, name_widget
 
 SLIDER_STEPS = 20
-WAIT_MS = 120
+WAIT_MS = 60
 """After the slider has moved, before the region follows."""
 
 
