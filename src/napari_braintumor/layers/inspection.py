@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
@@ -10,21 +11,30 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.inspecting.inspection import (
     Inspection,
+    choose_sample,
+    find_misplaced,
     find_with_skull,
-    inspect_thumbnails,
     make_thumbnail,
 )
 from napari_braintumor.layers.placement import Placement
 from napari_braintumor.layers.selection import Selection
 
 
+@dataclass(frozen=True, eq=False)
+class _Few:
+    """A few voxels of a scan: from everywhere, and of whole slices."""
+
+    thumbnail: NDArray[np.float32]
+    sample: NDArray[np.float32]
+
+
 class Inspector:
     """Checks each scan only once, however often layers change, because a check runs in the window's thread."""
 
     def __init__(self) -> None:
-        self._thumbnails: dict[tuple[int, bool], tuple[ref[Any], NDArray[np.float32]]] = {}
+        self._seen: dict[tuple[int, bool], tuple[ref[Any], _Few]] = {}
         # What the last inspection was made of, by identity; and the images themselves, so that they stay the same.
-        self._last: tuple[list[Any], list[NDArray[np.float32]], Inspection] | None = None
+        self._last: tuple[list[Any], list[_Few], Inspection] | None = None
 
     def inspect(self, selection: Selection) -> Inspection | None:
         """Check the images of a selection quickly.
@@ -37,23 +47,26 @@ class Inspector:
         """
         if not all(isinstance(data, np.ndarray) for data, _ in selection.arrays.values()):
             return None
-        few = {modality: self._thumbnail(data, place) for modality, (data, place) in selection.arrays.items()}
+        few = {modality: self._look_at(data, place) for modality, (data, place) in selection.arrays.items()}
         planes_cm2 = {modality: _plane_cm2(place) for modality, (_, place) in selection.arrays.items()}
         made_of = [*map(id, few.values()), selection.reference, *planes_cm2.values()]
         if self._last is None or self._last[0] != made_of:
-            if selection.reference is None:
-                inspection = inspect_thumbnails(few, planes_cm2)
-            else:
-                inspection = Inspection(find_with_skull(few, planes_cm2), ())
-            self._last = made_of, list(few.values()), inspection
+            with_skull = find_with_skull({modality: each.sample for modality, each in few.items()}, planes_cm2)
+            on_one_grid = selection.reference is None
+            thumbnails = {modality: each.thumbnail for modality, each in few.items()}
+            findings = find_misplaced(thumbnails) if on_one_grid else ()
+            self._last = made_of, list(few.values()), Inspection(with_skull, findings)
         return self._last[2]
 
-    def _thumbnail(self, data: NDArray[Any], place: Placement) -> NDArray[np.float32]:
-        self._thumbnails = {key: kept for key, kept in self._thumbnails.items() if kept[0]() is not None}
+    def _look_at(self, data: NDArray[Any], place: Placement) -> _Few:
+        self._seen = {key: kept for key, kept in self._seen.items() if kept[0]() is not None}
         key = id(data), place.in_source_order
-        if key not in self._thumbnails:
-            self._thumbnails[key] = ref(data), make_thumbnail(place.from_layer(data))
-        return self._thumbnails[key][1]
+        if key not in self._seen:
+            image = place.from_layer(data)
+            slices, rows, columns = choose_sample(image.shape)
+            sample = np.asarray(image[slices][:, rows, columns], np.float32)
+            self._seen[key] = ref(data), _Few(make_thumbnail(image), sample)
+        return self._seen[key][1]
 
 
 def inspect_selection(selection: Selection) -> Inspection | None:

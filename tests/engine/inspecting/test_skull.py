@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_braintumor.engine.grid import default_grid
 from napari_braintumor.engine.inspecting.skull import see_skull
@@ -55,6 +56,27 @@ def test_neither_blank_air_nor_an_odd_background_or_contrast_misleads(options, e
     assert see_skull(make_head(**options)) == expected
 
 
+PROCESSED = {
+    "noise added": lambda image, random: image + random.normal(0, 3, image.shape),
+    "much noise added": lambda image, random: image + random.normal(0, 8, image.shape),
+    "noise of Rice": lambda image, random: np.hypot(*(part + random.normal(0, 3, image.shape) for part in (image, 0))),
+    "smoothed": lambda image, _: ndimage.gaussian_filter(image, (0, 1, 1)),
+    "resampled by splines": lambda image, _: ndimage.zoom(image, (1, 1.1, 1.1), order=3),
+    "resampled by splines, z-scores": lambda image, _: ndimage.zoom(image, (1, 0.9, 0.9), order=3) / 40 - 1,
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["voxel size known", "unknown"])
+@pytest.mark.parametrize("skull", [True, False], ids=["with skull", "stripped"])
+@pytest.mark.parametrize("process", PROCESSED.values(), ids=PROCESSED)
+def test_what_programs_do_to_a_scan_afterward_leaves_its_skull_or_its_lack_to_be_seen(process, skull, known):
+    volume = make_head(skull)
+    random = np.random.default_rng(1)
+    data = np.stack([process(image, random) for image in volume.data]).astype(np.float32)
+    source = replace(default_grid(data.shape[1:], volume.spacing), spacing_known=known)
+    assert see_skull(Volume(data, MODALITIES, source)) == (MODALITIES if skull else ())
+
+
 def test_noise_around_the_head_is_enough_where_the_voxel_size_is_not_known():
     for skull in (True, False):
         volume = make_head(skull)
@@ -99,3 +121,7 @@ def test_every_real_scan_is_seen_with_or_without_its_skull(real_data, folder, st
     for case in find_cases(real_data / folder):
         volume = read_case(case, AlignConfig(registration="never"))
         assert see_skull(volume) == (() if stripped else volume.modalities), case.name
+        if stripped:
+            sigma = [0.01 * np.percentile(image[image > 0], 95) for image in volume.data]
+            noise = np.random.default_rng(0).normal(0, 1, volume.data.shape) * np.reshape(sigma, (-1, 1, 1, 1))
+            assert see_skull(replace(volume, data=volume.data + noise.astype(np.float32))) == (), case.name

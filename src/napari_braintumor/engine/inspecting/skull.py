@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_braintumor.engine.inspecting.inspection import find_with_skull
+from napari_braintumor.engine.inspecting.inspection import choose_sample, find_with_skull
 from napari_braintumor.engine.volumes import AnyVolume
-
-SAMPLED_SLICES = 5
-"""Slices that are looked at, spread evenly: some show the middle of the head, however it lies in the scan."""
-
-SIDE_VOX = 64
-"""About as many voxels of a slice are looked at along each side."""
 
 
 def see_skull(volume: AnyVolume) -> tuple[str, ...]:
@@ -22,9 +16,7 @@ def see_skull(volume: AnyVolume) -> tuple[str, ...]:
     tuple of str
         In the volume's order; empty if the case is skull-stripped.
     """
-    depth, *sides = volume.shape
-    slices = np.unique(((np.arange(SAMPLED_SLICES) + 0.5) * depth / SAMPLED_SLICES).astype(np.intp))
-    rows, columns = (slice(None, None, max(1, side // SIDE_VOX)) for side in sides)
+    slices, rows, columns = choose_sample(volume.shape)
     few = {
         # One by one, because slices that are stored together are read together.
         name: np.concatenate([volume.read(index, slices[i : i + 1])[:, rows, columns] for i in range(len(slices))])
@@ -33,5 +25,5 @@ def see_skull(volume: AnyVolume) -> tuple[str, ...]:
     planes_cm2 = None
     if volume.source.spacing_known:
         _, y_mm, x_mm = volume.spacing
-        planes_cm2 = dict.fromkeys(few, sides[0] * y_mm * sides[1] * x_mm / 100)
+        planes_cm2 = dict.fromkeys(few, volume.shape[1] * y_mm * volume.shape[2] * x_mm / 100)
     return find_with_skull(few, planes_cm2)

@@ -10,7 +10,7 @@ from typing import Any
 from napari_braintumor.engine.anatomy import labels_by_region
 from napari_braintumor.engine.devices import describe_device
 from napari_braintumor.engine.events import Noted, PhaseReached, Segmented, SegmentEvent, Started
-from napari_braintumor.engine.inspecting.inspection import inspect_thumbnails
+from napari_braintumor.engine.inspecting.inspection import find_misplaced
 from napari_braintumor.engine.models.calibration import find_calibration
 from napari_braintumor.engine.models.model_file import file_sha256
 from napari_braintumor.engine.models.store import ModelStore
@@ -66,7 +66,7 @@ def segment(volume: AnyVolume, config: SegmentConfig, all_regions: bool = False)
             task = event
 
     survey = survey_for(task.card, task.volume, task.divisor)
-    findings = inspect_thumbnails(survey.thumbnails).findings
+    findings = find_misplaced(survey.thumbnails)
     yield from map(Noted, findings)
 
     network = Network(task, choose_window(task.card, survey.foreground.shape, task.divisor))
