@@ -22,6 +22,7 @@ from napari_braintumor.engine.cohorts.plan import CohortPlan
 from napari_braintumor.engine.cohorts.results import Result
 from napari_braintumor.engine.cohorts.running import check_start
 from napari_braintumor.engine.cohorts.workplace import open_workplace
+from napari_braintumor.engine.devices import return_freed_memory
 from napari_braintumor.engine.errors import BrainTumorError, SettingsError, describe_failure, describe_origin
 from napari_braintumor.engine.files.case_files import CaseFiles
 
@@ -143,6 +144,8 @@ def _segment(case: CaseFiles, plan: CohortPlan, model: str, threads: int | None)
     except Exception as error:  # noqa: BLE001
         details = "" if isinstance(error, BrainTumorError) else describe_origin(error)
         return _Answer(reason=describe_failure(error), details=details)
+    finally:
+        return_freed_memory()
 
 
 def _do(case: CaseFiles, plan: CohortPlan, model: str) -> _Answer:

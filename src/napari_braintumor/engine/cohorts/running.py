@@ -13,6 +13,7 @@ from napari_braintumor.engine.cohorts.ledger import Ledger
 from napari_braintumor.engine.cohorts.plan import CohortPlan
 from napari_braintumor.engine.cohorts.results import Result, check_plan
 from napari_braintumor.engine.cohorts.workplace import Workplace, open_workplace
+from napari_braintumor.engine.devices import return_freed_memory
 from napari_braintumor.engine.events import Segmented, SlicesDone
 from napari_braintumor.engine.files.case_files import CaseFiles
 from napari_braintumor.engine.models.model_file import file_sha256
@@ -116,6 +117,7 @@ class _Run:
                 del found
             except Exception as error:  # noqa: BLE001  one case must not stop the others
                 yield self.ledger.enter_error(case.name, error)
+            return_freed_memory()
             began = time.perf_counter()
             self.ledger.write_table(self.work)
             yield self.ledger.progress()

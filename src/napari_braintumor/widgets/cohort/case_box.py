@@ -93,12 +93,12 @@ class CaseBox(QWidget):
         self.save_button.clicked.connect(self.save)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.line)
         column.addWidget(self.footer)
         grid = QGridLayout()
         for place, button in enumerate((*self.mark_buttons.values(), self.save_button)):
             grid.addWidget(button, place // 2, place % 2)
         column.addLayout(grid)
+        column.addWidget(self.line)
         self.work_on(None, None)
 
     @property

@@ -183,6 +183,12 @@ class CohortDock(Dock):
         if (selection := self.view.selectionModel()) is not None:
             selection.currentRowChanged.connect(self._choose)
         self.view.activated.connect(self._open)
+        self.cases.columnsInserted.connect(self._fit_columns)
+
+    def _fit_columns(self, _: QModelIndex, first: int, last: int) -> None:
+        """Give columns of regions the width of their headings."""
+        for column in range(first, last + 1):
+            self.view.resizeColumnToContents(column)
 
     # ---------------------------------------------------------------------------------------------- dataset, results
 

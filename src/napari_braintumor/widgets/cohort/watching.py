@@ -29,6 +29,8 @@ AT_ONCE = 10
 PICTURE_PX = 40
 """The height of a picture in the table."""
 
+_PANEL_EDGE_PX, _DARK = 6, 60
+
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
@@ -149,7 +151,12 @@ def _read_news(event: Mapping[str, Any], output: Path, mark: Mark) -> CaseNews:
 
 
 def _read_picture(path: Path | None) -> QImage | None:
+    """Return the three planes of a result's picture, without what is written around them."""
     image = QImage(str(path)) if path is not None else QImage()
     if image.isNull():
         return None
+    edge = _PANEL_EDGE_PX  # inside the first plane, whose background is dark
+    dark = [row for row in range(image.height()) if image.pixelColor(edge, row).lightness() < _DARK]
+    if dark:
+        image = image.copy(0, dark[0], image.width(), dark[-1] + 1 - dark[0])
     return image.scaledToHeight(PICTURE_PX, Qt.TransformationMode.SmoothTransformation)
