@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,23 @@ def test_pictures_are_in_the_file_and_nothing_is_loaded_from_elsewhere(rows, tmp
 
 def test_the_same_rows_give_the_same_file(rows, tmp_path) -> None:
     assert write(rows, tmp_path) == write(rows, tmp_path)
+
+
+def test_a_picture_that_has_not_arrived_is_left_out(rows, tmp_path) -> None:
+    (tmp_path / "p9.png").unlink()
+    page = Page(write(rows, tmp_path))
+    assert [attrs["alt"] for tag, attrs in page.tags if tag == "img"] == ["p10", "p2", "pat<b>&amp;\"'</script>"]
+
+
+def test_marks_have_a_column_as_soon_as_a_case_is_marked(rows, tmp_path) -> None:
+    marked = [replace(row, mark=mark) for row, mark in zip(rows, ("accepted, corrected", "", "", "", ""), strict=True)]
+    page = Page(write(marked, tmp_path))
+    assert page.heads[:3] == ["case", "flags", "mark"]
+    assert [row[2] for row in page.rows[1:]] == ["accepted, corrected", "", "", "", ""]
+    assert all(len(row) == len(page.heads) for row in page.rows[1:])
+    table = list(csv.DictReader(write_table(marked, tmp_path).splitlines()))
+    assert [row["mark"] for row in table] == ["accepted, corrected", "", "", "", ""]
+    assert "mark" not in write_table(rows, tmp_path).splitlines()[0].split(",")
 
 
 def test_without_a_result_or_trust_there_are_fewer_columns(tmp_path) -> None:

@@ -147,7 +147,8 @@ def _write_row(row: CaseRow, regions: Sequence[str], trust: bool, marked: bool) 
     notes = [row.reason] if row.reason else [*row.content.get("notes", ())]
     notes += row.trust.lines()[1:] if row.trust is not None else []
     yield f'<td class="notes">{"<br>".join(map(_escape, notes))}</td><td>'
-    if row.result is not None and (picture := row.result.picture) is not None:
+    picture = row.result.picture if row.result is not None else None
+    if picture is not None and picture.is_file():  # else it has not arrived from the machine that drew it
         data = base64.b64encode(picture.read_bytes()).decode()
         yield f'<img alt="{_escape(row.case)}" loading="lazy" src="data:image/png;base64,{data}">'
     yield "</td></tr>\n"
