@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_braintumor.engine import train
 from napari_braintumor.engine.anatomy import MODALITIES
@@ -32,6 +33,18 @@ def make_case(
     grid = default_grid(shape, spacing)
     regions = {"whole tumor": whole, "tumor core": core & head, "enhancing tumor": enhancing & head}
     return Volume(data, MODALITIES, grid, f"case{seed}"), Reference(regions, "brats2023", grid)
+
+
+def add_skull(image_ZYX: np.ndarray, noise: float = 5.0, bone_vox: float = 2.0, scalp_vox: float = 2.0) -> np.ndarray:
+    """Put a stripped brain into a head: dark bone, a scalp as bright as the brain, and air that is not blank."""
+    brain = image_ZYX > 0
+    air = np.abs(np.random.default_rng(1).normal(0, noise, image_ZYX.shape))
+    beyond = np.stack(
+        [ndimage.distance_transform_edt(~plane) if plane.any() else np.full(plane.shape, 1e3) for plane in brain]
+    )
+    scalp = (beyond > bone_vox) & (beyond <= bone_vox + scalp_vox)
+    head = np.where(scalp, np.median(image_ZYX[brain]), np.where(brain, image_ZYX, air))
+    return head.astype(np.float32)
 
 
 def write_case(folder: Path, volume: Volume, reference: Reference | None = None) -> Path:

@@ -19,6 +19,7 @@ from napari_braintumor.engine.segmenting.resolve import check_precision, choose_
 from napari_braintumor.engine.settings import SegmentConfig
 from napari_braintumor.engine.volumes import StreamedVolume
 from segmenting import result_of
+from toy_cases import add_skull
 
 CPU = torch.device("cpu")
 
@@ -133,10 +134,9 @@ def test_openvino_where_it_cannot_run_is_refused(monkeypatch) -> None:
 # ---------------------------------------------------------------------------------------------------- with the skull
 
 
-def add_skull(volume):
-    """Noise around the head, as scans have that are not skull-stripped."""
-    air = np.abs(np.random.default_rng(1).normal(0, 5, volume.data.shape)).astype(np.float32)
-    return replace(volume, data=np.where(volume.data == 0, air, volume.data))
+def head_of(volume):
+    """Return the head of a volume that was skull-stripped."""
+    return replace(volume, data=np.stack([add_skull(image) for image in volume.data]))
 
 
 def make_streamed(volume):
@@ -148,14 +148,14 @@ def test_a_modality_that_training_never_saw_with_the_skull_is_left_out_with_a_no
     make_volume, toy_model, with_card, way
 ) -> None:
     path = with_card(toy_model, accepts_missing=True, seen_with_skull=("T1", "T1ce", "FLAIR"))
-    volume = way(add_skull(make_volume(7)[0]))
+    volume = way(head_of(make_volume(7)[0]))
     *events, last = segment(volume, SegmentConfig(model=path, device="cpu"))
     (note,) = (event.text for event in events if isinstance(event, Noted) and "left out" in event.text)
     assert note.startswith("T2 was left out: toy has never seen T2 with the skull.")
     result = last.segmentation
     assert result.provenance["modalities_used"] == ["T1", "T1ce", "FLAIR"]
     assert note in result.provenance["notes"]
-    without = segment(add_skull(make_volume(7)[0]).with_modalities(("T1", "T1ce", "FLAIR")), SegmentConfig(model=path))
+    without = segment(head_of(make_volume(7)[0]).with_modalities(("T1", "T1ce", "FLAIR")), SegmentConfig(model=path))
     *_, expected = without
     np.testing.assert_array_equal(np.asarray(result.labels), expected.segmentation.labels)
 
@@ -177,7 +177,7 @@ def test_everything_is_used_that_training_saw_so_or_that_the_model_or_the_user_n
 ) -> None:
     volume = make_volume(7)[0].with_modalities(modalities)
     path = with_card(toy_model, **{"accepts_missing": True, **card})
-    task = resolve(volume if stripped else add_skull(volume), SegmentConfig(model=path, device="cpu", **settings))
+    task = resolve(volume if stripped else head_of(volume), SegmentConfig(model=path, device="cpu", **settings))
     assert task.volume.modalities == used
     assert any("left out" in note for note in task.notes) == (used != modalities)
 
@@ -194,7 +194,7 @@ def test_regions_that_only_the_left_out_modality_shows_are_not_drawn(make_volume
     ]
     path = with_card(toy_model, accepts_missing=True, seen_with_skull=("T1", "T1ce", "FLAIR"), metrics=tuple(figures))
     config = SegmentConfig(model=path, device="cpu")
-    assert resolve(add_skull(make_volume(7)[0]), config).not_measurable == {"tumor core": "not measurable without T2"}
+    assert resolve(head_of(make_volume(7)[0]), config).not_measurable == {"tumor core": "not measurable without T2"}
     assert resolve(make_volume(7)[0], config).not_measurable == {}
 
 

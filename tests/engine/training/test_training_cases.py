@@ -11,7 +11,7 @@ from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.training import training_cases
 from napari_braintumor.engine.training.plan import FineTuning
 from napari_braintumor.engine.training.training_cases import TrainingData, load_data, load_training_case
-from toy_cases import make_case, write_case
+from toy_cases import add_skull, make_case, write_case
 
 
 def load(plan, folder) -> tuple[TrainingData, list[str]]:
@@ -49,7 +49,7 @@ def test_a_case_without_a_mask_cannot_be_trained_on(toy_plan, case_folder) -> No
 def test_modalities_that_show_the_skull_are_noted(toy_plan, tmp_path) -> None:
     volume, reference = make_case(0, spacing=(10, 3, 3))
     t2 = volume.modalities.index("T2")
-    volume.data[t2] += np.abs(np.random.default_rng(1).normal(0, 15, volume.shape))  # air is not blank
+    volume.data[t2] = add_skull(volume.data[t2], noise=15)
     (case,) = find_cases(write_case(tmp_path, volume, reference))
     assert load_training_case(case, toy_plan).with_skull == ("T2",)
 
