@@ -124,7 +124,12 @@ def test_a_folder_becomes_a_table_and_its_results_go_beside_it(qtbot, dock, tmp_
     look(qtbot, dock, tmp_path / "nowhere")
     assert "nowhere" in dock.message.text()
     assert not dock.run_bar.run_button.isEnabled()
-    assert dock.output_row.path == tmp_path / "nowhere_tumors"  # it follows, as nobody has chosen another one
+    write_cohort(tmp_path / "others", 1)
+    look(qtbot, dock, tmp_path / "others")
+    assert dock.output_row.path == tmp_path / "others_tumors"  # it follows, as nobody has chosen another one
+    dock.output_row.show_path(tmp_path / "mine")
+    look(qtbot, dock, tmp_path / "cases")
+    assert dock.output_row.path == tmp_path / "mine"
 
 
 def test_a_series_that_is_not_certain_is_marked_with_the_reason(qtbot, dock, tmp_path) -> None:
@@ -139,6 +144,7 @@ def test_a_series_that_is_not_certain_is_marked_with_the_reason(qtbot, dock, tmp
     assert row.series.count("?") == len(doubted)
     assert all(f"used as {each.modality}, which is not certain: {each.reason}" in row.described for each in doubted)
     assert ("unsure series" in row.flags) == bool(doubted)
+    assert dock.output_row.path == tmp_path / "cohort_tumors"  # not named after a folder that may name the patient
 
 
 def test_a_table_of_paths_can_be_chosen_too(qtbot, dock, tmp_path, monkeypatch) -> None:

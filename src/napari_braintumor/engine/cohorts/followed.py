@@ -23,6 +23,7 @@ from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.cohorts.bids import is_bids_dataset
 from napari_braintumor.engine.cohorts.marks import FOLDER
 from napari_braintumor.engine.errors import DataError, SettingsError
+from napari_braintumor.engine.files.case_files import CaseFiles
 from napari_braintumor.engine.settings import DEFAULT_MODEL, Frozen
 from napari_braintumor.engine.training.run_lock import is_alive
 
@@ -36,16 +37,26 @@ _TAIL_BYTES = 65_536
 _PATIENCE_S = 5.0
 
 
-def suggest_output(dataset: Path) -> Path:
+def suggest_output(dataset: Path, cases: Sequence[CaseFiles] = ()) -> Path:
     """Return where the results of a dataset go unless somebody says otherwise: never among the scans.
+
+    Parameters
+    ----------
+    dataset
+        A folder or a table.
+    cases
+        What was found in it.
 
     Returns
     -------
     Path
-        A folder beside the dataset; in BIDS that of its derivatives.
+        A folder beside the dataset, which is not named after a folder of DICOM files, since that may be the patient's
+        name; in BIDS that of the derivatives.
     """
     if is_bids_dataset(dataset):
         return dataset / "derivatives" / "napari-braintumor"
+    if any(case.group == "dicom" for case in cases):
+        return dataset.with_name("cohort_tumors")
     return dataset.with_name(f"{dataset.stem if dataset.is_file() else dataset.name}_tumors")
 
 

@@ -75,6 +75,7 @@ class CohortDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._dataset: Path | None = None
+        self._suggested: Path | None = None  # where results go, unless the user has said otherwise
         self._looking: Job | None = None
         self._build()
         self.model_choice.reload()
@@ -198,16 +199,14 @@ class CohortDock(Dock):
         elif FollowedRun(paths[0]).request is not None:
             self.output_row.show_path(paths[0])
         else:
+            self._dataset = None  # so that what was dropped once more is looked at again
             self.dataset_row.show_path(paths[0])
 
     def _take_dataset(self) -> None:
-        """Look for the cases of another dataset; its results go beside it unless somebody says otherwise."""
+        """Look for the cases of another dataset."""
         path = self.dataset_row.path
         if path is None or path == self._dataset:
             return
-        before = suggest_output(self._dataset) if self._dataset is not None else None
-        if self.output_row.path in (None, before):
-            self.output_row.edit.setText(str(suggest_output(path)))
         self._leave()
         self._look(path)
 
@@ -253,6 +252,9 @@ class CohortDock(Dock):
             return
         self.table.fill(event.cases)
         self._count()
+        if self._dataset is not None and self.output_row.path in (None, self._suggested):
+            self._suggested = suggest_output(self._dataset, event.cases)
+            self.output_row.edit.setText(str(self._suggested))
 
     def _fail_looking(self, job: Job, failure: Failure) -> None:
         if job is self._looking:
