@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_braintumor.engine.cohorts.followed import CohortRequest, FollowedRun, suggest_output
+from napari_braintumor.engine.cohorts.followed import CohortRequest, FollowedRun, make_request, suggest_output
 from napari_braintumor.engine.errors import DataError, SettingsError
 
 SLEEPS = "import signal, sys, time; print('up', flush=True); time.sleep(60)"
@@ -24,7 +24,12 @@ def run(tmp_path: Path) -> FollowedRun:
 
 @pytest.fixture
 def request_of(tmp_path: Path) -> CohortRequest:
-    return CohortRequest(dataset=tmp_path / "cases", model="toy")
+    return make_request(tmp_path / "cases", "toy")
+
+
+def ask(run: FollowedRun, request: CohortRequest) -> None:
+    assert request.dataset is not None
+    run.ask(request, request.dataset)
 
 
 def begin(run: FollowedRun, code: str) -> subprocess.Popen[str]:
@@ -48,8 +53,10 @@ def test_where_nothing_was_asked_for_there_is_nothing_to_follow(run) -> None:
 
 
 def test_a_run_is_running_as_long_as_its_process_lives(run, request_of) -> None:
-    run.ask(request_of)
+    ask(run, request_of)
     assert run.request == request_of
+    assert request_of.is_of(run.output.parent / "cases")
+    assert not request_of.is_of(run.output.parent)
     child = begin(run, SLEEPS)
     assert run.status == "running"
     child.kill()
@@ -68,28 +75,28 @@ def test_a_run_that_is_paused_or_stopped_ends_and_goes_on_when_it_is_asked_for_a
     run, request_of, monkeypatch, end, code
 ) -> None:
     monkeypatch.setattr("napari_braintumor.engine.cohorts.followed._PATIENCE_S", 0.5)
-    run.ask(request_of)
+    ask(run, request_of)
     report(run, {"event": "case_done", "case": "p1"})
     child = begin(run, code)
     getattr(run, end)()
     child.wait(20)
     assert run.status == "paused"
     getattr(run, end)()  # nobody is there any more
-    run.ask(request_of)
+    ask(run, request_of)
     assert run.status == "broken off"
     assert [event["event"] for event in run.read_events()[0]] == ["asked", "case_done", "asked"]
 
 
 def test_another_request_begins_a_new_story(run, request_of) -> None:
-    run.ask(request_of)
+    ask(run, request_of)
     report(run, {"event": "case_done", "case": "p1"})
     _, position = run.read_events()
-    run.ask(request_of.model_copy(update={"model": "other"}))
+    ask(run, request_of.model_copy(update={"model": "other"}))
     assert [event["event"] for event in run.read_events(position)[0]] == ["asked"]
 
 
 def test_torn_lines_are_passed_over_and_read_once_they_are_whole(run, request_of) -> None:
-    run.ask(request_of)
+    ask(run, request_of)
     _, position = run.read_events()
     with run.events_path.open("a", encoding="utf-8") as file:
         file.write('not json\n[1]\n{"event": "progress", "done": 1}\n{"event": "do')
@@ -101,10 +108,10 @@ def test_torn_lines_are_passed_over_and_read_once_they_are_whole(run, request_of
 
 
 def test_the_reason_is_the_last_line_that_was_printed_for_people(run, request_of) -> None:
-    run.ask(request_of)
+    ask(run, request_of)
     run.messages_path.write_text("Error: first\n  The model is gone. Choose another one.  \n\n", encoding="utf-8")
     assert run.read_reason() == "The model is gone. Choose another one."
-    run.ask(request_of)
+    ask(run, request_of)
     assert run.read_reason() == ""
 
 
@@ -112,7 +119,7 @@ def test_the_reason_is_the_last_line_that_was_printed_for_people(run, request_of
 def test_results_never_go_among_the_scans(tmp_path, inside) -> None:
     (tmp_path / "cases").mkdir()
     with pytest.raises(SettingsError, match=r"lies among the cases. Choose one outside for the results"):
-        FollowedRun(tmp_path / "cases" / inside).ask(CohortRequest(dataset=tmp_path / "cases"))
+        ask(FollowedRun(tmp_path / "cases" / inside), make_request(tmp_path / "cases", "toy"))
 
 
 def test_results_go_beside_a_folder_or_a_table_and_into_derivatives_in_bids(tmp_path) -> None:
@@ -122,17 +129,17 @@ def test_results_go_beside_a_folder_or_a_table_and_into_derivatives_in_bids(tmp_
     assert suggest_output(table) == tmp_path / "list_tumors"
     (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
     assert suggest_output(tmp_path) == tmp_path / "derivatives" / "napari-braintumor"
-    FollowedRun(suggest_output(tmp_path)).ask(CohortRequest(dataset=tmp_path))
+    ask(FollowedRun(suggest_output(tmp_path)), make_request(tmp_path, "toy"))
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error(run, request_of) -> None:
     run.output.write_text("in the way")
     with pytest.raises(DataError, match=r"cannot be written to: .* Choose another folder"):
-        run.ask(request_of)
+        ask(run, request_of)
 
 
 def test_a_run_of_another_machine_is_left_to_it(run, request_of) -> None:
-    run.ask(request_of)
+    ask(run, request_of)
     (run.folder / "process.json").write_text(json.dumps({"host": "elsewhere", "pid": 1, "created": 0}))
     assert run.status == "running"  # it has just reported
     for end in (run.pause, run.stop):

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu
 
 from cohorts import write_cohort
 from dicom import Acquisition, Storage, affine_of, write_series
-from napari_braintumor.engine.cohorts.followed import CohortRequest, FollowedRun
+from napari_braintumor.engine.cohorts.followed import FollowedRun, make_request
 from napari_braintumor.engine.cohorts.marks import mark_case, read_marks
 from napari_braintumor.widgets.cohort import run_bar
 from napari_braintumor.widgets.cohort.dock import CohortDock
@@ -38,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[FollowedRun]:
     """The runs that were asked for; none is started."""
     asked: list[FollowedRun] = []
 
-    def start(run: FollowedRun) -> Any:
+    def start(run: FollowedRun, _: Path) -> Any:
         asked.append(run)
         yield run
 
@@ -80,7 +80,7 @@ def report(run: FollowedRun, *events: dict[str, Any]) -> None:
 
 def ask(dataset: Path, output: Path) -> FollowedRun:
     run = FollowedRun(output)
-    run.ask(CohortRequest(dataset=dataset))
+    run.ask(make_request(dataset, "glioma-unet"), dataset)
     return run
 
 
@@ -132,19 +132,31 @@ def test_a_folder_becomes_a_table_and_its_results_go_beside_it(qtbot, dock, tmp_
     assert dock.output_row.path == tmp_path / "mine"
 
 
-def test_a_series_that_is_not_certain_is_marked_with_the_reason(qtbot, dock, tmp_path) -> None:
+def test_unsure_series_are_marked_with_the_reason_and_no_path_of_dicom_is_kept(qtbot, dock, started, tmp_path) -> None:
     shape, spacing = (6, 20, 20), (6.0, 2.0, 2.0)
     values = np.random.default_rng(0).integers(0, 500, shape)
     for number, name in ((2, "AX T2"), (3, "AX T1")):
         said = Acquisition(name, number, echo_time=None, repetition_time=None, volumetric=False)
-        write_series(tmp_path / "p" / str(number), values, affine_of(spacing=spacing, shape=shape), said, Storage())
-    look(qtbot, dock, tmp_path / "p")
+        write_series(tmp_path / "smith" / str(number), values, affine_of(spacing=spacing, shape=shape), said, Storage())
+    look(qtbot, dock, tmp_path / "smith")
     (row,) = dock.table.rows
     doubted = [each for each in row.files.rows if each.used and not each.sure]
     assert row.series.count("?") == len(doubted)
     assert all(f"used as {each.modality}, which is not certain: {each.reason}" in row.described for each in doubted)
     assert ("unsure series" in row.flags) == bool(doubted)
-    assert dock.output_row.path == tmp_path / "cohort_tumors"  # not named after a folder that may name the patient
+    # Nothing is named after the folder, which may be named after the patient.
+    assert dock.output_row.path == tmp_path / "cohort_tumors"
+    dock.run_bar.run_button.click()
+    qtbot.waitUntil(lambda: "ended before" in dock.run_bar.state_line.text(), timeout=WAIT_MS)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "cohort_tumors").rglob("*") if path.is_file())
+    assert b"smith" not in kept
+    other = CohortDock(ViewerModel())
+    qtbot.addWidget(other)
+    other.output_row.show_path(tmp_path / "cohort_tumors")
+    assert "Choose the folder of the cases too" in other.message.text()
+    other.dataset_row.show_path(tmp_path / "smith")
+    qtbot.waitUntil(lambda: other.run is not None and not other.run_bar.running, timeout=WAIT_MS)
+    assert other.run_bar.run_button.text() == "Resume"
 
 
 def test_a_table_of_paths_can_be_chosen_too(qtbot, dock, tmp_path, monkeypatch) -> None:
@@ -250,14 +262,14 @@ def test_what_was_asked_for_is_the_dataset_with_the_chosen_model(finished, qtbot
     dock.run_bar.run_button.click()
     qtbot.waitUntil(lambda: "ended before" in dock.run_bar.state_line.text(), timeout=WAIT_MS)
     assert started == [FollowedRun(tmp_path / "out")]
-    assert started[0].request == CohortRequest(dataset=tmp_path / "cases", model=dock.model_choice.name)
+    assert started[0].request == make_request(tmp_path / "cases", dock.model_choice.name)
     # No process: it has ended without a word, and what failed is tried again.
     assert dock.run_bar.state_line.text() == "The run ended before it was done."
     assert column(dock, STATUS) == ["done", "waiting", "done", "waiting"]
 
 
 def test_why_a_run_could_not_start_is_said(finished, qtbot, monkeypatch) -> None:
-    def start(run: FollowedRun) -> Any:
+    def start(run: FollowedRun, _: Path) -> Any:
         run.messages_path.write_text("The model 'x' does not exist.\n")
         yield run
 

@@ -6,7 +6,9 @@ finds here what there is to follow.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
 import signal
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from napari_braintumor.engine.atomic import replacing
 from napari_braintumor.engine.cohorts.bids import is_bids_dataset
@@ -63,8 +65,32 @@ def suggest_output(dataset: Path, cases: Sequence[CaseFiles] = ()) -> Path:
 class CohortRequest(Frozen):
     """What is to be segmented, and with which model."""
 
-    dataset: Path
+    dataset: Path | None = Field(description="The dataset; None where its path may name a patient.")
+    dataset_sha256: str = Field(description="The digest of its path, by which it is recognized.")
     model: str = DEFAULT_MODEL
+
+    def is_of(self, dataset: Path) -> bool:
+        """Whether this dataset is meant."""
+        return self.dataset_sha256 == _digest(dataset)
+
+
+def make_request(dataset: Path, model: str, cases: Sequence[CaseFiles] = ()) -> CohortRequest:
+    """Return a request, without the path of DICOM files, which archives name after patients.
+
+    Parameters
+    ----------
+    dataset, model
+        What is to be segmented, and the name of the model.
+    cases
+        What was found in the dataset.
+
+    Returns
+    -------
+    CohortRequest
+        It may be kept among the results.
+    """
+    named = any(case.group == "dicom" for case in cases)
+    return CohortRequest(dataset=None if named else dataset.absolute(), dataset_sha256=_digest(dataset), model=model)
 
 
 @dataclass(frozen=True)
@@ -125,8 +151,8 @@ class FollowedRun:
             return "done"
         return "paused" if self._paused_path.exists() else "broken off"
 
-    def ask(self, request: CohortRequest) -> None:
-        """Write down what is to be done now; events of another request are forgotten.
+    def ask(self, request: CohortRequest, dataset: Path) -> None:
+        """Write down what is to be done now with a dataset; events of another request are forgotten.
 
         Raises
         ------
@@ -135,8 +161,9 @@ class FollowedRun:
         DataError
             If the folder of results cannot be written to.
         """
-        inside = self.output.resolve().is_relative_to(request.dataset.resolve())
-        if inside and not self.output.resolve().is_relative_to(suggest_output(request.dataset).resolve()):
+        output = self.output.resolve()
+        derived = output.is_relative_to(suggest_output(dataset).resolve())
+        if output.is_relative_to(dataset.resolve()) and not derived:
             raise SettingsError(f"The folder '{self.output}' lies among the cases. Choose one outside for the results.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -259,6 +286,10 @@ class FollowedRun:
         except OSError:
             return None
         return events[-1] if events else None
+
+
+def _digest(dataset: Path) -> str:
+    return hashlib.sha256(os.fsencode(dataset.absolute())).hexdigest()
 
 
 def _parse(lines: Sequence[bytes]) -> list[dict[str, Any]]:

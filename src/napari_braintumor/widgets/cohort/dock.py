@@ -7,27 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QModelIndex, QSize, Qt, QUrl
-from qtpy.QtGui import QCursor, QDesktopServices
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLineEdit,
-    QMenu,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_braintumor.engine.atomic import replacing
-from napari_braintumor.engine.cohorts.followed import CohortRequest, FollowedRun, suggest_output
+from napari_braintumor.engine.cohorts.followed import FollowedRun, make_request, suggest_output
 from napari_braintumor.engine.cohorts.ledger import REPORT
-from napari_braintumor.engine.cohorts.listed import SUFFIXES
 from napari_braintumor.engine.cohorts.marks import Mark, find_corrected_cases, read_marks
 from napari_braintumor.engine.cohorts.rows import CaseRow, write_table
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.engine.models.store import ModelStore
 from napari_braintumor.layers import CasesFound
+from napari_braintumor.widgets.cohort.asking import ask_dataset
 from napari_braintumor.widgets.cohort.case_box import CaseBox
 from napari_braintumor.widgets.cohort.correcting import CorrectionSaved
 from napari_braintumor.widgets.cohort.run_bar import RunBar
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 
 TABLE_HEIGHT_PX = 260
 _WIDTHS_PX = (190, 90, 80, 60)
-_TABLES = f"Tables ({' '.join(f'*{suffix}' for suffix in SUFFIXES)})"
 
 
 class CohortDock(Dock):
@@ -99,7 +97,7 @@ class CohortDock(Dock):
         self.dataset_row = PathRow(
             "Cases",
             "A folder of cases, a BIDS dataset, DICOM files, or a table of paths; or drop it here",
-            _ask_dataset,
+            ask_dataset,
         )
         self.dataset_row.chosen.connect(self._take_dataset)
         self.output_row = PathRow(
@@ -220,12 +218,17 @@ class CohortDock(Dock):
         if request is None:
             self._show_state()
             return
-        self.dataset_row.edit.setText(str(request.dataset))
         try:
             self.model_choice.choose(ModelStore().find(request.model).path)
         except BrainTumorError as error:
             self.message.show_text(str(error))
-        self._look(request.dataset)
+        dataset = self._dataset if self._dataset is not None and request.is_of(self._dataset) else request.dataset
+        if dataset is None:
+            self._show_state()
+            self.message.show_text("Choose the folder of the cases too: paths of DICOM files are not kept.")
+            return
+        self.dataset_row.edit.setText(str(dataset))
+        self._look(dataset)
 
     def _leave(self) -> None:
         """Follow no run any more; it goes on."""
@@ -273,7 +276,7 @@ class CohortDock(Dock):
     def _is_of(self, run: FollowedRun) -> bool:
         """Whether a run is that of the cases that are shown."""
         request = run.request
-        return request is not None and self._dataset is not None and request.dataset == self._dataset.absolute()
+        return request is not None and self._dataset is not None and request.is_of(self._dataset)
 
     # ---------------------------------------------------------------------------------------------- the run
 
@@ -283,7 +286,8 @@ class CohortDock(Dock):
         if model is None or output is None or dataset is None or not self.doubts.settles([model]):
             return
         self.message.show_text("")
-        self.run_bar.start(CohortRequest(dataset=dataset.absolute(), model=self.model_choice.name), output.absolute())
+        cases = [row.files for row in self.table.rows if row.files is not None]
+        self.run_bar.start(make_request(dataset, self.model_choice.name, cases), dataset, output.absolute())
 
     def _show_marks(self) -> None:
         """Show what was marked in the results of a run that is shown now."""
@@ -383,13 +387,3 @@ class CohortDock(Dock):
     def _open_report(self) -> None:
         if self.run is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.run.output / REPORT)))
-
-
-def _ask_dataset(parent: QWidget) -> str:
-    """Ask for a folder or a table."""
-    menu = QMenu(parent)
-    folder, table = menu.addAction("Folder of cases…"), menu.addAction("Table of paths…")
-    chosen = menu.exec(QCursor.pos())
-    if chosen is table:
-        return str(QFileDialog.getOpenFileName(parent, "Table of cases", "", _TABLES)[0])
-    return ask_folder(parent) if chosen is folder else ""

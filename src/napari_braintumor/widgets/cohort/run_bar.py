@@ -85,17 +85,17 @@ class RunBar(QWidget):
         self._ready = ready
         self._show()
 
-    def start(self, request: CohortRequest, output: Path) -> None:
-        """Start a run, or go on with the one of the same request."""
+    def start(self, request: CohortRequest, dataset: Path, output: Path) -> None:
+        """Start a run of a dataset, or go on with the one of the same request."""
         if self._doing is not None or self.running:
             return
         run = FollowedRun(output)
         try:
-            run.ask(request)
+            run.ask(request, dataset)
         except BrainTumorError as error:
             self._message.show_text(str(error))
             return
-        self._do(start_run, run, "Starting…")
+        self._do("Starting…", start_run, run, dataset)
 
     def follow(self, run: FollowedRun) -> None:
         """Show a run from its beginning, and follow it as long as its process lives."""
@@ -139,10 +139,10 @@ class RunBar(QWidget):
     def _stop(self) -> None:
         if self.run is not None and self._doing is None:
             self._ending = "Stopping…"
-            self._do(stop_run, self.run, self._ending)
+            self._do(self._ending, stop_run, self.run)
 
-    def _do(self, generator: Any, run: FollowedRun, said: str) -> None:
-        self._doing = job = Job(self, "Cohort", generator, run)
+    def _do(self, said: str, generator: Any, *args: Any) -> None:
+        self._doing = job = Job(self, "Cohort", generator, *args)
         job.happened.connect(self.follow)
         job.failed.connect(self._message.show_failure)
         job.ended.connect(self._end_doing)

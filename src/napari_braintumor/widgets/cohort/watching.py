@@ -83,13 +83,13 @@ def look_for_cases(dataset: Path) -> Generator[CasesFound, None, None]:
     yield CasesFound(tuple(find_cohort(dataset)))
 
 
-def start_run(run: FollowedRun) -> Generator[FollowedRun, None, None]:
-    """Start the process of what was asked for."""
+def start_run(run: FollowedRun, dataset: Path) -> Generator[FollowedRun, None, None]:
+    """Start the process of what was asked for with a dataset."""
     request = run.request
     assert request is not None
     with run.events_path.open("ab") as events, run.messages_path.open("ab") as messages:
         process = start_child(
-            *("segment", str(request.dataset), "--output", str(run.output), "--model", request.model),
+            *("segment", str(dataset.absolute()), "--output", str(run.output), "--model", request.model),
             *("--report", "--json"),
             output=events,
             errors=messages,
