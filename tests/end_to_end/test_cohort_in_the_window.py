@@ -164,13 +164,13 @@ def test_a_cohort_is_dropped_run_paused_resumed_corrected_and_exported(
     assert rows[0]["labels"] == os.path.relpath(output / "p00_tumor_corrected.nii.gz", tmp_path)
 
     # The corrected cases are there to learn from.
-    assert [case.name for case in find_cases(output / "cohort" / "corrected")] == ["p00", "p01"]
+    assert [case.name for case in find_cases(output / ".cohort" / "corrected")] == ["p00", "p01"]
     dock.learn_button.click()
     train = find_dock(viewer, TrainDock)
     page = train.data.folder_page
     qtbot.waitUntil(lambda: len(page.cases.usable) == 2 and page._job is None, timeout=WAIT_MS)
     assert train.model.parent_model.name == "toy"
-    assert train.build_plan().cases == (output / "cohort" / "corrected",)
+    assert train.build_plan().cases == (output / ".cohort" / "corrected",)
 
     # What another run makes of it: nothing is segmented again, and report and table have the marks.
     dock.run_bar.run_button.click()
@@ -178,7 +178,7 @@ def test_a_cohort_is_dropped_run_paused_resumed_corrected_and_exported(
     qtbot.waitUntil(lambda: not dock.run_bar.running, timeout=WAIT_MS)
     assert {path: path.read_bytes() for path in before if path.suffix != ".csv"} == before
     assert "accepted, corrected" in (output / "report.html").read_text(encoding="utf-8")
-    last = json.loads((output / "cohort" / "events.jsonl").read_text().splitlines()[-1])
+    last = json.loads((output / ".cohort" / "events.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["segmented"], last["reused"], last["failed"]) == ("done", 0, 3, 1)
     # Nothing is written beside the scans.
     assert {path.suffix for path in cases.rglob("*") if path.is_file()} == {".gz"}

@@ -24,11 +24,12 @@ from napari_braintumor.engine.cohorts.bids import (
     read_entities,
 )
 from napari_braintumor.engine.cohorts.cohort_events import CaseDone, CaseFailed
-from napari_braintumor.engine.cohorts.marks import mark_case, name_correction
+from napari_braintumor.engine.cohorts.marks import find_corrected_cases, mark_case, name_correction
 from napari_braintumor.engine.cohorts.plan import CohortConfig, CohortPlan
 from napari_braintumor.engine.cohorts.results import read_result
 from napari_braintumor.engine.files.case_files import CaseFiles, ImageFile
 from napari_braintumor.engine.files.cases import find_cases
+from napari_braintumor.engine.files.written import write_case as write_corrected
 from napari_braintumor.engine.settings import SegmentConfig
 from toy_cases import make_case
 
@@ -196,8 +197,21 @@ def test_participants_and_sessions_have_their_measurements(derived) -> None:
     assert all(float(row["whole_tumor_volume_ml"]) > 0 for row in sessions)
 
 
+def save_correction(output: Path) -> None:
+    """Leave in the derivatives what a window leaves there when a case is corrected and marked."""
+    labels = next(output.rglob("*desc-tumor_dseg.nii.gz"))
+    result = read_result(labels.with_name(labels.name.replace(".nii.gz", ".json")))
+    corrected = name_correction(result)
+    shutil.copy(labels, corrected)
+    shutil.copy(result.record, corrected.with_name(corrected.name.replace(".nii.gz", ".json")))
+    mark_case(output, "p1", "accepted")
+    volume, reference = make_case(3)
+    write_corrected(find_corrected_cases(output), volume, reference.labels, "brats2023")
+
+
 def test_derivatives_inside_the_dataset_are_not_taken_for_masks_or_scans(derived) -> None:
     plan, _ = derived
+    save_correction(plan.output)
     again = find_cases(plan.bids)
     assert [case.name for case in again] == [case.name for case in plan.cases]
     assert all(not case.reference for case in again)
@@ -210,12 +224,7 @@ def test_the_validator_of_bids_finds_no_error(derived) -> None:
     if not validator:
         pytest.skip("No bids-validator-deno; install it, or set BIDS_VALIDATOR to its path.")
     plan, _ = derived
-    labels = next(plan.output.rglob("*_dseg.nii.gz"))
-    result = read_result(labels.with_name(labels.name.replace(".nii.gz", ".json")))
-    corrected = name_correction(result)  # as a window saves it
-    shutil.copy(labels, corrected)
-    shutil.copy(result.record, corrected.with_name(corrected.name.replace(".nii.gz", ".json")))
-    mark_case(plan.output, "p1", "accepted")
+    save_correction(plan.output)
     command = [validator, str(plan.output), "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     issues = json.loads(done.stdout)["issues"]["issues"]

@@ -45,7 +45,7 @@ def test_there_are_no_other_marks(tmp_path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"p1": 3}', '{"p1": {"word": "accepted"}}', "\x00"])
 def test_damaged_marks_are_never_written_over(tmp_path, text) -> None:
     mark_case(tmp_path, "p1", "accepted")
-    path = tmp_path / "cohort" / "marks.json"
+    path = tmp_path / ".cohort" / "marks.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"marks.json' cannot be read. Restore the file, or delete it"):
         mark_case(tmp_path, "p2", "accepted")
@@ -53,7 +53,7 @@ def test_damaged_marks_are_never_written_over(tmp_path, text) -> None:
 
 
 def test_marks_that_cannot_be_written_are_an_error(tmp_path) -> None:
-    (tmp_path / "cohort").write_text("in the way")
+    (tmp_path / ".cohort").write_text("in the way")
     with pytest.raises(DataError, match=r"The marks? .*cannot be"):
         mark_case(tmp_path, "p1", "accepted")
 

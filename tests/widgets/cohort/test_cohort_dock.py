@@ -251,7 +251,7 @@ def test_a_mark_is_kept_shown_and_taken_back(finished, tmp_path) -> None:
     assert not button.isChecked()
     dock.case_box.mark_buttons["excluded"].click()
     assert read_marks(tmp_path / "out")["p02"].word == ""
-    (tmp_path / "out" / "cohort" / "marks.json").write_text("damaged")
+    (tmp_path / "out" / ".cohort" / "marks.json").write_text("damaged")
     button.click()
     assert "cannot be read" in dock.message.text()
     assert not button.isChecked()

@@ -138,7 +138,7 @@ def list_dataset_files(
     files = {
         DESCRIPTION: _describe_dataset(root, output),
         "README": "Brain tumors segmented with napari-braintumor. For research only; not a medical device.\n",
-        ".bidsignore": "*_dseg.png\n*_tumor*\nvolumes.csv\nreport.html\n.unfinished/\ncohort\n",
+        ".bidsignore": "*_dseg.png\n*_tumor*\nvolumes.csv\nreport.html\n.unfinished/\n",
         "desc-tumor_dseg.tsv": _write_tsv(legend),
     }
     columns = list(dict.fromkeys(column for _, measured in results for column in measured))

@@ -16,8 +16,8 @@ from napari_braintumor.engine.measuring.record import read_record
 ACCEPTED, TO_CORRECT, EXCLUDED = "accepted", "to correct", "excluded"
 MARKS = (ACCEPTED, TO_CORRECT, EXCLUDED)
 
-FOLDER = "cohort"
-"""The folder, in that of results, of what a window keeps of a cohort."""
+FOLDER = ".cohort"
+"""The folder, in that of results, of what a window keeps of a cohort; hidden, so that nobody takes it for cases."""
 
 _FILE = "marks.json"
 _BIDS = re.compile(r"_desc-([A-Za-z0-9]+)_dseg$")

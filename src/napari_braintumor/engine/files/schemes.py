@@ -106,7 +106,7 @@ _PATTERNS = [
 _LGG = re.compile(r"(?P<case>(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8})(?:_(?P<number>\d+))?(?P<mask>_mask)?")
 _LGG_CHANNELS = ("T1", "FLAIR", "T1ce")
 _DECATHLON_CHANNELS = ("FLAIR", "T1", "T1ce", "T2")
-_RESULT = re.compile(r"_tumor(_\d+)?$|_desc-tumor\d*_dseg$")
+_RESULT = re.compile(r"_tumor(_\d+)?(_corrected)?$|_desc-tumor\d*(corrected)?_dseg$")
 _RAW_FOLDER = re.compile(r"(images|labels)(T[rs]|Val)?", re.IGNORECASE)
 
 
