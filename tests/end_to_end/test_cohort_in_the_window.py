@@ -59,7 +59,7 @@ def choose(dock: CohortDock, case: str) -> None:
 
 
 def open_case(qtbot: Any, dock: CohortDock, case: str) -> Labels:
-    dock.view.activated.emit(dock.cases.find(case))
+    dock.view.doubleClicked.emit(dock.cases.find(case))
     qtbot.waitUntil(lambda: dock.case_box.footer.job is None, timeout=WAIT_MS)
     layer = dock.case_box.layer
     assert layer is not None, dock.message.text()
@@ -135,7 +135,7 @@ def test_a_cohort_is_dropped_run_paused_resumed_corrected_and_exported(
     layer = open_case(qtbot, dock, "p01")
     assert len([each for each in viewer.layers if isinstance(each, Labels)]) == 1
     layer.data_setitem(tuple(np.indices((1, 4, 4)).reshape(3, -1) + np.array([[z], [2], [2]])), 2)
-    dock.view.activated.emit(dock.cases.find("p01"))
+    dock.view.doubleClicked.emit(dock.cases.find("p01"))
     assert "not saved" in dock.message.text()
     other = open_case(qtbot, dock, "p02")
     assert "'p01' stays open" in dock.message.text()

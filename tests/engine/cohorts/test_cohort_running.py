@@ -267,7 +267,7 @@ def test_memory_does_not_grow_over_two_hundred_cases(tmp_path, toy_model) -> Non
     process = psutil.Process()
     events = segment_cohort(plan_of(tmp_path / "cases", tmp_path / "out", toy_model))
     used_mb = [process.memory_info().rss / 2**20 for event in events if isinstance(event, CaseDone)]
-    print("MB after each 20th case:", *(f"{mb:.0f}" for mb in used_mb[9::20]), f"at the end {used_mb[-1]:.0f}")
+    after = " ".join(f"{mb:.0f}" for mb in used_mb[9::20])
+    print(f"MB after each 20th case: {after}, at most {max(used_mb):.0f}, at the end {used_mb[-1]:.0f}")
     assert len(used_mb) == 200
-    assert max(used_mb[9:]) <= 1.1 * used_mb[9]  # seen: 794 MB after 10 cases, 838 after 50, 840 at most
-    assert max(used_mb[49:]) <= 1.02 * used_mb[49]
+    assert max(used_mb[9:]) <= 1.05 * used_mb[9]

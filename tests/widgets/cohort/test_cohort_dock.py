@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import QElapsedTimer, Qt, QTimer, QUrl
-from qtpy.QtGui import QDesktopServices, QImage
+from qtpy.QtGui import QDesktopServices, QImage, QShortcut
 from qtpy.QtWidgets import QFileDialog, QMenu
 
 from cohorts import write_cohort
@@ -288,10 +288,13 @@ def test_results_among_the_scans_are_refused(qtbot, dock, started, tmp_path) -> 
     assert started == []
 
 
-def test_a_case_is_opened_without_labels_while_there_are_none(qtbot, dock, tmp_path) -> None:
+def test_enter_opens_a_case_without_labels_while_there_are_none(qtbot, dock, tmp_path) -> None:
     write_cohort(tmp_path / "cases", 1, broken=0)
     look(qtbot, dock, tmp_path / "cases")
-    dock.view.activated.emit(dock.cases.find("p00"))
+    dock.view.setCurrentIndex(dock.cases.find("p00"))
+    (enter,) = dock.view.findChildren(QShortcut)  # a key would need a window that is active
+    assert enter.key().toString() == "Return"
+    enter.activated.emit()
     qtbot.waitUntil(lambda: len(dock._viewer.layers) == 4 and dock.case_box.footer.job is None, timeout=WAIT_MS)
     assert not dock.case_box.save_button.isEnabled()
     assert dock.case_box.layer is None
@@ -299,7 +302,7 @@ def test_a_case_is_opened_without_labels_while_there_are_none(qtbot, dock, tmp_p
 
 def test_labels_that_are_gone_are_an_error_in_words(finished, qtbot) -> None:
     dock = finished
-    dock.view.activated.emit(dock.cases.find("p00"))
+    dock.view.doubleClicked.emit(dock.cases.find("p00"))
     qtbot.waitUntil(lambda: "Not opened" in dock.message.text(), timeout=WAIT_MS)
     assert "p00_tumor.nii.gz" in dock.message.text()
     qtbot.waitUntil(lambda: dock.case_box.footer.job is None, timeout=WAIT_MS)

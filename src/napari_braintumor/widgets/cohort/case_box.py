@@ -13,7 +13,14 @@ from napari_braintumor.engine.cohorts.followed import FollowedRun
 from napari_braintumor.engine.cohorts.marks import MARKS, mark_case
 from napari_braintumor.engine.errors import BrainTumorError
 from napari_braintumor.engine.events import PhaseReached
-from napari_braintumor.layers import figures_of, follow_labels, go_to_largest_section, is_result
+from napari_braintumor.layers import (
+    case_of,
+    figures_of,
+    follow_labels,
+    go_to_largest_section,
+    is_result,
+    unwrap_layer,
+)
 from napari_braintumor.layers.segmented import open_segmented
 from napari_braintumor.widgets.cohort.correcting import CorrectionSaved, save_correction, take_correction
 from napari_braintumor.widgets.cohort.table import CohortRow
@@ -61,7 +68,8 @@ class CaseBox(QWidget):
         self._viewer, self._message = viewer, message
         self._run: FollowedRun | None = None
         self._row: CohortRow | None = None
-        self._opened: CohortRow | None = None  # the case whose layers are open
+        self._opened: CohortRow | None = None  # the case whose layers are open, and the run that it is of
+        self._opened_of: FollowedRun | None = None
         self._layers: list[Layer] = []
         self._saved: Any = None  # the content of its labels as they are on disk
         self._taken: Any = None  # and as they are being written
@@ -103,9 +111,12 @@ class CaseBox(QWidget):
 
     @property
     def layer(self) -> Labels | None:
-        """The labels of the case that is open, if they are still there."""
-        there = [layer for layer in self._layers if layer in self._viewer.layers and is_result(layer)]
-        return there[-1] if there else None
+        """The labels of the case that is open, if they are still there: those selected, else those opened here."""
+        name = self._opened.name if self._opened is not None else None
+        there = [layer for layer in self._viewer.layers if is_result(layer) and name and case_of(layer) == name]
+        active = unwrap_layer(self._viewer.layers.selection.active)
+        chosen = [layer for layer in there if layer in self._layers] or there
+        return active if active in there else chosen[-1] if chosen else None
 
     def work_on(self, run: FollowedRun | None, row: CohortRow | None) -> None:
         """Offer what can be done with a case of a run."""
@@ -127,7 +138,7 @@ class CaseBox(QWidget):
             return
         result = row.row.result if row.row is not None else None
         job = Job(self, f"Open {row.name}", with_layers, open_segmented, row.files, result and result.files[0])
-        job.happened.connect(partial(self._take_opened, row))
+        job.happened.connect(partial(self._take_opened, row, self._run))
         job.failed.connect(partial(self._message.show_failure, before="Not opened: "))
         job.ended.connect(self._end_opening)
         self._ended = False
@@ -136,7 +147,7 @@ class CaseBox(QWidget):
 
     def save(self) -> None:
         """Save the labels of the open case as they are now."""
-        row, run, layer = self._opened, self._run, self.layer
+        row, run, layer = self._opened, self._opened_of, self.layer
         result = row.row.result if row is not None and row.row is not None else None
         if row is None or run is None or layer is None or result is None or self.footer.job is not None:
             return
@@ -155,12 +166,12 @@ class CaseBox(QWidget):
 
     # ---------------------------------------------------------------------------------------------- opening
 
-    def _take_opened(self, row: CohortRow, event: Any) -> None:
+    def _take_opened(self, row: CohortRow, run: FollowedRun | None, event: Any) -> None:
         if isinstance(event, PhaseReached):
             self.footer.show_phase(event)
         elif isinstance(event, LayersMade):
             self._close_last()
-            self._opened, self._layers = row, list(event.layers)
+            self._opened, self._opened_of, self._layers = row, run, list(event.layers)
             self._message.add("\n".join(event.read.notes))
             self.footer.show_last("Showing the case…")
             follow_labels(self._viewer)

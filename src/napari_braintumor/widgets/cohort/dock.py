@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QModelIndex, QSize, Qt, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtGui import QDesktopServices, QKeySequence, QShortcut  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -113,7 +113,6 @@ class CohortDock(Dock):
         self.view = make_table_view(
             self.cases, "Cases", "Click a heading to sort; double-click a case, or press Enter, to open it"
         )
-        self._fit_table()
         self.filter_box = Combo()
         name_widget(self.filter_box, "Show", "Which cases are shown")
         self.filter_box.addItems([each or "all cases" for each in FILTERS])
@@ -126,6 +125,7 @@ class CohortDock(Dock):
         self.case_box = CaseBox(self._viewer, self.message)
         self.case_box.marked.connect(self._show_mark)
         self.case_box.corrected.connect(self._show_corrected)
+        self._fit_table()
         self.learn_button, self.export_button, self.report_button = map(
             QPushButton, ("Learn…", "Export table…", "Report")
         )
@@ -181,7 +181,10 @@ class CohortDock(Dock):
             self.view.setColumnWidth(column, width_px)
         if (selection := self.view.selectionModel()) is not None:
             selection.currentRowChanged.connect(self._choose)
-        self.view.activated.connect(self._open)
+        self.view.doubleClicked.connect(self._open)
+        enter = QShortcut(QKeySequence(Qt.Key.Key_Return), self.view)
+        enter.setContext(Qt.ShortcutContext.WidgetShortcut)
+        enter.activated.connect(self.case_box.open)
         self.cases.columnsInserted.connect(self._fit_columns)
 
     def _fit_columns(self, _: QModelIndex, first: int, last: int) -> None:
