@@ -27,8 +27,10 @@ from napari_braintumor.engine import gather_features, segment
 from napari_braintumor.engine.anatomy import CORE, WHOLE
 from napari_braintumor.engine.correcting import fitting
 from napari_braintumor.engine.correcting.correcting import correct
+from napari_braintumor.engine.correcting.evidence import Evidence
 from napari_braintumor.engine.correcting.features import CaseFeatures
 from napari_braintumor.engine.correcting.following import Fit
+from napari_braintumor.engine.correcting.learned import fit_learned
 from napari_braintumor.engine.correcting.strokes import Stroke
 from napari_braintumor.engine.events import Segmented
 from napari_braintumor.engine.files.cases import find_cases
@@ -242,9 +244,7 @@ GEODESIC_GAIN = 6.0
 EDGE_CHANNELS = 4
 
 
-def fit_geodesically(
-    features: CaseFeatures, logits_VR: NDArray, rows: NDArray, says: NDArray, stroke_of: NDArray
-) -> NDArray:
+def fit_geodesically(features: CaseFeatures, logits_VR: NDArray, evidence: Evidence) -> NDArray:
     """Raise or lower the network's logits by the geodesic distance from each stroke.
 
     A step costs its length, and more where the first directions of what the network sees change: these follow the edges
@@ -255,13 +255,13 @@ def fit_geodesically(
     cost = 1 + GEODESIC_EDGES * edges / max(1e-6, float(np.percentile(edges[edges > 0], 95)))
     cost[features.spread(np.zeros(len(features.places), np.float32), 1) > 0] = np.inf
     after = fitting.squeeze(logits_VR)
-    for number in np.unique(stroke_of):
-        under = stroke_of == number
-        starts = np.stack(np.unravel_index(features.places[rows[under]], features.grid), 1)
+    for number in np.unique(evidence.stroke):
+        under = evidence.stroke == number
+        starts = np.stack(np.unravel_index(features.places[evidence.rows[under]], features.grid), 1)
         search = MCP_Geometric(cost, sampling=tuple(np.array(features.step) * features.spacing))
         away_mm = search.find_costs(starts)[0].reshape(-1)[features.places]
         gain = GEODESIC_GAIN * np.exp(-np.minimum(away_mm, 1000) / GEODESIC_MM)
-        after += gain[:, None].astype(np.float32) * says[under][0]
+        after += gain[:, None].astype(np.float32) * evidence.says[under][0]
     return after
 
 
@@ -328,9 +328,11 @@ WAYS: dict[str, Follow] = {
     "head": follow_by(fit_head(1.0, 0.0)),
     "geodesic": follow_by(fit_geodesically),
     "near": follow_by(fitting.fit_change),
+    "learned": follow_by(fit_learned),
     "head and near": follow_by(fit_head(0.3, 1.0)),
 }
-"""Brush alone; (a) the last layer fitted again; (b) geodesic distance; what is shipped; that and (a)."""
+"""Brush alone; (a) the last layer fitted again; (b) geodesic distance; likeness and nearness; that and (c), a small
+network, which is shipped; likeness and (a)."""
 
 
 def make_tables(rows: list[dict]) -> list[str]:
@@ -362,7 +364,7 @@ def make_tables(rows: list[dict]) -> list[str]:
                 lines.append(f"| {way} | " + " | ".join(cells) + " |")
     lines += ["", "| case | region | " + " | ".join(map(str, SHOWN)) + " |", "|---" * (len(SHOWN) + 2) + "|"]
     for row in rows:
-        if row["way"] == "near":
+        if row["way"] == "learned":
             lines.append(
                 f"| {row['case']} | {row['region']} | " + " | ".join(f"{row['dice'][n]:.3f}" for n in SHOWN) + " |"
             )

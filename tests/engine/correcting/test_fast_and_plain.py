@@ -7,11 +7,13 @@ from scipy import ndimage
 from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, REGIONS
 from napari_braintumor.engine.correcting.correcting import correct
 from napari_braintumor.engine.correcting.depth import OTHER, depth_of_labels, labels_of_depth
+from napari_braintumor.engine.correcting.evidence import gather_evidence
 from napari_braintumor.engine.correcting.features import CaseFeatures
-from napari_braintumor.engine.correcting.fitting import LEAST_CHANGE, Likeness, _solve, choose_samples, squeeze
-from napari_braintumor.engine.correcting.following import agree, gather_evidence
+from napari_braintumor.engine.correcting.fitting import Likeness, _solve, choose_samples, squeeze
+from napari_braintumor.engine.correcting.following import agree
 from napari_braintumor.engine.correcting.painting import enforce
 from napari_braintumor.engine.correcting.shifting import shift_region
+from napari_braintumor.engine.correcting.spreading import LEAST_CHANGE
 from napari_braintumor.engine.correcting.strokes import Stroke
 
 

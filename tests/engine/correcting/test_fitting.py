@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from napari_braintumor.engine.correcting import fitting
 from napari_braintumor.engine.correcting.correcting import correct
+from napari_braintumor.engine.correcting.evidence import Evidence
 from napari_braintumor.engine.correcting.fitting import MOST_CERTAIN, choose_samples, fit_change, squeeze
 from napari_braintumor.engine.correcting.strokes import Stroke
 
@@ -33,7 +34,7 @@ def test_few_voxels_stand_for_a_stroke_and_others_around_hold_the_answer(half_fo
 def test_strokes_that_say_nothing_change_nothing(half_found):
     features, _, _ = half_found()
     nothing = np.empty(0, np.intp)
-    after = fit_change(features, features.logits, nothing, np.empty((0, 3), np.int8), nothing)
+    after = fit_change(features, features.logits, Evidence(nothing, np.empty((0, 3), np.int8), nothing))
     assert np.array_equal(after, squeeze(features.logits))
 
 
@@ -41,7 +42,7 @@ def test_strokes_that_say_nothing_change_nothing(half_found):
 def test_only_regions_of_which_something_is_said_move(half_found, adapts):
     features, _, _ = half_found(adapts=adapts)
     says = np.tile(np.array([1, 0, 0], np.int8), (9, 1))
-    after = fit_change(features, features.logits, np.arange(2000, 2009), says, np.zeros(9, np.intp))
+    after = fit_change(features, features.logits, Evidence(np.arange(2000, 2009), says, np.zeros(9, np.intp)))
     assert (after[2000:2009, 0] > squeeze(features.logits)[2000:2009, 0] + 1).all()
     assert np.array_equal(after[:, 1:], squeeze(features.logits)[:, 1:])
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from napari_braintumor.engine.anatomy import Region
 from napari_braintumor.engine.correcting.depth import depth_of_labels, labels_of_depth
 from napari_braintumor.engine.correcting.features import Box, CaseFeatures, bound_cells, find_box
-from napari_braintumor.engine.correcting.fitting import fit_change
 from napari_braintumor.engine.correcting.following import Change, Fit, follow_strokes
+from napari_braintumor.engine.correcting.learned import fit_learned
 from napari_braintumor.engine.correcting.painting import enforce, find_range, repaint
 from napari_braintumor.engine.correcting.strokes import Stroke
 from napari_braintumor.engine.errors import DataError, SettingsError
@@ -41,7 +41,7 @@ def correct(
     labels_ZYX: NDArray[np.uint8],
     strokes: Sequence[Stroke],
     locked: Collection[int] = (),
-    fit: Fit = fit_change,
+    fit: Fit = fit_learned,
 ) -> Correction:
     """Follow strokes through the whole case.
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +38,8 @@ class CaseFeatures:
         float32 ``(V, R)``: the network's logits, nested, less that of the threshold: positive is inside.
     values
         float16 ``(V, C)``: what decides, each channel with mean 0 and about deviation 1.
+    images
+        float16 ``(V, M)``: the scans as the network gets them, a missing one zero. Empty if they were not kept.
     adapts
         True if `values` are those of the network's last layers; False if the network does not show them, so that only
         its answer and the scans are known.
@@ -54,13 +56,14 @@ class CaseFeatures:
     places: NDArray[np.int64]
     logits: NDArray[np.float32]
     values: NDArray[np.float16]
+    images: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), np.float16))
     adapts: bool = True
     notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return self.places.nbytes + self.logits.nbytes + self.values.nbytes
+        return self.places.nbytes + self.logits.nbytes + self.values.nbytes + self.images.nbytes
 
     @property
     def nested(self) -> int:

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.correcting.features import CaseFeatures, bound_cells
+from napari_braintumor.engine.correcting.evidence import Evidence
+from napari_braintumor.engine.correcting.features import CaseFeatures
+from napari_braintumor.engine.correcting.spreading import Floats, spread
 
 MOST_CERTAIN = 4.0
 """Logits are squeezed to less than this, so that a confident error can be turned without turning all that is near."""
 
 MARGIN = 1.0
 """Under a stroke the squeezed logit becomes at least about so large."""
-
-LEAST_CHANGE = 0.3
-"""A voxel changes sides only if its squeezed logit is then larger than this."""
 
 SAMPLES = 6
 """So many voxels stand for a stroke, however long it is."""
@@ -48,17 +46,6 @@ networks miss whole parts."""
 
 SPREAD_VOXELS = 6000
 """The case's own spread is measured over so many voxels."""
-
-UNLIKELY = -8.0
-NEAR_MM = 40.0
-"""Voxels that are less likely than `UNLIKELY` (a logit) and farther from any stroke than this are not looked at."""
-
-CHUNK_VOXELS = 16384
-
-BLOCK = 4
-"""Voxels are looked at in blocks of so many along each axis."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,13 +148,57 @@ class Likeness:
         return [alike for _ in regions]
 
 
+MakeLikeness = Callable[[CaseFeatures, Floats, Sampled], Likeness]
+
+
+class GaussianProcess:
+    """How far strokes move the squeezed logits of any voxel.
+
+    Parameters
+    ----------
+    features
+        Of the case.
+    before_VR
+        The squeezed logits before the strokes.
+    evidence
+        What strokes say.
+    likeness
+        How alike voxels are; other ways are for comparison.
+
+    Attributes
+    ----------
+    regions
+        The regions of which something is said.
+    sampled
+        The voxels that stand for the strokes.
+    """
+
+    def __init__(self, features: CaseFeatures, before_VR: Floats, evidence: Evidence, likeness: MakeLikeness) -> None:
+        self.features, self.before_VR, self.evidence = features, before_VR, evidence
+        self.sampled = choose_samples(features, evidence.rows, evidence.says, evidence.stroke)
+        self.regions = [region for region in range(before_VR.shape[1]) if self.sampled.says[:, region].any()]
+        self.likeness = likeness(features, before_VR, self.sampled)
+        self._moves = [
+            _solve(alike, self.sampled, region, before_VR[self.sampled.rows, region])
+            for alike, region in zip(self.likeness.compare(self.sampled.rows, self.regions), self.regions, strict=True)
+        ]
+
+    def move(self, rows: NDArray[np.intp]) -> Floats:
+        """Return by how much voxels move, for each of the regions: ``(len(rows), regions)``."""
+        compared = self.likeness.compare(rows, self.regions)
+        return np.stack([alike @ move for alike, move in zip(compared, self._moves, strict=True)], axis=1)
+
+
+Refine = Callable[[NDArray[np.intp], Floats], Floats]
+MakeRefinement = Callable[[GaussianProcess], Refine | None]
+
+
 def fit_change(
     features: CaseFeatures,
     logits_VR: Floats,
-    rows: NDArray[np.intp],
-    says: NDArray[np.int8],
-    stroke_of: NDArray[np.intp],
-    likeness: Callable[[CaseFeatures, Floats, Sampled], Likeness] = Likeness,
+    evidence: Evidence,
+    likeness: MakeLikeness = Likeness,
+    refine: MakeRefinement | None = None,
 ) -> Floats:
     """Return the squeezed logits ``(V, R)`` after strokes.
 
@@ -177,10 +208,13 @@ def fit_change(
         Of the case.
     logits_VR
         The logits before, which agree with the labels before.
-    rows, says, stroke_of
-        The voxels under strokes, as kept in the features; what is said of each region, 1, -1 or 0; and by which stroke.
+    evidence
+        What strokes say.
     likeness
         How alike voxels are; other ways are for comparison.
+    refine
+        Makes a function, from voxels and by how much they move to by how much they move instead; None if it has no
+        better answer.
 
     Returns
     -------
@@ -192,77 +226,16 @@ def fit_change(
     Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, chapter 2.2.
     """
     before = squeeze(logits_VR)
-    after = before.copy()
-    if not len(rows):
-        return after
-    sampled = choose_samples(features, rows, says, stroke_of)
-    regions = [region for region in range(before.shape[1]) if sampled.says[:, region].any()]
-    compared = likeness(features, before, sampled)
-    moves = [
-        _solve(alike, sampled, region, before[sampled.rows, region])
-        for alike, region in zip(compared.compare(sampled.rows, regions), regions, strict=True)
-    ]
-    is_moved = np.zeros(len(before), bool)
+    if not len(evidence.rows):
+        return before
+    process = GaussianProcess(features, before, evidence, likeness)
+    refined = refine(process) if refine is not None else None
 
-    def move_some(some: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Move voxels that were not moved yet, and return those of them that are then clearly on the other side."""
-        some = find_candidates(features, logits_VR, features.find_mm(rows), some[~is_moved[some]])
-        is_moved[some] = True
-        for start in range(0, len(some), CHUNK_VOXELS):
-            chunk = some[start : start + CHUNK_VOXELS]
-            for region, move, alike in zip(regions, moves, compared.compare(chunk, regions), strict=True):
-                after[chunk, region] += alike @ move
-        flips = ((before[some] > 0) != (after[some] > 0)) & (np.abs(after[some]) > LEAST_CHANGE)
-        clearly: NDArray[np.intp] = some[flips.any(1)]
-        return clearly
+    def move(rows: NDArray[np.intp]) -> Floats:
+        moves = process.move(rows)
+        return moves if refined is None else refined(rows, moves)
 
-    flipped = _spread_from(features, rows, move_some)
-    for region in regions:
-        move_some(_find_edge(features, before[:, region], flipped))
-    return after
-
-
-def _spread_from(
-    features: CaseFeatures, rows: NDArray[np.intp], move: Callable[[NDArray[np.intp]], NDArray[np.intp]]
-) -> NDArray[np.intp]:
-    """Move the blocks of voxels around strokes, then those around what flipped, and so on; return what flipped."""
-    # Only what hangs together with a stroke flips in the end, so that nothing else has to be looked at.
-    blocks = [-(-size // BLOCK) for size in features.grid]
-    within = np.stack(np.meshgrid(*[np.arange(BLOCK)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    is_done = np.zeros(blocks, bool)
-    front, found = rows, []
-    while front.size:
-        cells = features.find_cells(front)
-        is_next = np.zeros(blocks, bool)
-        for aside in product((-1, 1), repeat=3):
-            beside = np.clip(cells + aside, 0, np.array(features.grid) - 1)
-            is_next[tuple(beside.T // BLOCK)] = True
-        is_next &= ~is_done
-        is_done |= is_next
-        inside = (np.argwhere(is_next)[:, None] * BLOCK + within).reshape(-1, 3)
-        inside = inside[(inside < features.grid).all(1)]
-        here = features.rows[tuple(inside.T)]
-        front = move(here[here >= 0].astype(np.intp))
-        found.append(front)
-    return np.concatenate(found)
-
-
-def _find_edge(features: CaseFeatures, before_V: Floats, flipped: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the voxels at a region's edge in the box around what flipped: the edge between voxels moves with them."""
-    rows = features.rows[bound_cells(features.find_cells(flipped), features.grid, 1)]
-    inside = (rows >= 0) & (before_V[rows] > 0)
-    differs = np.zeros(rows.shape, bool)
-    for one, other in (
-        (np.s_[:, 1:], np.s_[:, :-1]),
-        (np.s_[:, :, 1:], np.s_[:, :, :-1]),
-        (np.s_[:, 1:, 1:], np.s_[:, :-1, :-1]),
-        (np.s_[:, 1:, :-1], np.s_[:, :-1, 1:]),
-    ):
-        unlike = inside[one] != inside[other]
-        differs[one] |= unlike
-        differs[other] |= unlike
-    # All four voxels around a place count, so that the neighbors of both sides do, too.
-    return rows[differs & (rows >= 0)].astype(np.intp)
+    return spread(features, logits_VR, before, evidence.rows, process.regions, move)
 
 
 def _solve(alike_SS: Floats, sampled: Sampled, region: int, before_S: Floats) -> Floats:
@@ -275,23 +248,6 @@ def _solve(alike_SS: Floats, sampled: Sampled, region: int, before_S: Floats) ->
     moves = np.zeros(len(counts), np.float32)
     moves[counts] = np.linalg.solve(alike + np.diag(noise), wanted)
     return moves
-
-
-def find_candidates(
-    features: CaseFeatures, logits_VR: Floats, mm_S3: Floats, rows: NDArray[np.intp]
-) -> NDArray[np.intp]:
-    """Return which of some voxels strokes may move: those near them, or not certainly outside of all regions."""
-    possible = np.asarray((logits_VR[rows] > UNLIKELY).any(1))
-    unlikely = np.flatnonzero(~possible)
-    low, high = mm_S3.min(0) - NEAR_MM, mm_S3.max(0) + NEAR_MM
-    where = features.find_mm(rows[unlikely])
-    possible[unlikely] = ((where >= low) & (where <= high)).all(1)
-    return rows[possible]
-
-
-def find_flipped(before_V: Floats, after_V: Floats) -> NDArray[np.intp]:
-    """Return where the decision of a region differs."""
-    return np.flatnonzero((before_V > 0) != (after_V > 0))
 
 
 def square_distances(one: Floats, other: Floats) -> Floats:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -82,15 +82,15 @@ def _gather_from_network(
     rest = np.setdiff1d(slices, sampled)
     seeing = _Sight(task, survey, names)
     first = list(seeing.look_at(sampled))
-    directions = Directions.of(torch.cat([values for *_, values in first]), MOST_CHANNELS)
-    found = {z: (logits_VR, directions.reduce(values_VC)) for z, logits_VR, values_VC in first}
+    directions = Directions.of(torch.cat([values for _, _, values, _ in first]), MOST_CHANNELS)
+    found = {z: (logits_VR, directions.reduce(values_VC), images) for z, logits_VR, values_VC, images in first}
     yield SlicesDone(len(found), len(slices))
-    for z, logits_VR, values_VC in seeing.look_at(rest):
-        found[z] = logits_VR, directions.reduce(values_VC)
+    for z, logits_VR, values_VC, images in seeing.look_at(rest):
+        found[z] = logits_VR, directions.reduce(values_VC), images
         if len(found) % CHUNK_SLICES == 0 or len(found) == len(slices):
             yield SlicesDone(len(found), len(slices))
-    logits, values = zip(*(found[z] for z in sorted(found)), strict=True)
-    yield _describe(task, survey, seeing.inside, np.concatenate(logits), np.concatenate(values), adapts=True)
+    logits, values, kept = (np.concatenate(each) for each in zip(*(found[z] for z in sorted(found)), strict=True))
+    yield replace(_describe(task, survey, seeing.inside, logits, values, adapts=True), images=kept)
 
 
 def _gather_from_answer(task: SegmentTask, survey: Survey) -> Iterator[SlicesDone | CaseFeatures]:
@@ -130,11 +130,13 @@ class _Sight:
     def _keep(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self.maps[name] = output
 
-    def look_at(self, slices: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.float32], Tensor]]:
-        """Yield each slice's number, its logits ``(V, R)`` and its features float32 ``(V, C)``."""
+    def look_at(
+        self, slices: NDArray[np.intp]
+    ) -> Iterator[tuple[int, NDArray[np.float32], Tensor, NDArray[np.float16]]]:
+        """Yield each slice's number, its logits ``(V, R)``, features float32 ``(V, C)`` and scans ``(V, M)``."""
         sides = self.inside.shape[1:]
-        own = np.flatnonzero(self.survey.present)
         modalities = self.task.card.modalities
+        own = np.flatnonzero(self.survey.present)
         for chunk, images_NMhw in prepare_images(self.task.volume, modalities, self.survey, slices, CHUNK_SLICES):
             images = torch.from_numpy(images_NMhw)
             with torch.inference_mode():
@@ -142,10 +144,13 @@ class _Sight:
                 output = to_regions(self.network(batch).float(), self.task.card)
                 logits_NRyx = _fit_to(output, sides).cpu() - _limit(self.task)
                 seen = [_fit_to(each.float(), sides).cpu() for each in self.maps.values()]
-                values_NCyx = torch.cat([*seen, _fit_to(images[:, own], sides)], dim=1)
+                scans_NMyx = _fit_to(images[:, : len(modalities)], sides)
+                values_NCyx = torch.cat([*seen, scans_NMyx[:, own]], dim=1)
             for number, z in enumerate(chunk):
                 mask = torch.from_numpy(self.inside[z])
-                yield int(z), _clip(logits_NRyx[number][:, mask].T, self.task), values_NCyx[number][:, mask].T
+                logits_VR = _clip(logits_NRyx[number][:, mask].T, self.task)
+                scans_VM = scans_NMyx[number][:, mask].T.half().numpy()
+                yield int(z), logits_VR, values_NCyx[number][:, mask].T, scans_VM
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from napari_braintumor.engine.correcting.correcting import Correction, apply_change
 from napari_braintumor.engine.correcting.features import CaseFeatures, bound_cells
-from napari_braintumor.engine.correcting.fitting import find_flipped
 from napari_braintumor.engine.correcting.following import Change
+from napari_braintumor.engine.correcting.spreading import find_flipped
 from napari_braintumor.engine.errors import SettingsError
 
 MOST_SHIFT = 4.0
