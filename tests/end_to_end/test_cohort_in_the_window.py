@@ -106,6 +106,7 @@ def test_a_cohort_is_dropped_run_paused_resumed_corrected_and_exported(
     qtbot.waitUntil(lambda: not dock.run_bar.running, timeout=WAIT_MS)
     assert statuses(dock) == {"p00": "done", "p01": "done", "p02": "done", "p03": "failed"}
     assert dock.run_bar.run_button.text() == "Run"
+    assert FollowedRun(output).request.model == str(models_folder / "toy.safetensors")
     assert "p03" in dock.table.find("p03").problem
     whole = dock.table.find("p00").row.content["volumes_ml"]["whole tumor"]
     assert whole > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import sys
@@ -106,10 +107,12 @@ def openvino_core() -> Any:
 
 
 def return_freed_memory() -> None:
-    """Give the system back what was freed, where glibc manages memory.
+    """Collect garbage, and give the system back what was freed, where glibc manages memory.
 
-    It keeps small blocks between those in use for each thread, which over the first fifty cases of a cohort add up.
+    Figures are garbage that only a collection finds, each with its picture; and glibc keeps small blocks between those
+    in use for each thread.
     """
+    gc.collect()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -60,6 +61,7 @@ def segment_cohort(plan: CohortPlan) -> Generator[CohortEvent, None, None]:
             raise
         finally:
             run.end()
+            gc.unfreeze()
             done = ledger.close(work)
     yield done
 
@@ -118,6 +120,8 @@ class _Run:
             except Exception as error:  # noqa: BLE001  one case must not stop the others
                 yield self.ledger.enter_error(case.name, error)
             return_freed_memory()
+            if number == 1:
+                gc.freeze()  # what was loaded for the first case stays, so collections need not look at it
             began = time.perf_counter()
             self.ledger.write_table(self.work)
             yield self.ledger.progress()

@@ -290,7 +290,8 @@ class CohortDock(Dock):
             return
         self.message.show_text("")
         cases = [row.files for row in self.table.rows if row.files is not None]
-        self.run_bar.start(make_request(dataset, self.model_choice.name, cases), dataset, output.absolute())
+        name = model.name if model.bundled else str(model.path)  # the process knows nothing of napari's Preferences
+        self.run_bar.start(make_request(dataset, name, cases), dataset, output.absolute())
 
     def _show_marks(self) -> None:
         """Show what was marked in the results of a run that is shown now."""
