@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_braintumor.engine import gather_features
+from napari_braintumor.engine.anatomy import MODALITIES
 from napari_braintumor.engine.correcting import gathering
 from napari_braintumor.engine.correcting.correcting import correct
 from napari_braintumor.engine.correcting.features import CaseFeatures
@@ -45,6 +46,14 @@ def test_gathered_logits_agree_with_the_labels_of_a_run(toy_model, make_volume, 
 def test_a_network_that_hides_its_layers_is_named_in_a_note(toy_model, make_volume, hidden):
     _, features = gather(make_volume(3)[0], toy_model)
     assert "toy does not show what its last layers see" in features.notes[0]
+
+
+def test_the_scans_are_kept_in_one_order_whatever_the_model_was_given(toy_model, make_volume):
+    volume, _ = make_volume(3)
+    _, features = gather(volume, toy_model)
+    seen = {name for name, column in zip(MODALITIES, features.images.T, strict=True) if column.any()}
+    assert features.images.shape == (len(features.places), len(MODALITIES))
+    assert seen == set(volume.modalities) & set(MODALITIES)
 
 
 def test_a_stroke_through_air_removes_a_tumor_that_is_not_there(toy_model, make_volume):

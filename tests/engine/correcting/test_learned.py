@@ -5,14 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, WHOLE
+from napari_braintumor.engine.anatomy import GLIOMA_REGIONS, MODALITIES, WHOLE
 from napari_braintumor.engine.correcting.clues import Clues
 from napari_braintumor.engine.correcting.correcting import correct
 from napari_braintumor.engine.correcting.evidence import Evidence
 from napari_braintumor.engine.correcting.fitting import GaussianProcess, Likeness, fit_change, squeeze
 from napari_braintumor.engine.correcting.learned import (
     BUNDLED,
-    MODALITIES,
     StrokeNetwork,
     fit_learned,
     knows,
@@ -106,7 +105,7 @@ def test_a_case_that_the_network_does_not_know_is_followed_by_likeness_alone(see
     features, _, _ = seen
     other = unknown(features)
     assert knows(features)
-    assert features.images.shape[1] == MODALITIES
+    assert features.images.shape[1] == len(MODALITIES)
     assert not knows(other)
     evidence = under_a_stroke(0)
     evidence = replace(evidence, says=evidence.says[:, : len(other.regions)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_braintumor.engine.correcting.features import average
 from napari_braintumor.engine.correcting.fitting import REACH_MM, GaussianProcess, square_distances
 from napari_braintumor.engine.correcting.spreading import Floats
 
@@ -15,9 +16,6 @@ AROUND_MM = 45.0
 
 WINDOWS_MM = ((6.0, 6.0), (0.0, 14.0), (10.0, 30.0))
 """Sides of the neighborhoods, along Z and in-plane, over which the logit is averaged."""
-
-SCAN_WINDOW_MM = (6.0, 6.0)
-"""That over which the scans are averaged."""
 
 MOST_Z = 4.0
 """Intensities, and differences of them, are limited to so many standard deviations."""
@@ -44,7 +42,7 @@ class Clues:
         counts = np.bincount(evidence.stroke)
         self._size_S = np.log1p(counts[self._stroke_S]).astype(np.float32) / 3
         self._strokes = len(np.unique(evidence.stroke))
-        self._sides_mm = np.array(features.step) * features.spacing
+        self._sides_mm = features.sides_mm
         self._present = (features.images[process.likeness.some] != 0).any(0).astype(np.float32)
         cells = features.find_cells(evidence.rows)
         reach = np.ceil(AROUND_MM / self._sides_mm).astype(np.intp)
@@ -52,25 +50,13 @@ class Clues:
         self._high = np.minimum(cells.max(0) + reach + 1, features.grid)
         self._box_rows = features.rows[tuple(slice(a, b) for a, b in zip(self._low, self._high, strict=True))]
         self._kept = self._box_rows >= 0
-        self._scans_Mzyx = [
-            self._average(np.where(self._kept, column[self._box_rows], 0), SCAN_WINDOW_MM)
-            for column in features.images.T
-        ]
-        self._scans_SM = self._look_up(self._scans_Mzyx, self._rows_S)
+        self._scans_SM = features.mean_images[self._rows_S].astype(np.float32)
         self._logits_zyx: dict[int, list[Floats]] = {}
-
-    def _average(self, values_zyx: Floats, window_mm: tuple[float, float]) -> Floats:
-        from scipy import ndimage
-
-        along = (window_mm[0], window_mm[1], window_mm[1])
-        sizes = [2 * round(mm / side / 2) + 1 for mm, side in zip(along, self._sides_mm, strict=True)]
-        averaged: Floats = ndimage.uniform_filter(values_zyx.astype(np.float32), sizes, mode="nearest")
-        return averaged
 
     def _average_logits(self, region: int) -> list[Floats]:
         whole = np.full(self._kept.shape, -1, np.float32)
         whole[self._kept] = self._process.before_VR[self._box_rows[self._kept], region] / 4
-        return [self._average(whole, window) for window in WINDOWS_MM]
+        return [average(whole, (across, within, within), self._sides_mm) for across, within in WINDOWS_MM]
 
     def _look_up(self, maps_zyx: list[Floats], rows: NDArray[np.intp]) -> Floats:
         """Return maps of the box at voxels, ``(len(rows), len(maps))``; beyond the box what is nearest to them."""
@@ -99,7 +85,7 @@ class Clues:
         mm_V3 = features.find_mm(rows)
         apart_VS = np.sqrt(square_distances(mm_V3, self._mm_S3))
         unlike_VS = square_distances(seen_VC, self._seen_SC)
-        scans_VM = self._look_up(self._scans_Mzyx, rows)
+        scans_VM = features.mean_images[rows].astype(np.float32)
         own = features.images[rows].astype(np.float32)
         one = np.ones(len(rows), np.float32)
         outer = before[:, region - 1] / 4 if region else one

@@ -14,6 +14,9 @@ from napari_braintumor.engine.anatomy import Region, count_nested
 
 Box = tuple[slice, slice, slice]
 
+MEAN_MM = 6.0
+"""Over this window the scans are averaged."""
+
 NOWHERE = -12.0
 """The logit where none is kept."""
 
@@ -39,7 +42,8 @@ class CaseFeatures:
     values
         float16 ``(V, C)``: what decides, each channel with mean 0 and about deviation 1.
     images
-        float16 ``(V, M)``: the scans as the network gets them, a missing one zero. Empty if they were not kept.
+        float16 ``(V, M)``: the scans as the network gets them, one for each of `MODALITIES`, zero if it is missing.
+        Empty if they were not kept.
     adapts
         True if `values` are those of the network's last layers; False if the network does not show them, so that only
         its answer and the scans are known.
@@ -71,6 +75,23 @@ class CaseFeatures:
         return count_nested(self.regions)
 
     @cached_property
+    def mean_images(self) -> NDArray[np.float16]:
+        """The scans, averaged over a window of `MEAN_MM` around each kept voxel: ``(V, M)``."""
+        means = np.empty_like(self.images)
+        for column, own in enumerate(self.images.T):
+            if own.any():
+                averaged = average(self.spread(own.astype(np.float32), 0), (MEAN_MM,) * 3, self.sides_mm)
+                means[:, column] = averaged.reshape(-1)[self.places]
+            else:
+                means[:, column] = 0
+        return means
+
+    @property
+    def sides_mm(self) -> NDArray[np.float64]:
+        """How far apart voxels of the features' grid are, along z, y, x."""
+        return np.array(self.step) * self.spacing
+
+    @cached_property
     def rows(self) -> NDArray[np.int32]:
         """Which of the kept voxels each voxel of the features' grid is, -1 where none is kept."""
         whole = np.full(self.grid, -1, np.int32)
@@ -83,11 +104,11 @@ class CaseFeatures:
 
     def find_mm(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return where some of the kept voxels lie: ``(len(rows), 3)``, mm along Z, Y, X."""
-        return self.find_cells(rows).astype(np.float32) * (np.array(self.step) * self.spacing).astype(np.float32)
+        return self.find_cells(rows).astype(np.float32) * self.sides_mm.astype(np.float32)
 
     def find_near(self, center: NDArray[np.float32], mm: float) -> NDArray[np.intp]:
         """Return which of the kept voxels lie within a distance of a place (mm along Z, Y, X), in ascending order."""
-        sides = np.array(self.step) * self.spacing
+        sides = self.sides_mm
         box = tuple(
             slice(max(0, int((at - mm) / side)), max(0, int((at + mm) / side) + 2))
             for at, side in zip(center, sides, strict=True)
@@ -121,6 +142,17 @@ class CaseFeatures:
             for start, step, count, size in zip(self.start, self.step, self.grid, self.shape, strict=True)
         )
         return z, y, x
+
+
+def average(
+    values_zyx: NDArray[np.float32], window_mm: tuple[float, float, float], sides_mm: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return the mean of a window around each voxel; its sides along z, y, x are rounded to odd numbers of voxels."""
+    from scipy import ndimage
+
+    sizes = [2 * round(mm / side / 2) + 1 for mm, side in zip(window_mm, sides_mm, strict=True)]
+    averaged: NDArray[np.float32] = ndimage.uniform_filter(values_zyx, sizes, mode="nearest")
+    return averaged
 
 
 def bound_cells(cells: NDArray[np.intp], sizes: tuple[int, int, int], margin: int) -> Box:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_braintumor.engine.anatomy import count_nested
+from napari_braintumor.engine.anatomy import MODALITIES, count_nested
 from napari_braintumor.engine.correcting.features import CaseFeatures
 from napari_braintumor.engine.events import Segmented, SlicesDone
 from napari_braintumor.engine.models.loading import load_network
@@ -90,7 +90,9 @@ def _gather_from_network(
         if len(found) % CHUNK_SLICES == 0 or len(found) == len(slices):
             yield SlicesDone(len(found), len(slices))
     logits, values, kept = (np.concatenate(each) for each in zip(*(found[z] for z in sorted(found)), strict=True))
-    yield replace(_describe(task, survey, seeing.inside, logits, values, adapts=True), images=kept)
+    features = replace(_describe(task, survey, seeing.inside, logits, values, adapts=True), images=kept)
+    _ = features.mean_images, features.rows  # now, so that the first stroke need not wait for them
+    yield features
 
 
 def _gather_from_answer(task: SegmentTask, survey: Survey) -> Iterator[SlicesDone | CaseFeatures]:
@@ -149,7 +151,10 @@ class _Sight:
             for number, z in enumerate(chunk):
                 mask = torch.from_numpy(self.inside[z])
                 logits_VR = _clip(logits_NRyx[number][:, mask].T, self.task)
-                scans_VM = scans_NMyx[number][:, mask].T.half().numpy()
+                scans_VM = np.zeros((logits_VR.shape[0], len(MODALITIES)), np.float16)
+                for column, modality in enumerate(modalities):
+                    if modality in MODALITIES:
+                        scans_VM[:, MODALITIES.index(modality)] = scans_NMyx[number, column][mask].numpy()
                 yield int(z), logits_VR, values_NCyx[number][:, mask].T, scans_VM
 
 

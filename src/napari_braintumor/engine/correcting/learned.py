@@ -1,7 +1,7 @@
 """A small network that has learned from simulated strokes how far strokes reach.
 
-It sees a voxel at a time, by its clues, and adds to what likeness and nearness move. How it was trained is in its file,
-and in docs/correcting.md.
+It sees a voxel at a time, by its clues, and adds to what likeness and nearness move. How it was trained is in
+docs/correcting.md.
 """
 
 # V voxel, C clue
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_braintumor.engine.anatomy import WHOLE
+from napari_braintumor.engine.anatomy import MODALITIES, WHOLE
 from napari_braintumor.engine.correcting.clues import Clues
 from napari_braintumor.engine.correcting.evidence import Evidence
 from napari_braintumor.engine.correcting.features import CaseFeatures
@@ -23,9 +23,6 @@ from napari_braintumor.engine.correcting.fitting import GaussianProcess, MakeRef
 from napari_braintumor.engine.correcting.spreading import Floats
 
 BUNDLED = Path(__file__).parent / "stroke_network.safetensors"
-
-MODALITIES = 4
-"""It knows the four modalities of the bundled models, in their order."""
 
 FOUND_MM = 60.0
 """Within this distance of the strokes there must be more of the tumor than lies under them."""
@@ -87,7 +84,7 @@ def fit_learned(features: CaseFeatures, logits_VR: Floats, evidence: Evidence) -
 def knows(features: CaseFeatures) -> bool:
     """Whether the network knows cases like this one."""
     whole = bool(features.regions) and features.regions[0].name == WHOLE
-    return features.adapts and whole and features.images.shape[1:] == (MODALITIES,)
+    return features.adapts and whole and features.images.shape[1:] == (len(MODALITIES),)
 
 
 def refine_by(network: StrokeNetwork, regions: tuple[int, ...] = (0,)) -> MakeRefinement:
