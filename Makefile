@@ -52,6 +52,7 @@ format: .venv/dev.stamp  ## Put the code into shape
 screenshot: .venv/dev.stamp .venv/display.stamp  ## Take the pictures of the docks anew
 	$(WITH_DISPLAY) $(BIN)/python tools/make_screenshot.py
 	$(WITH_DISPLAY) $(BIN)/python tools/make_compare_screenshot.py
+	$(WITH_DISPLAY) $(BIN)/python tools/make_cohort_screenshot.py
 
 .venv/bin/python:
 	PYTHON="$(PYTHON)" tools/make_venv .venv
