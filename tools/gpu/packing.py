@@ -21,7 +21,6 @@ import prepare_brisc
 from napari_braintumor.engine.errors import DataError
 from napari_braintumor.engine.files.cases import find_cases
 from napari_braintumor.engine.models.registry import find_architecture
-from napari_braintumor.engine.models.store import bundled_folder
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.plan_files import read_plan
 from napari_braintumor.engine.training.prepared import TrainingCase, take_slices, write_archive
@@ -117,25 +116,14 @@ def pack_plans(names: list[str], output: Path) -> None:
     folder = output / "plans"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    starts = output / "starts"
-    shutil.rmtree(starts, ignore_errors=True)
-    starts.mkdir()
     for number, name in enumerate(names):
         plan = json.loads((ROOT / "tools" / "plans" / f"{name}.json").read_text(encoding="utf-8"))
-        if start := plan.get("start_from"):
-            copy = starts / f"{name}.safetensors"
-            shutil.copyfile(_model_to_start_from(plan["name"], start), copy)
-            plan["start_from"] = str(copy.relative_to(output))
+        if plan.get("start_from"):
+            plan["start_from"] = plan["name"].removesuffix("-mixed")  # as it ships, which travels with the repository
         plan["cases"] = ["training.cases.zip", "validation.cases.zip"]
         # Those held out are not packed, and without them a name much like theirs would be taken for a slip.
         plan["patients"] = {patient: patient for patient in plan["held_out"]} | plan.get("patients", {})
         (folder / f"{number}_{name}.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
-
-
-def _model_to_start_from(name: str, start: str) -> Path:
-    """Return the file of an earlier training's model, or the bundled model if the run is not here."""
-    path = ROOT / start
-    return path if path.exists() else bundled_folder() / f"{name.removesuffix('-mixed')}.safetensors"
 
 
 def pack_wheels(folder: Path, python: str) -> None:

@@ -223,8 +223,6 @@ class Training:
             plan["minutes"] = max(seconds - STARTING_S, seconds / 2) / 60
         if bench.options.device == "cpu":
             plan |= REHEARSAL
-        if plan.get("start_from"):
-            plan["start_from"] = str(bench.options.pack / plan["start_from"])
         self.name, self.batch_size = str(plan["name"]), int(plan["batch_size"])
         self.run = bench.work / "runs" / self.name
         changed = bench.work / path.name
