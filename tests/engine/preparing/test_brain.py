@@ -16,11 +16,11 @@ SHAPE, SPACING = (12, 72, 64), (10, 2, 2)
 
 
 def add_skull(volume):
-    """A shell around the toy's head, and noise around that."""
+    """Dark bone and a scalp around the toy's brain, and noise around that."""
     random = np.random.default_rng(1)
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in volume.shape), indexing="ij")
-    shell = ((y / 0.95) ** 2 + (x / 0.92) ** 2 + 0 * z < 1) & (volume.data[0] == 0)
-    outside = np.where(shell, random.normal(80, 9, volume.data.shape), np.abs(random.normal(0, 4, volume.data.shape)))
+    scalp = ((y / 0.95) ** 2 + (x / 0.92) ** 2 + 0 * z < 1) & ((y / 0.87) ** 2 + (x / 0.83) ** 2 > 1)
+    outside = np.where(scalp, random.normal(80, 9, volume.data.shape), np.abs(random.normal(0, 4, volume.data.shape)))
     return volume.__class__(
         np.where(volume.data == 0, outside, volume.data).astype(np.float32), volume.modalities, volume.source, "toy"
     )
