@@ -12,7 +12,10 @@ import pytest
 from napari_braintumor.engine.cohorts.followed import CohortRequest, FollowedRun, make_request, suggest_output
 from napari_braintumor.engine.errors import DataError, SettingsError
 
-SLEEPS = "import signal, sys, time; print('up', flush=True); time.sleep(60)"
+SLEEPS = (  # also where the tests are run in the background, and so ignore Ctrl+C
+    "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "print('up', flush=True); time.sleep(60)"
+)
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
 
 
