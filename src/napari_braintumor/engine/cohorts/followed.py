@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import signal
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from napari_braintumor.engine.cohorts.marks import FOLDER
 from napari_braintumor.engine.errors import DataError, SettingsError
 from napari_braintumor.engine.files.case_files import CaseFiles
 from napari_braintumor.engine.settings import DEFAULT_MODEL, Frozen
-from napari_braintumor.engine.training.run_lock import is_alive
+from napari_braintumor.engine.training.run_lock import is_at_work, read_process
 
 Status = Literal["new", "running", "paused", "broken off", "done"]
 
@@ -131,13 +130,7 @@ class FollowedRun:
     @property
     def is_running(self) -> bool:
         """Whether its process lives, on this machine or, as far as can be seen, on another."""
-        try:
-            process = self._read_process()
-            if process["host"] == platform.node():
-                return is_alive(process)
-            return time.time() - self.events_path.stat().st_mtime < SILENT_S
-        except (OSError, ValueError, KeyError, psutil.Error):
-            return False
+        return is_at_work(self._process_path, self.events_path, SILENT_S)
 
     @property
     def status(self) -> Status:
@@ -263,14 +256,10 @@ class FollowedRun:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def _read_process(self) -> dict[str, Any]:
-        process: dict[str, Any] = json.loads(self._process_path.read_text(encoding="utf-8"))
-        return process
-
     def _find_process(self) -> psutil.Process | None:
         if not self.is_running:
             return None
-        process = self._read_process()
+        process = read_process(self._process_path)
         if process["host"] != platform.node():
             raise DataError("The run is that of another machine. Pause or stop it there.")
         try:

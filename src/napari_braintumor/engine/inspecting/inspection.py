@@ -31,7 +31,7 @@ BONE_SHARE = 0.015
 after noise was added to them or they were resampled by splines. Medians over the modalities."""
 
 LEAST_RADIUS_VOX = 12
-"""In a smaller section bone cannot be told."""
+"""In a smaller section bone is not looked for."""
 
 
 @dataclass(frozen=True)

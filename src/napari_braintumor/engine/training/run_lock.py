@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -76,3 +77,46 @@ def is_alive(process: Mapping[str, Any]) -> bool:
     """
     found = psutil.Process(process["pid"])
     return bool(abs(found.create_time() - process["created"]) < 5 and found.status() != "zombie")
+
+
+def read_process(path: Path) -> dict[str, Any]:
+    """Read what `describe_process` gave, as a run keeps it.
+
+    Returns
+    -------
+    dict
+        Its host, its number and when it was created.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no such file, or it is damaged.
+    """
+    process: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return process
+
+
+def is_at_work(process_path: Path, events_path: Path, silent_s: float) -> bool:
+    """Whether the process of a run lives, on this machine or, as far as can be seen, on another.
+
+    Parameters
+    ----------
+    process_path
+        The file of the process, see `read_process`.
+    events_path
+        The file that the run appends its events to.
+    silent_s
+        On another machine, a run that has written nothing for this many seconds is taken for dead.
+
+    Returns
+    -------
+    bool
+        False also if nothing is known of a process.
+    """
+    try:
+        process = read_process(process_path)
+        if process["host"] == platform.node():
+            return is_alive(process)
+        return time.time() - events_path.stat().st_mtime < silent_s
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return False

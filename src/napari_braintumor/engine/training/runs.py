@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 from filelock import Timeout
@@ -39,7 +39,7 @@ from napari_braintumor.engine.models.store import ModelStore, StoredModel
 from napari_braintumor.engine.training.plan import TrainPlan
 from napari_braintumor.engine.training.plan_files import make_paths_absolute, make_paths_relative, read_plan
 from napari_braintumor.engine.training.run_folder import RunFolder
-from napari_braintumor.engine.training.run_lock import acquire_lock, describe_process, is_alive
+from napari_braintumor.engine.training.run_lock import acquire_lock, describe_process, is_at_work, read_process
 from napari_braintumor.engine.training.run_log import append_event, append_to_log, parse_events
 
 ASKED = "You asked for it."
@@ -149,26 +149,16 @@ class Run(RunFolder):
     @property
     def is_running(self) -> bool:
         """Whether a process trains here now, on this machine or, as far as can be seen, on another."""
-        try:
-            process = self._read_process()
-            if process["host"] == platform.node():
-                return is_alive(process)
-            return time.time() - self.events_path.stat().st_mtime < SILENT_S
-        except (OSError, ValueError, KeyError, psutil.Error):
-            return False
+        return is_at_work(self._process_path, self.events_path, SILENT_S)
 
     @property
     def is_ours(self) -> bool:
         """Whether it is this process that trains here now."""
         try:
-            process = self._read_process()
+            process = read_process(self._process_path)
             return bool(process["host"] == platform.node() and process["pid"] == os.getpid())
         except (OSError, ValueError, KeyError):
             return False
-
-    def _read_process(self) -> dict[str, Any]:
-        process: dict[str, Any] = json.loads(self._process_path.read_text(encoding="utf-8"))
-        return process
 
     def request_stop(self) -> None:
         """Ask the process that trains here, or is about to, to end after its present batch and to keep the best."""
@@ -183,7 +173,7 @@ class Run(RunFolder):
         if not self.is_running:
             return
         with suppress(OSError, ValueError, KeyError, psutil.Error):
-            process = self._read_process()
+            process = read_process(self._process_path)
             if process["host"] == platform.node():
                 alive = psutil.Process(process["pid"])
                 alive.kill()
@@ -271,7 +261,7 @@ class Run(RunFolder):
     def _taken(self) -> SettingsError:
         where = ""
         with suppress(OSError, ValueError, KeyError):
-            host = self._read_process()["host"]
+            host = read_process(self._process_path)["host"]
             where = "" if host == platform.node() else f" on '{host}'"
         return SettingsError(
             f"Another process{where} trains in '{self.folder}' now. Watch it, or stop it first."
